@@ -1,0 +1,3 @@
+from seethink.cli import main
+
+raise SystemExit(main())
