@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from seethink.core.errors import UserError
+from seethink.core.store import read_json
 
 
 class Config(BaseModel):
@@ -36,7 +37,7 @@ def resolve(model: type[C], arguments: Sequence[str]) -> C:
     while arguments:
         argument = arguments.pop(0)
         if argument.startswith("@"):
-            _merge(values, load_toml(Path(argument[1:])))
+            _merge(values, load_file(Path(argument[1:])))
         elif argument.startswith("--"):
             name, equals, text = argument[2:].partition("=")
             key, value = _flag(name, text if equals else None, arguments, keys)
@@ -60,7 +61,10 @@ def build(model: type[C], values: dict[str, Any], where: object = "") -> C:
         raise UserError(f"{key} = {first['input']!r}: {first['msg'].lower()}", where=where) from None
 
 
-def load_toml(path: Path) -> dict[str, Any]:
+def load_file(path: Path) -> dict[str, Any]:
+    """Settings from a TOML file (written by people) or a JSON file (written by programs, as config.json of a run)."""
+    if path.suffix == ".json":
+        return read_json(path)
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

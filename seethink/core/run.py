@@ -33,15 +33,15 @@ LIBRARIES = ("torch", "transformers", "peft", "numpy", "pillow", "openai", "pyar
 class Run:
     """An open run folder, locked against a second process. Use as a context manager."""
 
-    def __init__(self, out: Path, verb: str, config: BaseModel, inputs: dict[str, str], on_change: str = "refuse"):
-        """`inputs` maps a name to the hash of what the run reads; `on_change` is "refuse" or "restart"."""
+    def __init__(self, out: Path, verb: str, config: BaseModel, inputs: dict[str, str], overwrite: bool = False):
+        """`inputs` maps a name to the hash of what the run reads. A folder with another run is refused, or emptied."""
         self.folder, self.verb = Path(out), verb
         settings = config.model_dump(mode="json", exclude=NOT_IN_KEY)
         self.key = hash_json({"verb": verb, "config": settings, "inputs": inputs})
         self._make_folder()
         self._lock = self._take_lock()
         if self._key_on_disk() not in (None, self.key):
-            self._changed(settings, inputs, on_change)
+            self._changed(settings, inputs, overwrite)
         self._files: dict[str, Any] = {}
         self.resumed = (self.folder / "manifest.json").exists()
         if not self.done:
@@ -70,19 +70,26 @@ class Run:
         clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
         self._append("metrics.jsonl", {"step": step, **clean})
 
+    def write_rows(self, name: str, rows: list[dict[str, Any]]) -> None:
+        """Rows with a `step` appended to a JSONL log of this run; `rewind` forgets them like metrics."""
+        for row in rows:
+            self._append(name, row)
+
     def alarm(self, name: str, text: str, step: int | None = None) -> None:
         """Something a person should know, in words; also printed."""
         self._append("alarms.jsonl", {"step": step, "alarm": name, "text": text})
         print(f"  ! {text}", file=sys.stderr)
 
     def rewind(self, step: int) -> None:
-        """Forget metrics and alarms after `step`: a resumed run writes them again."""
-        for name in ("metrics.jsonl", "alarms.jsonl"):
-            if name in self._files:
-                self._files.pop(name).close()
-            rows = [r for r in read_log(self.folder / name) if r["step"] is None or r["step"] <= step]
-            if (self.folder / name).exists():
-                write_text(self.folder / name, "".join(json.dumps(r) + "\n" for r in rows))
+        """Forget logged rows after `step`: a resumed run writes them again."""
+        for path in self.folder.glob("*.jsonl"):
+            self.keep_rows(path.name, [r for r in read_log(path) if r["step"] is None or r["step"] <= step])
+
+    def keep_rows(self, name: str, rows: list[dict[str, Any]]) -> None:
+        """Replace a log by these rows, so that a line cut by a kill is gone before more is appended."""
+        if name in self._files:
+            self._files.pop(name).close()
+        write_text(self.folder / name, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows))
 
     def finish(self, **summary: Any) -> None:
         """Write the done-mark with a summary that other verbs may read."""
@@ -116,8 +123,8 @@ class Run:
         manifest = self.folder / "manifest.json"
         return read_json(manifest)["key"] if manifest.exists() else None
 
-    def _changed(self, settings: dict[str, Any], inputs: dict[str, str], on_change: str) -> None:
-        if on_change == "restart":
+    def _changed(self, settings: dict[str, Any], inputs: dict[str, str], overwrite: bool) -> None:
+        if overwrite:
             for path in self.folder.iterdir():
                 if path.name != ".lock":
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -127,7 +134,7 @@ class Run:
         raise UserError(
             f"this folder holds a run with other settings or inputs ({', '.join(changed) or 'another verb'})",
             where=self.folder,
-            remedy="Choose another --out, or delete the folder",
+            remedy="Choose another --out, or --overwrite",
         )
 
     def _write_manifest(self, settings: dict[str, Any], inputs: dict[str, str]) -> None:

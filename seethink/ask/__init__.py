@@ -1,0 +1,8 @@
+"""Questions to OpenAI-compatible endpoints: asynchronous, cached by content, every attempt on record."""
+
+from seethink.ask.client import CallFailed, Client, Endpoint, NotCached, Reply
+from seethink.ask.ledger import Ledger
+from seethink.ask.limits import Budget
+from seethink.ask.messages import user_message
+
+__all__ = ["Budget", "CallFailed", "Client", "Endpoint", "Ledger", "NotCached", "Reply", "user_message"]

@@ -1,0 +1,192 @@
+"""The client: ask an endpoint a question once, and never the same question twice.
+
+    ledger = Ledger(out / "ledger.sqlite")
+    async with Client(Endpoint(base_url="http://127.0.0.1:8000/v1", model="name"), ledger) as client:
+        reply = await client.chat(user_message("What is in the image?", ["a.png"]), step="caption", temperature=0)
+
+One client serves one endpoint, one model and one event loop. Retries are ours, not the SDK's, so that the ledger sees
+every attempt. Left out: streaming, batch interfaces, token-rate limits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from seethink.ask.faults import Fault
+from seethink.ask.ledger import Ledger, Reply
+from seethink.ask.limits import Breaker, Budget, Limiter
+from seethink.ask.messages import Message, call_key, estimate_tokens, to_wire
+from seethink.core.config import Config
+from seethink.core.errors import UserError
+
+if TYPE_CHECKING:
+    from seethink.ask.wire import Wire
+
+TRIES = 8  # per question; waits announced by a 429 are not failures and have a count of their own
+THROTTLED_TRIES = 30
+BACKOFF_CAP = 60.0
+DRAIN_SECONDS = 10.0
+REMEDIES = {
+    "key": "Check the key in the environment variable {env}",
+    "missing": "Check the model name {model!r} and --base_url",
+    "quota": "Add credit or use another endpoint; the same command then continues",
+}
+
+
+class Endpoint(Config):
+    """Where a model is served and what it costs."""
+
+    base_url: str = Field(pattern=r"^https?://\S+$", description="OpenAI-compatible, e.g. http://127.0.0.1:8000/v1")
+    model: str = Field(description="model name as the endpoint knows it")
+    api_key_env: str = Field("OPENAI_API_KEY", description="environment variable with the key; local servers need none")
+    params: dict[str, Any] = Field({}, description="sampling parameters sent with every call")
+    price: tuple[float, float] | None = Field(None, description="USD per million prompt, completion tokens; none: unknown")
+    in_flight: int = Field(32, ge=1, description="calls in flight")
+    timeout: float = Field(600.0, gt=0, description="seconds for a complete answer")
+
+
+class CallFailed(Exception):
+    """A question that stays without an answer: `reason` is a fault's name, `detail` the last error, scrubbed."""
+
+    def __init__(self, reason: str, detail: str):
+        super().__init__(f"{reason}: {detail}")
+        self.reason, self.detail = reason, detail
+
+
+class NotCached(Exception):
+    """Raised by a dry client where a call would have been made; carries its estimated prompt tokens."""
+
+    def __init__(self, prompt_tokens: int):
+        super().__init__(f"about {prompt_tokens} prompt tokens")
+        self.prompt_tokens = prompt_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    key: str
+    step: str
+    messages: list[Message]
+    """As they travel, images as data URLs."""
+    params: dict[str, Any]
+    prompt_tokens: int
+    """Estimated."""
+    worst: float | None
+    """Highest price of one request in USD; None: unknown."""
+
+
+class Client:
+    """Asks one model. Raises UserError at once for a budget without a price."""
+
+    def __init__(
+        self, endpoint: Endpoint, ledger: Ledger, budget: Budget | None = None, dry: bool = False, backoff: float = 0.5
+    ):
+        """`dry` answers from the ledger only; `backoff` is the first wait between tries, in seconds."""
+        self.endpoint, self.ledger, self.budget = endpoint, ledger, budget or Budget()
+        if self.budget.cap is not None and (endpoint.price is None or "max_tokens" not in endpoint.params):
+            what = "price" if endpoint.price is None else "max_tokens"
+            raise UserError(
+                f"a budget needs the {what} of model {endpoint.model!r}",
+                remedy="Give price (USD per million prompt and completion tokens) and params.max_tokens, or no budget",
+            )
+        self._dry, self._backoff = dry, backoff
+        self._limiter, self._breaker = Limiter(endpoint.in_flight), Breaker(endpoint.base_url)
+        self._running: dict[str, asyncio.Task[Reply]] = {}
+        self._wire: Wire | None = None
+
+    async def __aenter__(self) -> Client:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """An interrupt lets calls in flight finish for a few seconds: they are paid already."""
+        if self._running:
+            await asyncio.wait(self._running.values(), timeout=DRAIN_SECONDS if kind is asyncio.CancelledError else 0)
+        for task in (tasks := list(self._running.values())):
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._wire:
+            await self._wire.close()
+
+    async def chat(self, messages: Sequence[Message], step: str = "chat", draw: int = 0, **params: Any) -> Reply:
+        """The answer to these messages, from the ledger where it has one.
+
+        `step` labels the call in the ledger; `draw` numbers independent answers to the same question. Raises CallFailed
+        when this question gets no answer, NotCached from a dry client, UserError when no question would (endpoint dead,
+        key refused, budget spent).
+        """
+        params = {**self.endpoint.params, **params}
+        key = call_key(self.endpoint.model, messages, params, draw)
+        if (known := self.ledger.find(key)) is not None:
+            return known
+        prompt_tokens = estimate_tokens(messages)
+        if self._dry:
+            raise NotCached(prompt_tokens)
+        if key not in self._running:  # the same question from several items is one call
+            worst = self._price(1.5 * prompt_tokens + 100, params.get("max_tokens", 0))
+            question = _Question(key, step, to_wire(messages), params, prompt_tokens, worst)
+            task = asyncio.create_task(self._ask(question))
+            self._running[key] = task
+            task.add_done_callback(lambda _: self._running.pop(key))
+        return await asyncio.shield(self._running[key])
+
+    async def _ask(self, question: _Question) -> Reply:
+        """Ask until there is an answer, or no sense in asking again."""
+        tries = throttled = 0
+        while True:
+            try:
+                async with self.budget.hold(question.worst or 0.0), self._limiter:
+                    return await self._try(question)
+            except Fault as fault:
+                throttled, tries = throttled + (fault.name == "rate_limit"), tries + (fault.name != "rate_limit")
+                self._give_up(fault, tries >= TRIES or throttled >= THROTTLED_TRIES)
+                backoff = min(BACKOFF_CAP, self._backoff * 2 ** (tries + throttled))
+                wait = backoff if fault.wait is None else fault.wait
+            await asyncio.sleep(wait * random.uniform(1.0, 1.5))  # all who were told to wait must not come back at once
+
+    async def _try(self, question: _Question) -> Reply:
+        """One request, on record before and after. Raises Fault."""
+        key, step, model = question.key, question.step, self.endpoint.model
+        attempt = self.ledger.sent(key, step, model, question.worst)
+        try:
+            reply = await self._open().send(model, question.messages, question.params, question.prompt_tokens)
+        except Fault as fault:
+            usd = question.worst if fault.billed else 0.0
+            self.ledger.failed(attempt, fault.name, fault.http, usd, fault.detail)
+            self.budget.pay(usd or 0.0)
+            if fault.name == "rate_limit":
+                self._limiter.throttled(fault.wait or 1.0)
+            raise
+        reply = replace(reply, usd=self._price(reply.prompt_tokens, reply.completion_tokens))
+        self.ledger.answered(attempt, key, step, model, reply)
+        self.budget.pay(reply.usd or 0.0)
+        self._limiter.answered()
+        self._breaker.answered()
+        return reply
+
+    def _give_up(self, fault: Fault, out_of_tries: bool) -> None:
+        """Raises where another try is pointless: UserError for the whole endpoint, CallFailed for this question."""
+        if fault.name in REMEDIES:
+            remedy = REMEDIES[fault.name].format(env=self.endpoint.api_key_env, model=self.endpoint.model)
+            raise UserError(fault.detail, where=self.endpoint.base_url, remedy=remedy, code=3) from None
+        if fault.name in ("server", "timeout", "connection"):
+            self._breaker.failed(fault.name != "connection", self._limiter.in_flight, fault.detail)
+        if out_of_tries or fault.name in ("refused", "filtered"):
+            raise CallFailed(fault.name, fault.detail) from None
+
+    def _open(self) -> Wire:
+        """The connection pool, made at the first call: the SDK takes most of a second to import."""
+        if self._wire is None:
+            from seethink.ask.wire import Wire
+
+            self._wire = Wire(self.endpoint.base_url, self.endpoint.api_key_env, self.endpoint.timeout)
+        return self._wire
+
+    def _price(self, prompt_tokens: float, completion_tokens: float) -> float | None:
+        if self.endpoint.price is None:
+            return None
+        return (prompt_tokens * self.endpoint.price[0] + completion_tokens * self.endpoint.price[1]) / 1e6

@@ -1,0 +1,125 @@
+"""How fast, how long and how dearly an endpoint may be asked."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from seethink.core.errors import UserError
+
+
+class Limiter:
+    """Calls in flight: at most `most`, fewer while the endpoint answers 429 in bursts.
+
+    One 429 delays only its own call. A burst (three or more, and a tenth of the answers of the last second) cuts the
+    limit by a quarter, at most once a second, and lets nobody through before the announced wait is over; each success
+    earns a little of it back. Cutting at every single 429 would starve an endpoint that merely rations.
+    """
+
+    def __init__(self, most: int):
+        self.most, self.limit, self.in_flight = most, float(most), 0
+        self._change = asyncio.Condition()
+        self._recent: deque[tuple[float, bool]] = deque()
+        self._cut_at = self._shut_until = float("-inf")
+
+    async def __aenter__(self) -> None:
+        async with self._change:
+            while self.in_flight >= int(self.limit):
+                await self._change.wait()
+            self.in_flight += 1
+        if (wait := self._shut_until - time.monotonic()) > 0:
+            await asyncio.sleep(wait)
+
+    async def __aexit__(self, *_: object) -> None:
+        self.in_flight -= 1
+        async with self._change:
+            self._change.notify(2)  # this place, and one that a grown limit may have opened
+
+    def answered(self) -> None:
+        self._note(False)
+        self.limit = min(self.most, self.limit + 1 / self.limit)
+
+    def throttled(self, wait: float) -> None:
+        """The endpoint said 429 and asked for `wait` seconds."""
+        now = self._note(True)
+        refused = sum(throttled for _, throttled in self._recent)
+        if refused >= 3 and refused * 10 >= len(self._recent) and now - self._cut_at > 1:
+            self.limit, self._cut_at = max(1.0, self.limit * 0.75), now
+            self._shut_until = now + wait
+
+    def _note(self, throttled: bool) -> float:
+        now = time.monotonic()
+        self._recent.append((now, throttled))
+        while now - self._recent[0][0] > 1:
+            self._recent.popleft()
+        return now
+
+
+class Breaker:
+    """Tells a dead endpoint from a faulty one, so that a run stops in seconds instead of retrying for hours.
+
+    Dead: no answer since the first of at least three failures, for as long as patience lasts, and more failures than
+    calls still waiting (calls that think for minutes must not be taken for silence). Patience is short (`first`) for
+    connections that were never accepted, long (`later`) for an endpoint that has spoken: it may only be restarting.
+    """
+
+    def __init__(self, base_url: str, first: float = 3.0, later: float = 60.0):
+        """`first` and `later` in seconds."""
+        self.base_url, self.first, self.later = base_url, first, later
+        self.proven = False
+        self._failures, self._since = 0, 0.0
+
+    def answered(self) -> None:
+        self.proven, self._failures = True, 0
+
+    def failed(self, connected: bool, waiting: int, detail: str) -> None:
+        """Note a failure while `waiting` other calls are out. Raises UserError (code 3) once the endpoint is dead."""
+        now = time.monotonic()
+        self._since = self._since if self._failures else now
+        self._failures += 1
+        patience = self.later if connected or self.proven else self.first
+        if self._failures >= 3 and self._failures > waiting and now - self._since >= patience:
+            raise UserError(
+                f"the endpoint does not answer ({detail})",
+                where=self.base_url,
+                remedy="Start the server or fix --base_url; the same command then continues",
+                code=3,
+            )
+
+
+class Budget:
+    """A cap in USD over everything a ledger has paid; None is no cap.
+
+    The highest price of a request is held back before it leaves and replaced by its real price after.
+    """
+
+    def __init__(self, cap: float | None = None, spent: float = 0.0):
+        self.cap, self.spent, self.held = cap, spent, 0.0
+        self._change = asyncio.Condition()
+
+    @asynccontextmanager
+    async def hold(self, usd: float) -> AsyncIterator[None]:
+        """Waits while requests in flight may still return enough. Raises UserError (code 4) when they cannot."""
+        async with self._change:
+            while self.cap is not None and self.spent + self.held + usd > self.cap:
+                if not self.held:
+                    raise UserError(
+                        f"the next call may cost {usd:.4f} USD and {self.spent:.4f} of {self.cap:.4f} USD are spent",
+                        where="budget",
+                        remedy="Raise --budget; the same command then continues",
+                        code=4,
+                    )
+                await self._change.wait()
+            self.held += usd
+        try:
+            yield
+        finally:
+            self.held -= usd
+            async with self._change:
+                self._change.notify_all()
+
+    def pay(self, usd: float) -> None:
+        self.spent += usd

@@ -1,0 +1,76 @@
+"""Chat messages as we write them, as they travel, and as they are told apart.
+
+An image is a part `{"type": "image", "path": file}`. It travels as a data URL; in the key of a call the hash of its
+bytes stands for it, so a moved folder costs nothing and a changed picture is a new question.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from seethink.core.images import image_hash, open_image
+
+Message = dict[str, Any]
+
+IMAGE_TOKENS = 1100  # a high-detail picture of about a megapixel under the usual tile rules
+CHARS_PER_TOKEN = 4
+MAGIC = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpeg", b"GIF8": "gif"}
+
+
+def user_message(text: str, images: Sequence[str] = ()) -> list[Message]:
+    """One user turn: image files first, then the text."""
+    if not images:
+        return [{"role": "user", "content": text}]
+    parts = [{"type": "image", "path": str(path)} for path in images]
+    return [{"role": "user", "content": [*parts, {"type": "text", "text": text}]}]
+
+
+def call_key(model: str, messages: Sequence[Message], params: dict[str, Any], draw: int) -> str:
+    """Content address of a call, 32 hex digits. No endpoint, key, time or row number is part of it.
+
+    `draw` tells repeated questions of the same wording apart.
+    """
+    named = _replace_images(messages, lambda path: {"type": "image", "hash": image_hash(path)})
+    question = {"model": model, "messages": named, "params": params, "draw": draw}
+    canonical = json.dumps(question, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.blake2b(canonical.encode(), digest_size=16).hexdigest()
+
+
+def to_wire(messages: Sequence[Message]) -> list[Message]:
+    """Messages in the OpenAI form, image files as data URLs. Raises UserError for an unreadable image."""
+    return _replace_images(messages, lambda path: {"type": "image_url", "image_url": {"url": data_url(path)}})
+
+
+def data_url(path: str) -> str:
+    """The file as it is where every endpoint reads its format; anything else as PNG."""
+    with open(path, "rb") as f:
+        data = f.read()
+    kind = next((name for magic, name in MAGIC.items() if data.startswith(magic)), None)
+    if kind is None:
+        png = io.BytesIO()
+        open_image(path).save(png, "PNG")
+        data, kind = png.getvalue(), "png"
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def estimate_tokens(messages: Sequence[Message]) -> int:
+    """Prompt tokens, roughly: four characters a token, a flat rate per image."""
+    tokens = 0
+    for message in messages:
+        parts = [{"text": message["content"]}] if isinstance(message["content"], str) else message["content"]
+        tokens += sum(len(p["text"]) // CHARS_PER_TOKEN if "text" in p else IMAGE_TOKENS for p in parts)
+    return tokens
+
+
+def _replace_images(messages: Sequence[Message], replace: Callable[[str], dict[str, Any]]) -> list[Message]:
+    def content(value: Any) -> Any:
+        if isinstance(value, str):
+            return value
+        return [replace(part["path"]) if part["type"] == "image" else part for part in value]
+
+    return [{**message, "content": content(message["content"])} for message in messages]

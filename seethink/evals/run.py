@@ -1,0 +1,110 @@
+"""Evaluate a model on a board, item by item, resumable.
+
+    seethink eval --model runs/grpo/model --board board.jsonl --out runs/eval
+    seethink eval --base_url http://127.0.0.1:8000/v1 --model name --board board.jsonl --out runs/eval
+
+Answers are kept as they come (responses.jsonl), so a killed run continues where it stopped; scores are computed at the end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+from pydantic import Field
+
+from seethink.core.config import Config
+from seethink.core.errors import UserError
+from seethink.core.progress import Progress, progress
+from seethink.core.run import Run, read_log
+from seethink.core.store import hash_file, hash_folder, load_samples, write_table
+from seethink.core.types import Sample, Trace
+from seethink.evals.grade import grade, summarise
+from seethink.rewards import RewardConfig, make_scorer
+
+
+class EvalConfig(Config):
+    """Evaluate a model folder, or an OpenAI-compatible endpoint, on a board."""
+
+    out: Path = Field(description="run folder")
+    model: str = Field(description="model folder, or the model's name at base_url")
+    board: Path = Field(description="JSONL of samples with golds; meta.part names the part of the board")
+    base_url: str = Field("", description="OpenAI-compatible endpoint; empty: run the model folder here")
+    api_key_env: str = Field("OPENAI_API_KEY", description="environment variable that holds the endpoint's key")
+    system: str = Field("", description="system prompt, or @file; empty: system.txt of the model folder")
+    temperature: float = Field(0.0, ge=0, description="0 is greedy")
+    max_tokens: int = Field(1024, ge=1, description="completion tokens; longer ones are cut and counted")
+    batch: int = Field(128, ge=1, description="prompts decoded at once, or requests in flight")
+    limit: int = Field(0, ge=0, description="only the first rows of the board; 0: all")
+    dtype: str = Field("auto", description="bfloat16 or float32; auto: bfloat16")
+    reward: RewardConfig = RewardConfig()
+    seed: int = Field(0, description="sampling, when temperature > 0")
+    overwrite: bool = Field(False, description="start afresh where the folder holds a run with other settings")
+
+
+def run(config: EvalConfig, dry_run: bool = False) -> None:
+    """The verb. Raises UserError for a bad board, model, endpoint or folder; the same call again resumes."""
+    samples = load_samples(config.board)
+    samples = samples[: config.limit] if config.limit else samples
+    if not samples:
+        raise UserError("no samples", where=config.board, remedy="Give a board with at least one row")
+    if dry_run:
+        print(f"{len(samples)} items of {config.board}, at most {config.max_tokens} tokens each")
+        return
+    inputs = {"board": hash_file(config.board)}
+    if not config.base_url:
+        inputs |= {"model": hash_folder(Path(config.model))}
+    with Run(config.out, "eval", config, inputs, config.overwrite) as folder:
+        if not folder.done:
+            evaluate(folder, config, samples)
+        accuracy = folder.summary["accuracy"]
+        print(f"eval: {'undecided' if accuracy is None else f'{accuracy:.1%}'} of {folder.summary['n']} right, {config.out}")
+
+
+def evaluate(folder: Run, config: EvalConfig, samples: list[Sample]) -> None:
+    """Answer what is not answered yet, then grade everything."""
+    answered = {r["sample_id"]: r for r in read_log(folder.path("responses.jsonl"))}
+    folder.keep_rows("responses.jsonl", list(answered.values()))
+    answer = ask_endpoint if config.base_url else run_local
+    with progress("eval", len(samples), len(answered)) as bar:
+        for trace, seconds in answer(config, samples, set(answered), bar) if len(answered) < len(samples) else ():
+            row = {**asdict(trace), "seconds": seconds}
+            answered[trace.sample_id] = row
+            folder.write_rows("responses.jsonl", [row])
+    rows = [answered[s.id] for s in samples]
+    seconds = [r["seconds"] for r in rows]
+    traces = [Trace(**{k: v for k, v in r.items() if k != "seconds"}) for r in rows]
+    scores = grade(config.board.stem, samples, traces, seconds, config.reward, make_scorer(config.reward))
+    write_table(folder.path("scores.parquet"), scores)
+    folder.finish(**summarise(scores), board=config.board.name, model=config.model)
+
+
+def run_local(config: EvalConfig, samples: list[Sample], answered: set[str], bar: Progress) -> Iterator[tuple[Trace, float]]:
+    """(trace, seconds) from a model folder. Batches are those of the whole board, so a resume changes no answer."""
+    from seethink.train.config import ModelConfig, system_prompt
+    from seethink.train.model import encode_prompt, load_policy
+    from seethink.train.optim import autocast
+    from seethink.train.sampler import decode, rollout
+
+    model = ModelConfig(path=config.model, system=config.system, dtype=config.dtype)
+    policy, system = load_policy(model.path), system_prompt(model)
+    for start in range(0, len(samples), config.batch):
+        part, began = samples[start : start + config.batch], time.perf_counter()
+        if answered.issuperset(s.id for s in part):
+            continue
+        prompts = [encode_prompt(policy, s, system, model.max_prompt_tokens) for s in part]
+        with autocast(policy, model):
+            groups = rollout(policy, prompts, 1, config.max_tokens, config.temperature, config.seed + start)
+        policy.features.clear()  # every item is seen once
+        spent = (time.perf_counter() - began) / len(part)
+        for sample, (completion,) in zip(part, groups, strict=True):
+            yield Trace(sample.id, config.model, "eval", decode(policy, completion), completion.stop, len(completion.ids)), spent
+        bar.advance(len(part))
+
+
+def ask_endpoint(config: EvalConfig, samples: list[Sample], answered: set[str], bar: Progress) -> Iterator[tuple[Trace, float]]:
+    """(trace, seconds) from an endpoint; a failed call is a trace with stop `error`."""
+    raise NotImplementedError

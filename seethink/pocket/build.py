@@ -1,0 +1,101 @@
+"""The pocket world as files: pictures, an SFT pool, an RL pool and a board, as a user's own data would come."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+
+from seethink.core.store import save_examples, save_samples
+from seethink.core.tags import compose
+from seethink.core.types import Example, Sample
+from seethink.pocket.captions import write_caption
+from seethink.pocket.questions import KIND_OF_TASK, TASKS_OF_KIND, answer, ask, phrase, read
+from seethink.pocket.render import render
+from seethink.pocket.teacher import PERSONAS, reason
+from seethink.pocket.world import IID, OOD, SIZE, Profile, Scene, draw_curve, draw_things, scene_from_json, scene_to_json
+
+KINDS = ("digit", "choice", "math", "box", "open")
+SOURCES = {
+    "count": "clevr_math",
+    "subtract": "clevr_math",
+    "colour_at": "arxivqa",
+    "shape_right": "arxivqa",
+    "equation": "math_puma",
+    "where": "coco",
+    "describe": "allava_laion",
+}
+WITH_CONTEXT = {"clevr_math", "math_puma", "allava_laion"}
+"""Sources that bring a text of their own, as in the paper, and need no captioner."""
+
+
+def draw_sample(stream: str, index: int, profile: Profile = IID, part: str = "") -> tuple[Sample, Scene]:
+    """Sample `index` of a stream (a name that holds the seed), without its picture. The five kinds take turns."""
+    rng = Random(f"{stream}/{index}")
+    tasks = TASKS_OF_KIND[KINDS[index % len(KINDS)]]
+    task = tasks[index // len(KINDS) % len(tasks)]
+    query = None
+    while query is None:
+        scene = draw_curve(rng, profile) if task == "equation" else draw_things(rng, profile)
+        query = ask(scene, task, rng)
+    source = SOURCES[task]
+    meta = {"scene": scene_to_json(scene), "task": task, "image_size": [SIZE, SIZE], "coords": "pixel"}
+    name = f"{stream}-{index:05d}"
+    sample = Sample(
+        id=name,
+        source=source,
+        images=(f"images/{name}.png",),
+        question=phrase(query, rng),
+        gold=answer(scene, query),
+        kind=KIND_OF_TASK[task],
+        choices=query.choices,
+        context=write_caption(scene) if source in WITH_CONTEXT else "",
+        licence="Apache-2.0",
+        meta={**meta, "part": part} if part else meta,
+    )
+    return sample, scene
+
+
+def draw_pool(out: Path, stream: str, count: int, profile: Profile = IID, part: str = "") -> Iterator[Sample]:
+    """Samples of a stream; their pictures are written below `out`."""
+    (out / "images").mkdir(parents=True, exist_ok=True)
+    for index in range(count):
+        sample, scene = draw_sample(stream, index, profile, part)
+        path = out / sample.images[0]
+        render(scene).save(path)
+        yield replace(sample, images=(str(path),))
+
+
+def draw_board(out: Path, seed: int, iid: int, ood: int) -> Iterator[Sample]:
+    """Held-out items: same distribution first, then more objects, unseen pairs and larger numbers."""
+    yield from draw_pool(out, f"board-{seed}", iid, IID, "iid")
+    yield from draw_pool(out, f"ood-{seed}", ood, OOD, "ood")
+
+
+def build(out: Path, seed: int, sft: int, rl: int, board: int, ood: int, dry_run: bool = False) -> dict[str, int]:
+    """Write the world below `out`; returns rows per file. The streams differ by name, so no scene is shared by design."""
+    streams = {
+        "sft_pool.jsonl": draw_pool(out, f"sft-{seed}", sft),
+        "rl_pool.jsonl": draw_pool(out, f"rl-{seed}", rl),
+        "board.jsonl": draw_board(out, seed, board, ood),
+    }
+    if dry_run:
+        return {"sft_pool.jsonl": sft, "rl_pool.jsonl": rl, "board.jsonl": board + ood}
+    pools = {name: list(stream) for name, stream in streams.items()}
+    rows = {name: save_samples(out / name, samples) for name, samples in pools.items()}
+    for model in PERSONAS:
+        examples = simulated_examples(pools["sft_pool.jsonl"], model, seed)
+        rows[f"sft-{model}.jsonl"] = save_examples(out / f"sft-{model}.jsonl", examples)
+    return rows
+
+
+def simulated_examples(samples: Iterable[Sample], model: str, seed: int) -> list[Example]:
+    """What SFT eats, from a simulated teacher without the detour over HTTP; wrong and leaking traces are left out."""
+    persona = replace(PERSONAS[model], leak=0.0, wrong_answer=0.0)
+    examples = []
+    for sample in samples:
+        rng = Random(f"{seed}/{model}/{sample.id}")
+        think, text = reason(scene_from_json(sample.meta["scene"]), read(sample.question), persona, rng)
+        examples.append(Example(sample, compose(think, text)))
+    return examples

@@ -1,0 +1,41 @@
+"""Captions: a scene as machine-readable English, and back. The text-only reasoner sees nothing else of the image."""
+
+from __future__ import annotations
+
+import re
+
+from seethink.pocket.questions import box_text
+from seethink.pocket.world import COLOURS, SHAPES, Curve, Scene, Thing
+
+_THING = re.compile(
+    rf"({'|'.join(COLOURS)}) ({'|'.join(SHAPES)}) at row-(\d) column-(\d) with box \((\d+), (\d+)\),\( ?(\d+), (\d+)\)"
+)
+_CURVE = re.compile(
+    rf"({'|'.join(COLOURS)}) (line|parabola) on axes passes through \((-?\d+), (-?\d+)\) and \((-?\d+), (-?\d+)\)"
+)
+
+
+def write_caption(scene: Scene) -> str:
+    """Every fact of the scene in plain sentences."""
+    count = len(scene.things)
+    sentences = [f"The image shows {count} object{'s' * (count != 1)} on a grid of 4 rows and 4 columns."]
+    for t in scene.things:
+        sentences.append(f"There is a {t.name} at row-{t.row} column-{t.column} with box {box_text(t)}.")
+    if curve := scene.curve:
+        points = " and ".join(f"({x}, {curve.at(x)})" for x in (0, 1))
+        sentences.append(f"A {curve.colour} {curve.form} on axes passes through {points}.")
+    return " ".join(sentences)
+
+
+def read_caption(text: str) -> Scene | None:
+    """The scene that a text describes, or None where it describes none. Repeated facts count once."""
+    curve = None
+    if m := _CURVE.search(text):
+        curve = Curve(m[2], int(m[6]) - int(m[4]), int(m[4]), m[1])
+    things = {
+        Thing(m[1], m[2], int(m[3]), int(m[4]), (int(m[5]), int(m[6]), int(m[7]), int(m[8])))
+        for m in _THING.finditer(text)
+    }
+    if not things and not curve:
+        return None
+    return Scene(tuple(sorted(things, key=lambda t: (t.row, t.column))), curve)

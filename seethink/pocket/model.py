@@ -1,0 +1,83 @@
+"""The pocket model: a real Qwen2.5-VL of 1.5 million parameters, with an initialisation that learns to look things up.
+
+Trained transformers attend from a word to places that hold the same word and copy what lies there. Starting the language
+layers close to that (Wq = c Wk, Wo = d Wv^T; Trockman and Kolter 2023, arXiv 2305.09828, call it mimetic) saves most of
+the training that a small model spends on finding it.
+"""
+
+from __future__ import annotations
+
+import torch
+from transformers import GenerationConfig, PreTrainedTokenizerBase, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+
+from seethink.pocket.world import SIZE
+
+QUERY_GAIN, OUTPUT_GAIN = 2.0, 1.9
+EMBEDDING_STD = 0.08  # 1 / sqrt(hidden): logits of the tied head start near unit variance
+
+
+def make_config(tokenizer: PreTrainedTokenizerBase) -> Qwen2_5_VLConfig:
+    """Architecture: 16 image tokens for a 112 x 112 picture, one per cell of the grid."""
+    ids = {name: tokenizer.convert_tokens_to_ids(f"<|{name}|>") for name in ("image_pad", "video_pad", "im_end")}
+    vision = {
+        "hidden_size": 96,
+        "depth": 2,
+        "num_heads": 3,
+        "intermediate_size": 256,
+        "out_hidden_size": 160,
+        "patch_size": 14,
+        "spatial_merge_size": 2,
+        "temporal_patch_size": 2,
+        "window_size": SIZE,
+        "fullatt_block_indexes": [0, 1],
+        "tokens_per_second": 2,
+    }
+    text = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": 160,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 5,
+        "num_key_value_heads": 5,
+        "intermediate_size": 448,
+        "max_position_embeddings": 1024,
+        "rms_norm_eps": 1e-6,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [4, 6, 6]},
+        "tie_word_embeddings": True,
+        "bos_token_id": None,
+        "eos_token_id": ids["im_end"],
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    return Qwen2_5_VLConfig(
+        text_config=text,
+        vision_config=vision,
+        tie_word_embeddings=True,
+        image_token_id=ids["image_pad"],
+        video_token_id=ids["video_pad"],
+        vision_start_token_id=tokenizer.convert_tokens_to_ids("<|vision_start|>"),
+        vision_end_token_id=tokenizer.convert_tokens_to_ids("<|vision_end|>"),
+        eos_token_id=ids["im_end"],
+        pad_token_id=tokenizer.pad_token_id,
+    )
+
+
+def make_model(tokenizer: PreTrainedTokenizerBase, seed: int) -> Qwen2_5_VLForConditionalGeneration:
+    """Untrained model with mimetic language layers, eager attention (fastest at this size), fp32."""
+    torch.manual_seed(seed)
+    config = make_config(tokenizer)
+    config._attn_implementation = "eager"
+    model = Qwen2_5_VLForConditionalGeneration(config)
+    model.generation_config = GenerationConfig(
+        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, do_sample=False, max_new_tokens=160
+    )
+    with torch.no_grad():
+        torch.nn.init.normal_(model.get_input_embeddings().weight, std=EMBEDDING_STD)
+        for layer in model.model.language_model.layers:
+            attention = layer.self_attn
+            width = attention.k_proj.weight.shape[1]
+            for projection in (attention.k_proj, attention.v_proj):
+                torch.nn.init.normal_(projection.weight, std=width**-0.5)
+            attention.q_proj.weight.copy_(QUERY_GAIN * attention.k_proj.weight)
+            attention.o_proj.weight.copy_(OUTPUT_GAIN * attention.v_proj.weight.T)
+            for projection in (attention.q_proj, attention.k_proj, attention.v_proj):
+                torch.nn.init.zeros_(projection.bias)
+    return model

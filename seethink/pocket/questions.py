@@ -1,0 +1,158 @@
+"""Questions about scenes: drawn, phrased, read back from their text, and answered from a scene.
+
+Reading a question back from its text is what lets the simulated teacher work from the prompt alone.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from random import Random
+
+from seethink.pocket.world import COLOURS, SHAPES, Scene, Thing
+
+LETTERS = "ABCD"
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A question as data. `task` is a section of prompts/questions.txt; `word` what it asks about ("red", "circles",
+    "blue cross"); `cell` a (row, column); `choices` the options."""
+
+    task: str
+    word: str = ""
+    cell: tuple[int, int] = (0, 0)
+    choices: tuple[str, ...] = ()
+
+
+KIND_OF_TASK = {
+    "count": "digit",
+    "subtract": "digit",
+    "colour_at": "choice",
+    "shape_right": "choice",
+    "equation": "math",
+    "where": "box",
+    "describe": "open",
+}
+TASKS_OF_KIND = {k: tuple(t for t, v in KIND_OF_TASK.items() if v == k) for k in set(KIND_OF_TASK.values())}
+
+
+def ask(scene: Scene, task: str, rng: Random) -> Query | None:
+    """A question of that task which the scene can answer, or None."""
+    if task == "equation":
+        return Query(task) if scene.curve else None
+    if scene.curve or not scene.things:
+        return None
+    if task in ("count", "subtract"):
+        thing = rng.choice(scene.things)
+        return Query(task, rng.choice((thing.colour, thing.shape)))
+    if task == "colour_at":
+        thing = rng.choice(scene.things)
+        return Query(task, cell=(thing.row, thing.column), choices=_options(thing.colour, COLOURS, rng))
+    if task == "shape_right":
+        pairs = [(t, n) for t in scene.things if (n := right_of(scene, t)) and len(scene.matching(t.name)) == 1]
+        if not pairs:
+            return None
+        thing, neighbour = rng.choice(pairs)
+        return Query(task, thing.name, choices=_options(neighbour.shape, SHAPES, rng))
+    if task == "where":
+        words = [w for t in scene.things for w in (t.colour, t.shape, t.name) if len(scene.matching(w)) == 1]
+        return Query(task, rng.choice(words)) if words else None
+    rows = [t.row for t in scene.things]  # rows with more things are asked for more often
+    return Query("describe", cell=(rng.choice(rows), 0))
+
+
+def answer(scene: Scene, query: Query) -> str:
+    """The gold answer."""
+    if query.task == "count":
+        return str(len(scene.matching(query.word)))
+    if query.task == "subtract":
+        return str(len(scene.things) - len(scene.matching(query.word)))
+    if query.task == "colour_at":
+        thing = scene.at(*query.cell)
+        return LETTERS[query.choices.index(thing.colour)]
+    if query.task == "shape_right":
+        neighbour = right_of(scene, scene.matching(query.word)[0])
+        return LETTERS[query.choices.index(neighbour.shape)]
+    if query.task == "equation":
+        return scene.curve.equation
+    if query.task == "where":
+        return box_text(scene.matching(query.word)[0])
+    return " ".join(t.name for t in scene.row(query.cell[0]))
+
+
+def box_text(thing: Thing) -> str:
+    """Four words, one per edge, in the order of Qwen boxes: `(28, 36),( 52, 60)`."""
+    return "({}, {}),( {}, {})".format(*thing.box)
+
+
+def right_of(scene: Scene, thing: Thing) -> Thing | None:
+    """The next thing to the right in the same row."""
+    return next((t for t in scene.row(thing.row) if t.column > thing.column), None)
+
+
+def phrase(query: Query, rng: Random) -> str:
+    """The question as text, in one of the wordings of its task."""
+    row, column = query.cell
+    word = _word_in_text(query)
+    text = rng.choice(templates()[query.task]).format(word=word, row=f"row-{row}", column=f"column-{column}")
+    options = " ".join(f"{letter}) {choice}" for letter, choice in zip(LETTERS, query.choices, strict=False))
+    return f"{text} {options}".strip()
+
+
+def read(text: str) -> Query | None:
+    """The first question found in a text, or None. Inverse of `phrase`."""
+    hits = [(m.start(), task, m) for task, pattern in _patterns() if (m := pattern.search(text))]
+    if not hits:
+        return None
+    start, task, match = min(hits, key=lambda hit: hit[0])
+    found = match.groupdict()
+    options = re.match(r"\s*A\) (\w+) B\) (\w+) C\) (\w+) D\) (\w+)", text[match.end() :])
+    cell = (int(found["row"]) if found.get("row") else 0, int(found["column"]) if found.get("column") else 0)
+    return Query(task, _word_from_text(found.get("word") or ""), cell, options.groups() if options else ())
+
+
+@cache
+def templates() -> dict[str, list[str]]:
+    """Wordings per task from prompts/questions.txt: a `# task` line, then one wording a line."""
+    sections: dict[str, list[str]] = {}
+    for line in (files("seethink.pocket") / "prompts" / "questions.txt").read_text(encoding="utf-8").splitlines():
+        if line.startswith("# "):
+            lines = sections.setdefault(line[2:], [])
+        elif line:
+            lines.append(line)
+    return sections
+
+
+@cache
+def _patterns() -> list[tuple[str, re.Pattern[str]]]:
+    """(task, pattern) of every wording; a pattern ends where the options begin."""
+    slots = {"word": r"(?P<word>[a-z]+(?: [a-z]+)?)", "row": r"row-(?P<row>\d)", "column": r"column-(?P<column>\d)"}
+    return [
+        (task, re.compile(re.sub(r"\\{(\w+)\\}", lambda m: slots[m.group(1)], re.escape(template))))
+        for task, wordings in templates().items()
+        for template in wordings
+    ]
+
+
+def _options(right: str, words: tuple[str, ...], rng: Random) -> tuple[str, ...]:
+    others = rng.sample([w for w in words if w != right], len(LETTERS) - 1)
+    return tuple(rng.sample([right, *others], len(LETTERS)))
+
+
+def _word_in_text(query: Query) -> str:
+    if query.task in ("count", "subtract"):
+        return f"{query.word} objects" if query.word in COLOURS else query.word + ("es" if query.word == "cross" else "s")
+    if query.task == "where" and query.word in COLOURS:
+        return f"{query.word} object"
+    return query.word
+
+
+def _word_from_text(text: str) -> str:
+    words = text.removesuffix(" objects").removesuffix(" object")
+    singular = {s + ("es" if s == "cross" else "s"): s for s in SHAPES}
+    return singular.get(words, words)
+
+

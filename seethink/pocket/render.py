@@ -1,0 +1,64 @@
+"""Scenes as pictures. Drawn at four times the size and reduced, so that edges are smooth and results repeat exactly."""
+
+from __future__ import annotations
+
+from PIL import Image, ImageDraw
+
+from seethink.pocket.world import SIZE, Curve, Scene, Thing
+
+PAPER, AXIS = (245, 245, 240), (150, 150, 150)
+RGB = {
+    "red": (214, 39, 40),
+    "green": (44, 160, 44),
+    "blue": (31, 90, 200),
+    "yellow": (240, 205, 30),
+    "purple": (140, 60, 190),
+    "orange": (255, 127, 14),
+}
+ZOOM = 4
+UNIT = 14  # pixels per unit of the axes
+
+
+def render(scene: Scene) -> Image.Image:
+    """RGB picture of 112 x 112 pixels."""
+    image = Image.new("RGB", (SIZE * ZOOM, SIZE * ZOOM), PAPER)
+    draw = ImageDraw.Draw(image)
+    for thing in scene.things:
+        _draw_thing(draw, thing)
+    if scene.curve:
+        _draw_axes(draw)
+        _draw_curve(draw, scene.curve)
+    return image.resize((SIZE, SIZE), Image.Resampling.BOX)
+
+
+def _draw_thing(draw: ImageDraw.ImageDraw, thing: Thing) -> None:
+    x1, y1, x2, y2 = (ZOOM * v for v in thing.box)
+    third, fill = (x2 - x1) // 3, RGB[thing.colour]
+    if thing.shape == "circle":
+        draw.ellipse((x1, y1, x2 - 1, y2 - 1), fill=fill)
+    elif thing.shape == "square":
+        draw.rectangle((x1, y1, x2 - 1, y2 - 1), fill=fill)
+    elif thing.shape == "triangle":
+        draw.polygon(((x1, y2 - 1), ((x1 + x2) // 2, y1), (x2 - 1, y2 - 1)), fill=fill)
+    else:
+        draw.rectangle((x1 + third, y1, x2 - 1 - third, y2 - 1), fill=fill)
+        draw.rectangle((x1, y1 + third, x2 - 1, y2 - 1 - third), fill=fill)
+
+
+def _draw_axes(draw: ImageDraw.ImageDraw) -> None:
+    middle, end, tick = SIZE * ZOOM // 2, SIZE * ZOOM, 2 * ZOOM
+    draw.line((0, middle, end, middle), fill=AXIS, width=ZOOM)
+    draw.line((middle, 0, middle, end), fill=AXIS, width=ZOOM)
+    for k in range(0, end, UNIT * ZOOM):
+        draw.line((k, middle - tick, k, middle + tick), fill=AXIS, width=ZOOM)
+        draw.line((middle - tick, k, middle + tick, k), fill=AXIS, width=ZOOM)
+
+
+def _draw_curve(draw: ImageDraw.ImageDraw, curve: Curve) -> None:
+    middle, unit = SIZE * ZOOM / 2, UNIT * ZOOM
+    points = []
+    for step in range(-64, 65):
+        x = step / 16
+        y = curve.a * (x if curve.form == "line" else x * x) + curve.b
+        points.append((middle + x * unit, middle - y * unit))
+    draw.line(points, fill=RGB[curve.colour], width=2 * ZOOM)

@@ -1,0 +1,84 @@
+"""From the answer inside the tags to plain text: one spelling for what people type in twenty ways.
+
+Superscripts and vulgar fractions are rewritten before Unicode's NFKC folding, which would read `7²` as 72 and `½` as two
+numbers. Look-alike letters of other alphabets are not folded: a Cyrillic С is not a C.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+from seethink.core.tags import clean
+
+SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁽⁾ⁿˣ", "0123456789+-()nx")
+_SUPERSCRIPT_RUN = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁽⁾ⁿˣ]+")
+_VULGAR = re.compile("([0-9]?)([\u00bc-\u00be\u2150-\u215e\u2189])")
+_MINUS = str.maketrans({"\u2212": "-", "\ufe63": "-", "\u00a0": " ", "\u2009": " ", "\u202f": " ", "\u2044": "/"})
+_QUOTES = {"`": "`", '"': '"', "'": "'", "\u201c": "\u201d", "\u2018": "\u2019", "\u300c": "\u300d"}
+_DELIMITERS = (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"), ("**", "**"), ("__", "__"), ("*", "*"))
+_COMMAND = re.compile(r"\\(?:boxed|fbox|text|textbf|textrm|textit|textnormal|mathrm|mathbf|mbox)\s*\{")
+_FENCE = re.compile(r"^```[a-zA-Z]*\n?(.*?)\n?```$", re.DOTALL)
+
+
+def normalise(answer: str) -> str:
+    """Folded and unwrapped answer. Every wrapper must enclose the whole text; what it says is never changed."""
+    text = fold(clean(answer))
+    for _ in range(8):
+        bare = unwrap(text)
+        if bare == text:
+            break
+        text = bare
+    return text
+
+
+def fold(text: str) -> str:
+    """Compatibility characters to ASCII where that keeps the meaning: minus, digits, superscripts, fractions, widths."""
+    if text.isascii():
+        return text
+    text = _SUPERSCRIPT_RUN.sub(lambda m: "^{" + m[0].translate(SUPERSCRIPTS) + "}", text)
+    text = re.sub(_VULGAR, _fraction, text)
+    text = unicodedata.normalize("NFKC", text).translate(_MINUS)
+    text = re.sub(r"^(\s*)\u2013(?=[\d.])", r"\1-", text)
+    return "".join(str(unicodedata.decimal(c)) if c.isdecimal() else c for c in text)
+
+
+def unwrap(text: str) -> str:
+    """One layer of markup removed: quotes, emphasis, math delimiters, box, text command, fence, final full stop."""
+    text = text.strip()
+    if text.endswith((".", "\u3002")) and not text.endswith(".."):
+        text = text[:-1].rstrip()
+    if text.startswith("```") and (fence := _FENCE.match(text)):
+        return fence[1].strip()
+    if len(text) >= 2 and _QUOTES.get(text[0]) == text[-1] and text[0] not in text[1:-1]:
+        return text[1:-1].strip()
+    for opening, closing in _DELIMITERS:
+        inner = text[len(opening) : -len(closing)]
+        if len(text) > len(opening) + len(closing) and text.startswith(opening) and text.endswith(closing):
+            return text if opening in inner or closing in inner else inner.strip()
+    command = _COMMAND.match(text)
+    if command and closing_brace(text, command.end() - 1) == len(text) - 1:
+        return text[command.end() : -1].strip()
+    return text
+
+
+def closing_brace(text: str, start: int) -> int:
+    """Index of the brace that closes the one at `start`, or -1. Escaped braces are text."""
+    depth, i = 0, start
+    while i < len(text):
+        if text[i] == "\\":
+            i += 1
+        elif text[i] == "{":
+            depth += 1
+        elif text[i] == "}":
+            depth -= 1
+            if depth == 0:
+                return i
+        i += 1
+    return -1
+
+
+def _fraction(match: re.Match[str]) -> str:
+    """`x^½` as `x^(1/2)`, but `1½` as the mixed number `1 1/2`."""
+    digits = unicodedata.normalize("NFKC", match[2]).replace("\u2044", "/")
+    return f"{match[1]} {digits}" if match[1] else f"({digits})"

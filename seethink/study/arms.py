@@ -1,0 +1,275 @@
+"""The study: arms that differ in one named factor, run for every seed, in parallel processes, resumable.
+
+    seethink study @study.toml --out runs/study
+
+An arm is one training stage that starts from the base or from another arm's model, so sft -> grpo is an arm `grpo` that
+starts from an arm `sft`. Whatever an arm does not name is the same for all arms: data, order, rewards, schedule, decoding.
+Every stage is an ordinary run folder made by an ordinary command, which is printed and kept beside it.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from seethink.core.config import Config
+from seethink.core.errors import UserError
+from seethink.core.progress import Progress, progress
+from seethink.core.run import git_commit
+from seethink.core.store import hash_file, hash_folder, read_json, write_json
+
+
+class Arm(Config):
+    """One training stage; everything else is shared with the other arms."""
+
+    stage: Literal["sft", "grpo"] = Field(description="how it trains")
+    start: str = Field("base", description="base, or the arm whose model it starts from")
+    data: str = Field("", description="name of its data set; empty: rl for grpo")
+    set: dict[str, Any] = Field({}, description="settings that differ from the shared ones: the named factor")
+
+
+class StudyConfig(Config):
+    """Run all arms with matched controls and write report.html."""
+
+    out: Path = Field(Path("runs/study"), description="study folder")
+    world: Literal["", "pocket"] = Field("", description="pocket: build the embedded laboratory and its data first")
+    label: str = Field("", description="shown with every result, e.g. the world and the teacher")
+    simulated: bool = Field(False, description="true when the teacher is simulated")
+    base: Path = Field(Path(""), description="model folder all arms start from")
+    board: Path = Field(Path(""), description="JSONL of held-out samples")
+    data: dict[str, Path] = Field({}, description="data sets by name; rl is the default of grpo arms")
+    arms: dict[str, Arm] = Field({}, description="arms by name")
+    comparisons: list[tuple[str, str]] = Field([], description="pairs of arms whose difference is reported")
+    seeds: list[int] = Field([0, 1, 2], description="every arm runs once per seed")
+    sft: dict[str, Any] = Field({}, description="shared settings of all sft stages")
+    grpo: dict[str, Any] = Field({}, description="shared settings of all grpo stages")
+    eval: dict[str, Any] = Field({}, description="shared settings of all evaluations")
+    base_styles: dict[str, str] = Field({}, description="style: system prompt under which the base is evaluated as well")
+    checker: str = Field("", description="module:function that checks the steps of a trace; empty: none")
+    workers: int = Field(0, ge=0, description="stages at once; 0: one per GPU, or one per core without a GPU")
+    extra: dict[str, Any] = Field({}, description="settings of the world")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One command of the study."""
+
+    arm: str
+    seed: int
+    name: str
+    """sft, grpo, eval or eval-<style>"""
+    verb: str
+    settings: dict[str, Any]
+    after: tuple[Path, ...]
+    """Run folders that must be done first."""
+
+    @property
+    def out(self) -> Path:
+        return Path(self.settings["out"])
+
+    @property
+    def command(self) -> list[str]:
+        return ["seethink", self.verb, f"@{self.config_file}"]
+
+    @property
+    def config_file(self) -> Path:
+        return self.out.with_name(f"{self.out.name}.json")
+
+    @property
+    def reads(self) -> dict[str, Path]:
+        """What its run folder records hashes of."""
+        if self.verb == "eval":
+            return {"board": Path(self.settings["board"]), "model": Path(self.settings["model"])}
+        return {"data": Path(self.settings["data"]), "model": Path(self.settings["model"]["path"])}
+
+    @property
+    def done(self) -> bool:
+        """Finished with exactly these settings and these inputs, so that a change re-runs only what depends on it."""
+        if not (self.out / "done.json").exists() or not self.config_file.exists():
+            return False
+        if read_json(self.config_file) != self.settings or not all(p.exists() for p in self.reads.values()):
+            return False
+        recorded = read_json(self.out / "manifest.json")["inputs"]
+        return all(recorded[k] == (hash_folder(p) if p.is_dir() else hash_file(p)) for k, p in self.reads.items())
+
+
+def run(config: StudyConfig, dry_run: bool = False) -> None:
+    """The verb. Raises UserError for a plan that does not hold or a stage that failed; the same call again continues."""
+    check(config)
+    stages = list(plan(config))
+    if dry_run:
+        for stage in stages:
+            print(f"{'done   ' if stage.done else 'to run '} {' '.join(stage.command)}")
+        return
+    write_json(config.out / "study.json", describe(config, stages))
+    execute(stages, workers(config), config.out)
+    from seethink.study import report
+
+    report.run(report.ReportConfig(study=config.out))
+
+
+def check(config: StudyConfig) -> None:
+    """Refuse a plan with unknown arms or data, or a comparison of arms that differ in more than one factor."""
+    for name in ("base", "board"):
+        if not getattr(config, name).exists():
+            raise UserError(f"{name} {getattr(config, name)} does not exist", remedy=f"Give --{name}")
+    for name, arm in config.arms.items():
+        if arm.start != "base" and arm.start not in config.arms:
+            raise UserError(f"arm {name!r} starts from unknown arm {arm.start!r}", remedy=f"Known: base, {', '.join(config.arms)}")
+        if data_of(arm) not in config.data:
+            raise UserError(f"arm {name!r} uses unknown data {data_of(arm)!r}", remedy=f"Known: {', '.join(config.data)}")
+    for pair in config.comparisons:
+        for name in pair:
+            if name != "base" and name not in config.arms:
+                raise UserError(f"comparison names unknown arm {name!r}", remedy=f"Known: base, {', '.join(config.arms)}")
+
+
+def data_of(arm: Arm) -> str:
+    return arm.data or "rl"
+
+
+def plan(config: StudyConfig) -> Iterator[Stage]:
+    """All stages: the base's evaluations, then for each arm and seed its training and its evaluation."""
+    home = config.out / "arms" / "base" / "seed0"
+    shared = {"board": str(config.board), **config.eval, "overwrite": True}
+    for style, system in {"": "", **config.base_styles}.items():
+        out = home / (f"eval-{style}" if style else "eval")
+        settings = {**shared, "out": str(out), "model": str(config.base), **({"system": system} if style else {})}
+        yield Stage("base", 0, out.name, "eval", settings, ())
+    for seed in config.seeds:
+        for name, arm in config.arms.items():
+            home = config.out / "arms" / name / f"seed{seed}"
+            out, before = home / arm.stage, model_of(config, arm.start, seed)
+            settings = merge(
+                config.sft if arm.stage == "sft" else config.grpo,
+                {"out": str(out), "data": str(config.data[data_of(arm)]), "model": {"path": str(before)}, "seed": seed, "overwrite": True},
+                arm.set,
+            )
+            yield Stage(name, seed, arm.stage, arm.stage, settings, () if arm.start == "base" else (before.parent,))
+            yield Stage(name, seed, "eval", "eval", {**shared, "out": str(home / "eval"), "model": str(out / "model")}, (out,))
+
+
+def model_of(config: StudyConfig, arm: str, seed: int) -> Path:
+    """Folder of the model an arm ends with."""
+    if arm == "base":
+        return config.base
+    return config.out / "arms" / arm / f"seed{seed}" / config.arms[arm].stage / "model"
+
+
+def merge(*settings: dict[str, Any]) -> dict[str, Any]:
+    """Nested dicts merged, later ones win."""
+    result: dict[str, Any] = {}
+    for layer in settings:
+        for key, value in layer.items():
+            nested = isinstance(value, dict) and isinstance(result.get(key), dict)
+            result[key] = merge(result[key], value) if nested else value
+    return result
+
+
+def describe(config: StudyConfig, stages: list[Stage]) -> dict[str, Any]:
+    """study.json: what the report needs to know of the plan."""
+
+    def lineage(name: str) -> list[str]:
+        return [] if name == "base" else [*lineage(config.arms[name].start), config.arms[name].stage]
+
+    def style(name: str) -> str:
+        arm = config.arms.get(name)
+        return "" if arm is None else arm.data if arm.stage == "sft" else style(arm.start)
+
+    arms = {"base": {"stages": []}}
+    for name, arm in config.arms.items():
+        arms[name] = {"stages": lineage(name), "style": style(name), "start": arm.start, "data": data_of(arm), "set": arm.set}
+    return {
+        "label": config.label,
+        "simulated": config.simulated,
+        "seeds": config.seeds,
+        "arms": arms,
+        "comparisons": config.comparisons,
+        "board": os.path.relpath(config.board, config.out),
+        "data": {name: os.path.relpath(path, config.out) for name, path in config.data.items()},
+        "base": str(config.base),
+        "base_styles": list(config.base_styles),
+        "checker": config.checker,
+        "git": git_commit(),
+        "commands": [" ".join(stage.command) for stage in stages],
+        "config": config.model_dump(mode="json"),
+    }
+
+
+def workers(config: StudyConfig) -> int:
+    """Stages at once: one per GPU, or one per core."""
+    if config.workers:
+        return config.workers
+    gpus = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if os.path.exists("/dev/nvidia0") else []
+    return max(1, len([g for g in gpus if g]) or (1 if os.path.exists("/dev/nvidia0") else os.cpu_count() or 1))
+
+
+def execute(stages: list[Stage], count: int, study: Path) -> None:
+    """Run every stage once those it needs are done, `count` at a time. Raises UserError for the first that fails."""
+    finished: set[Path] = set()
+    for stage in stages:  # in order of dependence: what follows a stage that must run again must run again
+        if set(stage.after) <= finished and stage.done:
+            finished.add(stage.out)
+    todo, running = [s for s in stages if s.out not in finished], {}
+    with ThreadPoolExecutor(count) as pool, progress("study", len(stages), len(stages) - len(todo)) as bar:
+        children: dict[Path, subprocess.Popen] = {}
+        try:
+            while todo or running:
+                for stage in [s for s in todo if set(s.after) <= finished][: count - len(running)]:
+                    todo.remove(stage)
+                    running[pool.submit(run_stage, stage, count, children)] = stage
+                for future in wait_for(running, bar):
+                    stage = running.pop(future)
+                    future.result()
+                    finished.add(stage.out)
+                    bar.advance(text=f"{stage.arm} seed {stage.seed} {stage.name}")
+        finally:
+            for child in list(children.values()):
+                child.terminate()
+
+
+def wait_for(running: dict[Future, Stage], bar: Progress) -> list[Future]:
+    """Futures that ended; meanwhile the display shows where each running stage is."""
+    while True:
+        done, _ = wait(running, timeout=2, return_when=FIRST_COMPLETED)
+        bar.advance(0, text="  ".join(where(stage) for stage in running.values()))
+        if done:
+            return list(done)
+
+
+def where(stage: Stage) -> str:
+    """How far a stage is, from its own metrics."""
+    log = stage.out / "metrics.jsonl"
+    step = log.read_bytes().count(b"\n") if log.exists() else 0
+    total = stage.settings.get("steps", "")
+    return f"{stage.arm}/{stage.seed}/{stage.name}" + (f" {step}{'/' if total else ''}{total}" if step else "")
+
+
+def run_stage(stage: Stage, count: int, children: dict[Path, subprocess.Popen]) -> None:
+    """One stage as a child process; its output goes to <stage>.log."""
+    stage.out.parent.mkdir(parents=True, exist_ok=True)
+    write_json(stage.config_file, stage.settings)
+    threads = max(1, (os.cpu_count() or 1) // count)
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    log_path = stage.out.with_name(f"{stage.out.name}.log")
+    with open(log_path, "a", encoding="utf-8") as log:
+        log.write(f"$ {' '.join(stage.command)}   # {time.strftime('%Y-%m-%dT%H:%M:%S')}\n")
+        log.flush()
+        command = [sys.executable, "-m", *stage.command]
+        child = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment)
+        children[stage.out] = child
+        code = child.wait()
+        del children[stage.out]
+    if code:
+        last = log_path.read_text(encoding="utf-8").strip().splitlines()[-1]
+        raise UserError(f"stage {stage.arm}/seed{stage.seed}/{stage.name} ended with code {code}: {last}", where=log_path,
+                        remedy="Mend the cause and give the same command again", code=code if code > 0 else 1)  # fmt: skip

@@ -1,0 +1,58 @@
+"""Alarms in words: what the numbers of a run mean when something goes wrong. Pure functions of the metrics so far."""
+
+from __future__ import annotations
+
+from statistics import fmean, median
+from typing import Any
+
+from seethink.core.run import Run, read_log
+
+WINDOW = 5  # rounds that must agree before we say anything
+
+
+def raise_new(folder: Run, found: dict[str, str], step: int) -> None:
+    """Record alarms this run has not raised yet."""
+    known = {a["alarm"] for a in read_log(folder.path("alarms.jsonl"))} if found else set()
+    for name, text in found.items():
+        if name not in known:
+            folder.alarm(name, text, step)
+
+
+def grpo(metrics: list[dict[str, Any]]) -> dict[str, str]:
+    """{alarm: sentence} for the latest rounds of a GRPO run."""
+    if len(metrics) < WINDOW:
+        return {}
+    first, last = metrics[:WINDOW], metrics[-WINDOW:]
+    found = {}
+
+    def mean(rows: list[dict[str, Any]], key: str) -> float:
+        return fmean([r[key] for r in rows if r.get(key) is not None] or [0.0])
+
+    cut = mean(last, "completion/cut_share")
+    if cut > 0.5:
+        found["cut"] = f"{cut:.0%} of completions hit max_tokens: raise it, or the reward only sees unfinished answers"
+    flat = mean(last, "groups/zero_spread")
+    if flat > 0.8:
+        reward = mean(last, "reward/mean")
+        why = "nearly all right" if reward > 0.8 else "nearly all wrong" if reward < 0.2 else "all members agree"
+        found["no_spread"] = f"{flat:.0%} of groups have no spread ({why}, mean reward {reward:.2f}): they teach nothing"
+    if sum(r["undecided"] for r in last) > 0:
+        found["undecided"] = f"{sum(r['undecided'] for r in last)} rewards of the last {WINDOW} rounds are undecided: check the golds"
+    length, before = mean(last, "completion/length"), mean(first, "completion/length")
+    if length < 0.5 * before:
+        found["length_collapse"] = f"completions shrank from {before:.0f} to {length:.0f} tokens"
+    if length > 2 * before:
+        found["length_runaway"] = f"completions grew from {before:.0f} to {length:.0f} tokens"
+    if mean(last, "entropy") < 0.1 * mean(first, "entropy"):
+        found["entropy_collapse"] = f"entropy fell from {mean(first, 'entropy'):.3f} to {mean(last, 'entropy'):.3f} nats"
+    for key in sorted({k for r in last for k in r if k.startswith("reward/") and k != "reward/mean"}):
+        values = [r[key] for r in metrics if r.get(key) is not None]
+        if len(values) >= 2 * WINDOW and max(values) == 0:
+            found[f"never_scores_{key[7:]}"] = f"kind {key[7:]} has not earned a single reward in {len(values)} rounds"
+    return found
+
+
+def spike(losses: list[float], factor: float) -> bool:
+    """True when the last loss is `factor` times the median of the twenty before it."""
+    before = losses[-21:-1]
+    return len(before) >= 5 and losses[-1] > factor * median(before)

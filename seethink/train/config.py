@@ -1,0 +1,87 @@
+"""Settings of `sft` and `grpo`; no torch here, so that help and --dry-run answer at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from seethink.core.config import Config
+from seethink.core.errors import UserError
+from seethink.rewards import RewardConfig
+
+
+class ModelConfig(Config):
+    path: Path = Field(description="Hugging Face folder of a Qwen2-VL or Qwen2.5-VL model")
+    system: str = Field("", description="system prompt, or @file to read it from; empty: the system.txt of the model folder")
+    freeze_vision: bool = Field(True, description="keep the vision tower as it is (paper: yes)")
+    freeze_projector: bool = Field(True, description="keep the projector between vision and language as it is")
+    dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="compute precision: bfloat16 autocast, or float32; auto: bfloat16")
+    max_prompt_tokens: int = Field(8192, ge=1, description="longer prompts are refused at load, never cut")
+
+
+class OptimConfig(Config):
+    lr: float = Field(1e-6, gt=0, description="peak learning rate")
+    lr_floor: float = Field(5e-7, ge=0, description="the cosine schedule ends here (paper: 5e-7)")
+    warmup: float = Field(0.03, ge=0, le=1, description="share of steps with rising rate (paper: 3 %)")
+    weight_decay: float = Field(0.0, ge=0, description="decoupled weight decay")
+    max_grad_norm: float = Field(1.0, gt=0, description="gradient norm is clipped to this")
+
+
+class SFTConfig(Config):
+    """Imitate: supervised fine-tuning on traces, loss on completions only."""
+
+    out: Path = Field(description="run folder")
+    data: Path = Field(description="JSONL of samples with a completion")
+    model: ModelConfig
+    optim: OptimConfig = OptimConfig(lr=1e-5, lr_floor=0.0)
+    epochs: float = Field(1.0, gt=0, description="passes over the data")
+    batch_size: int = Field(128, ge=1, description="completions per optimiser step (paper: 128)")
+    micro_tokens: int = Field(16384, ge=1, description="tokens computed at once; memory, not results, depend on it")
+    eval_share: float = Field(0.02, ge=0, lt=1, description="share of the data held out for eval_loss")
+    spike_factor: float = Field(2.0, gt=1, description="a loss this many times its recent median rolls the step back")
+    limit: int = Field(0, ge=0, description="use only this many rows; 0: all")
+    save_every: int = Field(20, ge=1, description="optimiser steps between checkpoints")
+    seed: int = Field(0, description="data order")
+    overwrite: bool = Field(False, description="start afresh where the folder holds a run with other settings")
+
+
+class GRPOConfig(Config):
+    """Explore: group-relative policy optimisation with the mixed reward (paper sections 4 and 5)."""
+
+    out: Path = Field(description="run folder")
+    data: Path = Field(description="JSONL of samples with verifiable golds")
+    model: ModelConfig
+    optim: OptimConfig = OptimConfig()
+    reward: RewardConfig = RewardConfig()
+    steps: int = Field(49, ge=1, description="rollout rounds (paper: 49)")
+    prompts: int = Field(512, ge=1, description="prompts per rollout round (paper: 512)")
+    group: int = Field(4, ge=2, description="completions per prompt (paper: 4)")
+    update_prompts: int = Field(256, ge=1, description="prompts per optimiser step (the paper's 256 names no unit; ours are prompts)")
+    temperature: float = Field(0.8, gt=0, description="sampling temperature (paper: 0.8)")
+    max_tokens: int = Field(1024, ge=1, description="completion tokens; longer ones are cut and counted")
+    std_norm: bool = Field(True, description="divide advantages by the group's standard deviation")
+    normalisation: Literal["grpo", "dr_grpo", "dapo"] = Field("grpo", description="how token losses are averaged; grpo: the paper's")
+    clip_low: float = Field(0.2, ge=0, description="ratio is clipped below at 1 - this")
+    clip_high: float = Field(0.2, ge=0, description="ratio is clipped above at 1 + this")
+    kl: float = Field(1e-3, ge=0, description="initial KL coefficient; 0: no reference model (paper: 1e-3)")
+    kl_target: float = Field(5e-4, ge=0, description="adaptive KL target per token; 0: fixed coefficient (paper: 5e-4)")
+    kl_horizon: int = Field(10_000, ge=1, description="completions over which the KL coefficient adapts")
+    micro_tokens: int = Field(16384, ge=1, description="tokens computed at once; memory, not results, depend on it")
+    rollout_prompts: int = Field(128, ge=1, description="prompts decoded at once")
+    save_every: int = Field(10, ge=1, description="rounds between checkpoints")
+    seed: int = Field(0, description="data order and sampling")
+    overwrite: bool = Field(False, description="start afresh where the folder holds a run with other settings")
+
+
+def system_prompt(model: ModelConfig) -> str:
+    """System prompt from the config, from @file, or from system.txt beside the weights. Raises UserError if unreadable."""
+    path = Path(model.system[1:]) if model.system.startswith("@") else model.path / "system.txt"
+    if model.system and not model.system.startswith("@"):
+        return model.system
+    if not model.system and not path.is_file():
+        return ""
+    if not path.is_file():
+        raise UserError("system prompt file not found", where=path, remedy="Fix model.system")
+    return path.read_text(encoding="utf-8").strip()

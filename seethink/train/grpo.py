@@ -1,0 +1,287 @@
+"""GRPO with the mixed reward: rollout, reward, advantage, update; this file is the algorithm.
+
+    seethink grpo @configs/paper/grpo.toml --model.path Qwen2.5-VL-3B-Instruct --data rl.jsonl --out runs/grpo
+
+Each round draws `prompts` prompts, samples `group` completions of each from the current policy, scores them, and makes one
+optimiser step per `update_prompts` prompts. The first step of a round is strictly on-policy. Left out on purpose: a value
+model, replay, several epochs over the same rollouts (the paper uses one inner epoch).
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import time
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor
+
+from seethink.core.errors import UserError
+from seethink.core.progress import progress
+from seethink.core.run import Run, read_log
+from seethink.core.store import hash_file, hash_folder, load_samples, write_table
+from seethink.core.types import Reward, Rollout, Sample
+from seethink.rewards import make_scorer, score_batch
+from seethink.traces.lexicon import per_100_words
+from seethink.train import alarms
+from seethink.train.config import GRPOConfig, system_prompt
+from seethink.train.loss import adapt_kl, group_advantages, grpo_loss, token_log_probs, token_weights
+from seethink.train.model import EncodedPrompt, Policy, encode_prompt, freeze, image_features, load_policy, save_policy, vision_frozen
+from seethink.train.optim import (
+    Optimiser,
+    autocast,
+    data_order,
+    load_checkpoint,
+    micro_batches,
+    order_hash,
+    peak_memory_gb,
+    remove_checkpoints,
+    save_checkpoint,
+)
+from seethink.train.pack import hidden_states, pack
+from seethink.train.sampler import Completion, decode, rollout
+
+
+@dataclass
+class Group:
+    """One prompt with its completions, their rewards and advantages (None: takes no part in the update)."""
+
+    sample: Sample
+    prompt: EncodedPrompt
+    completions: list[Completion]
+    texts: list[str]
+    rewards: list[Reward]
+    advantages: list[float | None]
+
+    @property
+    def trained(self) -> list[tuple[Completion, float]]:
+        return [(c, a) for c, a in zip(self.completions, self.advantages, strict=True) if a is not None]
+
+    @property
+    def tokens(self) -> int:
+        return len(self.prompt.ids) + sum(len(c.ids) for c, _ in self.trained)
+
+
+def run(config: GRPOConfig, dry_run: bool = False) -> None:
+    """The verb. Raises UserError for bad data, model or folder; the same call again resumes."""
+    samples = load_samples(config.data)
+    if not samples:
+        raise UserError("no samples", where=config.data, remedy="Give a JSONL file with at least one row")
+    order = data_order(len(samples), config.steps * config.prompts, config.seed)
+    if dry_run:
+        print(plan(config, samples))
+        return
+    inputs = {"model": hash_folder(config.model.path), "data": hash_file(config.data), "system": system_prompt(config.model)}
+    with Run(config.out, "grpo", config, inputs, config.overwrite) as folder:
+        if not folder.done:
+            train(folder, config, [samples[i] for i in order])
+        print(f"grpo: {folder.path('model')}")
+
+
+def plan(config: GRPOConfig, samples: list[Sample]) -> str:
+    """What a run would do, in words."""
+    rollouts = config.steps * config.prompts * config.group
+    return (
+        f"{len(samples)} samples; {config.steps} rounds x {config.prompts} prompts x {config.group} = {rollouts} rollouts of at most "
+        f"{config.max_tokens} tokens; {config.steps * -(-config.prompts // config.update_prompts)} optimiser steps"
+    )
+
+
+def train(folder: Run, config: GRPOConfig, samples: list[Sample]) -> None:
+    """All rounds over `samples`, already in the order in which they are drawn; resumes from the latest checkpoint."""
+    policy = load_policy(config.model.path)
+    freeze(policy, config.model.freeze_vision, config.model.freeze_projector)
+    reference = freeze_copy(policy) if config.kl > 0 else None
+    updates = -(-config.prompts // config.update_prompts)
+    optimiser = Optimiser(policy, config.optim, config.steps * updates)
+    start, beta = resume(folder, policy, optimiser, config.kl)
+    scorer = make_scorer(config.reward)
+    system = system_prompt(config.model)
+    with progress("grpo", config.steps, start) as bar:
+        for step in range(start, config.steps):
+            began = time.perf_counter()
+            batch = samples[step * config.prompts : (step + 1) * config.prompts]
+            prompts = [encode_prompt(policy, s, system, config.model.max_prompt_tokens) for s in batch]
+            groups = explore(policy, config, batch, prompts, scorer, step)
+            sampled = time.perf_counter()
+            metrics = improve(policy, reference, optimiser, config, groups, beta)
+            beta = metrics.pop("next_kl_coefficient")
+            metrics |= describe(groups)
+            metrics |= {"seconds": time.perf_counter() - began, "seconds/rollout": sampled - began}
+            metrics["tokens_per_s"] = metrics["tokens/generated"] / metrics["seconds"]
+            metrics["memory_gb"] = peak_memory_gb(policy.device)
+            folder.log(step + 1, **metrics)
+            folder.write_rows("rollouts.jsonl", rollout_rows(step, groups, optimiser.step))
+            alarms.raise_new(folder, alarms.grpo(read_log(folder.path("metrics.jsonl"))), step + 1)
+            if (step + 1) % config.save_every == 0 or step + 1 == config.steps:
+                save_checkpoint(folder.path("checkpoint"), step + 1, {**optimiser.state(), "kl_coefficient": beta})
+            bar.advance(text=f"reward {metrics['reward/mean']:.3f}  length {metrics['completion/length']:.0f}")
+    finish(folder, policy, config, samples)
+
+
+def explore(
+    policy: Policy, config: GRPOConfig, samples: list[Sample], prompts: list[EncodedPrompt], scorer, step: int
+) -> list[Group]:
+    """Rollouts of one round, scored; undecided rewards leave their group."""
+    completions: list[list[Completion]] = []
+    for at in range(0, len(prompts), config.rollout_prompts):
+        part = prompts[at : at + config.rollout_prompts]
+        seed = (config.seed * 1_000_003 + step) * 1_009 + at  # a function of the step alone, so that a resume repeats it
+        with autocast(policy, config.model):
+            completions += rollout(policy, part, config.group, config.max_tokens, config.temperature, seed)
+    texts = [[decode(policy, c) for c in group] for group in completions]
+    flat = score_batch(
+        [s for s in samples for _ in range(config.group)], [t for group in texts for t in group], config.reward, scorer
+    )
+    groups = []
+    for i, sample in enumerate(samples):
+        rewards = flat[i * config.group : (i + 1) * config.group]
+        advantages = group_advantages([r.value for r in rewards], config.std_norm)
+        groups.append(Group(sample, prompts[i], completions[i], texts[i], rewards, advantages))
+    return groups
+
+
+def improve(policy: Policy, reference, optimiser: Optimiser, config: GRPOConfig, groups: list[Group], beta: float) -> dict:
+    """One optimiser step per `update_prompts` prompts; groups without spread are skipped but stay in the averages."""
+    total = {"loss": 0.0, "kl": 0.0, "clip_share": 0.0, "tokens/trained": 0}
+    norm = rate = 0.0
+    for first in range(0, len(groups), config.update_prompts):
+        chunk = groups[first : first + config.update_prompts]
+        lengths = [len(c.ids) for g in chunk for c in g.completions]
+        weights = iter(token_weights(lengths, config.normalisation, config.max_tokens))
+        weight_of = {id(c): next(weights) for g in chunk for c in g.completions}
+        active = [g for g in chunk if g.trained]
+        for batch in micro_batches([g.tokens for g in active], config.micro_tokens):
+            part = [active[i] for i in batch]
+            parts = backward(policy, reference, config, part, weight_of, beta, on_policy=first == 0)
+            for key, value in parts.items():
+                total[key] += value
+        norm, rate = optimiser.update()
+    tokens = max(total["tokens/trained"], 1)
+    kl = total["kl"] / tokens
+    if reference is not None and config.kl_target > 0:
+        beta = adapt_kl(beta, kl, config.kl_target, len(groups) * config.group, config.kl_horizon)
+    return {
+        **total, "kl": kl, "clip_share": total["clip_share"] / tokens, "grad_norm": norm, "lr": rate,
+        "kl_coefficient": beta, "next_kl_coefficient": beta,
+    }  # fmt: skip
+
+
+def backward(
+    policy: Policy, reference, config: GRPOConfig, groups: list[Group], weight_of: dict[int, float], beta: float, on_policy: bool
+) -> dict:
+    """Gradients of one micro-batch; sums over its tokens for the log."""
+    device = policy.device
+    trained = [ca for g in groups for ca in g.trained]
+    prompts = [g.prompt for g in groups]
+    packed = pack(prompts, [[c.ids for c, _ in g.trained] for g in groups], policy.image_token).to(device)
+    lengths = torch.tensor([len(c.ids) for c, _ in trained])
+
+    def per_token(values: list[float]) -> Tensor:  # one value per completion -> [C]
+        return torch.repeat_interleave(torch.tensor(values, dtype=torch.float32), lengths).to(device)
+
+    with autocast(policy, config.model):
+        features = image_features(policy, prompts)
+        log_probs = completion_log_probs(policy.model, packed, features, policy.banned, config.temperature)
+        reference_log_probs = None
+        if reference is not None:
+            with torch.no_grad():
+                reference_log_probs = completion_log_probs(reference, packed, features, policy.banned, config.temperature)
+    old = log_probs.detach() if on_policy else torch.cat([c.log_probs for c, _ in trained]).to(device)
+    advantages = per_token([a for _, a in trained])
+    weights = per_token([weight_of[id(c)] for c, _ in trained])
+    parts = grpo_loss(log_probs, old, reference_log_probs, advantages, weights, config.clip_low, config.clip_high, beta)
+    parts.loss.backward()
+    return {
+        "loss": float(parts.loss.detach()),
+        "kl": float(parts.kl.sum()),
+        "clip_share": float(parts.clipped.sum()),
+        "tokens/trained": len(packed.targets),
+    }
+
+
+def completion_log_probs(model, packed, features: Tensor | None, banned: Tensor, temperature: float) -> Tensor:
+    """Log-probability [C] of every completion token of a pack."""
+    hidden = hidden_states(model, packed, features)[packed.predict]
+    return token_log_probs(hidden, model.lm_head.weight, packed.targets, banned, temperature)[0]
+
+
+def freeze_copy(policy: Policy):
+    """The reference: a frozen copy of the model; a frozen vision tower is shared, not copied."""
+    shared = {id(policy.model.model.visual): policy.model.model.visual} if vision_frozen(policy) else {}
+    return copy.deepcopy(policy.model, shared).requires_grad_(False)
+
+
+def resume(folder: Run, policy: Policy, optimiser: Optimiser, beta: float) -> tuple[int, float]:
+    """(rounds done, KL coefficient) from the latest checkpoint; logs written after it are forgotten."""
+    found = load_checkpoint(folder.path("checkpoint"), policy.device)
+    step = 0
+    if found:
+        step, state = found
+        beta = state.pop("kl_coefficient")
+        optimiser.restore(state)
+    folder.rewind(step)
+    return step, beta
+
+
+def describe(groups: list[Group]) -> dict:
+    """Metrics of the rollouts of one round."""
+    rewards = [(g.sample.kind, r) for g in groups for r in g.rewards]
+    completions = [c for g in groups for c in g.completions]
+    tokens = sum(len(c.ids) for c in completions)
+    decided = [r.value for _, r in rewards if r.value is not None]
+    metrics = {
+        "reward/mean": sum(decided) / len(decided) if decided else None,
+        "undecided": len(rewards) - len(decided),
+        "no_format": sum(r.status == "no_format" for _, r in rewards) / len(rewards),
+        "completion/length": tokens / len(completions),
+        "completion/cut_share": sum(c.stop == "length" for c in completions) / len(completions),
+        "entropy": float(sum(c.entropy.sum() for c in completions)) / tokens,
+        "groups/zero_spread": sum(not g.trained for g in groups) / len(groups),
+        "markers_per_100_words": per_100_words([t for g in groups for t in g.texts], "strict"),
+        "tokens/generated": tokens,
+        "tokens/prompt": sum(len(g.prompt.ids) for g in groups),
+    }
+    for kind in sorted({k for k, _ in rewards}):
+        values = [r.value for k, r in rewards if k == kind and r.value is not None]
+        metrics[f"reward/{kind}"] = sum(values) / len(values) if values else None
+    return metrics
+
+
+def rollout_rows(step: int, groups: list[Group], version: int) -> list[dict]:
+    rows = []
+    for group in groups:
+        for g, (c, text, reward, advantage) in enumerate(
+            zip(group.completions, group.texts, group.rewards, group.advantages, strict=True)
+        ):
+            rows.append(
+                asdict(
+                    Rollout(
+                        step + 1, group.sample.id, g, text, c.stop, len(c.ids), reward.value, reward.status,
+                        advantage, float(c.entropy.mean()), version,
+                    )
+                )
+            )  # fmt: skip
+    return rows
+
+
+def finish(folder: Run, policy: Policy, config: GRPOConfig, samples: list[Sample]) -> None:
+    """Final model, rollouts table and summary; the done-mark comes last."""
+    save_policy(policy, folder.path("model"))
+    raw = folder.path("rollouts.jsonl")
+    write_table(folder.path("rollouts.parquet"), [json.loads(line) for line in raw.read_text(encoding="utf-8").splitlines()])
+    metrics = read_log(folder.path("metrics.jsonl"))
+    folder.finish(
+        rounds=config.steps,
+        rollouts=config.steps * config.prompts * config.group,
+        optimiser_steps=config.steps * -(-config.prompts // config.update_prompts),
+        prompts=config.steps * config.prompts,
+        tokens_generated=sum(m["tokens/generated"] for m in metrics),
+        tokens_trained=sum(m["tokens/trained"] for m in metrics),
+        seconds=sum(m["seconds"] for m in metrics),
+        memory_gb=max(m["memory_gb"] for m in metrics),
+        data_order=order_hash([s.id for s in samples]),
+    )
+    raw.unlink()
+    remove_checkpoints(folder.path("checkpoint"))

@@ -1,0 +1,215 @@
+"""A policy: an unmodified transformers model with its tokenizer and image processor, and prompts encoded for it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoTokenizer, PreTrainedModel
+from transformers.image_processing_utils import BaseImageProcessor
+from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+
+from seethink.core.errors import UserError
+from seethink.core.images import open_image
+from seethink.core.types import Sample
+from seethink.train.pack import ATTENTION
+
+SIDE_FILES = ("preprocessor_config.json", "chat_template.jinja", "chat_template.json", "video_preprocessor_config.json")
+
+
+@dataclass
+class Policy:
+    """What generates and what is trained."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    image_processor: BaseImageProcessor
+    folder: Path
+    """Where it was loaded from: side files are copied from here on saving."""
+    features: dict[str, Tensor] = field(default_factory=dict)
+    """Image path -> [tokens, hidden] of a frozen vision tower, on the CPU."""
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+    @property
+    def image_token(self) -> int:
+        return self.model.config.image_token_id
+
+    @property
+    def banned(self) -> Tensor:
+        """Ids [n] that a completion must never hold: one sampled image pad would break every later forward."""
+        config = self.model.config
+        names = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
+        ids = {getattr(config, name) for name in names}
+        ids |= set(self.tokenizer.convert_tokens_to_ids(["<|vision_start|>", "<|vision_end|>"]))
+        size = config.text_config.vocab_size
+        return torch.tensor(sorted(i for i in ids if i is not None and 0 <= i < size), device=self.device)
+
+    @property
+    def stop_ids(self) -> Tensor:
+        """Ids [n] that end a completion."""
+        eos = self.model.generation_config.eos_token_id
+        ids = set(eos if isinstance(eos, list) else [eos]) | {self.tokenizer.eos_token_id}
+        return torch.tensor(sorted(i for i in ids if i is not None), device=self.device)
+
+
+@dataclass(frozen=True)
+class EncodedPrompt:
+    """A prompt ready for the model.
+
+    ids        [P] with image placeholders expanded to one id per image token
+    positions  [3, P] M-RoPE positions (time, height, width)
+    pixels     [patches, patch values] of all images, None for text
+    grids      [images, 3] patches in time, height, width; None for text
+    images     paths, the key of the feature cache
+    """
+
+    ids: Tensor
+    positions: Tensor
+    pixels: Tensor | None
+    grids: Tensor | None
+    images: tuple[str, ...] = ()
+
+    @property
+    def next_position(self) -> int:
+        """Position of the first completion token, on all three axes."""
+        return int(self.positions.max()) + 1
+
+
+def best_device() -> torch.device:
+    """A GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def load_policy(folder: Path, device: torch.device | None = None, dtype: torch.dtype = torch.float32) -> Policy:
+    """Policy from a Hugging Face folder of a Qwen2-VL or Qwen2.5-VL model. Raises UserError naming what is missing.
+
+    torchvision is not needed: tokenizer, image processor and chat template are loaded one by one, not as a processor.
+    """
+    folder = Path(folder)
+    for name in ("config.json", "tokenizer_config.json", "preprocessor_config.json"):
+        if not (folder / name).is_file():
+            raise UserError(f"model folder has no {name}", where=folder, remedy="Give a Qwen2-VL or Qwen2.5-VL folder")
+    config = json.loads((folder / "config.json").read_text())
+    text = config.get("text_config", config)
+    if "vision_config" not in config or text.get("use_sliding_window"):
+        raise UserError(f"model type {config.get('model_type')!r} is not supported", where=folder, remedy="Use Qwen2-VL or Qwen2.5-VL")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    template = folder / "chat_template.json"
+    if template.is_file():  # the text template of tokenizer_config.json knows no images
+        tokenizer.chat_template = json.loads(template.read_text())["chat_template"]
+    model = AutoModelForImageTextToText.from_pretrained(
+        folder, dtype=dtype, attn_implementation={"": "sdpa", "text_config": ATTENTION, "vision_config": "sdpa"}
+    )
+    processor = AutoImageProcessor.from_pretrained(folder, use_fast=False)
+    return Policy(model.to(device or best_device()).eval(), tokenizer, processor, folder)
+
+
+def save_policy(policy: Policy, folder: Path) -> None:
+    """Plain Hugging Face folder that transformers and vLLM load: weights, config, tokenizer, processor, template."""
+    temporary = Path(folder).with_name(Path(folder).name + ".tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    policy.model.save_pretrained(temporary)
+    policy.tokenizer.save_pretrained(temporary)
+    for name in SIDE_FILES:
+        if (policy.folder / name).is_file() and not (temporary / name).exists():
+            shutil.copyfile(policy.folder / name, temporary / name)
+    shutil.rmtree(folder, ignore_errors=True)
+    temporary.rename(folder)
+
+
+def freeze(policy: Policy, vision: bool, projector: bool) -> None:
+    """Freeze the vision tower and the projector (`visual.merger`); everything else trains."""
+    for name, parameter in policy.model.named_parameters():
+        frozen = projector if ".visual.merger." in name else vision if ".visual." in name else False
+        parameter.requires_grad_(not frozen)
+
+
+def vision_frozen(policy: Policy) -> bool:
+    """True when image features cannot change, so that they may be cached."""
+    return not any(p.requires_grad for p in policy.model.model.visual.parameters())
+
+
+def encode_prompt(policy: Policy, sample: Sample, system: str, max_tokens: int = 0) -> EncodedPrompt:
+    """Chat-templated prompt with its images. Raises UserError for a broken image or a prompt over `max_tokens`.
+
+    Prompts are never truncated: a cut image is the field's most common crash ("image features and tokens do not match").
+    """
+    content = [{"type": "image"} for _ in sample.images] + [{"type": "text", "text": sample.question}]
+    messages = [{"role": "system", "content": system}] if system else []
+    messages.append({"role": "user", "content": content})
+    text = policy.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    ids = policy.tokenizer(text, add_special_tokens=False)["input_ids"]
+    pixels = grids = None
+    if sample.images:
+        images = [open_image(path, where=f"sample {sample.id}") for path in sample.images]
+        processed = policy.image_processor(images=images, return_tensors="pt")
+        pixels, grids = processed["pixel_values"], processed["image_grid_thw"]
+        ids = _expand_images(ids, grids, policy)
+    if max_tokens and len(ids) > max_tokens:
+        size = "" if grids is None else f" ({int(grids.prod(1).sum())} image patches)"
+        raise UserError(
+            f"prompt of sample {sample.id} has {len(ids)} tokens{size}, more than {max_tokens}",
+            remedy="Raise max_prompt_tokens, lower max_pixels or drop the row",
+        )
+    ids = torch.tensor(ids)
+    return EncodedPrompt(ids, rope_positions(policy, ids, grids), pixels, grids, sample.images)
+
+
+def encode_completion(policy: Policy, text: str) -> Tensor:
+    """Completion ids [T] with the end-of-turn token appended. Raises UserError if it holds vision tokens."""
+    ids = policy.tokenizer(text, add_special_tokens=False)["input_ids"] + [policy.tokenizer.eos_token_id]
+    if set(ids) & set(policy.banned.tolist()):
+        raise UserError("completion holds vision tokens", remedy="Remove them from the text")
+    return torch.tensor(ids)
+
+
+def rope_positions(policy: Policy, ids: Tensor, grids: Tensor | None) -> Tensor:
+    """M-RoPE positions [3, P], computed by the model's own rule; plain positions for text."""
+    if grids is None:
+        return torch.arange(len(ids)).expand(3, -1)
+    types = (ids == policy.image_token).int()
+    positions, _ = policy.model.model.get_rope_index(ids[None], mm_token_type_ids=types[None], image_grid_thw=grids)
+    return positions[:, 0]
+
+
+def image_features(policy: Policy, prompts: list[EncodedPrompt]) -> Tensor | None:
+    """Image tokens [sum of tokens, hidden] of all prompts in order; cached while the vision tower is frozen."""
+    prompts = [p for p in prompts if p.pixels is not None]
+    if not prompts:
+        return None
+    if not vision_frozen(policy):
+        return _vision(policy, prompts)
+    missing = [p for p in {p.images: p for p in prompts if p.images not in policy.features}.values()]
+    if missing:
+        with torch.no_grad():
+            features = _vision(policy, missing)
+        sizes = [int(p.grids.prod(1).sum()) // policy.model.model.visual.spatial_merge_size**2 for p in missing]
+        for prompt, part in zip(missing, features.split(sizes), strict=True):
+            policy.features[prompt.images] = part.cpu()
+    return torch.cat([policy.features[p.images] for p in prompts]).to(policy.device)
+
+
+def _vision(policy: Policy, prompts: list[EncodedPrompt]) -> Tensor:
+    pixels = torch.cat([p.pixels for p in prompts]).to(policy.device)
+    grids = torch.cat([p.grids for p in prompts]).to(policy.device)
+    return torch.cat(policy.model.model.get_image_features(pixels, grids, return_dict=True).pooler_output)
+
+
+def _expand_images(ids: list[int], grids: Tensor, policy: Policy) -> list[int]:
+    """One placeholder per image becomes one id per image token."""
+    merge = policy.image_processor.merge_size**2
+    counts = [int(n) // merge for n in grids.prod(1)]
+    if ids.count(policy.image_token) != len(counts):
+        raise UserError(
+            f"prompt has {ids.count(policy.image_token)} image placeholders for {len(counts)} images",
+            remedy="Remove image tokens from the question",
+        )
+    remaining = iter(counts)
+    return [i for token in ids for i in ([token] * next(remaining) if token == policy.image_token else [token])]

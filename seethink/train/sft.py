@@ -1,0 +1,190 @@
+"""SFT on reasoning traces: completion-only loss over packed examples.
+
+    seethink sft @configs/paper/sft.toml --model.path Qwen2.5-VL-3B-Instruct --data sft.jsonl --out runs/sft
+
+Examples are packed without cross-attention (the shared-prefix layout with one completion a prompt). A loss spike rolls the
+weights back to the last good step and skips the batch: the paper had to repeat a run that collapsed that way (section 3).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from seethink.core.errors import UserError
+from seethink.core.progress import progress
+from seethink.core.run import Run, read_log
+from seethink.core.store import hash_file, hash_folder, load_examples
+from seethink.core.types import Example
+from seethink.train.alarms import spike
+from seethink.train.config import SFTConfig, system_prompt
+from seethink.train.loss import token_log_probs
+from seethink.train.model import (
+    EncodedPrompt,
+    Policy,
+    encode_completion,
+    encode_prompt,
+    freeze,
+    image_features,
+    load_policy,
+    save_policy,
+)
+from seethink.train.optim import (
+    Optimiser,
+    autocast,
+    data_order,
+    load_checkpoint,
+    micro_batches,
+    order_hash,
+    peak_memory_gb,
+    remove_checkpoints,
+    save_checkpoint,
+)
+from seethink.train.pack import hidden_states, pack
+
+SNAPSHOT_EVERY = 10  # steps; a copy of weights and moments is kept in memory for rolling back
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """An example as token ids."""
+
+    prompt: EncodedPrompt
+    completion: Tensor
+
+    @property
+    def tokens(self) -> int:
+        return len(self.prompt.ids) + len(self.completion)
+
+
+def run(config: SFTConfig, dry_run: bool = False) -> None:
+    """The verb. Raises UserError for bad data, model or folder; the same call again resumes."""
+    examples = load_examples(config.data)
+    if config.limit:
+        examples = examples[: config.limit]
+    train_set, eval_set = hold_out(examples, config)
+    if not train_set:
+        raise UserError("no examples to train on", where=config.data, remedy="Give more rows or a smaller eval_share")
+    steps = math.ceil(config.epochs * len(train_set) / config.batch_size)
+    if dry_run:
+        print(f"{len(train_set)} examples, {len(eval_set)} held out; {config.epochs} epochs = {steps} steps of {config.batch_size}")
+        return
+    inputs = {"model": hash_folder(config.model.path), "data": hash_file(config.data), "system": system_prompt(config.model)}
+    with Run(config.out, "sft", config, inputs, config.overwrite) as folder:
+        if not folder.done:
+            train(folder, config, train_set, eval_set, steps)
+        print(f"sft: {folder.path('model')}")
+
+
+def hold_out(examples: list[Example], config: SFTConfig) -> tuple[list[Example], list[Example]]:
+    """(training, evaluation) examples, split by the seed."""
+    order = data_order(len(examples), len(examples), config.seed + 1)
+    held = set(order[: round(config.eval_share * len(examples))])
+    return [e for i, e in enumerate(examples) if i not in held], [examples[i] for i in sorted(held)]
+
+
+def train(folder: Run, config: SFTConfig, train_set: list[Example], eval_set: list[Example], steps: int) -> None:
+    policy = load_policy(config.model.path)
+    freeze(policy, config.model.freeze_vision, config.model.freeze_projector)
+    optimiser = Optimiser(policy, config.optim, steps)
+    start = resume(folder, policy, optimiser)
+    total = min(steps * config.batch_size, math.ceil(config.epochs * len(train_set)))
+    order = data_order(len(train_set), total, config.seed)
+    system = system_prompt(config.model)
+    losses = [r["loss"] for r in read_log(folder.path("metrics.jsonl"))]
+    good = optimiser.state_copy()  # weights whose loss was seen to be normal
+    with progress("sft", steps, start) as bar:
+        for step in range(start, steps):
+            began = time.perf_counter()
+            drawn = order[step * config.batch_size : (step + 1) * config.batch_size]
+            batch = [encode(policy, train_set[i], system, config) for i in drawn]
+            loss = imitate(policy, config, batch)
+            losses.append(loss)
+            if not math.isfinite(loss) or spike(losses, config.spike_factor):
+                losses.pop()
+                optimiser.restore({**good, "step": optimiser.step})
+                optimiser.skip()
+                folder.alarm(f"loss_spike_{step + 1}", f"loss {loss:.3f} at step {step + 1}: rolled back, batch skipped", step + 1)
+                continue
+            if step % SNAPSHOT_EVERY == 0:
+                good = optimiser.state_copy()
+            norm, rate = optimiser.update()
+            seconds = time.perf_counter() - began
+            metrics = {"loss": loss, "grad_norm": norm, "lr": rate, "tokens": sum(len(e.completion) for e in batch)}
+            metrics |= {"tokens_per_s": sum(e.tokens for e in batch) / seconds, "seconds": seconds}
+            metrics["memory_gb"] = peak_memory_gb(policy.device)
+            last = step + 1 == steps
+            if (step + 1) % config.save_every == 0 or last:
+                metrics["eval_loss"] = evaluate(policy, config, eval_set, system)
+            folder.log(step + 1, **metrics)
+            if (step + 1) % config.save_every == 0 or last:
+                save_checkpoint(folder.path("checkpoint"), step + 1, optimiser.state())
+            bar.advance(text=f"loss {loss:.3f}")
+    finish(folder, policy, train_set, order)
+
+
+def encode(policy: Policy, example: Example, system: str, config: SFTConfig) -> Encoded:
+    prompt = encode_prompt(policy, example.sample, system, config.model.max_prompt_tokens)
+    return Encoded(prompt, encode_completion(policy, example.completion))
+
+
+def imitate(policy: Policy, config: SFTConfig, batch: list[Encoded]) -> float:
+    """Gradients of the mean negative log-likelihood over all completion tokens of the batch; returns that mean."""
+    total = sum(len(e.completion) for e in batch)
+    loss = 0.0
+    for indices in micro_batches([e.tokens for e in batch], config.micro_tokens):
+        nll = negative_log_likelihood(policy, config, [batch[i] for i in indices]) / total
+        nll.backward()
+        loss += float(nll.detach())
+    return loss
+
+
+def negative_log_likelihood(policy: Policy, config: SFTConfig, batch: list[Encoded]) -> Tensor:
+    """Sum over completion tokens, nats."""
+    prompts = [e.prompt for e in batch]
+    packed = pack(prompts, [[e.completion] for e in batch], policy.image_token).to(policy.device)
+    with autocast(policy, config.model):
+        hidden = hidden_states(policy.model, packed, image_features(policy, prompts))[packed.predict]
+        return -token_log_probs(hidden, policy.model.lm_head.weight, packed.targets, policy.banned)[0].sum()
+
+
+@torch.no_grad()
+def evaluate(policy: Policy, config: SFTConfig, examples: list[Example], system: str) -> float | None:
+    """Mean loss per completion token of held-out examples; None without any."""
+    encoded = [encode(policy, e, system, config) for e in examples]
+    nll = 0.0
+    for indices in micro_batches([e.tokens for e in encoded], config.micro_tokens):
+        nll += float(negative_log_likelihood(policy, config, [encoded[i] for i in indices]))
+    return nll / sum(len(e.completion) for e in encoded) if encoded else None
+
+
+def resume(folder: Run, policy: Policy, optimiser: Optimiser) -> int:
+    """Steps done, from the latest checkpoint; logs written after it are forgotten."""
+    found = load_checkpoint(folder.path("checkpoint"), policy.device)
+    step = 0
+    if found:
+        step, state = found
+        optimiser.restore(state)
+    folder.rewind(step)
+    return step
+
+
+def finish(folder: Run, policy: Policy, train_set: list[Example], order: list[int]) -> None:
+    save_policy(policy, folder.path("model"))
+    metrics = read_log(folder.path("metrics.jsonl"))
+    folder.finish(
+        optimiser_steps=len(metrics),
+        prompts=len(order),
+        rollouts=0,
+        tokens_generated=0,
+        tokens_trained=sum(m["tokens"] for m in metrics),
+        seconds=sum(m["seconds"] for m in metrics),
+        memory_gb=max((m["memory_gb"] for m in metrics), default=None),
+        eval_loss=next((m["eval_loss"] for m in reversed(metrics) if "eval_loss" in m), None),
+        data_order=order_hash([train_set[i].sample.id for i in order]),
+    )
+    remove_checkpoints(folder.path("checkpoint"))
