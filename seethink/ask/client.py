@@ -46,7 +46,9 @@ class Endpoint(Config):
     model: str = Field(description="model name as the endpoint knows it")
     api_key_env: str = Field("OPENAI_API_KEY", description="environment variable with the key; local servers need none")
     params: dict[str, Any] = Field({}, description="sampling parameters sent with every call")
-    price: tuple[float, float] | None = Field(None, description="USD per million prompt, completion tokens; none: unknown")
+    price: tuple[float, float] | None = Field(
+        None, description="USD per million prompt, completion tokens; none: unknown"
+    )
     in_flight: int = Field(32, ge=1, description="calls in flight")
     timeout: float = Field(600.0, gt=0, description="seconds for a complete answer")
 

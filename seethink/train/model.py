@@ -13,12 +13,16 @@ from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoTo
 from transformers.image_processing_utils import BaseImageProcessor
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
+from transformers.utils import logging as transformers_logging
+
 from seethink.core.errors import UserError
 from seethink.core.images import open_image
 from seethink.core.types import Sample
 from seethink.train.pack import ATTENTION
 
-SIDE_FILES = ("preprocessor_config.json", "chat_template.jinja", "chat_template.json", "video_preprocessor_config.json")
+transformers_logging.disable_progress_bar()  # ours says what takes time
+
+SIDE_FILES = ("system.txt", "preprocessor_config.json", "chat_template.jinja", "chat_template.json", "video_preprocessor_config.json")
 
 
 @dataclass
@@ -107,7 +111,7 @@ def load_policy(folder: Path, device: torch.device | None = None, dtype: torch.d
     model = AutoModelForImageTextToText.from_pretrained(
         folder, dtype=dtype, attn_implementation={"": "sdpa", "text_config": ATTENTION, "vision_config": "sdpa"}
     )
-    processor = AutoImageProcessor.from_pretrained(folder, use_fast=False)
+    processor = AutoImageProcessor.from_pretrained(folder, backend="pil")  # torchvision is not needed
     return Policy(model.to(device or best_device()).eval(), tokenizer, processor, folder)
 
 

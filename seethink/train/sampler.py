@@ -172,7 +172,7 @@ def shrink(alive: Tensor) -> tuple[Tensor, Tensor, tuple[int, int]]:
     """
     prompts = alive.any(1).nonzero()[:, 0]
     g = int(alive.sum(1).max())
-    columns = (~alive[prompts]).int().argsort(1, stable=True)[:, :g]  # live members first
+    columns = (~alive[prompts]).int().argsort(dim=1, stable=True)[:, :g]  # live members first
     cells = prompts[:, None] * alive.shape[1] + columns
     return prompts, cells.flatten(), (len(prompts), g)
 

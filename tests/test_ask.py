@@ -1,0 +1,239 @@
+"""The client against a server with faults."""
+
+import asyncio
+import socket
+import stat
+import time
+
+import pytest
+from PIL import Image
+
+from seethink.ask import Budget, CallFailed, Client, Endpoint, Ledger, NotCached, user_message
+from seethink.ask.faults import retry_after, scrub
+from seethink.ask.limits import Limiter
+from seethink.ask.messages import call_key, estimate_tokens
+from seethink.core.errors import UserError
+from tests.fake_api import FakeApi, last_text
+
+
+def ask_all(base_url, texts, ledger=None, model="m", budget=None, dry=False, **endpoint):
+    """Replies or CallFailed, in the order of `texts`; a UserError is raised."""
+
+    async def main():
+        settings = Endpoint(base_url=base_url, model=model, **endpoint)
+        async with Client(settings, ledger or Ledger(":memory:"), budget, dry, backoff=0.01) as client:
+            results = await asyncio.gather(*(client.chat(user_message(t)) for t in texts), return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException) and not isinstance(result, CallFailed | NotCached):
+                raise result
+        return results
+
+    return asyncio.run(main())
+
+
+def test_an_answer_is_asked_for_once(tmp_path):
+    ledger = Ledger(tmp_path / "l.sqlite")
+    with FakeApi() as api:
+        first = ask_all(api.base_url, ["a", "b", "a"], ledger)
+        again = ask_all(api.base_url, ["b", "a"], ledger)
+        assert len(api.bodies) == 2
+    assert [r.text for r in first] == ["echo a", "echo b", "echo a"]
+    assert [r.cached for r in again] == [True, True] and again[1].text == "echo a"
+    assert (first[0].model, first[0].stop, first[0].prompt_tokens, first[0].usd) == ("m-0001", "stop", 1, None)
+    assert stat.S_IMODE((tmp_path / "l.sqlite").stat().st_mode) == 0o600
+
+
+def test_answers_are_found_by_another_process_and_port(tmp_path):
+    with FakeApi() as api:
+        ask_all(api.base_url, ["a"], Ledger(tmp_path / "l.sqlite"))
+    with FakeApi() as api:
+        assert ask_all(api.base_url, ["a"], Ledger(tmp_path / "l.sqlite"))[0].cached
+        assert not api.bodies
+
+
+@pytest.mark.parametrize("fault", ["429", "500", "503", "cut", "drop", "empty", "hang"])
+def test_a_passing_fault_costs_one_more_attempt(fault):
+    ledger = Ledger(":memory:")
+    with FakeApi(fault=lambda n, body: fault if n == 0 else None) as api:
+        (reply,) = ask_all(api.base_url, ["a"], ledger, timeout=0.3 if fault == "hang" else 10)
+        assert len(api.bodies) == 2
+    assert reply.text == "echo a"
+    assert [(r["calls"], r["attempts"]) for r in ledger.spending()] == [(1, 2)]
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason", "attempts"), [("400", "refused", 1), ("filter", "filtered", 1), ("empty", "empty", 8)]
+)
+def test_a_question_without_answer_fails_alone_and_is_not_cached(fault, reason, attempts):
+    ledger = Ledger(":memory:")
+    with FakeApi(fault=lambda n, body: fault if last_text(body) == "bad" else None) as api:
+        good, bad = ask_all(api.base_url, ["good", "bad"], ledger)
+        assert good.text == "echo good" and bad.reason == reason
+        assert sum(last_text(b) == "bad" for b in api.bodies) == attempts
+        api.fault = lambda n, body: None
+        assert ask_all(api.base_url, ["bad"], ledger)[0].text == "echo bad"
+
+
+@pytest.mark.parametrize(("fault", "word"), [("401", "OPENAI_API_KEY"), ("404", "'m'"), ("quota", "credit")])
+def test_what_no_question_survives_stops_the_run(fault, word):
+    with FakeApi(fault=lambda n, body: fault) as api, pytest.raises(UserError) as error:
+        ask_all(api.base_url, ["a"])
+    assert error.value.code == 3 and word in str(error.value) and error.value.where == api.base_url
+
+
+def test_a_dead_endpoint_is_named_within_seconds():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        base_url = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
+    start = time.monotonic()
+    with pytest.raises(UserError) as error:
+        ask_all(base_url, [str(n) for n in range(100)])
+    assert time.monotonic() - start < 8
+    assert error.value.code == 3 and base_url in str(error.value) and "refused" in str(error.value)
+
+
+def test_one_poisoned_question_does_not_condemn_a_slow_endpoint():
+    with FakeApi(fault=lambda n, body: "500" if last_text(body) == "bad" else None, latency=0.05) as api:
+        results = ask_all(api.base_url, ["bad", *(str(n) for n in range(40))], in_flight=8)
+    assert isinstance(results[0], CallFailed) and all(r.text for r in results[1:])
+
+
+def test_fault_mix_is_answered_completely():
+    """5 % 429, 3 % 500, 1 % hang, 1 % cut JSON."""
+    faults = {**dict.fromkeys((3, 23, 43, 63, 83), "429"), **dict.fromkeys((13, 53, 93), "500"), 33: "hang", 73: "cut"}
+    ledger = Ledger(":memory:")
+    with FakeApi(fault=lambda n, body: faults.get(n % 100)) as api:
+        start = time.monotonic()
+        replies = ask_all(api.base_url, [str(n) for n in range(400)], ledger, in_flight=64, timeout=1.0)
+        assert time.monotonic() - start < 15
+        assert {r.text for r in replies} == {f"echo {n}" for n in range(400)}
+        assert ledger.spending()[0]["attempts"] == len(api.bodies)
+
+
+def test_in_flight_is_bounded():
+    with FakeApi(latency=0.02) as api:
+        ask_all(api.base_url, [str(n) for n in range(60)], in_flight=5)
+        assert api.most_in_flight == 5
+
+
+def test_budget_is_never_exceeded_and_failures_count(tmp_path):
+    """Each call is priced one dollar per completion token; the answer has two tokens, the cap on tokens is four."""
+    ledger = Ledger(tmp_path / "l.sqlite")
+    settings = {"price": (0.0, 1e6), "params": {"max_tokens": 4}, "in_flight": 8}
+    with FakeApi(fault=lambda n, body: "cut" if n == 0 else None, latency=0.01) as api:
+        with pytest.raises(UserError) as error:
+            ask_all(api.base_url, [str(n) for n in range(50)], ledger, budget=Budget(20.0), **settings)
+        assert error.value.code == 4
+        assert 16 < ledger.spent() <= 20
+        with pytest.raises(UserError):
+            ask_all(api.base_url, ["new"], ledger, budget=Budget(20.0, ledger.spent()), **settings)
+
+
+def test_a_budget_needs_prices():
+    with pytest.raises(UserError, match="price"):
+        ask_all("http://127.0.0.1:9/v1", ["a"], budget=Budget(1.0))
+
+
+def test_a_request_cut_by_a_kill_counts_as_paid(tmp_path):
+    ledger = Ledger(tmp_path / "l.sqlite")
+    ledger.sent("k", "s", "m", 2.5)
+    ledger.close()
+    again = Ledger(tmp_path / "l.sqlite")
+    assert again.spent() == 2.5 and again.spending()[0]["lost"] == 1
+
+
+def test_dry_client_calls_nothing():
+    with FakeApi() as api:
+        (result,) = ask_all(api.base_url, ["four words of text"], dry=True)
+        assert isinstance(result, NotCached) and result.prompt_tokens == 4 and not api.bodies
+
+
+def test_reasoning_is_kept_apart_and_a_cut_answer_says_so():
+    with FakeApi(answer=lambda b: {"content": None, "reasoning_content": "hm"}, fault=lambda n, b: "length") as api:
+        (reply,) = ask_all(api.base_url, ["a"])
+    assert (reply.text, reply.reasoning, reply.stop) == ("", "hm", "length")
+
+
+def test_the_key_is_sent_but_never_kept(tmp_path, monkeypatch):
+    canary = "canary-0123456789"
+    monkeypatch.setenv("MY_KEY", canary)
+    ledger = Ledger(tmp_path / "l.sqlite")
+    with FakeApi(fault=lambda n, body: "500" if n < 2 else "400", echo_headers=True) as api:
+        (failed,) = ask_all(api.base_url, ["a"], ledger, api_key_env="MY_KEY")
+    ledger.close()
+    assert "fault 400" in failed.detail and canary not in failed.detail and "[key]" in failed.detail
+    assert all(canary.encode() not in p.read_bytes() for p in tmp_path.iterdir())
+
+
+def test_images_are_known_by_content(tmp_path):
+    for name, colour in (("a.png", "red"), ("b.png", "red"), ("c.bmp", "blue")):
+        Image.new("RGB", (4, 4), colour).save(tmp_path / name)
+    same, moved, other = (call_key("m", user_message("x", [tmp_path / f]), {}, 0) for f in ("a.png", "b.png", "c.bmp"))
+    assert same == moved != other and len(same) == 32
+    seen = []
+    with FakeApi(answer=lambda b: seen.append(b["messages"][0]["content"]) or "ok") as api:
+
+        async def main():
+            async with Client(Endpoint(base_url=api.base_url, model="m"), Ledger(":memory:")) as client:
+                await client.chat(user_message("look", [tmp_path / "a.png", tmp_path / "c.bmp"]))
+
+        asyncio.run(main())
+    assert [p["type"] for p in seen[0]] == ["image_url", "image_url", "text"]
+    assert all(p["image_url"]["url"].startswith("data:image/png;base64,") for p in seen[0][:2])
+
+
+def test_key_depends_on_every_part_of_the_question():
+    keys = {
+        call_key("m", user_message("x"), {"temperature": 0}, 0),
+        call_key("n", user_message("x"), {"temperature": 0}, 0),
+        call_key("m", user_message("y"), {"temperature": 0}, 0),
+        call_key("m", user_message("x"), {"temperature": 1}, 0),
+        call_key("m", user_message("x"), {"temperature": 0}, 1),
+    }
+    assert len(keys) == 5
+
+
+def test_estimate_counts_text_and_images():
+    assert estimate_tokens(user_message("a" * 40, ["x.png"])) == 1110
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"retry-after-ms": "250"}, 0.25),
+        ({"retry-after": "3"}, 3.0),
+        ({"retry-after": "1.5"}, 1.5),
+        ({"retry-after": "Thu, 01 Jan 1970 00:00:00 GMT"}, 0.0),
+        ({"retry-after": "soon"}, None),
+        ({}, None),
+    ],
+)
+def test_retry_after(headers, seconds):
+    assert retry_after(headers) == seconds
+
+
+@pytest.mark.parametrize("secret", ["sk-abcdef123456", "AIzaSyABCDEF", "Bearer abc.def", "my-own-key"])
+def test_scrub(secret):
+    assert secret not in scrub(f"error {secret} end", "my-own-key")
+
+
+def test_limiter_cuts_at_bursts_only():
+    async def main():
+        limiter = Limiter(8)
+        for _ in range(2):
+            limiter.throttled(0.0)
+        assert limiter.limit == 8
+        limiter.throttled(0.0)
+        limiter.throttled(0.0)
+        assert limiter.limit == 6  # one cut a second
+        for _ in range(20):
+            limiter.answered()
+        assert limiter.limit == 8
+
+    asyncio.run(main())
+
+
+def test_a_file_that_is_no_ledger_is_named(tmp_path):
+    (tmp_path / "l.sqlite").write_text("not a database, but long enough to be read as one" * 50)
+    with pytest.raises(UserError, match="cannot open the ledger"):
+        Ledger(tmp_path / "l.sqlite")

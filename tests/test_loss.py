@@ -1,0 +1,109 @@
+"""Advantages and the GRPO objective against TRL's own trainer code and against tables."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from seethink.train.loss import adapt_kl, group_advantages, grpo_loss, token_log_probs, token_weights
+
+
+@pytest.mark.parametrize(
+    ("rewards", "std", "expected"),
+    [
+        ([1.0, 0.0, 0.0, 1.0], False, [0.5, -0.5, -0.5, 0.5]),
+        ([1.0, 0.0], True, [0.5 / (math.sqrt(0.5) + 1e-4), -0.5 / (math.sqrt(0.5) + 1e-4)]),
+        ([1.0, 1.0, 1.0], False, [None] * 3),
+        ([1.0, None, 0.0], False, [0.5, None, -0.5]),
+        ([None, 1.0], False, [None, None]),
+        ([None, None], False, [None, None]),
+    ],
+)
+def test_advantages(rewards, std, expected):
+    assert group_advantages(rewards, std) == pytest.approx(expected)
+
+
+def tokens(lengths, seed=0):
+    g = torch.Generator().manual_seed(seed)
+    n = sum(lengths)
+    log_probs = -torch.rand(n, generator=g, dtype=torch.float64) * 2
+    old = log_probs + 0.4 * torch.randn(n, generator=g, dtype=torch.float64)
+    reference = log_probs + 0.2 * torch.randn(n, generator=g, dtype=torch.float64)
+    return log_probs.requires_grad_(), old, reference
+
+
+def trl_loss(log_probs, old, reference, advantages, lengths, kind, max_tokens, beta, low, high):
+    """TRL 1.x `_compute_loss`, called on a bare trainer whose model returns our log-probabilities."""
+    from collections import defaultdict
+    from types import SimpleNamespace
+
+    from trl import GRPOConfig, GRPOTrainer
+
+    S, T = len(lengths), max(lengths)
+    mask = torch.arange(T)[None] < torch.tensor(lengths)[:, None]
+
+    def pad(x):
+        out = torch.zeros(S, T, dtype=x.dtype)
+        return out.masked_scatter(mask, x)
+
+    trainer = GRPOTrainer.__new__(GRPOTrainer)
+    trainer.args = GRPOConfig(output_dir="unused", loss_type=kind, beta=beta, max_completion_length=max_tokens, report_to=[], bf16=False, use_cpu=True, use_bias_correction_kl=False)
+    for name, value in dict(
+        beta=beta, loss_type=kind, epsilon_low=low, epsilon_high=high, max_completion_length=max_tokens,
+        importance_sampling_level="token", top_entropy_quantile=1.0, use_vllm=False, use_liger_kernel=False,
+        off_policy_mask_threshold=None, vllm_importance_sampling_correction=False, current_gradient_accumulation_steps=1,
+        aux_loss_enabled=False, _entropy_bonus_enabled=False, model=SimpleNamespace(training=False), tools=None, _metrics={"eval": defaultdict(list)},
+    ).items():  # fmt: skip
+        setattr(trainer, name, value)
+    trainer.accelerator = SimpleNamespace(gather=lambda x: x, reduce=lambda x, **_: x, num_processes=1)
+    trainer._get_per_token_logps_and_entropies = lambda *a, **k: (pad(log_probs), torch.zeros(S, T), None)
+    inputs = dict(
+        prompt_ids=torch.zeros(S, 1, dtype=torch.long), prompt_mask=torch.ones(S, 1, dtype=torch.long),
+        completion_ids=torch.zeros(S, T, dtype=torch.long), completion_mask=mask.long(), advantages=advantages,
+        old_per_token_logps=pad(old), ref_per_token_logps=pad(reference), num_items_in_batch=torch.tensor(float(sum(lengths))),
+    )  # fmt: skip
+    return GRPOTrainer._compute_loss(trainer, trainer.model, inputs)
+
+
+@pytest.mark.parametrize("kind", ["grpo", "dapo", "dr_grpo"])
+@pytest.mark.parametrize("beta", [0.0, 0.04])
+def test_loss_and_gradient_equal_trl(kind, beta):
+    pytest.importorskip("trl")
+    lengths, max_tokens = [3, 1, 7, 4], 9
+    advantages = torch.tensor([0.7, -0.7, 1.2, -0.4], dtype=torch.float64)
+    log_probs, old, reference = tokens(lengths)
+    lengths_t = torch.tensor(lengths)
+    weights = torch.repeat_interleave(torch.tensor(token_weights(lengths, kind, max_tokens), dtype=torch.float64), lengths_t)
+    per_token = torch.repeat_interleave(advantages, lengths_t)
+    ours = grpo_loss(log_probs, old, reference if beta else None, per_token, weights, 0.2, 0.25, beta).loss
+    (our_grad,) = torch.autograd.grad(ours, log_probs)
+    theirs = trl_loss(log_probs, old, reference, advantages, lengths, kind, max_tokens, beta, 0.2, 0.25)
+    (their_grad,) = torch.autograd.grad(theirs, log_probs)
+    assert float(ours) == pytest.approx(float(theirs), abs=1e-5)
+    assert (our_grad - their_grad).abs().max() < 1e-5
+
+
+def test_chunked_log_probs_equal_plain(monkeypatch):
+    from seethink.train import loss as loss_module
+
+    torch.manual_seed(0)
+    hidden, head = torch.randn(37, 16, requires_grad=True), torch.randn(50, 16, requires_grad=True)
+    targets, banned = torch.randint(0, 40, (37,)), torch.tensor([48, 49])
+    plain, entropy = token_log_probs(hidden, head, targets, banned, 0.7)
+    grads = torch.autograd.grad(plain.sum(), (hidden, head))
+    monkeypatch.setattr(loss_module, "CHUNK_ELEMENTS", 50 * 8)
+    chunked, chunked_entropy = token_log_probs(hidden, head, targets, banned, 0.7)
+    for a, b in zip(grads, torch.autograd.grad(chunked.sum(), (hidden, head)), strict=True):
+        assert torch.allclose(a, b, atol=1e-5)
+    logits = (hidden @ head.T / 0.7).index_fill(1, banned, -torch.inf)
+    assert torch.allclose(plain, torch.log_softmax(logits, -1).gather(1, targets[:, None])[:, 0], atol=1e-5)
+    assert torch.allclose(entropy, torch.distributions.Categorical(logits=logits).entropy(), atol=1e-4)
+    assert torch.equal(plain, chunked) and torch.equal(entropy, chunked_entropy)
+
+
+@pytest.mark.parametrize(("kl", "direction"), [(1e-3, 1), (1e-4, -1), (5e-4, 0)])
+def test_kl_controller_moves_towards_its_target(kl, direction):
+    beta = adapt_kl(1e-3, kl, 5e-4, 128, 10_000)
+    assert (beta > 1e-3) - (beta < 1e-3) == direction and abs(beta / 1e-3 - 1) <= 0.2 * 128 / 10_000 + 1e-12

@@ -1,0 +1,84 @@
+"""Exactness of the shared-prefix layout: transformers' own per-sample forward is the oracle."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from seethink.train import pack as pack_module
+from seethink.train.loss import token_log_probs
+from seethink.train.model import image_features
+from seethink.train.pack import causal_mask, hidden_states, pack, prefixed, prefixed_fused
+from tests.tiny import IMAGE, stock_log_probs, tiny_policy, tiny_prompt
+
+RAGGED = [[5, 1, 7], [2, 3], [6], []]
+
+
+def completions(lengths, seed=7):
+    g = torch.Generator().manual_seed(seed)
+    return [[torch.randint(3, 100, (t,), generator=g) for t in group] for group in lengths]
+
+
+def packed_log_probs(policy, prompts, groups):
+    packed = pack(prompts, groups, IMAGE)
+    hidden = hidden_states(policy.model, packed, image_features(policy, prompts))
+    return token_log_probs(hidden[packed.predict], policy.model.lm_head.weight, packed.targets, policy.banned)[0]
+
+
+@pytest.mark.parametrize("family", ["2.5", "2"])
+@pytest.mark.parametrize("images", [(1, 2, 0, 1), (0, 0, 0, 0)])
+def test_log_probs_and_gradients_equal_the_stock_forward(family, images):
+    policy, stock = tiny_policy(family)
+    prompts = [tiny_prompt(policy, n, i) for n, i in zip((5, 9, 3, 4), images, strict=True)]
+    groups = completions(RAGGED)
+    ours = packed_log_probs(policy, prompts, groups)
+    theirs = torch.cat([stock_log_probs(stock, p, c) for p, g in zip(prompts, groups, strict=True) for c in g])
+    assert (ours - theirs).abs().max() < 1e-5
+    weight = torch.linspace(-1, 1, len(ours))
+    (ours * weight).sum().backward()
+    (theirs * weight).sum().backward()
+    for (name, a), b in zip(policy.model.named_parameters(), stock.parameters(), strict=True):
+        if b.grad is None or not b.grad.norm():
+            assert a.grad is None or not a.grad.norm(), name
+            continue
+        assert (a.grad - b.grad).norm() / b.grad.norm() < 1e-5, name
+
+
+def test_fused_attention_equals_plain(monkeypatch):
+    policy, _ = tiny_policy()
+    prompts, groups = [tiny_prompt(policy, n) for n in (5, 9)], completions([[4, 6], [3, 8]])
+    plain = packed_log_probs(policy, prompts, groups)
+    monkeypatch.setattr(pack_module, "SCORES_LIMIT", 0)
+    assert (packed_log_probs(policy, prompts, groups) - plain).abs().max() < 1e-5
+
+
+def test_prefixed_equals_fused_with_padding_and_grouped_heads():
+    torch.manual_seed(0)
+    B, G, H, K, P, T, D = 2, 3, 4, 2, 7, 5, 8
+    q, own_k, own_v = torch.randn(B * G, H, T, D), torch.randn(B * G, K, T, D), torch.randn(B * G, K, T, D)
+    k, v = torch.randn(B, K, P, D), torch.randn(B, K, P, D)
+    real = torch.arange(P) < torch.tensor([[7], [4]])
+    args = (q, k, v, real, own_k, own_v, causal_mask(T, q.device), 0.3)
+    assert torch.allclose(prefixed(*args), prefixed_fused(*args), atol=1e-6)
+
+
+def test_image_tokens_written_by_a_model_are_not_image_slots():
+    policy, _ = tiny_policy()
+    packed = pack([tiny_prompt(policy, 4)], [[torch.tensor([IMAGE, 5])]], IMAGE)
+    assert packed.image_slots.max() < len(packed.ids) - 2
+
+
+def test_missing_image_features_are_refused():
+    policy, _ = tiny_policy()
+    packed = pack([tiny_prompt(policy, 4)], [[torch.tensor([5])]], IMAGE)
+    with pytest.raises(ValueError, match="image features"):
+        hidden_states(policy.model, packed, torch.zeros(1, 64))
+
+
+def test_frozen_vision_features_are_cached_and_equal():
+    policy, _ = tiny_policy(trainable_vision=False)
+    prompts = [tiny_prompt(policy, 4), tiny_prompt(policy, 6, 2), tiny_prompt(policy, 4)]
+    first = image_features(policy, prompts)
+    assert len(policy.features) == 2 and torch.equal(first, image_features(policy, prompts))
+    policy.model.model.visual.requires_grad_(True)
+    assert torch.allclose(image_features(policy, prompts), first, atol=1e-5)
