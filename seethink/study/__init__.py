@@ -1,0 +1,1 @@
+"""Seeds and arms together: running them, comparing them, showing them."""

@@ -1,0 +1,1 @@
+"""What traces look like: lexicons, hesitation, length, truth of their steps. Checkers are arguments; it knows no world."""

@@ -1,0 +1,112 @@
+"""Aha cues and hesitation markers: word lists as text files, counted the same way everywhere.
+
+A lexicon is a TOML file: `cues`, `sentence_start` (cues that count only where a sentence begins), `match` ("word" or
+"substring"), `span` ("think": the reasoning only; "text": answer too) and `extends` (a preset whose lists it adds to).
+A trailing `*` stands for the rest of a word. Shipped presets: paper, strict, word, broad.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from seethink.core.config import Config, build, load_file
+from seethink.core.errors import UserError
+
+PRESETS = ("paper", "strict", "word", "broad")
+
+
+class LexiconFile(Config):
+    """A lexicon as it stands in its file."""
+
+    cues: tuple[str, ...] = Field((), description="words and phrases, matched without case")
+    sentence_start: tuple[str, ...] = Field((), description="cues that count only where a sentence begins")
+    match: Literal["word", "substring"] = Field("word", description="whole words, or anywhere in the text")
+    span: Literal["think", "text"] = Field("think", description="look at the reasoning only, or at the answer too")
+    extends: str = Field("", description="preset whose cues are added")
+
+
+@dataclass(frozen=True, slots=True)
+class Lexicon:
+    """A compiled lexicon."""
+
+    name: str
+    span: str
+    """think or text: what part of a trace to look at."""
+    patterns: tuple[re.Pattern[str], ...]
+    sentence_start: frozenset[str]
+    """Cues, in lower case, that count only where a sentence begins."""
+
+
+@dataclass(frozen=True, slots=True)
+class Marker:
+    """A cue found in a text."""
+
+    start: int
+    end: int
+    cue: str
+    """In lower case, as found."""
+
+
+@cache
+def load(name: str) -> Lexicon:
+    """Lexicon of a preset or of a TOML file. Raises UserError for anything else."""
+    file = _read(name)
+    cues, starts = list(file.cues), list(file.sentence_start)
+    if file.extends:
+        parent = _read(file.extends)
+        cues, starts = [*parent.cues, *cues], [*parent.sentence_start, *starts]
+    if not cues and not starts:
+        raise UserError("lexicon has no cues", where=name, remedy="Give cues or sentence_start")
+    if file.match == "substring":  # each cue on its own, overlapping ones all count: the paper's rule
+        patterns = tuple(re.compile(re.escape(cue), re.IGNORECASE) for cue in [*cues, *starts])
+    else:
+        patterns = (_word_pattern([*cues, *starts]),)
+    return Lexicon(name, file.span, patterns, frozenset(cue.lower() for cue in starts if cue not in cues))
+
+
+def find(text: str, lexicon: Lexicon) -> list[Marker]:
+    """Markers in the order of the text. With whole words the longest cue wins and no two markers overlap."""
+    markers = []
+    for match in (m for pattern in lexicon.patterns for m in pattern.finditer(text)):
+        cue = " ".join(match[0].lower().split())
+        if cue not in lexicon.sentence_start or _begins_sentence(text, match.start()):
+            markers.append(Marker(match.start(), match.end(), cue))
+    return sorted(markers, key=lambda marker: (marker.start, -marker.end))
+
+
+def count(text: str, lexicon: Lexicon) -> dict[str, int]:
+    """How often each cue occurs; cues that do not occur are left out."""
+    return dict(Counter(marker.cue for marker in find(text, lexicon)))
+
+
+def count_trace(think: str, answer: str, lexicon: Lexicon) -> dict[str, int]:
+    """Counts over the part of a trace that the lexicon looks at."""
+    return count(f"{think}\n{answer}" if lexicon.span == "text" else think, lexicon)
+
+
+def _word_pattern(cues: Sequence[str]) -> re.Pattern[str]:
+    """One pattern, longest cue first. A hyphen is part of a word: "double-check" holds no "check"."""
+    longest_first = sorted(set(cues), key=lambda cue: (-len(cue), cue))
+    choices = [re.escape(cue).replace(r"\*", r"\w+").replace(r"\ ", r"\s+") for cue in longest_first]
+    return re.compile(rf"(?<![\w-])(?:{'|'.join(choices)})(?![\w-])", re.IGNORECASE)
+
+
+def _begins_sentence(text: str, start: int) -> bool:
+    before = text[max(0, start - 8) : start].rstrip(" \t\"'“”‘’()*_")
+    return start == 0 or (before == "" and start < 8) or before.endswith((".", "!", "?", ":", ";", "…", "\n", "—", "–"))
+
+
+def _read(name: str) -> LexiconFile:
+    path = Path(str(files("seethink.traces"))) / "lexicons" / f"{name}.toml" if name in PRESETS else Path(name)
+    if name not in PRESETS and path.suffix != ".toml":
+        raise UserError(f"unknown lexicon {name!r}", remedy=f"Use {', '.join(PRESETS)} or the path of a TOML file")
+    return build(LexiconFile, load_file(path), path)

@@ -1,0 +1,184 @@
+"""Configs, files, run folders: what happens to bad input, to changed settings, to a killed process."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from pydantic import Field
+
+from seethink.core.config import Config, resolve
+from seethink.core.errors import UserError
+from seethink.core.images import open_image
+from seethink.core.run import Run, read_log
+from seethink.core.store import atomic, load_examples, load_samples, save_samples, write_jsonl
+from seethink.core.types import Sample, kind_of, sample_from_row, sample_to_row
+
+
+class Inner(Config):
+    lr: float = Field(1e-6, gt=0, description="rate")
+
+
+class Settings(Config):
+    out: Path = Field(description="folder")
+    optim: Inner = Inner()
+    freeze: bool = Field(True, description="freeze")
+    name: str = Field("", description="name")
+    seeds: list[int] = Field([0], description="seeds")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "check"),
+    [
+        (["--out", "x"], lambda c: c.optim.lr == 1e-6),
+        (["--out", "x", "--optim.lr", "1e-4"], lambda c: c.optim.lr == 1e-4),
+        (["--out=x", "--no-freeze"], lambda c: c.freeze is False),
+        (["--out", "x", "--freeze", "false", "--name", "3"], lambda c: c.freeze is False and c.name == "3"),
+        (["--out", "x", "--seeds", "[1, 2]"], lambda c: c.seeds == [1, 2]),
+    ],
+)
+def test_overrides(arguments, check):
+    assert check(resolve(Settings, arguments))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--out", "x", "--optim.lrr", "1"], "unknown config key 'optim.lrr'. Did you mean optim.lr?"),
+        (["--out", "x", "--optim.lr", "fast"], "optim.lr = 'fast'"),
+        (["--out", "x", "--optim.lr", "-1"], "optim.lr = -1"),
+        ([], "out is required"),
+        (["--out"], "--out needs a value"),
+        (["x"], "unexpected argument 'x'"),
+        (["@missing.toml"], "missing.toml: config file not found"),
+    ],
+)
+def test_bad_settings_say_what_was_meant(arguments, message):
+    with pytest.raises(UserError, match="^" + message.replace("[", r"\[").replace("?", r"\?")):
+        resolve(Settings, arguments)
+
+
+def test_later_files_and_flags_win(tmp_path):
+    (tmp_path / "a.toml").write_text('out = "a"\nname = "a"\n[optim]\nlr = 1.0\n')
+    (tmp_path / "b.json").write_text('{"name": "b"}')
+    config = resolve(Settings, [f"@{tmp_path / 'a.toml'}", f"@{tmp_path / 'b.json'}", "--out", "c"])
+    assert (str(config.out), config.name, config.optim.lr) == ("c", "b", 1.0)
+
+
+def test_unknown_key_in_a_file_is_named(tmp_path):
+    (tmp_path / "a.toml").write_text('out = "a"\nfreez = true\n')
+    with pytest.raises(UserError, match="unknown config key 'freez'. Did you mean freeze?"):
+        resolve(Settings, [f"@{tmp_path / 'a.toml'}"])
+
+
+def sample(**changes) -> Sample:
+    return Sample(**{**dict(id="1", source="s", images=(), question="q", gold="3", kind="digit", meta={"a": [1]}), **changes})
+
+
+def test_samples_round_trip_with_relative_images(tmp_path):
+    from PIL import Image
+
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (4, 4)).save(tmp_path / "images" / "a.png")
+    original = sample(images=(str(tmp_path / "images" / "a.png"),), choices=("x", "y"))
+    save_samples(tmp_path / "s.jsonl", [original])
+    assert json.loads((tmp_path / "s.jsonl").read_text())["images"] == ["images/a.png"]
+    assert load_samples(tmp_path / "s.jsonl") == [original]
+    assert sample_from_row(sample_to_row(original)) == original
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (['{"id": "1"'], r"s.jsonl:1: not valid JSON .*Repair"),
+        (["[1]"], r"s.jsonl:1: row is not a JSON object"),
+        (['{"id": 1, "question": "q", "kind": "digit"}'], r"s.jsonl:1: row has no 'gold'"),
+        (['{"id": 1, "question": "q", "gold": 1, "kind": "dgit"}'], r"unknown reward kind 'dgit'"),
+        (['{"id": 1, "question": "q", "gold": 1, "kind": "digit"}'] * 2, r"s.jsonl:2: id '1' was already used in row 1"),
+        (['{"id": 1, "question": "q", "gold": 1, "kind": "digit", "images": ["no.png"]}'], r"s.jsonl:1: image .*no.png does not exist"),
+    ],
+)
+def test_bad_rows_are_named(tmp_path, lines, message):
+    (tmp_path / "s.jsonl").write_text("\n".join(lines))
+    with pytest.raises(UserError, match=message):
+        load_samples(tmp_path / "s.jsonl")
+
+
+def test_sft_rows_need_a_completion(tmp_path):
+    write_jsonl(tmp_path / "s.jsonl", [sample_to_row(sample())])
+    with pytest.raises(UserError, match="row has no completion"):
+        load_examples(tmp_path / "s.jsonl")
+
+
+def test_aliases():
+    assert [kind_of(k) for k in ("mcq", "iou", "math")] == ["choice", "box", "math"]
+
+
+@pytest.mark.parametrize("content", [b"", b"not an image", None])
+def test_broken_images_are_named(tmp_path, content):
+    from PIL import Image
+
+    path = tmp_path / "a.png"
+    if content is None:  # cut in the middle
+        Image.effect_noise((64, 64), 50).save(path)
+        content = path.read_bytes()[:500]
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="row 3: image .*a.png cannot be read"):
+        open_image(str(path), where="row 3")
+
+
+def test_atomic_leaves_nothing_half_written(tmp_path):
+    (tmp_path / "a").write_text("old")
+    with pytest.raises(RuntimeError), atomic(tmp_path / "a") as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert [p.name for p in tmp_path.iterdir()] == ["a"] and (tmp_path / "a").read_text() == "old"
+
+
+def settings(tmp_path, **changes) -> Settings:
+    return Settings(out=tmp_path / "run", **changes)
+
+
+def test_run_resumes_and_finishes(tmp_path):
+    config = settings(tmp_path)
+    with Run(config.out, "sft", config, {"data": "h"}) as run:
+        run.log(1, loss=float("nan"))
+        run.log(2, loss=1.0)
+    with open(config.out / "metrics.jsonl", "a") as f:
+        f.write('{"step": 3, "lo')  # killed while writing
+    with Run(config.out, "sft", config, {"data": "h"}) as run:
+        assert not run.done
+        run.rewind(1)
+        run.log(2, loss=2.0)
+        run.finish(accuracy=0.5)
+    assert read_log(config.out / "metrics.jsonl") == [{"step": 1, "loss": None}, {"step": 2, "loss": 2.0}]
+    with Run(config.out, "sft", config, {"data": "h"}) as run:
+        assert run.done and run.summary == {"accuracy": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("changes", "inputs", "message"),
+    [({"name": "b"}, {"data": "h"}, "name:  -> b"), ({}, {"data": "other"}, "data: h -> other")],
+)
+def test_changed_run_is_refused_or_overwritten(tmp_path, changes, inputs, message):
+    first, second = settings(tmp_path), settings(tmp_path, **changes)
+    with Run(first.out, "sft", first, {"data": "h"}) as run:
+        run.finish()
+    with pytest.raises(UserError, match=message):
+        Run(second.out, "sft", second, inputs)
+    with Run(second.out, "sft", second, inputs, overwrite=True) as run:
+        assert not run.done
+
+
+def test_two_writers_are_refused(tmp_path):
+    config = settings(tmp_path)
+    with Run(config.out, "sft", config, {}), pytest.raises(UserError, match="another process is writing"):
+        Run(config.out, "sft", config, {})
+
+
+def test_unwritable_folder_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    config = Settings(out=tmp_path / "file" / "run")
+    with pytest.raises(UserError, match="cannot create the folder"):
+        Run(config.out, "sft", config, {})

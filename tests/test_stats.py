@@ -1,0 +1,156 @@
+"""Statistics against scipy, against brute force, and against simulations whose truth is known."""
+
+import itertools
+
+import numpy as np
+import pytest
+from scipy import stats as scipy_stats
+
+from seethink.study import stats
+
+
+def simulate(rng, seeds, items, effect=0.0, seed_sd=0.0, shared_base=False):
+    """Yes/no outcomes [S, N] of two arms over items of unequal difficulty; the effect is on the logit."""
+    difficulty = rng.normal(0, 1.2, items)
+
+    def arm(shift, runs):
+        logits = difficulty + shift + rng.normal(0, seed_sd, (runs, 1))
+        return (rng.random((runs, items)) < 1 / (1 + np.exp(-logits))).astype(float)
+
+    return arm(effect, seeds), arm(0.0, 1 if shared_base else seeds)
+
+
+@pytest.mark.parametrize(("right", "n"), [(0, 5), (1, 7), (50, 100), (615, 1000), (9, 9)])
+def test_wilson_is_scipys(right, n):
+    ours, theirs = stats.wilson(right, n), scipy_stats.binomtest(right, n).proportion_ci(method="wilson")
+    assert (ours.estimate, ours.low, ours.high) == pytest.approx((right / n, theirs.low, theirs.high), abs=1e-12)
+
+
+def test_wilson_of_nothing_is_refused():
+    with pytest.raises(ValueError, match="no proportion"):
+        stats.wilson(0, 0)
+
+
+def test_mcnemar_is_the_binomial_test_on_differing_items():
+    a = np.array([1, 1, 1, 1, 1, 1, 0, 0, 1, np.nan, 1])
+    b = np.array([0, 0, 0, 0, 0, 1, 1, 0, 1, 0, np.nan])
+    assert stats.mcnemar(a, b) == pytest.approx(scipy_stats.binomtest(5, 6).pvalue)
+    assert stats.mcnemar(a, a) == 1.0
+
+
+@pytest.mark.parametrize("p", [[0.01, 0.04, 0.03], [0.2], [0.5, 0.001, 0.02, 0.02], [0.9, 0.9]])
+def test_holm_is_the_closed_test_of_bonferroni(p):
+    def closed(i):  # H_i falls when every intersection that contains it falls
+        sets = (s for r in range(1, len(p) + 1) for s in itertools.combinations(range(len(p)), r) if i in s)
+        return max(min(1.0, len(s) * min(p[j] for j in s)) for s in sets)
+
+    assert stats.holm(p) == pytest.approx([closed(i) for i in range(len(p))])
+
+
+def test_holm_of_an_empty_family():
+    assert stats.holm([]) == []
+
+
+def test_one_run_agrees_with_scipys_paired_bootstrap():
+    a, b = simulate(np.random.default_rng(3), 1, 400, effect=0.6)
+    ours = stats.compare(a, b)
+    theirs = scipy_stats.bootstrap(
+        (a[0], b[0]), lambda x, y, axis: (x - y).mean(axis), paired=True, method="percentile", rng=np.random.default_rng(1)
+    ).confidence_interval
+    assert ours.interval.estimate == pytest.approx((a - b).mean())
+    assert (ours.interval.low, ours.interval.high) == pytest.approx((theirs.low, theirs.high), abs=0.006)
+    assert ours.p == stats.mcnemar(a[0], b[0])
+
+
+@pytest.mark.parametrize(
+    ("seeds", "seed_sd", "shared_base"), [(3, 0.0, False), (3, 0.05, False), (3, 0.0, True), (3, 0.1, True), (5, 0.1, False)]
+)
+def test_intervals_cover_the_truth(seeds, seed_sd, shared_base):
+    """95 % nominal, no effect: between 90 and 99.5 % of 300 studies hold zero, whatever a seed does to a run."""
+    rng = np.random.default_rng(seeds)
+    held = 0
+    for _ in range(300):
+        interval = stats.compare(*simulate(rng, seeds, 300, 0.0, seed_sd, shared_base), draws=800).interval
+        held += interval.low <= 0 <= interval.high
+    assert 0.90 <= held / 300 <= 0.995
+
+
+def test_resampling_three_seeds_would_not_cover():
+    """Why the outer level is not resampled: with real seed variance the plain hierarchical bootstrap holds too rarely."""
+    rng = np.random.default_rng(0)
+    plain = ours = 0
+    for _ in range(200):
+        a, b = simulate(rng, 3, 300, 0.0, 0.5)
+        d = a - b
+        draws = d[rng.integers(0, 3, (500, 3))][:, :, rng.integers(0, 300, 300)].mean(axis=(1, 2))
+        low, high = np.quantile(draws, [0.025, 0.975])
+        plain += low <= 0 <= high
+        interval = stats.compare(a, b, draws=500).interval
+        ours += interval.low <= 0 <= interval.high
+    assert plain / 200 < 0.85 < ours / 200
+
+
+def test_the_minimum_detectable_effect_is_found_four_times_in_five():
+    rng = np.random.default_rng(5)
+    found, effects = 0, []
+    for _ in range(200):
+        a = (rng.random((1, 500)) < 0.5).astype(float)
+        b = np.where(rng.random((1, 500)) < 0.2, 1 - a, a)  # a fifth of the items differ
+        worse = (rng.random((1, 500)) < 0.11) * a  # and some right answers of a fall
+        comparison = stats.compare(a - worse, b, draws=400)
+        effects.append(comparison.detectable)
+        found += comparison.interval.high < 0
+    planned = stats.minimum_detectable_effect(np.sqrt(0.25), 500)
+    assert np.mean(effects) == pytest.approx(planned, rel=0.1)
+    assert 0.65 < found / 200 < 0.92  # the effect above is about the planned one
+
+
+def test_more_seeds_and_items_detect_less():
+    mde = stats.minimum_detectable_effect
+    assert mde(0.5, 1000) == pytest.approx(0.0443, abs=1e-4)
+    assert mde(0.5, 4000) == pytest.approx(mde(0.5, 1000) / 2)
+    assert mde(0.0, 1000, 0.02, 4) == pytest.approx(mde(0.0, 1000, 0.02, 1) / 2)
+
+
+def test_undecided_pairs_leave_and_are_counted():
+    a = np.array([[1, 1, np.nan, 0], [1, 0, np.nan, np.nan]])
+    b = np.array([[0, 1, 1, 0], [0, 1, 1, 1]])
+    comparison = stats.compare(a, b)
+    assert (comparison.undecided, comparison.items, comparison.seeds) == (3, 3, 2)
+    assert comparison.interval.estimate == pytest.approx((1 + 0 + 0 + 1 - 1) / 5)
+    assert stats.compare(np.full((2, 3), np.nan), np.ones((2, 3))) is None
+    assert stats.estimate(np.full((1, 3), np.nan)) is None
+
+
+def test_a_single_base_run_is_paired_with_every_seed():
+    a, b = simulate(np.random.default_rng(1), 3, 200, effect=1.0, shared_base=True)
+    comparison = stats.compare(a, b)
+    assert comparison.seeds == 3 and comparison.interval.estimate == pytest.approx((a - b).mean())
+
+
+def test_arrays_that_cannot_be_paired_are_refused():
+    with pytest.raises(ValueError, match="cannot pair"):
+        stats.compare(np.ones((2, 4)), np.ones((3, 4)))
+
+
+def test_an_estimate_of_one_yes_no_run_is_wilsons():
+    run = np.array([1.0] * 30 + [0.0] * 10)
+    assert stats.estimate(run) == stats.wilson(30, 40)
+    assert stats.estimate(run * 7.5).low < 7.5 * 0.75 < stats.estimate(run * 7.5).high
+
+
+@pytest.mark.parametrize(
+    ("interval", "p", "word"),
+    [
+        ((0.05, 0.01, 0.09), 0.01, "better"),
+        ((-0.05, -0.09, -0.01), 0.01, "worse"),
+        ((-0.05, -0.09, -0.01), 0.20, "not distinguishable"),
+        ((0.01, -0.02, 0.04), 0.01, "not distinguishable"),
+    ],
+)
+def test_verdict_words_need_interval_and_adjusted_p(interval, p, word):
+    assert stats.verdict(stats.Interval(*interval), p) == word
+
+
+def test_few_seeds_are_flagged():
+    assert [stats.seed_warning(n) for n in (1, 2, 3, 5)] == ["single seed", "few seeds (2)", "", ""]
