@@ -33,15 +33,18 @@ LIBRARIES = ("torch", "transformers", "peft", "numpy", "pillow", "openai", "pyar
 class Run:
     """An open run folder, locked against a second process. Use as a context manager."""
 
-    def __init__(self, out: Path, verb: str, config: BaseModel, inputs: dict[str, str], overwrite: bool = False):
-        """`inputs` maps a name to the hash of what the run reads. A folder with another run is refused, or emptied."""
+    def __init__(self, out: Path, verb: str, config: BaseModel, inputs: dict[str, str], overwrite: bool = False, keep: bool = False):
+        """`inputs` maps a name to the hash of what the run reads. A folder with another run is refused, or emptied.
+
+        `keep` is for verbs that work from a ledger: a folder of the same verb goes on under the new settings.
+        """
         self.folder, self.verb = Path(out), verb
         settings = config.model_dump(mode="json", exclude=NOT_IN_KEY)
         self.key = hash_json({"verb": verb, "config": settings, "inputs": inputs})
         self._make_folder()
         self._lock = self._take_lock()
         if self._key_on_disk() not in (None, self.key):
-            self._changed(settings, inputs, overwrite)
+            self._changed(settings, inputs, overwrite, keep)
         self._files: dict[str, Any] = {}
         self.resumed = (self.folder / "manifest.json").exists()
         if not self.done:
@@ -123,13 +126,16 @@ class Run:
         manifest = self.folder / "manifest.json"
         return read_json(manifest)["key"] if manifest.exists() else None
 
-    def _changed(self, settings: dict[str, Any], inputs: dict[str, str], overwrite: bool) -> None:
+    def _changed(self, settings: dict[str, Any], inputs: dict[str, str], overwrite: bool, keep: bool) -> None:
         if overwrite:
             for path in self.folder.iterdir():
                 if path.name != ".lock":
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
             return
         before = read_json(self.folder / "manifest.json")
+        if keep and before["verb"] == self.verb:
+            (self.folder / "done.json").unlink(missing_ok=True)
+            return
         changed = sorted(_changes({**before["config"], **before["inputs"]}, {**settings, **inputs}))
         raise UserError(
             f"this folder holds a run with other settings or inputs ({', '.join(changed) or 'another verb'})",

@@ -35,6 +35,14 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def read_text(path: Path) -> str:
+    """Raises UserError for a missing file."""
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except (FileNotFoundError, IsADirectoryError):
+        raise UserError("file not found", where=path, remedy="Check the path") from None
+
+
 def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
 

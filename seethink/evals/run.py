@@ -16,11 +16,14 @@ from pathlib import Path
 
 from pydantic import Field
 
+from seethink.ask.client import CallFailed, Client, Endpoint
+from seethink.ask.ledger import Ledger
+from seethink.ask.messages import user_message
 from seethink.core.config import Config
 from seethink.core.errors import UserError
 from seethink.core.progress import Progress, progress
 from seethink.core.run import Run, read_log
-from seethink.core.store import hash_file, hash_folder, load_samples, write_table
+from seethink.core.store import hash_file, hash_folder, load_samples, read_text, write_table
 from seethink.core.types import Sample, Trace
 from seethink.evals.grade import grade, summarise
 from seethink.rewards import RewardConfig, make_scorer
@@ -105,6 +108,35 @@ def run_local(config: EvalConfig, samples: list[Sample], answered: set[str], bar
         bar.advance(len(part))
 
 
-def ask_endpoint(config: EvalConfig, samples: list[Sample], answered: set[str], bar: Progress) -> Iterator[tuple[Trace, float]]:
-    """(trace, seconds) from an endpoint; a failed call is a trace with stop `error`."""
-    raise NotImplementedError
+def ask_endpoint(
+    config: EvalConfig, samples: list[Sample], answered: set[str], bar: Progress
+) -> Iterator[tuple[Trace, float]]:
+    """(trace, seconds) from an endpoint; every answer is in the ledger at once, so nothing is asked twice."""
+    yield from asyncio.run(_ask_all(config, [s for s in samples if s.id not in answered], bar))
+
+
+async def _ask_all(config: EvalConfig, samples: list[Sample], bar: Progress) -> list[tuple[Trace, float]]:
+    params = {"temperature": config.temperature, "max_tokens": config.max_tokens, "seed": config.seed}
+    endpoint = Endpoint(
+        base_url=config.base_url, model=config.model, api_key_env=config.api_key_env, params=params, in_flight=config.batch
+    )
+    system = [{"role": "system", "content": endpoint_system(config)}] if config.system else []
+
+    async def one(client: Client, sample: Sample) -> tuple[Trace, float]:
+        try:
+            reply = await client.chat([*system, *user_message(sample.question, sample.images)], step="eval")
+        except CallFailed as failure:  # undecided, with the reason; the run goes on
+            return Trace(sample.id, config.model, "eval", str(failure), "error"), 0.0
+        finally:
+            bar.advance()
+        stop = "length" if reply.stop == "length" else "stop"
+        text = f"<think>{reply.reasoning}</think>\n{reply.text}" if reply.reasoning else reply.text
+        return Trace(sample.id, reply.model, "eval", text, stop, reply.completion_tokens), reply.seconds
+
+    async with Client(endpoint, Ledger(config.out / "ledger.sqlite")) as client:
+        return list(await asyncio.gather(*(one(client, s) for s in samples)))
+
+
+def endpoint_system(config: EvalConfig) -> str:
+    """System prompt of an endpoint: the text itself, or @file."""
+    return read_text(Path(config.system[1:])) if config.system.startswith("@") else config.system

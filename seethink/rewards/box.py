@@ -125,7 +125,9 @@ def _place(numbers: tuple[float, ...], frame: tuple[float, float]) -> Box | str:
     if not all(-SLACK <= value <= 1 + SLACK for value in (x1, y1, x2, y2)):
         return "outside the image"
     x1, y1, x2, y2 = (min(1.0, max(0.0, value)) for value in (x1, y1, x2, y2))
-    return (x1, y1, x2, y2) if x1 < x2 and y1 < y2 else "corners out of order"
+    if not (x1 < x2 and y1 < y2):
+        return "corners out of order"
+    return (x1, y1, x2, y2) if _area((x1, y1, x2, y2)) > 1e-12 else "no area"
 
 
 def _overlap(a: Box, b: Box) -> float:

@@ -1,8 +1,16 @@
-"""One statement of a trace, as a checker of some domain judges it."""
+"""One statement of a trace as a checker of some domain judges it, and how a checker is named and called.
+
+A checker is any function `(sample, thinking) -> list of Step`, in the order of the text, named "module:function".
+"""
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+
+from seethink.core.errors import UserError
+from seethink.core.types import Sample
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,3 +27,32 @@ class Step:
     truth: bool | None
     kind: str = ""
     slot: str = ""
+
+
+Checker = Callable[[Sample, str], list[Step]]
+
+
+def load_checker(name: str) -> Checker:
+    """The function that "module:function" names. Raises UserError where there is none."""
+    module_name, colon, function_name = name.partition(":")
+    if not (module_name and colon and function_name):
+        raise UserError(f"checker {name!r} is not of the form module:function", remedy="For example my_domain.steps:check")
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise UserError(f"checker {name!r} cannot be imported ({error})", remedy="Is its module on the Python path?") from None
+    function = vars(module).get(function_name)
+    if not callable(function):
+        raise UserError(f"{module_name} has no function {function_name!r}", remedy="Name the function after the colon")
+    return function
+
+
+def locate(thinking: str, steps: Sequence[Step]) -> list[tuple[int, int] | None]:
+    """(start, end) of each step in the text, searched in order; None where a checker did not keep the words."""
+    places: list[tuple[int, int] | None] = []
+    cursor = 0
+    for step in steps:
+        start = thinking.find(step.text, cursor) if step.text else -1
+        places.append((start, start + len(step.text)) if start >= 0 else None)
+        cursor = start + len(step.text) if start >= 0 else cursor
+    return places

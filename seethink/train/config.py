@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from seethink.core.config import Config
-from seethink.core.errors import UserError
+from seethink.core.store import read_text
 from seethink.rewards import RewardConfig
 
 
@@ -77,11 +77,7 @@ class GRPOConfig(Config):
 
 def system_prompt(model: ModelConfig) -> str:
     """System prompt from the config, from @file, or from system.txt beside the weights. Raises UserError if unreadable."""
-    path = Path(model.system[1:]) if model.system.startswith("@") else model.path / "system.txt"
-    if model.system and not model.system.startswith("@"):
-        return model.system
-    if not model.system and not path.is_file():
-        return ""
-    if not path.is_file():
-        raise UserError("system prompt file not found", where=path, remedy="Fix model.system")
-    return path.read_text(encoding="utf-8").strip()
+    if model.system.startswith("@"):
+        return read_text(Path(model.system[1:]))
+    beside = model.path / "system.txt"
+    return model.system or (read_text(beside) if beside.is_file() else "")

@@ -23,7 +23,7 @@ from seethink.core.run import Run, read_log
 from seethink.core.store import hash_file, hash_folder, load_samples, write_table
 from seethink.core.types import Reward, Rollout, Sample
 from seethink.rewards import make_scorer, score_batch
-from seethink.traces.lexicon import per_100_words
+from seethink.traces import lexicon
 from seethink.train import alarms
 from seethink.train.config import GRPOConfig, system_prompt
 from seethink.train.loss import adapt_kl, group_advantages, grpo_loss, token_log_probs, token_weights
@@ -239,7 +239,7 @@ def describe(groups: list[Group]) -> dict:
         "completion/cut_share": sum(c.stop == "length" for c in completions) / len(completions),
         "entropy": float(sum(c.entropy.sum() for c in completions)) / tokens,
         "groups/zero_spread": sum(not g.trained for g in groups) / len(groups),
-        "markers_per_100_words": per_100_words([t for g in groups for t in g.texts], "strict"),
+        "markers_per_100_words": hesitation([t for g in groups for t in g.texts]),
         "tokens/generated": tokens,
         "tokens/prompt": sum(len(g.prompt.ids) for g in groups),
     }
@@ -247,6 +247,12 @@ def describe(groups: list[Group]) -> dict:
         values = [r.value for k, r in rewards if k == kind and r.value is not None]
         metrics[f"reward/{kind}"] = sum(values) / len(values) if values else None
     return metrics
+
+
+def hesitation(texts: list[str]) -> float:
+    """Hesitation markers per 100 words."""
+    words = lexicon.load("word")
+    return 100 * sum(len(lexicon.find(t, words)) for t in texts) / max(sum(len(t.split()) for t in texts), 1)
 
 
 def rollout_rows(step: int, groups: list[Group], version: int) -> list[dict]:

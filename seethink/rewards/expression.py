@@ -1,0 +1,389 @@
+"""A recursive-descent parser from tokens to an immutable tree. Nothing is ever evaluated as code.
+
+    statement := relation (("," | ";" | or | and) relation)*
+    relation  := ratio (("=" | "<" | ... | in) ratio)*
+    ratio     := union (":" union)*
+    union     := sum ((cup | cap | setminus) sum)*
+    sum       := ["+" | "-" | "±"] product (("+" | "-" | "±") product)*
+    product   := power (["*" | "/"] power)*            a missing operator multiplies
+    power     := primary postfix* ["^" exponent] postfix*
+
+Depth and size are limited, so any text is read or refused in time linear in its length.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from seethink.rewards.latex import NotMath, Token, TooBig, Unsupported, tokens
+from seethink.rewards.numbers import plain_number
+
+MAX_DEPTH = 100
+MAX_NODES = 500
+
+
+class Node(NamedTuple):
+    """Operator and its arguments: nodes, or the leaf's value.
+
+    number (Fraction, decimals|None)  symbol name  constant name  + * / ^ neg abs factorial percent degree pm(a, b) mp(a, b)
+    function name, arg   log base|None, arg   root degree, arg   binom n, k   call name, *args   sum|prod var, low, high, body
+    tuple|set|interval..., brackets "()" "[)" in the first argument of `bracket`   matrix rows of tuples
+    list separator, *items   relation operators, *sides   ratio *parts   cup cap setminus
+    """
+
+    op: str
+    args: tuple[Any, ...]
+
+
+RELATIONS = {"=", "<", ">", "<=", ">=", "!=", "in"}
+CLOSING = {"(": (")", "]"), "[": ("]", ")"), "{": ("}",), "\\{": ("\\}",), "<(": (")>",)}
+FUNCTION_NAMES = {"f", "g", "h", "F", "G", "P", "Q"}
+
+
+def parse(text: str, commas: str = "thousands") -> Node:
+    """Tree of a statement. Raises NotMath, Unsupported or TooBig (all `Unreadable`); see `latex`."""
+    return _Parser(tokens(text, commas)).statement()
+
+
+parse_cached = lru_cache(maxsize=10_000)(parse)
+
+
+def walk(node: Node) -> list[Node]:
+    """The node and everything below it."""
+    found, todo = [], [node]
+    while todo:
+        node = todo.pop()
+        found.append(node)
+        todo.extend(a for a in node.args if isinstance(a, Node))
+    return found
+
+
+def number(value: Fraction | int, decimals: int | None = None) -> Node:
+    return Node("number", (Fraction(value), decimals))
+
+
+class _Parser:
+    def __init__(self, found: list[Token]):
+        self.tokens, self.at = found, 0
+        self.depth = self.nodes = self.bars = 0
+
+    def statement(self) -> Node:
+        node = self.items(("stop",))
+        if self.peek().kind != "stop":
+            raise NotMath(f"{self.peek().text!r} out of place")
+        return node
+
+    # ------------------------------------------------------------------------------------------------------ token stream
+
+    def peek(self) -> Token:
+        return self.tokens[self.at]
+
+    def next(self) -> Token:
+        token = self.tokens[self.at]
+        self.at += token.kind != "stop"
+        return token
+
+    def accept(self, *texts: str) -> str:
+        """Text of the next token if it is one of these operators, which is then consumed, else ''."""
+        token = self.peek()
+        if token.kind == "operator" and token.text in texts:
+            self.at += 1
+            return token.text
+        return ""
+
+    def expect(self, *texts: str) -> str:
+        found = self.accept(*texts)
+        if not found:
+            raise NotMath(f"{' or '.join(texts)} is missing")
+        return found
+
+    def node(self, op: str, *args: Any) -> Node:
+        self.nodes += 1
+        if self.nodes > MAX_NODES:
+            raise TooBig(f"over {MAX_NODES} operations")
+        return Node(op, args)
+
+    # ------------------------------------------------------------------------------------------------------------ levels
+
+    def items(self, closing: tuple[str, ...]) -> Node:
+        """Relations up to a closing token; several become a list that remembers its strongest separator."""
+        found, separators = [self.relation()], set()
+        while separator := self.accept(",", ";", "or", "and", "\\\\"):
+            while extra := self.accept(",", ";", "or", "and", "\\\\"):
+                separator = extra if extra in ("or", "and") else separator
+            if self.peek().text in closing or self.peek().kind == "stop":
+                break
+            separators.add(separator)
+            found.append(self.relation())
+        if len(found) == 1:
+            return found[0]
+        if ";" in separators and "," in separators:
+            raise Unsupported("lists of lists")
+        return self.node("list", next((s for s in ("and", "or", ";") if s in separators), ","), *found)
+
+    def relation(self) -> Node:
+        sides, operators = [self.ratio()], []
+        while operator := self.accept(*RELATIONS):
+            operators.append(operator)
+            sides.append(self.ratio())
+        return self.node("relation", tuple(operators), *sides) if operators else sides[0]
+
+    def ratio(self) -> Node:
+        parts = [self.union()]
+        while self.accept(":"):
+            parts.append(self.union())
+        return self.node("ratio", *parts) if len(parts) > 1 else parts[0]
+
+    def union(self) -> Node:
+        node = self.sum()
+        while operator := self.accept("cup", "cap", "setminus"):
+            node = self.node(operator, node, self.sum())
+        return node
+
+    def sum(self) -> Node:
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise TooBig(f"over {MAX_DEPTH} levels")
+        sign = self.accept("+", "-", "±", "∓")
+        node = self.product()
+        if sign == "-":
+            node = self.node("neg", node)
+        elif sign in ("±", "∓"):
+            node = self.node("pm" if sign == "±" else "mp", number(0), node)
+        while operator := self.accept("+", "-", "±", "∓"):
+            right = self.product()
+            if operator == "-":
+                right = self.node("neg", right)
+            node = self.node({"±": "pm", "∓": "mp"}.get(operator, "+"), node, right)
+        self.depth -= 1
+        return node
+
+    def product(self) -> Node:
+        node = self.signed()
+        while True:
+            if operator := self.accept("*", "/"):
+                node = self.node(operator, node, self.signed())
+            elif self.starts_factor():
+                node = self.node("*", node, self.power())
+            else:
+                return node
+
+    def starts_factor(self) -> bool:
+        kind, text = self.peek()
+        if kind == "number":
+            return False  # `3 4` is no product; `2^x 3` is not worth a guess
+        if kind != "operator":
+            return kind in ("name", "function", "constant", "opaque", "begin")
+        return text in ("(", "[", "{", "<(", "frac", "binom", "lfloor", "lceil", "sum", "prod") or (text == "|" and not self.bars)
+
+    def signed(self) -> Node:
+        sign = self.accept("-", "+")
+        if not sign:
+            return self.power()
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise TooBig(f"over {MAX_DEPTH} levels")
+        node = self.signed()
+        self.depth -= 1
+        return self.node("neg", node) if sign == "-" else node
+
+    def power(self) -> Node:
+        node = self.postfix(self.primary())
+        if self.accept("^"):
+            node = self.node("^", node, self.exponent())
+        return self.postfix(node)
+
+    def exponent(self) -> Node:
+        """What a power is raised to: a group, or one signed factor; towers group to the right."""
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise TooBig(f"over {MAX_DEPTH} levels")
+        sign = self.accept("-", "+")
+        node = self.postfix(self.primary())
+        if self.accept("^"):
+            node = self.node("^", node, self.exponent())
+        self.depth -= 1
+        return self.node("neg", node) if sign == "-" else node
+
+    def postfix(self, node: Node) -> Node:
+        while mark := self.accept("!", "%", "°"):
+            node = self.node({"!": "factorial", "%": "percent", "°": "degree"}[mark], node)
+        return node
+
+    # ----------------------------------------------------------------------------------------------------------- primary
+
+    def primary(self) -> Node:
+        kind, text = self.next()
+        if kind == "number":
+            return self.literal(text)
+        if kind == "name":
+            return self.symbol(text)
+        if kind == "constant":
+            return self.node("constant", text)
+        if kind == "function":
+            return self.function(text)
+        if kind == "opaque":
+            return self.opaque(text)
+        if kind == "begin":
+            return self.matrix(text)
+        if kind != "operator" or text not in PREFIX:
+            raise NotMath(f"{text or 'the end'!r} where a value should be")
+        return PREFIX[text](self, text)
+
+    def literal(self, text: str) -> Node:
+        plain = plain_number(text)
+        if plain is None:
+            raise TooBig(f"the number {text[:20]}")
+        if self.accept("_"):
+            return self.node("symbol", f"{text}_{self.subscript()}")
+        return self.node("number", plain.value, plain.decimals)
+
+    def symbol(self, name: str) -> Node:
+        while self.accept("'"):
+            name += "'"
+        if self.accept("_"):
+            name = f"{name}_{self.subscript()}"
+        if name.rstrip("'") in FUNCTION_NAMES and self.peek().text == "(":
+            argument = self.primary()
+            arguments = argument.args[1:] if argument.op == "bracket" else (argument,)
+            return self.node("call", name, *arguments)
+        return self.node("symbol", name)
+
+    def subscript(self) -> str:
+        """Raw text of a subscript: part of a name."""
+        if not self.accept("{"):
+            return self.next().text
+        parts, depth = [], 1
+        while depth:
+            token = self.next()
+            if token.kind == "stop":
+                raise NotMath("} is missing")
+            depth += (token.text == "{") - (token.text == "}")
+            parts.append(token.text if depth else "")
+        return "".join(parts)
+
+    def opaque(self, command: str) -> Node:
+        """Marks of geometry and set letters: a name that equals itself only."""
+        name = self.subscript() if self.peek().text == "{" else ""
+        while self.peek().kind == "name" and not name:
+            name += "".join(self.next().text for _ in iter(lambda: self.peek().kind == "name", False))
+        return self.node("symbol", f"{command} {name}".strip())
+
+    def function(self, name: str) -> Node:
+        if name == "sqrt":
+            degree = self.bracketed("[") if self.peek().text == "[" else number(2)
+            return self.node("root", degree, self.primary())
+        base, power = None, None
+        for _ in range(2):
+            if name == "log" and base is None and self.accept("_"):
+                base = self.primary()
+            elif power is None and self.accept("^"):
+                power = self.exponent()
+        argument = self.argument()
+        if name in ("ln", "lg", "log"):
+            base = {"ln": Node("constant", ("e",)), "lg": number(10)}.get(name, base)
+            node = self.node("log", base, argument)
+        elif power == Node("neg", (number(1),)):
+            node, power = self.node("function", f"arc{name}", argument), None
+        else:
+            node = self.node("function", name, argument)
+        return node if power is None else self.node("^", node, power)
+
+    def argument(self) -> Node:
+        """A bracket is the whole argument; without one it is the product up to the next sign or function."""
+        if self.peek().text in ("(", "{", "|", "["):
+            return self.primary()
+        node = self.power() if self.peek().kind != "function" else self.primary()
+        while self.starts_factor() and self.peek().kind in ("name", "constant") or self.peek().text == "frac":
+            node = self.node("*", node, self.power())
+        if self.peek().kind == "operator" and self.peek().text == "(" and node.op in ("number", "symbol"):
+            node = self.node("*", node, self.power())
+        return node
+
+    def matrix(self, name: str) -> Node:
+        if name.rstrip("*") not in ("pmatrix", "bmatrix", "matrix", "Bmatrix", "smallmatrix"):
+            raise Unsupported(f"environment {name}")
+        rows: list[tuple[Node, ...]] = []
+        row: list[Node] = []
+        while self.peek().kind != "end":
+            row.append(self.relation())
+            if self.accept("&"):
+                continue
+            rows, row = [*rows, tuple(row)], []
+            if not self.accept("\\\\") and self.peek().kind != "end":
+                raise NotMath("a matrix row that does not end")
+        self.next()
+        if row or len({len(r) for r in rows}) != 1:
+            raise NotMath("matrix rows of different length")
+        return self.node("matrix", *(self.node("bracket", "()", *r) for r in rows))
+
+    def bracketed(self, opening: str) -> Node:
+        """A group, or a bracket node with its items where there are several or the brackets matter."""
+        self.expect(opening)
+        self.depth += 1
+        bars, self.bars = self.bars, 0
+        if opening == "\\{" and self.accept("\\}"):
+            return self.node("bracket", "{}")
+        inner = self.items(CLOSING[opening])
+        if opening == "\\{" and self.accept("|", "mid", ":"):
+            inner = self.items(CLOSING[opening])  # the set of those with this property
+            self.expect("\\}")
+            self.bars, self.depth = bars, self.depth - 1
+            return inner
+        closing = self.expect(*CLOSING[opening])
+        self.bars, self.depth = bars, self.depth - 1
+        several = inner.op == "list"
+        if not several and not (opening == "\\{"):
+            return inner
+        shape = {"\\{": "{}", "{": "{}", "<(": "()"}.get(opening, opening + closing)
+        return self.node("bracket", shape, *(inner.args[1:] if several else (inner,)))
+
+    def open_bracket(self, opening: str) -> Node:
+        self.at -= 1
+        return self.bracketed(opening)
+
+    def absolute(self, _: str) -> Node:
+        self.bars += 1
+        inner = self.sum()
+        self.expect("|")
+        self.bars -= 1
+        return self.node("abs", inner)
+
+    def rounded(self, opening: str) -> Node:
+        inner = self.sum()
+        self.expect("r" + opening[1:])
+        return self.node("function", {"lfloor": "floor", "lceil": "ceil"}[opening], inner)
+
+    def fraction(self, op: str) -> Node:
+        above, below = self.primary(), self.primary()
+        return self.node("/" if op == "frac" else "binom", above, below)
+
+    def series(self, op: str) -> Node:
+        """`\\sum_{k=1}^{n} body` with its bounds in either order."""
+        low = high = None
+        for _ in range(2):
+            if self.accept("_"):
+                low = self.primary()
+            elif self.accept("^"):
+                high = self.exponent()
+        if low is None or high is None or low.op != "relation" or low.args[0] != ("=",) or low.args[1].op != "symbol":
+            raise Unsupported(f"\\{op} without plain bounds")
+        return self.node(op, low.args[1].args[0], low.args[2], high, self.product())
+
+
+PREFIX = {
+    "(": _Parser.open_bracket,
+    "[": _Parser.open_bracket,
+    "{": _Parser.open_bracket,
+    "\\{": _Parser.open_bracket,
+    "<(": _Parser.open_bracket,
+    "|": _Parser.absolute,
+    "lfloor": _Parser.rounded,
+    "lceil": _Parser.rounded,
+    "frac": _Parser.fraction,
+    "binom": _Parser.fraction,
+    "sum": _Parser.series,
+    "prod": _Parser.series,
+}

@@ -1,0 +1,184 @@
+"""What one trace looks like: hesitation, length, repetition, and, where a checker knows the domain, truth.
+
+One analyser for teacher data, rollouts and evaluations. It asks the question of the paper (sec. 1): is a pause for
+thought a *revision* that changes what was said, or a pseudo-aha that changes nothing?
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from seethink.core.tags import ANSWER, THINK, THINK_END, extract
+from seethink.core.types import Sample
+from seethink.traces import lexicon
+from seethink.traces.claims import Claim, agree, claims
+from seethink.traces.steps import Checker, Step, locate
+
+HESITATION = "word"  # the lexicon whose markers open a hesitation
+NGRAM = 4
+_SENTENCE_END = re.compile(r"[.!?](?=\s)|\n")
+_WORD = re.compile(r"\w[\w'’-]*")
+
+
+@dataclass(frozen=True, slots=True)
+class TraceStats:
+    """Measurements of one trace. None means undecided or not asked for, never zero."""
+
+    words: int
+    """Words of the thinking."""
+    tokens: int
+    """Tokens of the whole completion as the sampler counted them; 0 where it did not."""
+    markers: dict[str, int]
+    """Lexicon -> markers in the part of the trace it looks at."""
+    marked_words: dict[str, int]
+    """Lexicon -> words of that part, the denominator of a rate."""
+    repeated: float
+    """Share of word 4-grams that occurred before in the same thinking."""
+    hesitations: int
+    """Sentences that hold a hesitation marker (runs of markers in one sentence count once)."""
+    revisions: int | None
+    """Hesitations after which something already stated was stated differently; None where no statement can be read."""
+    truncated: bool
+    """Cut by the token limit, or thinking that never ends."""
+    claim: str | None
+    """The last result the thinking states."""
+    agrees: bool | None
+    """Whether that result is the answer given."""
+    ok: bool | None
+    """Whether the answer is right, as its grader said."""
+    steps: int | None = None
+    """Statements a checker found; None without a checker."""
+    true_steps: int | None = None
+    false_steps: int | None = None
+    repaired: int | None = None
+    """False statements whose slot is stated truthfully later."""
+    first_wrong: int | None = None
+    """Index of the first false statement, from 0."""
+
+    @property
+    def pseudo_ahas(self) -> int | None:
+        """Hesitations that changed nothing."""
+        return None if self.revisions is None else self.hesitations - self.revisions
+
+    @property
+    def true_share(self) -> float | None:
+        """True statements among those that can be checked."""
+        if self.steps is None or not self.true_steps + self.false_steps:
+            return None
+        return self.true_steps / (self.true_steps + self.false_steps)
+
+    @property
+    def undecidable_share(self) -> float | None:
+        """Statements that cannot be checked among all."""
+        return None if not self.steps else 1 - (self.true_steps + self.false_steps) / self.steps
+
+    @property
+    def lucky(self) -> bool | None:
+        """Right answer although a false statement was never repaired."""
+        if self.ok is None or self.true_share is None:
+            return None
+        return self.ok and self.false_steps > self.repaired
+
+    def per_100_words(self, name: str) -> float | None:
+        """Markers of a lexicon per 100 words; None for an empty trace."""
+        return 100 * self.markers[name] / self.marked_words[name] if self.marked_words[name] else None
+
+
+def analyse(
+    text: str,
+    sample: Sample | None = None,
+    checker: Checker | None = None,
+    *,
+    ok: bool | None = None,
+    stop: str = "stop",
+    tokens: int = 0,
+    lexicons: Sequence[str] = lexicon.PRESETS,
+) -> TraceStats:
+    """Measurements of a completion `text`. Without a sample there are no claims; without a checker no truth."""
+    thinking, answer = split(text)
+    steps = checker(sample, thinking) if checker and sample else None
+    said = claims(thinking, sample.kind, sample.choices) if sample else []
+    hesitations, revisions = _revisions(thinking, said, steps or [])
+    counted = {name: lexicon.load(name) for name in lexicons}
+    return TraceStats(
+        words=count_words(thinking),
+        tokens=tokens,
+        markers={n: sum(lexicon.count_trace(thinking, answer or "", lex).values()) for n, lex in counted.items()},
+        marked_words={
+            n: count_words(f"{thinking}\n{answer or ''}" if lex.span == "text" else thinking) for n, lex in counted.items()
+        },
+        repeated=repeated_ngrams(thinking),
+        hesitations=hesitations,
+        revisions=revisions,
+        truncated=stop == "length" or (THINK in text and THINK_END not in text),
+        claim=said[-1].value if said else None,
+        agrees=agree(said[-1].value, answer, sample.kind, sample.choices) if said and answer else None,
+        ok=ok,
+        **_truth(steps),
+    )
+
+
+def split(text: str) -> tuple[str, str | None]:
+    """(thinking, answer) of a completion, however broken: thinking may never end, tags may be missing altogether."""
+    answer = extract(text, "lenient").answer
+    head, end, _ = text.rpartition(THINK_END)
+    if end or THINK in text:
+        return (head if end else text).partition(THINK)[2].strip() if THINK in text else head.strip(), answer
+    return text.partition(ANSWER)[0].strip(), answer
+
+
+def count_words(text: str) -> int:
+    return sum(1 for _ in _WORD.finditer(text))
+
+
+def repeated_ngrams(text: str, n: int = NGRAM) -> float:
+    """Share of word n-grams that occurred before; 0 for a text shorter than n words."""
+    words = [m[0].lower() for m in _WORD.finditer(text)]
+    grams = [tuple(words[i : i + n]) for i in range(len(words) - n + 1)]
+    return 1 - len(set(grams)) / len(grams) if grams else 0.0
+
+
+def repairs(steps: Sequence[Step]) -> list[bool]:
+    """For each step: false now, and its slot is stated truthfully later."""
+    true_at = {s.slot: i for i, s in enumerate(steps) if s.slot and s.truth}  # last true statement of a slot
+    return [s.truth is False and true_at.get(s.slot, -1) > i for i, s in enumerate(steps)]
+
+
+def _truth(steps: list[Step] | None) -> dict[str, int | None]:
+    if steps is None:
+        return {}
+    return {
+        "steps": len(steps),
+        "true_steps": sum(s.truth is True for s in steps),
+        "false_steps": sum(s.truth is False for s in steps),
+        "repaired": sum(repairs(steps)),
+        "first_wrong": next((i for i, s in enumerate(steps) if s.truth is False), None),
+    }
+
+
+def _revisions(thinking: str, said: Sequence[Claim], steps: Sequence[Step]) -> tuple[int, int | None]:
+    """(hesitations, those after which a slot that already had a value got another one)."""
+    statements = [(c.start, "the answer", c.value) for c in said]
+    statements += [
+        (place[0], step.slot, step.text) for place, step in zip(locate(thinking, steps), steps, strict=True) if place and step.slot
+    ]
+    statements.sort()
+    places = [start for start, _, _ in statements]
+    markers = lexicon.find(thinking, lexicon.load(HESITATION))
+    openings = [m.start for m in markers]
+    openings = [at for before, at in zip([None, *openings], openings, strict=False) if not _same_sentence(thinking, before, at)]
+    if not statements:
+        return len(openings), None
+    revisions = 0
+    for at, following in zip(openings, [*openings, len(thinking)][1:], strict=True):
+        first, last = bisect_left(places, at), bisect_left(places, following)
+        values = {slot: value for _, slot, value in statements[:first]}
+        revisions += any(values.get(slot, value) != value for _, slot, value in statements[first:last])
+    return len(openings), revisions
+
+
+def _same_sentence(text: str, before: int | None, at: int) -> bool:
+    return before is not None and not _SENTENCE_END.search(text, before, at)
