@@ -11,6 +11,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from seethink import __version__
 from seethink.core.errors import UserError
@@ -34,6 +35,8 @@ GROUPS = {
     "reward": ("seethink.rewards.verbs", "score, check, audit or serve rewards"),
     "pocket": ("seethink.pocket.verbs", "build the pocket world, serve its simulated teacher, rebuild its base model"),
 }
+
+DEFAULTS = {"study": "pocket/study.toml"}  # settings of a verb that was given no @file
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -79,7 +82,10 @@ def dispatch(arguments: list[str]) -> None:
         print(help_text(name, config_class))
         return
     dry_run = "--dry-run" in rest
-    config = resolve(config_class, [a for a in rest if a != "--dry-run"])
+    rest = [a for a in rest if a != "--dry-run"]
+    if name in DEFAULTS and not any(a.startswith("@") for a in rest):
+        rest.insert(0, f"@{Path(__file__).parent / DEFAULTS[name]}")
+    config = resolve(config_class, rest)
     run = run or getattr(_import(module), function)
     run(config, dry_run=dry_run)
 
@@ -101,7 +107,10 @@ def help_text(name: str, config_class: type) -> str:
     rows = [(f"--{key}", *row) for key, row in describe(config_class)]
     width = max((len(row[0]) for row in rows), default=0)
     lines = [f"  {key:{width}}  {doc} [{kind}, {default}]" for key, kind, default, doc in rows]
-    return f"seethink {name} [@config.toml ...] [--key value ...] [--dry-run]\n\n{config_class.__doc__}\n\n" + "\n".join(lines)
+    return (
+        f"seethink {name} [@config.toml ...] [--key value ...] [--dry-run]\n\n{config_class.__doc__}\n\n"
+        + "\n".join(lines)
+    )
 
 
 def _import(module: str):
@@ -117,4 +126,6 @@ def _unknown_verb(verb: str) -> UserError:
     import difflib
 
     close = difflib.get_close_matches(verb, [*VERBS, *GROUPS], n=1)
-    return UserError(f"unknown verb {verb!r}", remedy=f"Did you mean {close[0]}?" if close else "seethink --help lists the verbs")
+    return UserError(
+        f"unknown verb {verb!r}", remedy=f"Did you mean {close[0]}?" if close else "seethink --help lists the verbs"
+    )

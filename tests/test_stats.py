@@ -55,7 +55,7 @@ def test_one_run_agrees_with_scipys_paired_bootstrap():
     a, b = simulate(np.random.default_rng(3), 1, 400, effect=0.6)
     ours = stats.compare(a, b)
     theirs = scipy_stats.bootstrap(
-        (a[0], b[0]), lambda x, y, axis: (x - y).mean(axis), paired=True, method="percentile", rng=np.random.default_rng(1)
+        (a[0], b[0]), lambda x, y, axis: (x - y).mean(axis), paired=True, method="percentile", rng=1
     ).confidence_interval
     assert ours.interval.estimate == pytest.approx((a - b).mean())
     assert (ours.interval.low, ours.interval.high) == pytest.approx((theirs.low, theirs.high), abs=0.006)
@@ -63,31 +63,43 @@ def test_one_run_agrees_with_scipys_paired_bootstrap():
 
 
 @pytest.mark.parametrize(
-    ("seeds", "seed_sd", "shared_base"), [(3, 0.0, False), (3, 0.05, False), (3, 0.0, True), (3, 0.1, True), (5, 0.1, False)]
+    ("seeds", "seed_sd", "shared_base"),
+    [(3, 0.0, False), (3, 0.05, False), (3, 0.0, True), (3, 0.1, True), (5, 0.1, False)],
 )
 def test_intervals_cover_the_truth(seeds, seed_sd, shared_base):
-    """95 % nominal, no effect: between 90 and 99.5 % of 300 studies hold zero, whatever a seed does to a run."""
+    """95 % nominal, no effect: at least 91 % of 300 studies hold zero while seeds vary about as much as chance does."""
     rng = np.random.default_rng(seeds)
     held = 0
     for _ in range(300):
-        interval = stats.compare(*simulate(rng, seeds, 300, 0.0, seed_sd, shared_base), draws=800).interval
+        interval = stats.compare(*simulate(rng, seeds, 300, 0.0, seed_sd, shared_base), draws=600).interval
         held += interval.low <= 0 <= interval.high
-    assert 0.90 <= held / 300 <= 0.995
+    assert held / 300 >= 0.91
 
 
-def test_resampling_three_seeds_would_not_cover():
-    """Why the outer level is not resampled: with real seed variance the plain hierarchical bootstrap holds too rarely."""
+def test_resampling_items_within_each_seed_would_not_cover():
+    """Why all drawn seeds share the drawn items: otherwise what the items have in common is averaged away."""
     rng = np.random.default_rng(0)
-    plain = ours = 0
+    nested = ours = 0
     for _ in range(200):
-        a, b = simulate(rng, 3, 300, 0.0, 0.5)
+        a, b = simulate(rng, 3, 300, shared_base=True)
         d = a - b
-        draws = d[rng.integers(0, 3, (500, 3))][:, :, rng.integers(0, 300, 300)].mean(axis=(1, 2))
+        draws = np.mean(
+            [d[rng.integers(0, 3, 400)[:, None], rng.integers(0, 300, (400, 300))].mean(1) for _ in range(3)], 0
+        )
         low, high = np.quantile(draws, [0.025, 0.975])
-        plain += low <= 0 <= high
-        interval = stats.compare(a, b, draws=500).interval
+        nested += low <= 0 <= high
+        interval = stats.compare(a, b, draws=400).interval
         ours += interval.low <= 0 <= interval.high
-    assert plain / 200 < 0.85 < ours / 200
+    assert nested / 200 < 0.91 < 0.93 <= ours / 200
+
+
+def test_seeds_that_disagree_far_beyond_chance_are_flagged():
+    rng = np.random.default_rng(2)
+    wild = [stats.compare(*simulate(rng, 3, 400, 0.0, 1.0), draws=50) for _ in range(40)]
+    calm = [stats.compare(*simulate(rng, 3, 400, 0.0, 0.0), draws=50) for _ in range(40)]
+    assert sum(c.seeds_disagree for c in wild) > 30 and sum(c.seeds_disagree for c in calm) < 4
+    assert np.mean([c.seed_sd for c in wild]) > 5 * np.mean([c.seed_sd for c in calm])
+    assert not stats.compare(*simulate(rng, 1, 50)).seeds_disagree
 
 
 def test_the_minimum_detectable_effect_is_found_four_times_in_five():

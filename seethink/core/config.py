@@ -112,7 +112,7 @@ def _flag(name: str, text: str | None, rest: list[str], keys: dict[str, tuple[st
 
 
 def _unknown(key: str, keys: dict[str, Any], where: object = "") -> UserError:
-    close = difflib.get_close_matches(key, keys, n=1, cutoff=0.5) or [k for k in keys if k.endswith("." + key)]
+    close = [k for k in keys if k.endswith("." + key)] or difflib.get_close_matches(key, keys, n=1, cutoff=0.5)
     remedy = f"Did you mean {close[0]}?" if close else f"Known keys: {', '.join(keys)}"
     return UserError(f"unknown config key {key!r}", where=where, remedy=remedy)
 

@@ -20,12 +20,16 @@ def open_image(path: str, where: object = "") -> Image:
     try:
         with Image.open(path) as image:
             if image.width * image.height > MAX_PIXELS:
-                raise UserError(f"image {path} has {image.width} x {image.height} pixels", where=where, remedy="Shrink it")
+                raise UserError(
+                    f"image {path} has {image.width} x {image.height} pixels", where=where, remedy="Shrink it"
+                )
             return image.convert("RGB")
     except FileNotFoundError:
         raise UserError(f"image {path} does not exist", where=where, remedy="Fix the path or drop the row") from None
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"image {path} cannot be read ({error})", where=where, remedy="Replace the file or drop the row") from None
+        raise UserError(
+            f"image {path} cannot be read ({error})", where=where, remedy="Replace the file or drop the row"
+        ) from None
 
 
 def image_hash(path: str) -> str:

@@ -33,7 +33,15 @@ LIBRARIES = ("torch", "transformers", "peft", "numpy", "pillow", "openai", "pyar
 class Run:
     """An open run folder, locked against a second process. Use as a context manager."""
 
-    def __init__(self, out: Path, verb: str, config: BaseModel, inputs: dict[str, str], overwrite: bool = False, keep: bool = False):
+    def __init__(
+        self,
+        out: Path,
+        verb: str,
+        config: BaseModel,
+        inputs: dict[str, str],
+        overwrite: bool = False,
+        keep: bool = False,
+    ):
         """`inputs` maps a name to the hash of what the run reads. A folder with another run is refused, or emptied.
 
         `keep` is for verbs that work from a ledger: a folder of the same verb goes on under the new settings.
@@ -108,18 +116,24 @@ class Run:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UserError(f"cannot create the folder ({error.strerror})", where=self.folder, remedy="Choose another --out") from None
+            raise UserError(
+                f"cannot create the folder ({error.strerror})", where=self.folder, remedy="Choose another --out"
+            ) from None
 
     def _take_lock(self) -> Any:
         try:
             lock = open(self.folder / ".lock", "w")  # noqa: SIM115 - held for the life of the run
         except OSError as error:
-            raise UserError(f"folder is not writable ({error.strerror})", where=self.folder, remedy="Choose another --out") from None
+            raise UserError(
+                f"folder is not writable ({error.strerror})", where=self.folder, remedy="Choose another --out"
+            ) from None
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             lock.close()
-            raise UserError("another process is writing this run", where=self.folder, remedy="Wait for it or choose another --out") from None
+            raise UserError(
+                "another process is writing this run", where=self.folder, remedy="Wait for it or choose another --out"
+            ) from None
         return lock
 
     def _key_on_disk(self) -> str | None:

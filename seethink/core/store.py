@@ -73,7 +73,9 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                         remedy="Repair or remove the row",
                     ) from None
                 if not isinstance(row, dict):
-                    raise UserError("row is not a JSON object", where=f"{path}:{number}", remedy="Write one object per line")
+                    raise UserError(
+                        "row is not a JSON object", where=f"{path}:{number}", remedy="Write one object per line"
+                    )
                 yield number, row
     except FileNotFoundError:
         raise UserError("file not found", where=path, remedy="Check the path") from None
@@ -131,11 +133,11 @@ def load_examples(path: Path) -> list[Example]:
 
 
 def save_samples(path: Path, samples: Iterable[Sample]) -> int:
-    return write_jsonl(path, (_relative(sample_to_row(s), path) for s in samples))
+    return write_jsonl(path, (relative_images(sample_to_row(s), path) for s in samples))
 
 
 def save_examples(path: Path, examples: Iterable[Example]) -> int:
-    rows = ({**_relative(sample_to_row(e.sample), path), "completion": e.completion} for e in examples)
+    rows = ({**relative_images(sample_to_row(e.sample), path), "completion": e.completion} for e in examples)
     return write_jsonl(path, rows)
 
 
@@ -146,7 +148,9 @@ def _sample_rows(path: Path) -> Iterator[tuple[str, Sample, dict[str, Any]]]:
         where = f"{path}:{number}"
         sample = sample_from_row(row, where)
         if sample.id in seen:
-            raise UserError(f"id {sample.id!r} was already used in row {seen[sample.id]}", where=where, remedy="Ids must be unique")
+            raise UserError(
+                f"id {sample.id!r} was already used in row {seen[sample.id]}", where=where, remedy="Ids must be unique"
+            )
         seen[sample.id] = number
         images = tuple(str(base / i) for i in sample.images)
         for image in images:
@@ -155,7 +159,7 @@ def _sample_rows(path: Path) -> Iterator[tuple[str, Sample, dict[str, Any]]]:
         yield where, dataclasses.replace(sample, images=images), row
 
 
-def _relative(row: dict[str, Any], path: Path) -> dict[str, Any]:
+def relative_images(row: dict[str, Any], path: Path) -> dict[str, Any]:
     """Image paths relative to the file, so that a folder of data can move."""
     base = Path(path).resolve().parent
     return {**row, "images": [os.path.relpath(Path(i).resolve(), base) for i in row["images"]]}

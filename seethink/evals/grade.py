@@ -11,7 +11,9 @@ from seethink.core.types import Sample, Score, Trace
 from seethink.rewards import RewardConfig, is_correct, score_batch
 
 
-def grade(board: str, samples: list[Sample], traces: list[Trace], seconds: list[float], config: RewardConfig, scorer) -> list[Score]:
+def grade(
+    board: str, samples: list[Sample], traces: list[Trace], seconds: list[float], config: RewardConfig, scorer
+) -> list[Score]:
     """One Score per trace, in order. A response that ended in an error is undecided, never wrong."""
     rewards = score_batch(samples, [t.text for t in traces], config, scorer)
     scores = []
@@ -46,7 +48,10 @@ def summarise(scores: list[Score]) -> dict[str, Any]:
         "length": fmean(s.tokens for s in scores) if scores else None,
         "statuses": dict(Counter(s.status for s in scores)),
         "by_kind": _by(scores, "kind"),
-        "by_part": {part: {**accuracy(rows := [s for s in scores if s.part == part]), "by_kind": _by(rows, "kind")} for part in parts},
+        "by_part": {
+            part: {**accuracy(rows := [s for s in scores if s.part == part]), "by_kind": _by(rows, "kind")}
+            for part in parts
+        },
     }
 
 

@@ -64,7 +64,9 @@ def run(config: EvalConfig, dry_run: bool = False) -> None:
         if not folder.done:
             evaluate(folder, config, samples)
         accuracy = folder.summary["accuracy"]
-        print(f"eval: {'undecided' if accuracy is None else f'{accuracy:.1%}'} of {folder.summary['n']} right, {config.out}")
+        print(
+            f"eval: {'undecided' if accuracy is None else f'{accuracy:.1%}'} of {folder.summary['n']} right, {config.out}"
+        )
 
 
 def evaluate(folder: Run, config: EvalConfig, samples: list[Sample]) -> None:
@@ -85,7 +87,9 @@ def evaluate(folder: Run, config: EvalConfig, samples: list[Sample]) -> None:
     folder.finish(**summarise(scores), board=config.board.name, model=config.model)
 
 
-def run_local(config: EvalConfig, samples: list[Sample], answered: set[str], bar: Progress) -> Iterator[tuple[Trace, float]]:
+def run_local(
+    config: EvalConfig, samples: list[Sample], answered: set[str], bar: Progress
+) -> Iterator[tuple[Trace, float]]:
     """(trace, seconds) from a model folder. Batches are those of the whole board, so a resume changes no answer."""
     from seethink.train.config import ModelConfig, system_prompt
     from seethink.train.model import encode_prompt, load_policy
@@ -104,7 +108,12 @@ def run_local(config: EvalConfig, samples: list[Sample], answered: set[str], bar
         policy.features.clear()  # every item is seen once
         spent = (time.perf_counter() - began) / len(part)
         for sample, (completion,) in zip(part, groups, strict=True):
-            yield Trace(sample.id, config.model, "eval", decode(policy, completion), completion.stop, len(completion.ids)), spent
+            yield (
+                Trace(
+                    sample.id, config.model, "eval", decode(policy, completion), completion.stop, len(completion.ids)
+                ),
+                spent,
+            )
         bar.advance(len(part))
 
 
@@ -118,7 +127,11 @@ def ask_endpoint(
 async def _ask_all(config: EvalConfig, samples: list[Sample], bar: Progress) -> list[tuple[Trace, float]]:
     params = {"temperature": config.temperature, "max_tokens": config.max_tokens, "seed": config.seed}
     endpoint = Endpoint(
-        base_url=config.base_url, model=config.model, api_key_env=config.api_key_env, params=params, in_flight=config.batch
+        base_url=config.base_url,
+        model=config.model,
+        api_key_env=config.api_key_env,
+        params=params,
+        in_flight=config.batch,
     )
     system = [{"role": "system", "content": endpoint_system(config)}] if config.system else []
 

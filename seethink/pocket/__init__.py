@@ -1,1 +1,1 @@
-"""The pocket world: drawn scenes whose every statement can be checked. A guest that uses the other rooms as a user would."""
+"""The pocket world: drawn scenes whose every statement can be checked. A guest, as a user's own domain would be."""

@@ -14,7 +14,9 @@ from seethink.pocket.captions import write_caption
 from seethink.pocket.questions import KIND_OF_TASK, TASKS_OF_KIND, answer, ask, phrase, read
 from seethink.pocket.render import render
 from seethink.pocket.teacher import PERSONAS, reason
-from seethink.pocket.world import IID, OOD, SIZE, Profile, Scene, draw_curve, draw_things, scene_from_json, scene_to_json
+from seethink.pocket.world import IID, OOD, SIZE, Profile, Scene, draw_curve, draw_things
+from seethink.pocket.world import scene_from_json as from_json
+from seethink.pocket.world import scene_to_json as to_json
 
 KINDS = ("digit", "choice", "math", "box", "open")
 SOURCES = {
@@ -40,7 +42,7 @@ def draw_sample(stream: str, index: int, profile: Profile = IID, part: str = "")
         scene = draw_curve(rng, profile) if task == "equation" else draw_things(rng, profile)
         query = ask(scene, task, rng)
     source = SOURCES[task]
-    meta = {"scene": scene_to_json(scene), "task": task, "image_size": [SIZE, SIZE], "coords": "pixel"}
+    meta = {"scene": to_json(scene), "task": task, "image_size": [SIZE, SIZE], "coords": "pixel"}
     name = f"{stream}-{index:05d}"
     sample = Sample(
         id=name,
@@ -74,7 +76,7 @@ def draw_board(out: Path, seed: int, iid: int, ood: int) -> Iterator[Sample]:
 
 
 def build(out: Path, seed: int, sft: int, rl: int, board: int, ood: int, dry_run: bool = False) -> dict[str, int]:
-    """Write the world below `out`; returns rows per file. The streams differ by name, so no scene is shared by design."""
+    """Write the world below `out`; returns rows per file. Streams have names of their own, so seeds never meet."""
     streams = {
         "sft_pool.jsonl": draw_pool(out, f"sft-{seed}", sft),
         "rl_pool.jsonl": draw_pool(out, f"rl-{seed}", rl),
@@ -96,6 +98,6 @@ def simulated_examples(samples: Iterable[Sample], model: str, seed: int) -> list
     examples = []
     for sample in samples:
         rng = Random(f"{seed}/{model}/{sample.id}")
-        think, text = reason(scene_from_json(sample.meta["scene"]), read(sample.question), persona, rng)
+        think, text = reason(from_json(sample.meta["scene"]), read(sample.question), persona, rng)
         examples.append(Example(sample, compose(think, text)))
     return examples

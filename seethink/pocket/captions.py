@@ -20,10 +20,14 @@ def write_caption(scene: Scene) -> str:
     count = len(scene.things)
     sentences = [f"The image shows {count} object{'s' * (count != 1)} on a grid of 4 rows and 4 columns."]
     for t in scene.things:
-        sentences.append(f"There is a {t.name} at row-{t.row} column-{t.column} with box {box_text(t)}.")
+        sentences.append(
+            f"There is {_article(t.colour)} {t.name} at row-{t.row} column-{t.column} with box {box_text(t)}."
+        )
     if curve := scene.curve:
         points = " and ".join(f"({x}, {curve.at(x)})" for x in (0, 1))
-        sentences.append(f"A {curve.colour} {curve.form} on axes passes through {points}.")
+        sentences.append(
+            f"{_article(curve.colour).capitalize()} {curve.colour} {curve.form} on axes passes through {points}."
+        )
     return " ".join(sentences)
 
 
@@ -39,3 +43,7 @@ def read_caption(text: str) -> Scene | None:
     if not things and not curve:
         return None
     return Scene(tuple(sorted(things, key=lambda t: (t.row, t.column))), curve)
+
+
+def _article(word: str) -> str:
+    return "an" if word[0] in "aeiou" else "a"

@@ -1,7 +1,7 @@
 """Truth of every statement of a trace, against the scene that the sample carries.
 
-A trace is read statement by statement, each ended by ` .`. A statement outside the grammar has truth None: it is counted,
-never called false. `check` is the door that `seethink traces --checker seethink.pocket.checker:check` names.
+A trace is read statement by statement, each ended by ` .`. A statement outside the grammar has truth None: it is
+counted, never called false. `check` is the door that `seethink traces --checker seethink.pocket.checker:check` names.
 """
 
 from __future__ import annotations

@@ -6,8 +6,9 @@ rechecks, corrected false starts, always about the picture at hand) under the ca
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
 
 import numpy as np
@@ -16,10 +17,10 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from seethink.core.tags import compose
-from seethink.pocket.questions import TASKS_OF_KIND, Query, ask, phrase
+from seethink.pocket.questions import ask, phrase
 from seethink.pocket.render import render
 from seethink.pocket.teacher import Persona, reason
-from seethink.pocket.tokens import COLUMN_WORDS, EDGE_WORDS, ROW_WORDS, TERMS, prompt
+from seethink.pocket.tokens import COLUMN_WORDS, EDGE_WORDS, ROW_WORDS, prompt
 from seethink.pocket.world import COLOURS, GRID, IID, LATTICE, SHAPES, SIZE, Profile, Scene, draw_curve, draw_things
 
 IMAGE_TOKENS, IGNORE = GRID * GRID, -100
@@ -36,10 +37,25 @@ WORD_GROUPS = (
     SHAPES,
     *EDGE_WORDS,
     ("line", "parabola"),
-    TERMS,
-    tuple(str(n) for n in range(-4, 5)),
 )
-"""Words an image token should resemble, one of each group: row, column, colour, shape, four edges, curve and height."""
+"""Words an image token should resemble, one of each group: row, column, colour, shape, four edges, form of the curve."""
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """One batch of teaching.
+
+    rows    documents about things; a quarter as many rows hold curves
+    tasks   questions asked about each picture of things
+    curves  pictures of curves in a row
+    bare    share of answers without thinking
+    """
+
+    style: str
+    rows: int = 12
+    tasks: tuple[str, ...] = ("where", "where", "colour_at", "shape_right", "count", "subtract", "describe", "describe")
+    curves: int = 4
+    bare: float = 0.03
 
 
 @dataclass(frozen=True)
@@ -57,12 +73,49 @@ class Gallery:
 
 @dataclass(frozen=True)
 class Batch:
-    """Right-padded rows. labels are IGNORE outside completions; scene [B] indexes the gallery."""
+    """Rows of documents; a document is a system prompt with one picture, then several questions with their answers.
+
+    Every question sees its document's picture and itself, never the other questions: one picture, many lessons.
+
+    ids       [B, T]
+    positions [3, B, T] M-RoPE positions, restarting after the picture for each question
+    mask      [B, 1, T, T] added to attention scores
+    labels    [B, T] IGNORE outside completions
+    look      [B, T] place in the row of the image token that a completion token is about, or IGNORE
+    scene     [images] index in the gallery, in the order of the documents
+    """
 
     ids: Tensor
+    positions: Tensor
     mask: Tensor
     labels: Tensor
+    look: Tensor
     scene: Tensor
+
+
+@dataclass
+class Row:
+    """A row under construction: one entry per token."""
+
+    ids: list[int] = field(default_factory=list)
+    labels: list[int] = field(default_factory=list)
+    look: list[int] = field(default_factory=list)
+    positions: list[tuple[int, int, int]] = field(default_factory=list)
+    document: list[int] = field(default_factory=list)
+    question: list[int] = field(default_factory=list)
+    """0 for the shared beginning of a document."""
+
+    def add(self, ids: list[int], positions: list[tuple[int, int, int]], question: int, look: list[int] = []) -> None:
+        """Append tokens of the current document; the last `len(look)` of them are learnt."""
+        before = len(ids) - len(look)
+        self.ids += ids
+        self.labels += [IGNORE] * before + (ids[before:] if look else [])
+        self.look += [IGNORE] * before + look
+        self.positions += positions
+        self.document += [self.documents] * len(ids)
+        self.question += [question] * len(ids)
+
+    documents: int = 0
 
 
 def draw_gallery(rng: Random, count: int, profile: Profile = IID, curves: float = 0.2) -> Gallery:
@@ -82,28 +135,30 @@ def to_patches(pictures: Tensor) -> Tensor:
     return values.reshape(len(pictures), (SIZE // patch) ** 2, -1)
 
 
-def draw_batch(gallery: Gallery, tokenizer: PreTrainedTokenizerBase, rng: Random, size: int, style: str, bare: float) -> Batch:
-    """Questions about random scenes of the gallery, the five kinds in equal shares, answered in one style."""
+def draw_batch(gallery: Gallery, tokenizer: PreTrainedTokenizerBase, rng: Random, lesson: Lesson) -> Batch:
+    """Questions about random scenes of the gallery, all in the lesson's style."""
     things = [i for i, s in enumerate(gallery.scenes) if not s.curve]
     curves = [i for i, s in enumerate(gallery.scenes) if s.curve]
-    rows, picked = [], []
-    for k in range(size):
-        tasks = _TASKS[k % len(_TASKS)]
-        task = tasks[k // len(_TASKS) % len(tasks)]
-        query = None
-        while query is None:
-            index = rng.choice(curves if task == "equation" else things)
-            query = ask(gallery.scenes[index], task, rng)
-        picked.append(index)
-        rows.append(_row(gallery.scenes[index], query, style, tokenizer, rng, bare))
-    return _collate(rows, picked, tokenizer.pad_token_id)
+    rows, scenes = [], []
+    for _ in range(lesson.rows):
+        scenes.append(rng.choice(things))
+        rows.append(Row())
+        _add_document(rows[-1], gallery.scenes[scenes[-1]], lesson, lesson.tasks, tokenizer, rng)
+    for _ in range(lesson.rows // 4):
+        rows.append(Row())
+        for _ in range(lesson.curves):
+            scenes.append(rng.choice(curves))
+            _add_document(rows[-1], gallery.scenes[scenes[-1]], lesson, ("equation",), tokenizer, rng)
+    return _collate(rows, scenes, tokenizer.pad_token_id)
 
 
-def prompt_ids(question: str, style: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Chat-templated prompt with one id per image token."""
+def prompt_ids(question: str, style: str, tokenizer: PreTrainedTokenizerBase, beginning: bool = False) -> list[int]:
+    """Chat-templated prompt with one id per image token; only the part before the question for a `beginning`."""
     content = [{"type": "image"}, {"type": "text", "text": question}]
     messages = [{"role": "system", "content": prompt(STYLES[style])}, {"role": "user", "content": content}]
     text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    if beginning:
+        text = text.removesuffix(_TURN)
     return tokenizer(text.replace("<|image_pad|>", "<|image_pad|>" * IMAGE_TOKENS))["input_ids"]
 
 
@@ -114,21 +169,69 @@ def pad(rows: Sequence[Sequence[int]], value: int, left: bool = False) -> Tensor
     return torch.tensor([[*f, *r] if left else [*r, *f] for r, f in zip(rows, fill, strict=True)])
 
 
-def _row(
-    scene: Scene, query: Query, style: str, tokenizer: PreTrainedTokenizerBase, rng: Random, bare: float
-) -> tuple[list[int], list[int]]:
-    """(prompt ids, completion ids)."""
-    think, text = reason(scene, query, TEACHERS[style], rng)
-    completion = compose("" if rng.random() < bare else think, text)
-    ids = tokenizer(completion)["input_ids"] + [tokenizer.eos_token_id]
-    return prompt_ids(phrase(query, rng), style, tokenizer), ids
+def _add_document(
+    row: Row, scene: Scene, lesson: Lesson, tasks: Sequence[str], tokenizer: PreTrainedTokenizerBase, rng: Random
+) -> None:
+    row.documents += 1
+    offset = len(row.ids)
+    start = prompt_ids("", lesson.style, tokenizer, beginning=True)
+    first = start.index(tokenizer.convert_tokens_to_ids("<|image_pad|>"))
+    places = _positions(len(start), first)
+    row.add(start, places, 0)
+    after = max(max(p) for p in places) + 1
+    for number, task in enumerate(tasks, 1):
+        if query := ask(scene, task, rng):
+            think, text = reason(scene, query, TEACHERS[lesson.style], rng)
+            think = "" if rng.random() < lesson.bare else think
+            answer = tokenizer(compose(think, text))["input_ids"] + [tokenizer.eos_token_id]
+            cells = _cells(think, text)
+            look = [IGNORE if c is None else offset + first + c for c in cells]
+            assert len(look) == len(answer)
+            ids = tokenizer(phrase(query, rng) + _TURN)["input_ids"] + answer
+            row.add(ids, [(after + i,) * 3 for i in range(len(ids))], number, look)
 
 
-def _collate(rows: list[tuple[list[int], list[int]]], scenes: list[int], padding: int) -> Batch:
-    ids = pad([p + c for p, c in rows], padding)
-    labels = pad([[IGNORE] * len(p) + c for p, c in rows], IGNORE)
-    mask = pad([[1] * (len(p) + len(c)) for p, c in rows], 0)
-    return Batch(ids, mask, labels, torch.tensor(scenes))
+def _cells(think: str, answer: str) -> list[int | None]:
+    """Cell that each completion token speaks of, tags and end included. Statements say where they look."""
+    cells: list[int | None] = [None]
+    row = last = None
+    for statement in re.findall(r"[^.]*\.", think):
+        words = statement.split()
+        named = re.match(r"(?:row-(\d) )?(?:next )?|", statement.strip())
+        column = None
+        if m := re.search(r" at row-(\d) column-(\d)", statement):
+            row, last = int(m[1]), (int(m[1]) - 1) * GRID + int(m[2]) - 1
+            cells += [last] * (len(words) - 1) + [None]
+            continue
+        if named and named[1]:
+            row = int(named[1])
+        for word in words:
+            if word.startswith("column-") and row:
+                column = int(word[-1])
+            cells.append((row - 1) * GRID + column - 1 if column and word != "." else None)
+    box = last if answer.startswith("(") else None
+    return [*cells, None, None, *[box] * len(answer.split()), None, None]
+
+
+def _positions(length: int, first: int) -> list[tuple[int, int, int]]:
+    """M-RoPE positions of a beginning with one picture: the picture spans rows and columns, its end follows both."""
+    picture = [(first, first + k // GRID, first + k % GRID) for k in range(IMAGE_TOKENS)]
+    rest = [(first + GRID + k,) * 3 for k in range(length - first - IMAGE_TOKENS)]
+    return [*((k,) * 3 for k in range(first)), *picture, *rest]
+
+
+def _collate(rows: list[Row], scenes: list[int], padding: int) -> Batch:
+    length = max(len(row.ids) for row in rows)
+    ids = pad([row.ids for row in rows], padding)
+    labels = pad([row.labels for row in rows], IGNORE)
+    look = pad([row.look for row in rows], IGNORE)
+    document, question = pad([row.document for row in rows], 0), pad([row.question for row in rows], 0)
+    positions = torch.stack([pad([[p[axis] for p in row.positions] for row in rows], 0) for axis in range(3)])
+    same = document[:, :, None] == document[:, None, :]
+    shared = (question[:, None, :] == 0) | (question[:, :, None] == question[:, None, :])
+    allowed = same & shared & torch.ones(length, length, dtype=torch.bool).tril()
+    mask = torch.zeros(allowed.shape).masked_fill(~allowed, torch.finfo(torch.float32).min)[:, None]
+    return Batch(ids, positions, mask, labels, look, torch.tensor(scenes))
 
 
 def _words(scene: Scene) -> list[list[int]]:
@@ -140,12 +243,9 @@ def _words(scene: Scene) -> list[list[int]]:
         looks = [len(COLOURS), IGNORE, *[IGNORE] * 4]
         if thing:
             looks = [COLOURS.index(thing.colour), SHAPES.index(thing.shape), *(e // LATTICE for e in thing.box)]
-        graph = [IGNORE] * 3
-        if curve:
-            term = curve.equation.split()[2]
-            graph = [int(curve.form == "parabola"), TERMS.index(term), curve.b + 4]
-        cells.append([row, column, *looks, *graph])
+        form = int(curve.form == "parabola") if curve else IGNORE
+        cells.append([row, column, *looks, form])
     return cells
 
 
-_TASKS = tuple(TASKS_OF_KIND[kind] for kind in ("digit", "choice", "math", "box", "open"))
+_TURN = "<|im_end|>\n<|im_start|>assistant\n"

@@ -7,13 +7,16 @@ the training that a small model spends on finding it.
 
 from __future__ import annotations
 
+import os
+
 import torch
 from transformers import GenerationConfig, PreTrainedTokenizerBase, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
 from seethink.pocket.world import SIZE
 
-QUERY_GAIN, OUTPUT_GAIN = 2.0, 1.9
-EMBEDDING_STD = 0.08  # 1 / sqrt(hidden): logits of the tied head start near unit variance
+QUERY_GAIN, OUTPUT_GAIN = float(os.environ.get("QG", "2.0")), float(os.environ.get("OG", "1.9"))
+
+EMBEDDING_STD = float(os.environ.get("ES", "0.08"))
 
 
 def make_config(tokenizer: PreTrainedTokenizerBase) -> Qwen2_5_VLConfig:
@@ -41,7 +44,11 @@ def make_config(tokenizer: PreTrainedTokenizerBase) -> Qwen2_5_VLConfig:
         "intermediate_size": 448,
         "max_position_embeddings": 1024,
         "rms_norm_eps": 1e-6,
-        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [4, 6, 6]},
+        "rope_parameters": {
+            "rope_type": "default",
+            "rope_theta": float(os.environ.get("TH", "10000.0")),
+            "mrope_section": [4, 6, 6],
+        },
         "tie_word_embeddings": True,
         "bos_token_id": None,
         "eos_token_id": ids["im_end"],
@@ -71,6 +78,7 @@ def make_model(tokenizer: PreTrainedTokenizerBase, seed: int) -> Qwen2_5_VLForCo
     )
     with torch.no_grad():
         torch.nn.init.normal_(model.get_input_embeddings().weight, std=EMBEDDING_STD)
+        model.model.language_model.norm.weight.fill_(160**-0.5 / EMBEDDING_STD)
         for layer in model.model.language_model.layers:
             attention = layer.self_attn
             width = attention.k_proj.weight.shape[1]

@@ -14,6 +14,7 @@ from random import Random
 from seethink.pocket.world import COLOURS, SHAPES, Scene, Thing
 
 LETTERS = "ABCD"
+PLURALS = {shape: shape + ("es" if shape.endswith("s") else "s") for shape in SHAPES}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +65,24 @@ def ask(scene: Scene, task: str, rng: Random) -> Query | None:
     return Query("describe", cell=(rng.choice(rows), 0))
 
 
+def answerable(scene: Scene, query: Query) -> bool:
+    """Whether the scene holds what the question refers to, once and only once where it names one thing."""
+    if query.task == "equation":
+        return scene.curve is not None
+    if query.task == "colour_at":
+        thing = scene.at(*query.cell)
+        return thing is not None and thing.colour in query.choices
+    if query.task in ("where", "shape_right"):
+        named = scene.matching(query.word)
+        if len(named) != 1 or query.task == "where":
+            return len(named) == 1
+        neighbour = right_of(scene, named[0])
+        return neighbour is not None and neighbour.shape in query.choices
+    return query.task in ("count", "subtract") or bool(scene.row(query.cell[0]))
+
+
 def answer(scene: Scene, query: Query) -> str:
-    """The gold answer."""
+    """The gold answer. Only for a question that is `answerable`."""
     if query.task == "count":
         return str(len(scene.matching(query.word)))
     if query.task == "subtract":
@@ -144,7 +161,9 @@ def _options(right: str, words: tuple[str, ...], rng: Random) -> tuple[str, ...]
 
 def _word_in_text(query: Query) -> str:
     if query.task in ("count", "subtract"):
-        return f"{query.word} objects" if query.word in COLOURS else query.word + ("es" if query.word == "cross" else "s")
+        return (
+            f"{query.word} objects" if query.word in COLOURS else query.word + ("es" if query.word == "cross" else "s")
+        )
     if query.task == "where" and query.word in COLOURS:
         return f"{query.word} object"
     return query.word
@@ -152,7 +171,5 @@ def _word_in_text(query: Query) -> str:
 
 def _word_from_text(text: str) -> str:
     words = text.removesuffix(" objects").removesuffix(" object")
-    singular = {s + ("es" if s == "cross" else "s"): s for s in SHAPES}
+    singular = {plural: shape for shape, plural in PLURALS.items()}
     return singular.get(words, words)
-
-

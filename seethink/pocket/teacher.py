@@ -1,7 +1,7 @@
-"""The simulated R1-like reasoner: writes a trace from caption and question alone. SIMULATED: no language model is behind it.
+"""The simulated R1-like reasoner: writes a trace from caption and question alone. SIMULATED: rules, no language model.
 
 A plan is the shortest list of true statements that leads to the answer. A persona decides what is woven around it:
-hesitation, false starts that are corrected, false statements left standing, wrong answers. So style and error are knobs.
+hesitation, false starts that are corrected, false statements left standing, wrong answers. Style and error are knobs.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The vocabulary and tokenizer of the pocket model: one id per word, Qwen's special tokens, Qwen's chat shape.
 
-Every word of every style is in it, and every edge of a box is a word ("36),(" is a top edge at 36 pixels). Decoding joins
-words with blanks, which tags and reward parsers accept.
+Every word of every style is in it, and every edge of a box is a word ("36),(" is a top edge at 36 pixels). Decoding
+joins words with blanks, which tags and reward parsers accept.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerFast
 
 from seethink.core.store import write_json, write_text
 from seethink.core.tags import TAGS
-from seethink.pocket.questions import LETTERS, templates
+from seethink.pocket.questions import LETTERS, PLURALS, templates
 from seethink.pocket.teacher import fillers
 from seethink.pocket.world import COLOURS, GRID, LATTICE, SHAPES, SIZE
 
@@ -28,18 +28,18 @@ ROW_WORDS = tuple(f"row-{n}" for n in range(1, GRID + 1))
 COLUMN_WORDS = tuple(f"column-{n}" for n in range(1, GRID + 1))
 NUMBERS = tuple(str(n) for n in range(-12, 21))
 TERMS = tuple(a + x for x in ("x", "x^2") for a in ("", "-", "2", "-2", "3", "-3", "4", "-4"))
-_GLUE = "system user assistant . , : ? = + - y at is a an objects object empty next line parabola".split()
+_SIGNS = (".", ",", ":", "?", "=", "+", "-")
+_GLUE = ("system", "user", "assistant", "y", "at", "is", "a", "objects", "object", "empty", "next", "line", "parabola")
 _SPLIT = r"(?<=[a-z])[,.](?=\s|$)|\?"  # a comma or stop after a word, but not inside a box
 
 
 def words() -> list[str]:
     """All ordinary words in a fixed order."""
-    plural = [s + ("es" if s == "cross" else "s") for s in SHAPES]
     texts = [*(t for ts in templates().values() for t in ts), *(t for ts in fillers().values() for t in ts)]
     texts += [prompt("system"), prompt("system_careful")]
     prose = [w for text in texts for w in re.sub(_SPLIT, r" \g<0> ", text).split() if "{" not in w]
     options = [f"{letter})" for letter in LETTERS]
-    fixed = [*_GLUE, *COLOURS, *SHAPES, *plural, *ROW_WORDS, *COLUMN_WORDS, *LETTERS, *options, *NUMBERS, *TERMS]
+    fixed = [*_SIGNS, *_GLUE, *COLOURS, *SHAPES, *PLURALS.values(), *ROW_WORDS, *COLUMN_WORDS, *LETTERS, *options, *NUMBERS, *TERMS]
     return list(dict.fromkeys([*fixed, *(w for side in EDGE_WORDS for w in side), *prose]))
 
 

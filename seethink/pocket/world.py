@@ -1,7 +1,7 @@
 """Scenes of the pocket world: things on a 4 x 4 grid, or one curve on axes, in a 112 x 112 picture.
 
-A cell is 28 pixels, one image token of the model. Positions sit on a 4-pixel lattice, so every box edge is a multiple of
-4 and can be a word. Everything is a pure function of the random generator passed in.
+A cell is 28 pixels, one image token of the model. Positions sit on a 4-pixel lattice, so every box edge is a multiple
+of 4 and can be a word. Everything is a pure function of the random generator passed in.
 """
 
 from __future__ import annotations
@@ -76,17 +76,16 @@ class Scene:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """How hard scenes are: numbers of things, pairs, and the largest |slope| and |intercept| of lines."""
+    """How hard scenes are: fewest and most things, whether unseen pairs occur, and bounds on |a| + |b| of curves."""
 
     things: tuple[int, int]
     unseen_pairs: bool
-    slopes: tuple[int, ...]
-    intercepts: tuple[int, ...]
+    coefficients: tuple[int, int]
 
 
-IID = Profile((3, 6), False, (-2, -1, 1, 2), (-2, -1, 0, 1, 2))
-OOD = Profile((7, 9), True, (-3, 3), (-3, -1, 0, 1, 3))
-SMALL = Profile((2, 3), False, IID.slopes, IID.intercepts)
+IID = Profile((3, 6), False, (0, 4))
+OOD = Profile((7, 9), True, (5, 6))
+SMALL = Profile((2, 3), False, IID.coefficients)
 """The first lessons of pretraining."""
 
 
@@ -107,11 +106,11 @@ def draw_curve(rng: Random, profile: Profile = IID) -> Scene:
     """A scene with a line, or a parabola one time in four; its points at x = 0 and x = 1 are in the picture."""
     pairs = [(c, s) for c in COLOURS for s in SHAPES if profile.unseen_pairs or (c, s) not in UNSEEN]
     beside = _thing(rng, rng.randrange(GRID * GRID), *rng.choice(pairs))
+    least, most = profile.coefficients
     while True:
         form = "parabola" if rng.random() < 0.25 else "line"
-        a = rng.choice((-1, 1) if form == "parabola" else profile.slopes)
-        curve = Curve(form, a, rng.choice(profile.intercepts), rng.choice(COLOURS))
-        if abs(curve.at(1)) <= 4:
+        curve = Curve(form, rng.choice((-3, -2, -1, 1, 2, 3)), rng.randint(-3, 3), rng.choice(COLOURS))
+        if least <= abs(curve.a) + abs(curve.b) <= most and abs(curve.at(1)) <= 4:
             return Scene((beside,), curve)
 
 

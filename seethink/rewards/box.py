@@ -29,7 +29,9 @@ _BARE = re.compile(r"[-+0-9.eE,\s]+")
 def box(gold: str, answer: str, meta: dict[str, Any], *, giou: bool = False) -> Decision:
     """IoU of the answer's box with the gold box; for k gold boxes the best one-to-one sum over max(boxes given, k)."""
     coords = str(meta.get("coords", "norm1"))
-    frame, gold_frame = (frame_size(name, meta.get("image_size")) for name in (coords, str(meta.get("gold_coords", coords))))
+    frame, gold_frame = (
+        frame_size(name, meta.get("image_size")) for name in (coords, str(meta.get("gold_coords", coords)))
+    )
     if frame is None or gold_frame is None:
         return gold_error(f"no frame: coords {coords!r} with image_size {meta.get('image_size')!r}")
     targets = read_boxes(gold, gold_frame)

@@ -20,17 +20,18 @@ from typing import Any, NamedTuple
 from seethink.rewards.latex import NotMath, Token, TooBig, Unsupported, tokens
 from seethink.rewards.numbers import plain_number
 
-MAX_DEPTH = 100
+MAX_DEPTH = 50
 MAX_NODES = 500
 
 
 class Node(NamedTuple):
     """Operator and its arguments: nodes, or the leaf's value.
 
-    number (Fraction, decimals|None)  symbol name  constant name  + * / ^ neg abs factorial percent degree pm(a, b) mp(a, b)
-    function name, arg   log base|None, arg   root degree, arg   binom n, k   call name, *args   sum|prod var, low, high, body
-    tuple|set|interval..., brackets "()" "[)" in the first argument of `bracket`   matrix rows of tuples
-    list separator, *items   relation operators, *sides   ratio *parts   cup cap setminus
+    number (Fraction, decimals|None)   symbol name   constant pi|e|i|inf
+    + *terms   * *factors   reciprocal a   / a, b   ^ a, b   neg abs factorial percent degree a   pm|mp a, b
+    function name, a   log base|None, a   root degree, a   binom n, k   call name, *args   sum|prod variable, low, high, body
+    bracket shape ("()" "[)" "{}" ...), *items   matrix *rows   cup *parts   cap|setminus a, b
+    list separator, *items   relation operators, *sides   ratio *parts
     """
 
     op: str
@@ -44,7 +45,10 @@ FUNCTION_NAMES = {"f", "g", "h", "F", "G", "P", "Q"}
 
 def parse(text: str, commas: str = "thousands") -> Node:
     """Tree of a statement. Raises NotMath, Unsupported or TooBig (all `Unreadable`); see `latex`."""
-    return _Parser(tokens(text, commas)).statement()
+    try:
+        return _Parser(tokens(text, commas)).statement()
+    except RecursionError:  # the caller's own stack was nearly full
+        raise TooBig("too deep") from None
 
 
 parse_cached = lru_cache(maxsize=10_000)(parse)
@@ -108,20 +112,30 @@ class _Parser:
     # ------------------------------------------------------------------------------------------------------------ levels
 
     def items(self, closing: tuple[str, ...]) -> Node:
-        """Relations up to a closing token; several become a list that remembers its strongest separator."""
-        found, separators = [self.relation()], set()
-        while separator := self.accept(",", ";", "or", "and", "\\\\"):
-            while extra := self.accept(",", ";", "or", "and", "\\\\"):
-                separator = extra if extra in ("or", "and") else separator
-            if self.peek().text in closing or self.peek().kind == "stop":
+        """Relations up to a closing token; several become a list, semicolons between commas a list of lists."""
+        groups: list[list[Node]] = [[self.relation()]]
+        separators = set()
+        while separator := self.separator():
+            if self.peek().kind == "stop" or self.peek().text in closing:
                 break
             separators.add(separator)
-            found.append(self.relation())
-        if len(found) == 1:
-            return found[0]
-        if ";" in separators and "," in separators:
-            raise Unsupported("lists of lists")
-        return self.node("list", next((s for s in ("and", "or", ";") if s in separators), ","), *found)
+            if separator == ";":
+                groups.append([])
+            groups[-1].append(self.relation())
+        inner = next((s for s in ("and", "or") if s in separators), ",")
+        if len(separators) > 1 and ";" in separators:
+            return self.node("list", ";", *(self.listed(inner, group) for group in groups))
+        return self.listed(inner, [item for group in groups for item in group])
+
+    def listed(self, separator: str, found: list[Node]) -> Node:
+        return self.node("list", separator, *found) if len(found) > 1 else found[0]
+
+    def separator(self) -> str:
+        """The strongest of the separators that follow each other here (`, and`), or ''."""
+        found = ""
+        while text := self.accept(",", ";", "or", "and", "\\\\"):
+            found = found if found in ("or", "and", ";") else {"\\\\": ","}.get(text, text)
+        return found
 
     def relation(self) -> Node:
         sides, operators = [self.ratio()], []
@@ -139,36 +153,38 @@ class _Parser:
     def union(self) -> Node:
         node = self.sum()
         while operator := self.accept("cup", "cap", "setminus"):
-            node = self.node(operator, node, self.sum())
+            parts = [node, self.sum()]
+            while operator == "cup" and self.accept("cup"):
+                parts.append(self.sum())
+            node = self.node(operator, *parts)
         return node
 
     def sum(self) -> Node:
-        self.depth += 1
-        if self.depth > MAX_DEPTH:
-            raise TooBig(f"over {MAX_DEPTH} levels")
         sign = self.accept("+", "-", "±", "∓")
+        terms = [self.term(sign, number(0))]
+        while sign := self.accept("+", "-", "±", "∓"):
+            if sign in ("±", "∓"):
+                terms = [self.term(sign, self.node("+", *terms) if len(terms) > 1 else terms[0])]
+            else:
+                terms.append(self.term(sign, terms[0]))
+        return self.node("+", *terms) if len(terms) > 1 else terms[0]
+
+    def term(self, sign: str, left: Node) -> Node:
         node = self.product()
         if sign == "-":
-            node = self.node("neg", node)
-        elif sign in ("±", "∓"):
-            node = self.node("pm" if sign == "±" else "mp", number(0), node)
-        while operator := self.accept("+", "-", "±", "∓"):
-            right = self.product()
-            if operator == "-":
-                right = self.node("neg", right)
-            node = self.node({"±": "pm", "∓": "mp"}.get(operator, "+"), node, right)
-        self.depth -= 1
-        return node
+            return self.node("neg", node)
+        return self.node("pm" if sign == "±" else "mp", left, node) if sign in ("±", "∓") else node
 
     def product(self) -> Node:
-        node = self.signed()
+        factors = [self.signed()]
         while True:
             if operator := self.accept("*", "/"):
-                node = self.node(operator, node, self.signed())
+                factor = self.signed()
+                factors.append(self.node("reciprocal", factor) if operator == "/" else factor)
             elif self.starts_factor():
-                node = self.node("*", node, self.power())
+                factors.append(self.power())
             else:
-                return node
+                return self.node("*", *factors) if len(factors) > 1 else factors[0]
 
     def starts_factor(self) -> bool:
         kind, text = self.peek()
@@ -176,30 +192,25 @@ class _Parser:
             return False  # `3 4` is no product; `2^x 3` is not worth a guess
         if kind != "operator":
             return kind in ("name", "function", "constant", "opaque", "begin")
-        return text in ("(", "[", "{", "<(", "frac", "binom", "lfloor", "lceil", "sum", "prod") or (text == "|" and not self.bars)
+        return text in ("(", "[", "{", "<(", "frac", "binom", "lfloor", "lceil", "sum", "prod") or (
+            text == "|" and not self.bars
+        )
 
     def signed(self) -> Node:
-        sign = self.accept("-", "+")
-        if not sign:
-            return self.power()
-        self.depth += 1
-        if self.depth > MAX_DEPTH:
-            raise TooBig(f"over {MAX_DEPTH} levels")
-        node = self.signed()
-        self.depth -= 1
-        return self.node("neg", node) if sign == "-" else node
+        negative = False
+        while sign := self.accept("-", "+"):
+            negative ^= sign == "-"
+        return self.node("neg", self.power()) if negative else self.power()
 
     def power(self) -> Node:
         node = self.postfix(self.primary())
         if self.accept("^"):
-            node = self.node("^", node, self.exponent())
-        return self.postfix(node)
+            node = self.postfix(self.node("^", node, self.exponent()))
+        return node
 
     def exponent(self) -> Node:
         """What a power is raised to: a group, or one signed factor; towers group to the right."""
-        self.depth += 1
-        if self.depth > MAX_DEPTH:
-            raise TooBig(f"over {MAX_DEPTH} levels")
+        self.deeper()
         sign = self.accept("-", "+")
         node = self.postfix(self.primary())
         if self.accept("^"):
@@ -208,14 +219,25 @@ class _Parser:
         return self.node("neg", node) if sign == "-" else node
 
     def postfix(self, node: Node) -> Node:
-        while mark := self.accept("!", "%", "°"):
-            node = self.node({"!": "factorial", "%": "percent", "°": "degree"}[mark], node)
-        return node
+        mark = self.accept("!", "%", "°")
+        if mark and self.accept("!", "%", "°"):
+            raise Unsupported("repeated ! % or °")
+        return self.node({"!": "factorial", "%": "percent", "°": "degree"}[mark], node) if mark else node
 
     # ----------------------------------------------------------------------------------------------------------- primary
 
+    def deeper(self) -> None:
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise TooBig(f"over {MAX_DEPTH} levels")
+
     def primary(self) -> Node:
-        kind, text = self.next()
+        self.deeper()
+        node = self.value(*self.next())
+        self.depth -= 1
+        return node
+
+    def value(self, kind: str, text: str) -> Node:
         if kind == "number":
             return self.literal(text)
         if kind == "name":
@@ -322,7 +344,6 @@ class _Parser:
     def bracketed(self, opening: str) -> Node:
         """A group, or a bracket node with its items where there are several or the brackets matter."""
         self.expect(opening)
-        self.depth += 1
         bars, self.bars = self.bars, 0
         if opening == "\\{" and self.accept("\\}"):
             return self.node("bracket", "{}")
@@ -330,10 +351,10 @@ class _Parser:
         if opening == "\\{" and self.accept("|", "mid", ":"):
             inner = self.items(CLOSING[opening])  # the set of those with this property
             self.expect("\\}")
-            self.bars, self.depth = bars, self.depth - 1
+            self.bars = bars
             return inner
         closing = self.expect(*CLOSING[opening])
-        self.bars, self.depth = bars, self.depth - 1
+        self.bars = bars
         several = inner.op == "list"
         if not several and not (opening == "\\{"):
             return inner

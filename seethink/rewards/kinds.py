@@ -19,7 +19,9 @@ from seethink.rewards.numbers import DECIMAL, THOUSANDS, plain_number, replace_n
 
 _MARKUP = re.compile(r"\*\*|\$|#{2,}|\\(?:boxed|text|mathrm|textbf)\b|\\[()\[\]]|[{}\"`]")
 _NUMBER = re.compile(rf"(?<![\w.])[-+]?(?:{THOUSANDS}(?:\.[0-9]+)?|{DECIMAL})(?:[eE][-+]?[0-9]+)?(?!\w)")
-_OPERATION = re.compile(r"[0-9]\s*[-+\u2013\u2014*×÷·/^%!<>]\s*[0-9]|[0-9]\s?[%!/^+°]|[/^<>≤≥≠~√±*×÷]\s*[0-9]|\\[a-zA-Z]+")
+_OPERATION = re.compile(
+    r"[0-9]\s*[-+\u2013\u2014*×÷·/^%!<>]\s*[0-9]|[0-9]\s?[%!/^+°]|[/^<>≤≥≠~√±*×÷]\s*[0-9]|\\[a-zA-Z]+"
+)
 _HEDGE_BEFORE = re.compile(
     r"(?:\b(?:at least|at most|up to|(?:more|less|fewer|greater|other) than|over|under|above|below|almost|nearly|not|never"
     r"|except|without)|n't)\s+(?:exactly\s+|about\s+|be\s+)?[-+]?[0-9]",
@@ -59,7 +61,9 @@ def digit(gold: str, answer: str) -> Decision:
 
 _OPTION_IN_QUESTION = re.compile(r"(?:^|\s)\(?([A-Z])[).:]\s*(.+?)(?=\s+\(?[A-Z][).:]\s|\n|$)")
 _JSON_OBJECT = re.compile(r"\{[^{}]*\}")
-_JSON_CHOICE = re.compile(r"[\"'](?:answer|final_answer|choice|option|letter)[\"']\s*:\s*[\"']([^\"']*)[\"']", re.IGNORECASE)
+_JSON_CHOICE = re.compile(
+    r"[\"'](?:answer|final_answer|choice|option|letter)[\"']\s*:\s*[\"']([^\"']*)[\"']", re.IGNORECASE
+)
 _WHOLE = re.compile(r"[\W_]*([A-Za-z])[\W_]*")
 _BRACKETED = re.compile(r"[(\[{]\s*([A-Za-z])\s*[)\]}]")
 _LEADING = re.compile(r"^\s*([A-Za-z])\s?[).:](?=\s|$)", re.MULTILINE)
@@ -68,13 +72,16 @@ _MARKED_UPPER = re.compile(rf"(?i:{_MARKER})([A-Z])(?![\w'\u2019]|\s+[a-z])")
 _MARKED_LOWER = re.compile(rf"(?i:{_MARKER})([a-z])(?=[\"'*)\].,:;!?]|\s*$|\s+(?:because|since|as)\b)")
 _CAPITAL = re.compile(r"(?<![\w.\u2019'])([A-HJ-Z])(?![\w\u2019'])")
 _ARTICLE = re.compile(r"A\s+(?!(?:is|was|because|since|as|and|or|but|seems|matches|would|must|are|looks|fits)\b)[a-z]")
-_NEGATED_BEFORE = re.compile(r"(?:\b(?:not|never|except|neither|nor|exclud\w+|eliminat\w+|rule[sd]? out)|n't)\b[^.;,:!?]{0,30}$", re.I)
+_NEGATED_BEFORE = re.compile(
+    r"(?:\b(?:not|never|except|neither|nor|exclud\w+|eliminat\w+|rule[sd]? out)|n't)\b[^.;,:!?]{0,30}$", re.I
+)
 _NEGATED_AFTER = re.compile(
     r"[\"'*)\].]*\s*(?:(?:is|was|seems|looks|can|could|would)(?:\s+not|n't|not)|(?:is |was )?(?:in)?(?:wrong|incorrect|false|eliminated|ruled out))\b",
     re.IGNORECASE,
 )
 _PREAMBLE = re.compile(
-    r"^(?:the\s+)?(?:(?:final|correct|right|best)\s+)?(?:answer|option|choice)(?:\s+is|\s+would be)?\s*[:=]?\s*", re.IGNORECASE
+    r"^(?:the\s+)?(?:(?:final|correct|right|best)\s+)?(?:answer|option|choice)(?:\s+is|\s+would be)?\s*[:=]?\s*",
+    re.IGNORECASE,
 )
 
 
@@ -85,7 +92,9 @@ def choice(gold: str, answer: str, options: Mapping[str, str]) -> Decision:
     spans = _letter_spans(text, several=len(target) > 1)
     letters = {letter for letter, _, _ in spans}
     if not letters:
-        letters = {letter for letter, option in options.items() if option and same_text(_PREAMBLE.sub("", text), option)}
+        letters = {
+            letter for letter, option in options.items() if option and same_text(_PREAMBLE.sub("", text), option)
+        }
         if len(letters) != 1:
             return ambiguous("text of several options") if letters else malformed("no option named")
     elif not letters & set(options):
@@ -154,7 +163,10 @@ def _letter_spans(text: str, several: bool) -> list[tuple[str, int, int]]:
 
 
 def _negated(text: str, start: int, end: int) -> bool:
-    return bool(_NEGATED_BEFORE.search(text[max(0, start - 40) : start].rstrip(" ([\"'*") + " ") or _NEGATED_AFTER.match(text, end))
+    return bool(
+        _NEGATED_BEFORE.search(text[max(0, start - 40) : start].rstrip(" ([\"'*") + " ")
+        or _NEGATED_AFTER.match(text, end)
+    )
 
 
 def _names_another(text: str, spans: list[tuple[str, int, int]], letter: str, options: Mapping[str, str]) -> bool:

@@ -57,7 +57,19 @@ OPERATORS = {
     "lceil": "lceil", "rceil": "rceil", "frac": "frac", "binom": "binom", "sum": "sum", "prod": "prod", "degree": "°",
     "prime": "'", "dots": "...", "ldots": "...", "cdots": "...",
 }  # fmt: skip
-OPAQUE = {"angle", "triangle", "overline", "vec", "hat", "bar", "overrightarrow", "odot", "mathbb", "emptyset", "varnothing"}
+OPAQUE = {
+    "angle",
+    "triangle",
+    "overline",
+    "vec",
+    "hat",
+    "bar",
+    "overrightarrow",
+    "odot",
+    "mathbb",
+    "emptyset",
+    "varnothing",
+}
 PROSE = set("is the not for if of to at by no so we it as are was has an on be do my he me us am".split())
 
 _SPELLING = (  # what LaTeX writers use for looks

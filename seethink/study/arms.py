@@ -53,7 +53,9 @@ class StudyConfig(Config):
     sft: dict[str, Any] = Field({}, description="shared settings of all sft stages")
     grpo: dict[str, Any] = Field({}, description="shared settings of all grpo stages")
     eval: dict[str, Any] = Field({}, description="shared settings of all evaluations")
-    base_styles: dict[str, str] = Field({}, description="style: system prompt under which the base is evaluated as well")
+    base_styles: dict[str, str] = Field(
+        {}, description="style: system prompt under which the base is evaluated as well"
+    )
     checker: str = Field("", description="module:function that checks the steps of a trace; empty: none")
     workers: int = Field(0, ge=0, description="stages at once; 0: one per GPU, or one per core without a GPU")
     extra: dict[str, Any] = Field({}, description="settings of the world")
@@ -124,13 +126,19 @@ def check(config: StudyConfig) -> None:
             raise UserError(f"{name} {getattr(config, name)} does not exist", remedy=f"Give --{name}")
     for name, arm in config.arms.items():
         if arm.start != "base" and arm.start not in config.arms:
-            raise UserError(f"arm {name!r} starts from unknown arm {arm.start!r}", remedy=f"Known: base, {', '.join(config.arms)}")
+            raise UserError(
+                f"arm {name!r} starts from unknown arm {arm.start!r}", remedy=f"Known: base, {', '.join(config.arms)}"
+            )
         if data_of(arm) not in config.data:
-            raise UserError(f"arm {name!r} uses unknown data {data_of(arm)!r}", remedy=f"Known: {', '.join(config.data)}")
+            raise UserError(
+                f"arm {name!r} uses unknown data {data_of(arm)!r}", remedy=f"Known: {', '.join(config.data)}"
+            )
     for pair in config.comparisons:
         for name in pair:
             if name != "base" and name not in config.arms:
-                raise UserError(f"comparison names unknown arm {name!r}", remedy=f"Known: base, {', '.join(config.arms)}")
+                raise UserError(
+                    f"comparison names unknown arm {name!r}", remedy=f"Known: base, {', '.join(config.arms)}"
+                )
 
 
 def data_of(arm: Arm) -> str:
@@ -151,11 +159,19 @@ def plan(config: StudyConfig) -> Iterator[Stage]:
             out, before = home / arm.stage, model_of(config, arm.start, seed)
             settings = merge(
                 config.sft if arm.stage == "sft" else config.grpo,
-                {"out": str(out), "data": str(config.data[data_of(arm)]), "model": {"path": str(before)}, "seed": seed, "overwrite": True},
+                {
+                    "out": str(out),
+                    "data": str(config.data[data_of(arm)]),
+                    "model": {"path": str(before)},
+                    "seed": seed,
+                    "overwrite": True,
+                },
                 arm.set,
             )
             yield Stage(name, seed, arm.stage, arm.stage, settings, () if arm.start == "base" else (before.parent,))
-            yield Stage(name, seed, "eval", "eval", {**shared, "out": str(home / "eval"), "model": str(out / "model")}, (out,))
+            yield Stage(
+                name, seed, "eval", "eval", {**shared, "out": str(home / "eval"), "model": str(out / "model")}, (out,)
+            )
 
 
 def model_of(config: StudyConfig, arm: str, seed: int) -> Path:
@@ -187,7 +203,13 @@ def describe(config: StudyConfig, stages: list[Stage]) -> dict[str, Any]:
 
     arms = {"base": {"stages": []}}
     for name, arm in config.arms.items():
-        arms[name] = {"stages": lineage(name), "style": style(name), "start": arm.start, "data": data_of(arm), "set": arm.set}
+        arms[name] = {
+            "stages": lineage(name),
+            "style": style(name),
+            "start": arm.start,
+            "data": data_of(arm),
+            "set": arm.set,
+        }
     return {
         "label": config.label,
         "simulated": config.simulated,

@@ -1,1 +1,1 @@
-"""What traces look like: lexicons, hesitation, length, truth of their steps. Checkers are arguments; it knows no world."""
+"""What traces look like: hesitation, length, truth of their steps. Checkers are arguments; it knows no world."""

@@ -102,14 +102,13 @@ def analyse(
     steps = checker(sample, thinking) if checker and sample else None
     said = claims(thinking, sample.kind, sample.choices) if sample else []
     hesitations, revisions = _revisions(thinking, said, steps or [])
+    whole = f"{thinking}\n{answer or ''}"
     counted = {name: lexicon.load(name) for name in lexicons}
     return TraceStats(
         words=count_words(thinking),
         tokens=tokens,
         markers={n: sum(lexicon.count_trace(thinking, answer or "", lex).values()) for n, lex in counted.items()},
-        marked_words={
-            n: count_words(f"{thinking}\n{answer or ''}" if lex.span == "text" else thinking) for n, lex in counted.items()
-        },
+        marked_words={n: count_words(whole if lex.span == "text" else thinking) for n, lex in counted.items()},
         repeated=repeated_ngrams(thinking),
         hesitations=hesitations,
         revisions=revisions,
@@ -161,15 +160,15 @@ def _truth(steps: list[Step] | None) -> dict[str, int | None]:
 
 def _revisions(thinking: str, said: Sequence[Claim], steps: Sequence[Step]) -> tuple[int, int | None]:
     """(hesitations, those after which a slot that already had a value got another one)."""
-    statements = [(c.start, "the answer", c.value) for c in said]
-    statements += [
-        (place[0], step.slot, step.text) for place, step in zip(locate(thinking, steps), steps, strict=True) if place and step.slot
-    ]
+    located = zip(locate(thinking, steps), steps, strict=True)
+    statements = [(place[0], step.slot, step.text) for place, step in located if place and step.slot]
+    if not statements:  # no checker: the answer is the one slot
+        statements = [(c.start, "the answer", c.value) for c in said if c.announced]
     statements.sort()
     places = [start for start, _, _ in statements]
     markers = lexicon.find(thinking, lexicon.load(HESITATION))
-    openings = [m.start for m in markers]
-    openings = [at for before, at in zip([None, *openings], openings, strict=False) if not _same_sentence(thinking, before, at)]
+    found = [m.start for m in markers]
+    openings = [at for i, at in enumerate(found) if i == 0 or _SENTENCE_END.search(thinking, found[i - 1], at)]
     if not statements:
         return len(openings), None
     revisions = 0
@@ -178,7 +177,3 @@ def _revisions(thinking: str, said: Sequence[Claim], steps: Sequence[Step]) -> t
         values = {slot: value for _, slot, value in statements[:first]}
         revisions += any(values.get(slot, value) != value for _, slot, value in statements[first:last])
     return len(openings), revisions
-
-
-def _same_sentence(text: str, before: int | None, at: int) -> bool:
-    return before is not None and not _SENTENCE_END.search(text, before, at)

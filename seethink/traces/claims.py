@@ -12,17 +12,17 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
-NUMBER_WORDS = {
-    word: str(n)
-    for n, word in enumerate(
-        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
-        "seventeen eighteen nineteen twenty".split()
-    )
-}
+_WORDS_FROM_ZERO = (
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
+    "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty",
+)  # fmt: skip
+NUMBER_WORDS = {word: str(n) for n, word in enumerate(_WORDS_FROM_ZERO)}
 _SENTENCE = re.compile(r"(?:[^.!?\n]|[.](?=\d))+")
 _NUMBER = re.compile(rf"(?<![\w.-])-?\d+(?:\.\d+)?(?![\w-])|\b(?:{'|'.join(NUMBER_WORDS)})\b", re.IGNORECASE)
 _EQUATED = re.compile(r"[=:]\s*(-?\d+(?:\.\d+)?)\s*$")
-_LETTER = re.compile(r"\(([A-H])\)|\b(?:answer|option|choice|is|be)\s*:?\s+\(?([A-H])\)?(?=\s*(?:$|[,;:)]|because|since))")
+_LETTER = re.compile(
+    r"\(([A-H])\)|\b(?:answer|option|choice|is|be)\s*:?\s+\(?([A-H])\)?(?=\s*(?:$|[,;:)]|because|since))"
+)
 _FORMULA = re.compile(r"(?:\bis\b|:|\bas\b)\s*((?:[a-z]\s*(?:\(\s*[a-z]\s*\))?\s*=)?[^=]{1,80})$", re.IGNORECASE)
 _BOX = re.compile(r"[\[(]\s*{0}\s*,\s*{0}\s*\)?\s*,\s*\(?\s*{0}\s*,\s*{0}\s*[\])]".format(r"(-?\d+(?:\.\d+)?)"))
 _PLAIN_FORMULA = re.compile(r"[\w+.^-]*")  # without brackets or products: unequal terms mean unequal formulas
@@ -30,10 +30,12 @@ _PLAIN_FORMULA = re.compile(r"[\w+.^-]*")  # without brackets or products: unequ
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A stated result: where in the text, and its value in the form `canonical` gives."""
+    """A stated result: where in the text, its value in the form `canonical` gives, and whether it is announced as the
+    result (a later one then revises it) or is one of several equations on the way."""
 
     start: int
     value: str
+    announced: bool = True
 
 
 def claims(thinking: str, kind: str, choices: Sequence[str] = ()) -> list[Claim]:
@@ -88,14 +90,21 @@ def _from_sentences(thinking: str, kind: str, choices: Sequence[str]) -> Iterato
         value = None
         if kind == "digit":
             equated = _EQUATED.search(text)
-            value = _plain_number(equated[1]) if equated else canonical(text, kind) if concludes else None
+            value = _plain_number(equated[1]) if equated else _concluded_number(text) if concludes else None
         elif kind == "choice":
             value = _option(text, choices) if concludes else _letter(text)
         elif kind == "math" and concludes:
             found = _FORMULA.search(text.strip())
             value = _formula(found[1]) if found else None
         if value:
-            yield Claim(sentence.start(), value)
+            yield Claim(sentence.start(), value, concludes)
+
+
+def _concluded_number(text: str) -> str | None:
+    """First number after the last concluding word, else the last number before it."""
+    end = [m.end() for m in conclusions().finditer(text)][-1]
+    after = _NUMBER.search(text, end)
+    return _plain_number(after[0]) if after else canonical(text, "digit")
 
 
 def _letter(text: str) -> str | None:
@@ -105,9 +114,8 @@ def _letter(text: str) -> str | None:
 
 def _option(text: str, choices: Sequence[str]) -> str | None:
     """The letter a text names, else the letter of the one option whose words it holds."""
-    named = [
-        chr(ord("A") + i) for i, choice in enumerate(choices) if re.search(rf"(?<!\w){re.escape(choice)}(?!\w)", text, re.IGNORECASE)
-    ]
+    patterns = [rf"(?<!\w){re.escape(choice)}(?!\w)" for choice in choices]
+    named = [chr(ord("A") + i) for i, pattern in enumerate(patterns) if re.search(pattern, text, re.IGNORECASE)]
     return _letter(text) or (named[0] if len(named) == 1 else None)
 
 

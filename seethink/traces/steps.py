@@ -36,11 +36,11 @@ def load_checker(name: str) -> Checker:
     """The function that "module:function" names. Raises UserError where there is none."""
     module_name, colon, function_name = name.partition(":")
     if not (module_name and colon and function_name):
-        raise UserError(f"checker {name!r} is not of the form module:function", remedy="For example my_domain.steps:check")
+        raise UserError(f"checker {name!r} is not of the form module:function", remedy="E.g. my_domain.steps:check")
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:
-        raise UserError(f"checker {name!r} cannot be imported ({error})", remedy="Is its module on the Python path?") from None
+        raise UserError(f"checker {name!r} cannot be imported ({error})", remedy="Mend the Python path") from None
     function = vars(module).get(function_name)
     if not callable(function):
         raise UserError(f"{module_name} has no function {function_name!r}", remedy="Name the function after the colon")

@@ -35,16 +35,22 @@ def grpo(metrics: list[dict[str, Any]]) -> dict[str, str]:
     if flat > 0.8:
         reward = mean(last, "reward/mean")
         why = "nearly all right" if reward > 0.8 else "nearly all wrong" if reward < 0.2 else "all members agree"
-        found["no_spread"] = f"{flat:.0%} of groups have no spread ({why}, mean reward {reward:.2f}): they teach nothing"
+        found["no_spread"] = (
+            f"{flat:.0%} of groups have no spread ({why}, mean reward {reward:.2f}): they teach nothing"
+        )
     if sum(r["undecided"] for r in last) > 0:
-        found["undecided"] = f"{sum(r['undecided'] for r in last)} rewards of the last {WINDOW} rounds are undecided: check the golds"
+        found["undecided"] = (
+            f"{sum(r['undecided'] for r in last)} rewards of the last {WINDOW} rounds are undecided: check the golds"
+        )
     length, before = mean(last, "completion/length"), mean(first, "completion/length")
     if length < 0.5 * before:
         found["length_collapse"] = f"completions shrank from {before:.0f} to {length:.0f} tokens"
     if length > 2 * before:
         found["length_runaway"] = f"completions grew from {before:.0f} to {length:.0f} tokens"
     if mean(last, "entropy") < 0.1 * mean(first, "entropy"):
-        found["entropy_collapse"] = f"entropy fell from {mean(first, 'entropy'):.3f} to {mean(last, 'entropy'):.3f} nats"
+        found["entropy_collapse"] = (
+            f"entropy fell from {mean(first, 'entropy'):.3f} to {mean(last, 'entropy'):.3f} nats"
+        )
     for key in sorted({k for r in last for k in r if k.startswith("reward/") and k != "reward/mean"}):
         values = [r[key] for r in metrics if r.get(key) is not None]
         if len(values) >= 2 * WINDOW and max(values) == 0:

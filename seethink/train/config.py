@@ -14,10 +14,14 @@ from seethink.rewards import RewardConfig
 
 class ModelConfig(Config):
     path: Path = Field(description="Hugging Face folder of a Qwen2-VL or Qwen2.5-VL model")
-    system: str = Field("", description="system prompt, or @file to read it from; empty: the system.txt of the model folder")
+    system: str = Field(
+        "", description="system prompt, or @file to read it from; empty: the system.txt of the model folder"
+    )
     freeze_vision: bool = Field(True, description="keep the vision tower as it is (paper: yes)")
     freeze_projector: bool = Field(True, description="keep the projector between vision and language as it is")
-    dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="compute precision: bfloat16 autocast, or float32; auto: bfloat16")
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="compute precision: bfloat16 autocast, or float32; auto: bfloat16"
+    )
     max_prompt_tokens: int = Field(8192, ge=1, description="longer prompts are refused at load, never cut")
 
 
@@ -58,11 +62,15 @@ class GRPOConfig(Config):
     steps: int = Field(49, ge=1, description="rollout rounds (paper: 49)")
     prompts: int = Field(512, ge=1, description="prompts per rollout round (paper: 512)")
     group: int = Field(4, ge=2, description="completions per prompt (paper: 4)")
-    update_prompts: int = Field(256, ge=1, description="prompts per optimiser step (the paper's 256 names no unit; ours are prompts)")
+    update_prompts: int = Field(
+        256, ge=1, description="prompts per optimiser step (the paper's 256 names no unit; ours are prompts)"
+    )
     temperature: float = Field(0.8, gt=0, description="sampling temperature (paper: 0.8)")
     max_tokens: int = Field(1024, ge=1, description="completion tokens; longer ones are cut and counted")
     std_norm: bool = Field(True, description="divide advantages by the group's standard deviation")
-    normalisation: Literal["grpo", "dr_grpo", "dapo"] = Field("grpo", description="how token losses are averaged; grpo: the paper's")
+    normalisation: Literal["grpo", "dr_grpo", "dapo"] = Field(
+        "grpo", description="how token losses are averaged; grpo: the paper's"
+    )
     clip_low: float = Field(0.2, ge=0, description="ratio is clipped below at 1 - this")
     clip_high: float = Field(0.2, ge=0, description="ratio is clipped above at 1 + this")
     kl: float = Field(1e-3, ge=0, description="initial KL coefficient; 0: no reference model (paper: 1e-3)")

@@ -27,7 +27,16 @@ from seethink.traces import lexicon
 from seethink.train import alarms
 from seethink.train.config import GRPOConfig, system_prompt
 from seethink.train.loss import adapt_kl, group_advantages, grpo_loss, token_log_probs, token_weights
-from seethink.train.model import EncodedPrompt, Policy, encode_prompt, freeze, image_features, load_policy, save_policy, vision_frozen
+from seethink.train.model import (
+    EncodedPrompt,
+    Policy,
+    encode_prompt,
+    freeze,
+    image_features,
+    load_policy,
+    save_policy,
+    vision_frozen,
+)
 from seethink.train.optim import (
     Optimiser,
     autocast,
@@ -72,7 +81,11 @@ def run(config: GRPOConfig, dry_run: bool = False) -> None:
     if dry_run:
         print(plan(config, samples))
         return
-    inputs = {"model": hash_folder(config.model.path), "data": hash_file(config.data), "system": system_prompt(config.model)}
+    inputs = {
+        "model": hash_folder(config.model.path),
+        "data": hash_file(config.data),
+        "system": system_prompt(config.model),
+    }
     with Run(config.out, "grpo", config, inputs, config.overwrite) as folder:
         if not folder.done:
             train(folder, config, [samples[i] for i in order])
@@ -127,7 +140,9 @@ def explore(
     completions: list[list[Completion]] = []
     for at in range(0, len(prompts), config.rollout_prompts):
         part = prompts[at : at + config.rollout_prompts]
-        seed = (config.seed * 1_000_003 + step) * 1_009 + at  # a function of the step alone, so that a resume repeats it
+        seed = (
+            config.seed * 1_000_003 + step
+        ) * 1_009 + at  # a function of the step alone, so that a resume repeats it
         with autocast(policy, config.model):
             completions += rollout(policy, part, config.group, config.max_tokens, config.temperature, seed)
     texts = [[decode(policy, c) for c in group] for group in completions]
@@ -142,7 +157,9 @@ def explore(
     return groups
 
 
-def improve(policy: Policy, reference, optimiser: Optimiser, config: GRPOConfig, groups: list[Group], beta: float) -> dict:
+def improve(
+    policy: Policy, reference, optimiser: Optimiser, config: GRPOConfig, groups: list[Group], beta: float
+) -> dict:
     """One optimiser step per `update_prompts` prompts; groups without spread are skipped but stay in the averages."""
     total = {"loss": 0.0, "kl": 0.0, "clip_share": 0.0, "tokens/trained": 0}
     norm = rate = 0.0
@@ -169,7 +186,13 @@ def improve(policy: Policy, reference, optimiser: Optimiser, config: GRPOConfig,
 
 
 def backward(
-    policy: Policy, reference, config: GRPOConfig, groups: list[Group], weight_of: dict[int, float], beta: float, on_policy: bool
+    policy: Policy,
+    reference,
+    config: GRPOConfig,
+    groups: list[Group],
+    weight_of: dict[int, float],
+    beta: float,
+    on_policy: bool,
 ) -> dict:
     """Gradients of one micro-batch; sums over its tokens for the log."""
     device = policy.device
@@ -187,7 +210,9 @@ def backward(
         reference_log_probs = None
         if reference is not None:
             with torch.no_grad():
-                reference_log_probs = completion_log_probs(reference, packed, features, policy.banned, config.temperature)
+                reference_log_probs = completion_log_probs(
+                    reference, packed, features, policy.banned, config.temperature
+                )
     old = log_probs.detach() if on_policy else torch.cat([c.log_probs for c, _ in trained]).to(device)
     advantages = per_token([a for _, a in trained])
     weights = per_token([weight_of[id(c)] for c, _ in trained])
@@ -276,7 +301,9 @@ def finish(folder: Run, policy: Policy, config: GRPOConfig, samples: list[Sample
     """Final model, rollouts table and summary; the done-mark comes last."""
     save_policy(policy, folder.path("model"))
     raw = folder.path("rollouts.jsonl")
-    write_table(folder.path("rollouts.parquet"), [json.loads(line) for line in raw.read_text(encoding="utf-8").splitlines()])
+    write_table(
+        folder.path("rollouts.parquet"), [json.loads(line) for line in raw.read_text(encoding="utf-8").splitlines()]
+    )
     metrics = read_log(folder.path("metrics.jsonl"))
     folder.finish(
         rounds=config.steps,

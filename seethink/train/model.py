@@ -22,7 +22,13 @@ from seethink.train.pack import ATTENTION
 
 transformers_logging.disable_progress_bar()  # ours says what takes time
 
-SIDE_FILES = ("system.txt", "preprocessor_config.json", "chat_template.jinja", "chat_template.json", "video_preprocessor_config.json")
+SIDE_FILES = (
+    "system.txt",
+    "preprocessor_config.json",
+    "chat_template.jinja",
+    "chat_template.json",
+    "video_preprocessor_config.json",
+)
 
 
 @dataclass
@@ -103,7 +109,11 @@ def load_policy(folder: Path, device: torch.device | None = None, dtype: torch.d
     config = json.loads((folder / "config.json").read_text())
     text = config.get("text_config", config)
     if "vision_config" not in config or text.get("use_sliding_window"):
-        raise UserError(f"model type {config.get('model_type')!r} is not supported", where=folder, remedy="Use Qwen2-VL or Qwen2.5-VL")
+        raise UserError(
+            f"model type {config.get('model_type')!r} is not supported",
+            where=folder,
+            remedy="Use Qwen2-VL or Qwen2.5-VL",
+        )
     tokenizer = AutoTokenizer.from_pretrained(folder)
     template = folder / "chat_template.json"
     if template.is_file():  # the text template of tokenizer_config.json knows no images

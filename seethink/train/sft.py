@@ -71,9 +71,15 @@ def run(config: SFTConfig, dry_run: bool = False) -> None:
         raise UserError("no examples to train on", where=config.data, remedy="Give more rows or a smaller eval_share")
     steps = math.ceil(config.epochs * len(train_set) / config.batch_size)
     if dry_run:
-        print(f"{len(train_set)} examples, {len(eval_set)} held out; {config.epochs} epochs = {steps} steps of {config.batch_size}")
+        print(
+            f"{len(train_set)} examples, {len(eval_set)} held out; {config.epochs} epochs = {steps} steps of {config.batch_size}"
+        )
         return
-    inputs = {"model": hash_folder(config.model.path), "data": hash_file(config.data), "system": system_prompt(config.model)}
+    inputs = {
+        "model": hash_folder(config.model.path),
+        "data": hash_file(config.data),
+        "system": system_prompt(config.model),
+    }
     with Run(config.out, "sft", config, inputs, config.overwrite) as folder:
         if not folder.done:
             train(folder, config, train_set, eval_set, steps)
@@ -108,7 +114,11 @@ def train(folder: Run, config: SFTConfig, train_set: list[Example], eval_set: li
                 losses.pop()
                 optimiser.restore({**good, "step": optimiser.step})
                 optimiser.skip()
-                folder.alarm(f"loss_spike_{step + 1}", f"loss {loss:.3f} at step {step + 1}: rolled back, batch skipped", step + 1)
+                folder.alarm(
+                    f"loss_spike_{step + 1}",
+                    f"loss {loss:.3f} at step {step + 1}: rolled back, batch skipped",
+                    step + 1,
+                )
                 continue
             if step % SNAPSHOT_EVERY == 0:
                 good = optimiser.state_copy()

@@ -1,0 +1,173 @@
+"""What both sides of the benchmark do: one case, one tiny random model, the same images, question, lengths and reward.
+
+Torch and transformers are imported inside functions: the parent process stays small, so that a child's peak memory is its own.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from resource import RUSAGE_SELF, getrusage
+
+PATCH, MERGE = 14, 2  # Qwen2.5-VL: an image token stands for 2 x 2 patches of 14 x 14 pixels
+QUESTION = "how many red objects are in the image ? think , then answer with a number ."
+BETA, LEARNING_RATE, TEMPERATURE = 0.04, 1e-6, 1.0
+LONGEST = 256  # tokens of the longest completion of a ragged case
+
+
+@dataclass(frozen=True)
+class Case:
+    """One comparison.
+
+    prompts    prompts per step, each with its own image, new in every step
+    group      completions per prompt
+    length     tokens of every completion; 0: ragged, log-normal between 16 and LONGEST
+    size       "small" (hidden 256, 4 layers) or "large" (hidden 512, 8 layers)
+    """
+
+    name: str
+    image_tokens: int
+    group: int
+    prompts: int = 4
+    length: int = 64
+    vocabulary: int = 2048
+    size: str = "small"
+
+    @property
+    def max_tokens(self) -> int:
+        return self.length or LONGEST
+
+    def lengths(self, step: int) -> list[int]:
+        """Tokens of each completion of a step, prompt by prompt."""
+        if self.length:
+            return [self.length] * (self.prompts * self.group)
+        draw = random.Random(step)
+        return [min(LONGEST, max(16, round(draw.lognormvariate(4.2, 0.7)))) for _ in range(self.prompts * self.group)]
+
+
+def reward(ids: list[int]) -> float:
+    """Cheap, deterministic, and different for nearly every completion, so that no group is skipped."""
+    return sum(ids) % 101 / 100
+
+
+def prepare(folder: Path, case: Case, steps: int, seed: int = 0) -> None:
+    """Model folder and images of a case."""
+    import torch
+    from PIL import Image
+    from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+
+    from seethink.core.store import write_json
+    from seethink.pocket.tokens import PREPROCESSOR, make_tokenizer
+
+    tokenizer = make_tokenizer()
+    tokenizer.model_max_length = 1_000_000
+    control = {name: tokenizer.convert_tokens_to_ids(f"<|{name}|>") for name in ("image_pad", "video_pad", "vision_start", "vision_end")}
+    if case.length:
+        tokenizer.eos_token = "<|vision_end|>"  # a stop that both sides ban: every completion has full length
+    torch.manual_seed(seed)
+    model = Qwen2_5_VLForConditionalGeneration(
+        Qwen2_5_VLConfig(
+            text_config={**TEXT[case.size], "vocab_size": case.vocabulary, "bos_token_id": None, "eos_token_id": tokenizer.eos_token_id},
+            vision_config=VISION[case.size],
+            image_token_id=control["image_pad"],
+            video_token_id=control["video_pad"],
+            vision_start_token_id=control["vision_start"],
+            vision_end_token_id=control["vision_end"],
+            tie_word_embeddings=True,
+        )
+    )
+    model.generation_config.eos_token_id = tokenizer.eos_token_id
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    any_size = {"min_pixels": 28 * 28, "max_pixels": 2**22, "size": {"shortest_edge": 28 * 28, "longest_edge": 2**22}}
+    write_json(folder / "preprocessor_config.json", {**PREPROCESSOR, **any_size})
+    side = round(case.image_tokens**0.5) * PATCH * MERGE
+    for path in image_paths(folder, case.prompts * steps):
+        colours = torch.randint(0, 256, (8, 8, 3), dtype=torch.uint8).numpy()
+        Image.fromarray(colours).resize((side, side)).save(path)
+
+
+def image_paths(folder: Path, count: int) -> list[str]:
+    return [str(folder / f"image{i:03}.png") for i in range(count)]
+
+
+def parameter_counts(model) -> dict[str, int]:
+    """Parameters of language layers, embedding (tied with the head) and vision tower."""
+    count = {"embedding": 0, "vision": 0, "language": 0}
+    for name, parameter in model.named_parameters():
+        part = "vision" if ".visual." in name else "embedding" if "embed_tokens" in name else "language"
+        count[part] += parameter.numel()
+    return count
+
+
+@dataclass
+class Turns:
+    """A child's end of the conversation: it works when it is told to, and says what that cost.
+
+    Messages in: "step" (timed), "count" (floating point operations counted instead), None (stop).
+    """
+
+    connection: object
+    began: tuple[float, float] = (0.0, 0.0)
+    counter: object = None
+    attention: object = None
+    phases: dict[str, float] = field(default_factory=dict)
+
+    def ready(self, **facts) -> None:
+        self.connection.send({**facts, "idle_mb": peak_mb()})
+
+    def wait(self) -> bool:
+        """Sleep until the next turn; False: no more turns."""
+        command = self.connection.recv()
+        if command == "count":
+            from torch.nn.attention import SDPBackend, sdpa_kernel
+            from torch.utils.flop_counter import FlopCounterMode
+
+            self.attention = sdpa_kernel(SDPBackend.MATH)  # as matmuls, so that the counter sees attention
+            self.counter = FlopCounterMode(display=False)
+            self.attention.__enter__()
+            self.counter.__enter__()
+        self.began = (time.process_time(), time.perf_counter())
+        return command is not None
+
+    def phase(self, name: str) -> None:
+        """CPU seconds of the turn so far, under a name."""
+        self.phases[name] = time.process_time() - self.began[0]
+
+    def done(self, **facts) -> None:
+        """Report the turn."""
+        cpu, wall = time.process_time() - self.began[0], time.perf_counter() - self.began[1]
+        if self.counter:
+            self.counter.__exit__(None, None, None)
+            self.attention.__exit__(None, None, None)
+            facts["flops"] = self.counter.get_total_flops()
+            self.counter = None
+        self.connection.send({**facts, "cpu": cpu, "wall": wall, "phases": dict(self.phases), "peak_mb": peak_mb()})
+
+
+def peak_mb() -> float:
+    """Peak resident memory of this process so far."""
+    return getrusage(RUSAGE_SELF).ru_maxrss / 2**10
+
+
+# Vision compute per image token is 0.9 times that of the language layers, as in the 3B model (0.4 in the 7B model).
+TEXT = {
+    "small": dict(
+        hidden_size=256, intermediate_size=704, num_hidden_layers=4, num_attention_heads=8, num_key_value_heads=2,
+        rope_parameters={"rope_type": "default", "mrope_section": [4, 6, 6], "rope_theta": 1e6},
+    ),
+    "large": dict(
+        hidden_size=512, intermediate_size=1408, num_hidden_layers=8, num_attention_heads=8, num_key_value_heads=2,
+        rope_parameters={"rope_type": "default", "mrope_section": [8, 12, 12], "rope_theta": 1e6},
+    ),
+}  # fmt: skip
+VISION = {
+    "small": dict(
+        depth=4, hidden_size=128, intermediate_size=256, num_heads=4, out_hidden_size=256, fullatt_block_indexes=[3],
+    ),
+    "large": dict(
+        depth=8, hidden_size=256, intermediate_size=768, num_heads=8, out_hidden_size=512, fullatt_block_indexes=[3, 7],
+    ),
+}  # fmt: skip

@@ -1,0 +1,75 @@
+"""Who left where and why: per source and step, in = out + dropped + pending, asserted."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from seethink.core.types import Drop, Sample
+
+STEPS = ("metadata", "caption", "distill", "rewrite", "verify", "split")
+DROP_COLUMNS = ("sample_id", "source", "step", "reason", "detail")
+
+
+@dataclass(frozen=True)
+class Funnel:
+    """Samples that came in, those that left with a reason, those that wait at a step, and those that became SFT."""
+
+    samples: Sequence[Sample]
+    drops: Sequence[Drop]
+    pending: Mapping[str, str] = field(default_factory=dict)
+    """Step per sample id, of an interrupted run."""
+    sft: Sequence[Sample] = ()
+    steps: tuple[str, ...] = STEPS
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row per source and step; the last step's `out` is split into `sft` and `rl`."""
+        sources = list(dict.fromkeys(s.source for s in self.samples))
+        source_of = {s.id: s.source for s in self.samples}
+        dropped = Counter((d.source, d.step, d.reason) for d in self.drops)
+        waiting = Counter((source_of[i], step) for i, step in self.pending.items())
+        sft = Counter(s.source for s in self.sft)
+        rows = []
+        for source in sources:
+            here = sum(s.source == source for s in self.samples)
+            for step in self.steps:
+                reasons = {r: n for (at, of, r), n in sorted(dropped.items()) if (at, of) == (source, step)}
+                pending = waiting[source, step]
+                out = here - sum(reasons.values()) - pending
+                rows.append(
+                    {"source": source, "step": step, "in": here, "dropped": reasons, "pending": pending, "out": out}
+                )
+                here = out
+            rows[-1] |= {"sft": sft[source], "rl": here - sft[source]}
+        left = sum(row["out"] for row in rows if row["step"] == self.steps[-1])
+        assert len(self.samples) == left + len(self.drops) + len(self.pending), "a sample is missing or counted twice"
+        return rows
+
+
+def print_funnel(funnel: Funnel) -> None:
+    """The funnel as a table, one line per source."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for heading in ("source", "in", *funnel.steps, "sft", "rl"):
+        table.add_column(heading, justify="left" if heading == "source" else "right")
+    rows = funnel.rows()
+    by_source = {
+        source: [row for row in rows if row["source"] == source] for source in {r["source"]: None for r in rows}
+    }
+    for source, steps in by_source.items():
+        last = steps[-1]
+        table.add_row(source, str(steps[0]["in"]), *(str(r["out"]) for r in steps), str(last["sft"]), str(last["rl"]))
+    columns = list(zip(*([r["out"] for r in steps] for steps in by_source.values()), strict=True))
+    if columns:
+        ends = [steps[-1] for steps in by_source.values()]
+        totals = [sum(column) for column in columns]
+        sums = [len(funnel.samples), *totals, sum(r["sft"] for r in ends), sum(r["rl"] for r in ends)]
+        table.add_row("all", *(str(n) for n in sums))
+    Console(width=120).print(table)
+    reasons = Counter(f"{d.step}/{d.reason}" for d in funnel.drops)
+    if reasons:
+        print("dropped: " + ", ".join(f"{reason} {n}" for reason, n in sorted(reasons.items())))

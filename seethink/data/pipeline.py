@@ -1,0 +1,186 @@
+"""Distil reasoning traces in six steps: metadata -> caption -> distill -> rewrite -> verify -> split.
+
+    seethink data --source samples.jsonl --base_url http://127.0.0.1:8000/v1 --out runs/data
+    seethink data --source data.json --format paper --images images --base_url http://127.0.0.1:8000/v1 --out runs/data
+
+Every item walks its own steps, so finished samples appear within minutes. Answers live in the ledger of the run folder:
+a killed or changed run repeats no call whose question did not change. A failed item is dropped with a reason and asked
+again when the same command runs again; only a dead endpoint, a refused key or a spent budget stop the run.
+Writes traces.jsonl sft.jsonl rl.jsonl drops.parquet funnel.json spend.jsonl. Left out: batch interfaces, shards.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack, closing
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from pydantic import Field
+
+from seethink.ask import Budget, Client, Endpoint, Ledger
+from seethink.core.config import Config
+from seethink.core.progress import Progress, progress
+from seethink.core.run import Run
+from seethink.core.store import hash_file, hash_text, write_json, write_jsonl, write_table
+from seethink.data.funnel import DROP_COLUMNS, Funnel, print_funnel
+from seethink.data.kept import save_kept
+from seethink.data.plan import print_plan
+from seethink.data.sources import Format, find_duplicates, load_source
+from seethink.data.split import SplitRule, print_cues, split, write_parts
+from seethink.data.steps import Item, Rules, Steps, load_prompts, walk
+
+
+class Role(Config):
+    """The model behind one step."""
+
+    model: str = Field(description="model name as the endpoint knows it")
+    base_url: str = Field("", pattern=r"^(https?://\S+)?$", description="endpoint of this step; empty: the run's")
+    api_key_env: str = Field("", description="environment variable with its key; empty: the run's")
+    params: dict[str, Any] = Field({}, description="sampling parameters sent with every call")
+    price: tuple[float, float] | None = Field(None, description="USD per million prompt, completion tokens")
+
+
+class Captioner(Role):
+    model: str = Field("gpt-4o", description="model name (paper: GPT-4o)")
+    params: dict[str, Any] = Field({"temperature": 0, "max_tokens": 1024}, description="sampling parameters")
+
+
+class Reasoner(Role):
+    model: str = Field("deepseek-reasoner", description="model name (paper: DeepSeek-R1)")
+    params: dict[str, Any] = Field({"temperature": 0.6, "max_tokens": 16384}, description="sampling parameters")
+
+
+class Rewriter(Role):
+    model: str = Field("gpt-3.5-turbo", description="model name (the paper names three; its text GPT-3.5-turbo)")
+    params: dict[str, Any] = Field({"temperature": 0, "max_tokens": 16384}, description="sampling parameters")
+
+
+class Judge(Role):
+    model: str = Field("gpt-3.5-turbo", description="model name (paper: GPT-3.5-turbo)")
+    params: dict[str, Any] = Field({"temperature": 0, "max_tokens": 8}, description="sampling parameters")
+
+
+class DataConfig(Config):
+    """Distil reasoning traces from an endpoint, in six steps."""
+
+    source: Path = Field(description="samples: our JSONL rows, or the paper's JSON")
+    format: Format = Field("rows", description="rows: our JSONL; paper: the paper's published JSON")
+    images: Path | None = Field(None, description="folder of the images of --format paper")
+    out: Path = Field(description="run folder")
+    base_url: str = Field(pattern=r"^https?://\S+$", description="OpenAI-compatible endpoint of all steps")
+    api_key_env: str = Field("OPENAI_API_KEY", description="environment variable with the key")
+    captioner: Captioner = Captioner()
+    reasoner: Reasoner = Reasoner()
+    rewriter: Rewriter = Rewriter()
+    judge: Judge = Judge()
+    prompts: Path | None = Field(None, description="folder with prompt files that replace ours of the same name")
+    context_is_caption: tuple[str, ...] = Field(
+        ("math_puma", "allava_laion"), description="sources whose own text serves as the caption"
+    )
+    reuse: bool = Field(False, description="take the source's own trace (ds_answer) instead of asking for one")
+    max_gap: int = Field(15, ge=0, description="words by which rewriting may change a trace's length (paper: 15)")
+    rule_first: bool = Field(
+        True, description="rules verify what they can decide, the judge the rest; false: judge all"
+    )
+    split: SplitRule = SplitRule()
+    in_flight: int = Field(32, ge=1, description="calls in flight per step")
+    timeout: float = Field(600.0, gt=0, description="seconds for a complete answer")
+    budget: float | None = Field(None, gt=0, description="USD that this folder may spend in all; needs prices")
+    limit: int = Field(0, ge=0, description="only the first rows; 0: all")
+
+
+def run(config: DataConfig, dry_run: bool = False) -> None:
+    """The verb. Raises UserError for bad input, a dead endpoint (3) or a spent budget (4); the same call resumes."""
+    samples = load_source(config.source, config.format, config.images, config.limit)
+    prompts = load_prompts(config.prompts)
+    duplicates = find_duplicates(samples)
+    items = [Item(sample, drop=duplicates.get(sample.id)) for sample in samples]
+    if dry_run:
+        path = config.out / "ledger.sqlite"
+        with closing(Ledger(path if path.exists() else ":memory:")) as ledger:
+            print_plan(items, make_steps(config, prompts, ledger, Budget(), dry=True), ledger)
+        return
+    inputs = {"source": hash_file(config.source), "prompts": hash_text(*(p.template for p in prompts.values()))}
+    with Run(config.out, "data", config, inputs, keep=True) as folder:
+        if folder.done and not folder.summary["failed"]:
+            print(f"data: done before, {folder.summary['sft']} SFT, {folder.summary['rl']} RL, {config.out}")
+            return
+        ask(folder, config, items, prompts)
+        finish(folder, config, items)
+
+
+def make_steps(config: DataConfig, prompts: dict[str, Template], ledger: Ledger, budget: Budget, dry: bool) -> Steps:
+    """One client per role, all on one ledger and one budget."""
+    clients = []
+    for role in (config.captioner, config.reasoner, config.rewriter, config.judge):
+        endpoint = Endpoint(
+            base_url=role.base_url or config.base_url,
+            model=role.model,
+            api_key_env=role.api_key_env or config.api_key_env,
+            params=role.params,
+            price=role.price,
+            in_flight=config.in_flight,
+            timeout=config.timeout,
+        )
+        clients.append(Client(endpoint, ledger, budget, dry))
+    rules = Rules(config.split.rl_only, config.context_is_caption, config.reuse, config.max_gap, config.rule_first)
+    return Steps(clients, prompts, rules)
+
+
+def ask(folder: Run, config: DataConfig, items: list[Item], prompts: dict[str, Template]) -> None:
+    """Walk all items. However it ends, what was spent and who still waits is on record."""
+    with closing(Ledger(folder.path("ledger.sqlite"))) as ledger:
+        budget = Budget(config.budget, ledger.spent())
+        try:
+            asyncio.run(walk_all(items, make_steps(config, prompts, ledger, budget, dry=False), config, budget))
+        finally:
+            write_jsonl(folder.path("spend.jsonl"), ledger.spending())
+            if any(item.kept is None and item.drop is None for item in items):
+                pending = {item.sample.id: item.step for item in items if item.drop is None}
+                funnel = Funnel([i.sample for i in items], [i.drop for i in items if i.drop], pending)
+                write_json(folder.path("funnel.json"), funnel.rows())
+
+
+async def walk_all(items: list[Item], steps: Steps, config: DataConfig, budget: Budget) -> None:
+    """Walk the items, enough at a time to keep every step busy. What concerns the whole run ends the walk."""
+    todo = [item for item in items if item.drop is None]
+    queue, dropped = iter(todo), 0
+    priced = all(client.endpoint.price is not None for client in steps.clients)
+
+    async def worker(bar: Progress) -> None:
+        nonlocal dropped
+        for item in queue:  # shared: each item goes to one worker
+            await walk(item, steps)
+            dropped += item.drop is not None
+            bar.advance(1, f"{dropped} dropped, {f'{budget.spent:.2f} USD' if priced else 'cost unknown'}")
+
+    with progress("data", len(todo)) as bar:
+        async with AsyncExitStack() as stack:
+            for client in steps.clients:
+                await stack.enter_async_context(client)
+            try:
+                async with asyncio.TaskGroup() as group:
+                    for _ in range(min(len(todo), len(steps.clients) * config.in_flight)):
+                        group.create_task(worker(bar))
+            except ExceptionGroup as group:
+                raise group.exceptions[0] from None
+
+
+def finish(folder: Run, config: DataConfig, items: list[Item]) -> None:
+    """Split what was kept and write every table; the done-mark comes last."""
+    kept = [item.kept for item in items if item.kept]
+    parts = split(kept, config.split)
+    drops = [*(item.drop for item in items if item.drop), *parts.drops]
+    funnel = Funnel([item.sample for item in items], drops, sft=[row.sample for row in parts.sft])
+    save_kept(folder.path("traces.jsonl"), kept)
+    write_parts(folder, parts)
+    write_table(folder.path("drops.parquet"), drops, DROP_COLUMNS)
+    write_json(folder.path("funnel.json"), funnel.rows())
+    print_funnel(funnel)
+    print_cues(kept)
+    failed = sum(item.failed for item in items)
+    folder.finish(samples=len(items), sft=len(parts.sft), rl=len(parts.rl), dropped=len(drops), failed=failed)
+    if failed:
+        print(f"{failed} items got no answer from the endpoint; the same command asks for them again")

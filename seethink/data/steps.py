@@ -1,0 +1,231 @@
+"""The four steps that ask a model, one method each, and the walk of an item through them.
+
+    caption   an image becomes a description (skipped where the source has one)
+    distil    a text-only reasoner answers from the description, thinking aloud
+    rewrite   "the caption says" becomes "the image shows"; a trace whose length moves by more than 15 words is dropped
+    verify    rules decide what they can, a judge says Yes or No to the rest
+
+Paper (arXiv 2504.11468) section 2. A step raises Rejected where the sample must go, with the reason for the funnel.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+
+from seethink.ask import CallFailed, Client, Reply, user_message
+from seethink.core.errors import UserError
+from seethink.core.tags import ANSWER, ANSWER_END, THINK, THINK_END, compose, extract
+from seethink.core.types import Drop, Sample, Verdict
+from seethink.data.kept import Draft, Kept
+from seethink.rewards import is_correct, score
+
+PROMPTS = ("caption", "caption_context", "distill", "distill_context", "rewrite", "verify")
+_FINAL = re.compile(r"\banswer\s*(?:is\s*)?[:：]\s*\**", re.IGNORECASE)
+_YES_NO = re.compile(r"[\W_]*(yes|no)(?:\s*$|\s*[^\w\s])", re.IGNORECASE)
+
+
+class Rejected(Exception):
+    """The sample leaves here: `reason` is a word of the funnel, `detail` helps to look it up."""
+
+    def __init__(self, reason: str, detail: str = ""):
+        super().__init__(f"{reason}: {detail}")
+        self.reason, self.detail = reason, detail
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What the steps do besides asking."""
+
+    rl_only: tuple[str, ...]
+    """Sources that get no trace."""
+    context_is_caption: tuple[str, ...]
+    """Sources whose own text is description enough."""
+    reuse: bool
+    """Take the source's own trace (`meta.ds_answer`) where it has one; it was rewritten already."""
+    max_gap: int
+    """Words by which rewriting may change the length."""
+    rule_first: bool
+    """Let rules decide before the judge."""
+
+
+@dataclass
+class Item:
+    """A sample on its way; it ends kept or dropped."""
+
+    sample: Sample
+    step: str = "caption"
+    """Where it is, or where it ended."""
+    kept: Kept | None = None
+    drop: Drop | None = None
+    failed: bool = False
+    """Dropped because the endpoint gave no answer; worth asking again."""
+
+
+class Steps:
+    """The four steps over the clients of captioner, reasoner, rewriter and judge."""
+
+    def __init__(self, clients: Sequence[Client], prompts: dict[str, Template], rules: Rules):
+        self.clients, self.prompts, self.rules = clients, prompts, rules
+        self.captioner, self.reasoner, self.rewriter, self.judge = clients
+
+    async def caption(self, sample: Sample) -> str:
+        """Description of the image, from the source or from the captioner."""
+        if (own := own_caption(sample, self.rules)) is not None:
+            return own
+        prompt = self._prompt("caption_context" if sample.context else "caption", context=sample.context)
+        reply = await self.captioner.chat(user_message(prompt, sample.images), step="caption")
+        return _complete(reply).text.strip()
+
+    async def distill(self, sample: Sample, caption: str) -> Draft:
+        """What the reasoner thinks and answers, having read the caption."""
+        if self.rules.reuse and sample.meta.get("ds_answer"):
+            return read_trace(str(sample.meta["ds_answer"]))
+        known = sample.context if sample.context != caption else ""
+        name = "distill_context" if known else "distill"
+        prompt = self._prompt(name, caption=caption, context=known, question=sample.question)
+        reply = _complete(await self.reasoner.chat(user_message(prompt), step="distill"))
+        draft = read_trace(reply.text, reply.reasoning)
+        return replace(draft, model=reply.model, tokens=reply.completion_tokens)
+
+    async def rewrite(self, sample: Sample, draft: Draft) -> Draft:
+        """The same trace, speaking of the image. Rejected where its length moved too far."""
+        if self.rules.reuse and sample.meta.get("ds_answer"):
+            return draft
+        prompt = self._prompt("rewrite", trace=f"{THINK}\n{draft.think}\n{THINK_END}\n\n{draft.answer}")
+        reply = _complete(await self.rewriter.chat(user_message(prompt), step="rewrite"))
+        after = read_trace(reply.text)
+        gap = abs(_words(after) - _words(draft))
+        if gap > self.rules.max_gap:
+            raise Rejected("gap", f"length changed by {gap} words")
+        return replace(draft, think=after.think, answer=after.answer)
+
+    async def verify(self, sample: Sample, draft: Draft) -> Verdict:
+        """Yes, by rule or by judge. Rejected for No and for a judge who says neither."""
+        if self.rules.rule_first and (verdict := await asyncio.to_thread(rule_verdict, sample, draft)) is not None:
+            if not verdict.ok:
+                raise Rejected("rule_no", verdict.reason)
+            return verdict
+        prompt = self._prompt("verify", question=sample.question, gold=sample.gold, answer=draft.answer)
+        for draw in (0, 1):
+            reply = await self.judge.chat(user_message(prompt), step="verify", draw=draw)
+            if (agrees := yes_or_no(reply.text)) is False:
+                raise Rejected("judge_no", f"gold {sample.gold[:100]!r}, answer {final_answer(draft.answer)[:100]!r}")
+            if agrees:
+                return Verdict(True, reply.model)
+        raise Rejected("judge_unparsable", repr(reply.text[:200]))
+
+    def _prompt(self, name: str, **values: str) -> str:
+        return self.prompts[name].substitute(values).strip()
+
+
+async def walk(item: Item, steps: Steps) -> None:
+    """Take one item through the steps. Raises only what concerns the whole run: UserError, or NotCached when dry."""
+    sample = replace(item.sample, meta={k: v for k, v in item.sample.meta.items() if k != "ds_answer"})
+    try:
+        if sample.source in steps.rules.rl_only:
+            item.step, item.kept = "split", Kept(sample, None, None)
+            return
+        item.step = "caption"
+        caption = await steps.caption(item.sample)
+        item.step = "distill"
+        draft = await steps.distill(item.sample, caption)
+        item.step = "rewrite"
+        draft = await steps.rewrite(item.sample, draft)
+        item.step = "verify"
+        verdict = await steps.verify(item.sample, draft)
+        item.step = "split"
+        item.kept = Kept(replace(sample, meta={**sample.meta, "caption": caption}), draft, verdict)
+    except Rejected as error:
+        item.drop = Drop(sample.id, sample.source, item.step, error.reason, error.detail)
+    except CallFailed as error:
+        item.drop = Drop(sample.id, sample.source, item.step, error.reason, error.detail)
+        item.failed = error.reason not in ("refused", "filtered")
+
+
+def load_prompts(folder: Path | None) -> dict[str, Template]:
+    """The six prompts; files of the same name in `folder` replace ours. Raises UserError for an unknown placeholder."""
+    prompts = {}
+    for name in PROMPTS:
+        ours = Template((files("seethink.data") / "prompts" / f"{name}.txt").read_text(encoding="utf-8"))
+        theirs = folder / f"{name}.txt" if folder else None
+        if theirs is None or not theirs.is_file():
+            prompts[name] = ours
+            continue
+        prompts[name] = Template(theirs.read_text(encoding="utf-8"))
+        if not prompts[name].is_valid() or set(prompts[name].get_identifiers()) - set(ours.get_identifiers()):
+            placeholders = ", ".join(f"${p}" for p in ours.get_identifiers()) or "none"
+            raise UserError("unknown placeholder", where=theirs, remedy=f"Use {placeholders}; $$ is a dollar sign")
+    return prompts
+
+
+def own_caption(sample: Sample, rules: Rules) -> str | None:
+    """What needs no captioner: the source's caption, a text that stands for one, or a question without an image."""
+    if str(sample.meta.get("caption") or "").strip():
+        return str(sample.meta["caption"]).strip()
+    return sample.context if not sample.images or sample.context and sample.source in rules.context_is_caption else None
+
+
+def read_trace(text: str, reasoning: str = "") -> Draft:
+    """Thinking and answer of an R1-like reply: told apart by the server, or `<think>..</think>` and what follows.
+
+    The opening tag may be missing (it often stands in the prompt), and `<answer>` tags around the answer are taken off.
+    Raises Rejected for everything else.
+    """
+    if reasoning.strip():
+        think, answer = reasoning, text
+    else:
+        if text.count(THINK) > 1 or text.count(THINK_END) != 1:
+            raise Rejected("format", "no single <think>..</think>")
+        before, _, answer = text.partition(THINK_END)
+        ahead, opening, think = before.partition(THINK)
+        think = think if opening else ahead
+        if opening and ahead.strip():
+            raise Rejected("format", "text before <think>")
+    answer = answer.strip()
+    if answer.startswith(ANSWER) and answer.endswith(ANSWER_END):
+        answer = answer[len(ANSWER) : -len(ANSWER_END)].strip()
+    parsed = extract(compose(think.strip(), answer))
+    if parsed.status != "ok" or not parsed.think:
+        raise Rejected("format", "empty thinking" if parsed.status == "ok" else parsed.status)
+    return Draft(parsed.think, parsed.answer)
+
+
+def rule_verdict(sample: Sample, draft: Draft) -> Verdict | None:
+    """What the rewards say of the final answer, or None where they cannot tell (open questions, prose, bad golds)."""
+    if sample.kind == "open":
+        return None
+    reward = score(sample, compose(draft.think, final_answer(draft.answer)))
+    if reward.status != "ok":
+        return None
+    return Verdict(is_correct(reward), "rule", f"gold {sample.gold[:100]!r}, read {str(reward.answer)[:100]!r}")
+
+
+def final_answer(answer: str) -> str:
+    """What follows the last "Answer:", or the whole answer."""
+    marks = list(_FINAL.finditer(answer))
+    last = answer[marks[-1].end() :].strip().strip("*").strip() if marks else ""
+    return last or answer
+
+
+def yes_or_no(text: str) -> bool | None:
+    """True or False for a reply that is Yes or No, alone or before punctuation; None for anything else."""
+    match = _YES_NO.match(text)
+    return None if match is None else match[1].lower() == "yes"
+
+
+def _complete(reply: Reply) -> Reply:
+    if reply.stop == "length":
+        raise Rejected("too_long", f"longer than {reply.completion_tokens} tokens")
+    if not reply.text.strip():
+        raise Rejected("empty")
+    return reply
+
+
+def _words(draft: Draft) -> int:
+    return len(draft.think.split()) + len(draft.answer.split())

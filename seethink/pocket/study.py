@@ -1,0 +1,116 @@
+"""The pocket study: the world, its traces through the six steps, and then the ordinary study on these files.
+
+    seethink study            the settings are study.toml beside this file
+
+The simulated teacher is asked over HTTP on loopback by the same client as any endpoint. Every style distils the same
+questions; the SFT sets hold those that all styles kept, so that arms differ in style and in nothing else.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from seethink.core.config import Config, build
+from seethink.core.run import Run
+from seethink.core.store import hash_file, hash_json, read_json, save_examples
+from seethink.data import pipeline
+from seethink.data.kept import load_kept
+from seethink.pocket import build as world_files
+from seethink.pocket.server import CAPTIONER, JUDGE, REWRITER, Teacher
+from seethink.study import arms
+from seethink.study.arms import StudyConfig
+
+PACKAGE = Path(__file__).parent
+BASE, PROMPTS = PACKAGE / "base", PACKAGE / "prompts"
+
+
+class World(Config):
+    """Settings of the world: `extra` of a study."""
+
+    seed: int = Field(0, description="every scene derives from it")
+    sft: int = Field(800, ge=1, description="questions given to the teachers")
+    examples: int = Field(600, ge=1, description="SFT examples of each style, out of those all styles kept")
+    rl: int = Field(2000, ge=1, description="RL questions")
+    board: int = Field(1000, ge=1, description="held-out items")
+    ood: int = Field(300, ge=0, description="harder held-out items")
+    teachers: dict[str, str] = Field({}, description="style: model name of the simulated teacher")
+
+
+def run(config: StudyConfig, dry_run: bool = False) -> None:
+    """The verb `study`, with the pocket world where the plan asks for it."""
+    if config.world == "pocket":
+        config = with_pocket_files(config)
+        if dry_run and not config.board.exists():
+            print(f"to make  the pocket world and its traces, in {config.out}")
+            return
+        if not dry_run:
+            prepare(config)
+    arms.run(config, dry_run)
+
+
+def with_pocket_files(config: StudyConfig) -> StudyConfig:
+    """The plan with the files that `prepare` makes; whatever the user gave stays."""
+    world = build(World, config.extra)
+    data = {"rl": config.out / "world" / "rl_pool.jsonl"}
+    data |= {style: config.out / "data" / f"{style}.jsonl" for style in world.teachers}
+    return config.model_copy(
+        update={
+            "board": config.board if config.board != Path() else config.out / "world" / "board.jsonl",
+            "base": config.base if config.base != Path() else BASE,
+            "data": {**data, **config.data},
+            "base_styles": {s: f"@{PROMPTS / name}" for s, name in config.base_styles.items()},
+        }
+    )
+
+
+def prepare(config: StudyConfig) -> None:
+    """World, traces of each style, and SFT sets of equal questions; finished parts are left as they are."""
+    world = build(World, config.extra)
+    make_world(config.out / "world", world)
+    with Teacher(config.out / "world", seed=world.seed) as teacher:
+        for style, model in world.teachers.items():
+            distil(config.out, style, model, teacher.base_url)
+    match_examples(config.out / "data", world)
+
+
+def make_world(out: Path, world: World) -> None:
+    """Pictures, pools and board; a change of the settings or of the code that draws makes them anew."""
+    settings = world.model_copy(update={"teachers": {}, "examples": 1})
+    code = hash_json([hash_file(PACKAGE / name) for name in ("world.py", "render.py", "questions.py", "build.py")])
+    with Run(out, "pocket build", settings, {"code": code}, overwrite=True) as folder:
+        if not folder.done:
+            rows = world_files.build(out, world.seed, world.sft, world.rl, world.board, world.ood)
+            folder.finish(**rows)
+
+
+def distil(study: Path, style: str, model: str, base_url: str) -> None:
+    """The six steps for one style; skipped when its folder answers for this very source and teacher."""
+    source, out = study / "world" / "sft_pool.jsonl", study / "data" / style
+    settings: dict[str, Any] = {
+        "source": source,
+        "out": out,
+        "base_url": base_url,
+        "captioner": {"model": CAPTIONER},
+        "reasoner": {"model": model},
+        "rewriter": {"model": REWRITER},
+        "judge": {"model": JUDGE},
+    }
+    if (out / "done.json").exists():
+        manifest = read_json(out / "manifest.json")
+        same = manifest["inputs"]["source"] == hash_file(source) and manifest["config"]["reasoner"]["model"] == model
+        if same and not read_json(out / "done.json")["summary"]["failed"]:
+            return
+    pipeline.run(build(pipeline.DataConfig, settings))
+
+
+def match_examples(data: Path, world: World) -> None:
+    """<style>.jsonl with the same questions in the same order for every style."""
+    kept = {style: {k.sample.id: k for k in load_kept(data / style / "traces.jsonl")} for style in world.teachers}
+    first = next(iter(kept.values()), {})
+    common = [i for i in first if all(i in rows for rows in kept.values())][: world.examples]
+    for style, rows in kept.items():
+        save_examples(data / f"{style}.jsonl", (rows[i].example for i in common))
+

@@ -1,0 +1,412 @@
+"""Whether two trees make the same claim: values, functions, equations, sets, tuples, regions, ratios, matrices.
+
+Rational values are compared exactly; other constants to 30 digits. Functions are compared at fixed pseudo-random points: one
+difference settles the wrong answers, which are what a symbolic proof spends its time on. Nothing is compared with a
+relative tolerance that a wrong integer could slip through.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from typing import Any
+
+from seethink.rewards.evaluate import Undefined, evaluate, finite, free_symbols, opaque_name, to_float
+from seethink.rewards.expression import Node, walk
+from seethink.rewards.latex import TooBig, Unsupported
+from seethink.rewards.regions import INEQUALITIES, is_region, region
+
+POINTS = 8
+ENOUGH_POINTS = 3
+MAX_ITEMS = 60
+RELATIVE, ABSOLUTE = Fraction(1, 10**9), Fraction(1, 10**25)
+PIECEWISE = {"abs", "floor", "ceil", "sgn", "max", "min", "root"}
+
+
+def same(gold: Node, answer: Node) -> bool:
+    """True if the answer claims what the gold claims. Raises Unsupported, Undefined or TooBig where that is unknown."""
+    gold, answer = _without_membership(gold), _without_membership(answer)
+    if is_region(gold) or is_region(answer):
+        return _same_region(gold, answer)
+    golds, answers = alternatives(gold), alternatives(answer)
+    if len(golds) == len(answers) == 1:
+        return _same_item(golds[0], answers[0])
+    return _same_collection(golds, answers)
+
+
+def alternatives(node: Node) -> list[Node]:
+    """The values that a list, a set or a plus-minus sign stands for."""
+    if node.op == "list" and node.args[0] == ";" and any(item.op == "list" for item in node.args[1:]):
+        return [_as_tuple(item) for item in node.args[1:]]
+    if node.op == "list" or (node.op == "bracket" and node.args[0] == "{}"):
+        return [value for item in node.args[1:] for value in alternatives(item)]
+    if any(n.op in ("pm", "mp") for n in walk(node)):
+        return [_signed(node, 1), _signed(node, -1)]
+    return [node]
+
+
+# -------------------------------------------------------------------------------------------------------------- structure
+
+
+def _without_membership(node: Node) -> Node:
+    return node.args[2] if node.op == "relation" and node.args[0] == ("in",) else node
+
+
+def _as_tuple(node: Node) -> Node:
+    """`p=5, q=2` as the point (5, 2)."""
+    items = node.args[1:] if node.op == "list" else (node,)
+    return Node("bracket", ("()", *(_right_side(item) if item.op == "relation" else item for item in items)))
+
+
+def _signed(node: Node, sign: int) -> Node:
+    """The tree with every plus-minus read as one sign and every minus-plus as the other."""
+    args = tuple(_signed(a, sign) if isinstance(a, Node) else a for a in node.args)
+    if node.op not in ("pm", "mp"):
+        return Node(node.op, args)
+    left, right = args
+    return Node("+", (left, right if (sign > 0) == (node.op == "pm") else Node("neg", (right,))))
+
+
+def _same_collection(golds: list[Node], answers: list[Node]) -> bool:
+    """Equal as sets: every item of each side has its like on the other. Names count only where both sides give them."""
+    if max(len(golds), len(answers)) > MAX_ITEMS:
+        raise TooBig(f"a list of over {MAX_ITEMS} items")
+    if not (_named(golds) and _named(answers)):
+        golds, answers = (
+            [_right_side(item) if _named([item]) else item for item in items] for items in (golds, answers)
+        )
+    if any(n.op == "symbol" for item in answers for n in walk(item)) and not any(free_symbols(item) for item in golds):
+        return False
+    free = list(_distinct(answers))
+    golds = list(_distinct(golds))
+    if len(golds) != len(free):
+        return False
+    for gold in golds:
+        like = next((item for item in free if _same_item(gold, item)), None)
+        if like is None:
+            return False
+        free.remove(like)
+    return True
+
+
+def _named(items: list[Node]) -> bool:
+    """True for `a_3 = 2, a_37 = 19` and `x = 1, x = 2`."""
+    return all(item.op == "relation" and item.args[0] == ("=",) and _is_label(item.args[1]) for item in items)
+
+
+def _distinct(items: list[Node]) -> Iterator[Node]:
+    seen: list[Any] = []
+    for item in items:
+        key = _exact(item)
+        if key not in seen:
+            seen.append(key)
+            yield item
+
+
+def _exact(node: Node) -> Any:
+    """The value of a rational constant, the tree itself for everything else."""
+    if node.op in ("bracket", "relation", "matrix", "ratio") or free_symbols(node):
+        return node
+    value = evaluate(node, {})
+    return value if isinstance(value, Fraction) else node
+
+
+def _same_item(gold: Node, answer: Node) -> bool:
+    if "relation" in (gold.op, answer.op):
+        return _same_relation(gold, answer)
+    if "bracket" in (gold.op, answer.op):
+        if gold.op != answer.op or gold.args[0] != answer.args[0] or len(gold.args) != len(answer.args):
+            return False
+        return all(same(g, a) for g, a in zip(gold.args[1:], answer.args[1:], strict=True))
+    if any(n.op == "matrix" for n in walk(gold)) or any(n.op == "matrix" for n in walk(answer)):
+        return _same_rows(_matrix(gold), _matrix(answer))
+    if "ratio" in (gold.op, answer.op):
+        return _same_ratio(gold, answer)
+    return same_value(gold, answer)
+
+
+def _same_ratio(gold: Node, answer: Node) -> bool:
+    """`6:8` is `3:4`, and a ratio of two is also their quotient."""
+    one, other = (
+        node.args if node.op == "ratio" else (node, Node("number", (Fraction(1), None))) for node in (gold, answer)
+    )
+    if len(one) != len(other):
+        return False
+    return all(
+        same_value(Node("*", (a, other[0])), Node("*", (b, one[0]))) for a, b in zip(one[1:], other[1:], strict=True)
+    )
+
+
+def _matrix(node: Node) -> list[list[Node]]:
+    """Cells of a matrix, or of a sum of matrices of one shape."""
+    if node.op == "matrix":
+        return [list(row.args[1:]) for row in node.args]
+    if node.op == "neg":
+        return [[Node("neg", (cell,)) for cell in row] for row in _matrix(node.args[0])]
+    if node.op == "+":
+        parts = [_matrix(a) for a in node.args]
+        if len({(len(part), len(part[0])) for part in parts}) == 1:
+            return [[Node("+", cells) for cells in zip(*rows, strict=True)] for rows in zip(*parts, strict=True)]
+    raise Unsupported("matrix arithmetic")
+
+
+def _same_rows(gold: list[list[Node]], answer: list[list[Node]]) -> bool:
+    if [len(row) for row in gold] != [len(row) for row in answer]:
+        return False
+    return all(same_value(g, a) for rows in zip(gold, answer, strict=True) for g, a in zip(*rows, strict=True))
+
+
+def _same_region(gold: Node, answer: Node) -> bool:
+    try:
+        golds, answers = region(gold), region(answer)
+    except Unsupported:
+        if gold.op == answer.op == "relation":
+            return _same_inequality(gold, answer)
+        raise
+    if len(golds) != len(answers):
+        return False
+    bounds = [(g, a) for one, other in zip(golds, answers, strict=True) for g, a in zip(one, other, strict=True)]
+    return all(g.closed == a.closed and same_value(g.node, a.node) for g, a in bounds)
+
+
+# -------------------------------------------------------------------------------------------------------------- relations
+
+
+def _same_relation(gold: Node, answer: Node) -> bool:
+    """Equations; the name on the left (`y =`, `f(x) =`, `S_1:S_2 =`) may be missing on one side."""
+    if any(node.op == "relation" and set(node.args[0]) != {"="} for node in (gold, answer)):
+        raise Unsupported("a mixed relation")
+    if answer.op == "relation" and len(set(answer.args[1:])) == 1:
+        return False  # y = y claims nothing
+    if gold.op != "relation":
+        value = _claimed_value(answer)
+        return value is not None and same(gold, value)
+    if answer.op != "relation":
+        value = _claimed_value(gold)
+        return value is not None and same(value, answer)
+    if _same_label(gold, answer):
+        return same(_right_side(gold), _right_side(answer))
+    return _proportional(_difference(gold), _difference(answer)) is not None
+
+
+def _claimed_value(equation: Node) -> Node | None:
+    """What `x = 5`, `5 = x`, `f(x) = x + 1` or `4 + 3 = 7` says; None for an equation that is not solved."""
+    first, last = equation.args[1], equation.args[-1]
+    if _is_label(first) and not free_symbols(first) & _plain_symbols(last):
+        return last
+    if first.op == "call" and _is_label(first):
+        return last
+    if _is_label(last):
+        return first
+    if not free_symbols(first) and not free_symbols(last) and same_value(first, last):
+        return last
+    return None
+
+
+def _plain_symbols(node: Node) -> set[str]:
+    return {n.args[0] for n in walk(node) if n.op == "symbol"}
+
+
+def _is_label(node: Node) -> bool:
+    """A name for what follows: y, x_1, f(x), angle ABC, (x, y), or points as in NO/BO and S_1:S_2."""
+    if node.op == "symbol":
+        return True
+    if node.op == "call" or (node.op == "bracket" and node.args[0] == "()"):
+        return all(a.op == "symbol" for a in node.args[1:])
+    names = [n.args[0] for n in walk(node) if n.op == "symbol"]
+    leaves = all(n.op in ("symbol", "*", "/", "reciprocal", "ratio", "bracket") for n in walk(node))
+    return bool(names) and leaves and all(name[0].isupper() for name in names)
+
+
+def _same_label(gold: Node, answer: Node) -> bool:
+    one, other = gold.args[1], answer.args[1]
+    if not (_is_label(one) and _is_label(other)):
+        return False
+    if one == other:
+        return True
+    used = _plain_symbols(_right_side(gold)) | _plain_symbols(_right_side(answer))
+    named = [node.args[0] for node in (one, other) if node.op == "symbol"]
+    return "call" in (one.op, other.op) and not used & set(named)
+
+
+def _right_side(equation: Node) -> Node:
+    return equation.args[-1]
+
+
+def _difference(equation: Node) -> Node:
+    return Node("+", (equation.args[1], Node("neg", (equation.args[-1],))))
+
+
+def _same_inequality(gold: Node, answer: Node) -> bool:
+    """Unsolved inequalities: the same chain from either end, or sides that differ by a positive factor."""
+    turned = Node("relation", (tuple(_turn(o) for o in reversed(answer.args[0])), *reversed(answer.args[1:])))
+    for candidate in (answer, turned):
+        if gold.args[0] == candidate.args[0] and len(gold.args) == len(candidate.args):
+            if all(same_value(g, a) for g, a in zip(gold.args[1:], candidate.args[1:], strict=True)):
+                return True
+            factor = _proportional(_difference(gold), _difference(candidate)) if len(gold.args) == 3 else None
+            if factor is not None and (factor > 0 or gold.args[0] == ("!=",)):
+                return True
+    return False
+
+
+def _turn(operator: str) -> str:
+    return operator.translate(str.maketrans("<>", "><")) if operator in INEQUALITIES else operator
+
+
+# ----------------------------------------------------------------------------------------------------------------- values
+
+
+def same_value(gold: Node, answer: Node) -> bool:
+    """Equal as constants or as functions of the same unknowns, decimals read as rounded where they must be."""
+    if gold.op == "percent" and answer.op != "percent" and _equal_or_rounded(gold.args[0], answer):
+        return True  # `25` for a gold of 25 %
+    return _equal_or_rounded(_without_degrees(gold), _without_degrees(answer))
+
+
+def _equal_or_rounded(gold: Node, answer: Node) -> bool:
+    bases: Sequence[int | None] = (
+        (10, None) if any(n.op == "log" and n.args[0] is None for n in (*walk(gold), *walk(answer))) else (None,)
+    )
+    if free_symbols(gold) or free_symbols(answer):
+        return any(_same_function(gold, answer, base) for base in bases)
+    return any(_same_constant(gold, answer, base) for base in bases)
+
+
+def _without_degrees(node: Node) -> Node:
+    """Degrees as plain numbers, except inside sin, cos and their like where they mean radians."""
+    if node.op == "degree":
+        return node.args[0]
+    if node.op not in ("+", "*", "neg", "/", "reciprocal"):
+        return node
+    return Node(node.op, tuple(_without_degrees(a) if isinstance(a, Node) else a for a in node.args))
+
+
+def _same_constant(gold: Node, answer: Node, log_base: int | None) -> bool:
+    one, other = evaluate(gold, {}, log_base), evaluate(answer, {}, log_base)
+    if not finite(one) or not finite(other):
+        return bool(one == other)
+    return _close(one, other) or _rounds_to(gold, one, answer, other)
+
+
+def _close(one: Any, other: Any) -> bool:
+    """Exact for fractions; otherwise 9 digits, or both so small that only rounding errors are left."""
+    if isinstance(one, Fraction) and isinstance(other, Fraction):
+        return one == other
+    one, other = to_float(one), to_float(other)
+    gap = abs(one - other)
+    return gap <= to_float(RELATIVE) ** 2 * max(abs(one), abs(other)) or gap <= to_float(ABSOLUTE)
+
+
+def _rounds_to(gold: Node, one: Any, answer: Node, other: Any) -> bool:
+    """A decimal for a value that no decimal ends: the answer needs 4 significant digits, a gold of 2 places is rounded."""
+    given, written = _decimal_literal(gold), _decimal_literal(answer)
+    if written and not given and not _has_decimals(gold):
+        return _significant(written) >= 4 and not _terminates(one) and _within(one, other, written[1])
+    if not given or given[1] < 2:
+        return False
+    if written:
+        return written[1] > given[1] and _significant(given) >= 3 and _within(one, other, given[1])
+    return not _has_decimals(answer) and not _terminates(other) and _within(one, other, given[1])
+
+
+def _decimal_literal(node: Node) -> tuple[Fraction, int] | None:
+    node = node.args[0] if node.op == "neg" else node
+    return node.args if node.op == "number" and node.args[1] else None
+
+
+def _has_decimals(node: Node) -> bool:
+    return any(n.op == "number" and n.args[1] for n in walk(node))
+
+
+def _significant(literal: tuple[Fraction, int]) -> int:
+    return len(str(int(abs(literal[0]) * 10 ** literal[1])))
+
+
+def _terminates(value: Any) -> bool:
+    if not isinstance(value, Fraction):
+        return False
+    rest = value.denominator
+    for prime in (2, 5):
+        while rest % prime == 0:
+            rest //= prime
+    return rest == 1
+
+
+def _within(one: Any, other: Any, places: int) -> bool:
+    return bool(abs(to_float(one) - to_float(other)) <= to_float(Fraction(1, 2 * 10**places)))
+
+
+# -------------------------------------------------------------------------------------------------------------- functions
+
+
+def _same_function(gold: Node, answer: Node, log_base: int | None) -> bool:
+    if free_symbols(gold) != free_symbols(answer):
+        return False
+    pairs = 0
+    for one, other in _sampled(gold, answer, log_base):
+        if not _close_at_point(one, other):
+            return False
+        pairs += 1
+    return _enough(pairs)
+
+
+def _proportional(gold: Node, answer: Node) -> Any:
+    """The constant factor between two functions of the same unknowns; None if there is none."""
+    if free_symbols(gold) != free_symbols(answer) or not free_symbols(gold):
+        return None
+    first: tuple[Any, Any] | None = None
+    pairs = 0
+    for one, other in _sampled(gold, answer, None):
+        if first is None and one and other:
+            first = one, other
+        if not one or not other or first is None or not _close_at_point(one * first[1], other * first[0]):
+            return None
+        pairs += 1
+    return first[0] / first[1] if _enough(pairs) and first else None
+
+
+def _close_at_point(one: Any, other: Any) -> bool:
+    if isinstance(one, Fraction) and isinstance(other, Fraction):
+        return one == other
+    one, other = to_float(one), to_float(other)
+    gap = abs(one - other)
+    return gap <= to_float(RELATIVE) * max(abs(one), abs(other)) or gap <= to_float(ABSOLUTE)
+
+
+def _enough(pairs: int) -> bool:
+    if pairs < ENOUGH_POINTS:
+        raise Undefined("hardly any point where both have a value")
+    return True
+
+
+def _sampled(gold: Node, answer: Node, log_base: int | None) -> Iterator[tuple[Any, Any]]:
+    """Values of both at fixed points, those points left out where one of them has none."""
+    names = sorted(free_symbols(gold))
+    numbers = [n.args[0] for node in (gold, answer) for n in walk(node) if n.op == "number"]
+    bends = any(
+        n.op in PIECEWISE or (n.op == "function" and n.args[0] in PIECEWISE)
+        for node in (gold, answer)
+        for n in walk(node)
+    )
+    far = min(Fraction(10**6), max((abs(n) for n in numbers), default=Fraction(1))) if bends else Fraction(2)
+    for i in range(POINTS):
+        symbols = {name: _coordinate(name, i, far) for name in names}
+        try:
+            one, other = evaluate(gold, symbols, log_base), evaluate(answer, symbols, log_base)
+        except Undefined:
+            continue
+        except TooBig:
+            if i == POINTS - 1:
+                raise
+            continue
+        if finite(one) and finite(other):
+            yield one, other
+
+
+def _coordinate(name: str, point: int, far: Fraction) -> Fraction:
+    """A fraction that no formula singles out: near zero at even points, up to twice the largest literal at odd ones."""
+    draw = zlib.crc32(f"{name} {point}".encode())
+    size = Fraction(draw % 89 + 17, 53) * (max(far, Fraction(1)) if point % 2 else 1)
+    return -size if draw >> 16 & 1 else size

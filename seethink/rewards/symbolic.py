@@ -1,0 +1,45 @@
+"""A process that compares two LaTeX expressions with math-verify; started by `workers`, by file name, never imported.
+
+It reads one JSON pair [gold, answer] a line and answers with one line: equal, different, gold (unreadable) or answer
+(unreadable). It may think for `cpu` seconds per pair and use `memory` bytes in all; beyond that the kernel ends it.
+math-verify's plain-text parser evaluates Python, so only its LaTeX grammar is ever given a text.
+
+    python -P symbolic.py CPU_SECONDS MEMORY_BYTES
+"""
+
+import json
+import logging
+import resource
+import sys
+
+
+def main(cpu: int, memory: int) -> None:
+    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    from math_verify import LatexExtractionConfig, parse, verify
+
+    logging.disable(logging.CRITICAL)
+    grammar = (LatexExtractionConfig(boxed_match_priority=-1),)
+
+    def read(text: str) -> list:
+        return parse(f"${text}$", grammar, fallback_mode="no_fallback", parsing_timeout=None)
+
+    def compare(gold: str, answer: str) -> str:
+        golds = read(gold)
+        if not golds:
+            return "gold"
+        answers = read(answer)
+        if not answers:
+            return "answer"
+        return "equal" if verify(golds, answers, float_rounding=12, numeric_precision=20, timeout_seconds=None) else "different"
+
+    print("ready", flush=True)
+    for line in sys.stdin:
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        limit = int(used.ru_utime + used.ru_stime) + cpu + 1
+        resource.setrlimit(resource.RLIMIT_CPU, (limit, resource.RLIM_INFINITY))
+        print(compare(*json.loads(line)), flush=True)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]))

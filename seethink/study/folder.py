@@ -1,0 +1,183 @@
+"""A study folder as typed records: study.json, and the run folders of every arm, seed and stage.
+
+    <study>/study.json
+    <study>/arms/<arm>/seed<k>/<stage>/     stage: sft, grpo, eval or eval-<style>
+
+Only reads. What a run did not leave behind is None, which the report prints as "not measured".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from seethink.core.errors import UserError
+from seethink.core.run import read_log
+from seethink.core.store import load_samples, read_json, read_table
+from seethink.core.types import Sample, Score
+
+TRAINING = ("sft", "grpo")
+
+
+@dataclass(frozen=True)
+class StageRun:
+    """One finished run folder of a study."""
+
+    arm: str
+    seed: int
+    name: str
+    """sft, grpo, eval or eval-<style>"""
+    folder: Path
+
+    @cached_property
+    def manifest(self) -> dict[str, Any]:
+        return read_json(self.folder / "manifest.json")
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        return read_json(self.folder / "config.json")
+
+    @cached_property
+    def done(self) -> dict[str, Any]:
+        return read_json(self.folder / "done.json")
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        return self.done["summary"]
+
+    @cached_property
+    def metrics(self) -> list[dict[str, Any]]:
+        return read_log(self.folder / "metrics.jsonl")
+
+    @cached_property
+    def alarms(self) -> list[dict[str, Any]]:
+        return read_log(self.folder / "alarms.jsonl")
+
+    @cached_property
+    def scores(self) -> list[Score]:
+        """Rows of scores.parquet; empty for a training stage."""
+        path = self.folder / "scores.parquet"
+        return [Score(**row) for row in read_table(path)] if path.exists() else []
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One arm: what it trains with, from which arm it starts, and its finished runs."""
+
+    name: str
+    stages: tuple[str, ...]
+    """Training stages from the base on, e.g. sft, grpo."""
+    start: str
+    style: str
+    runs: dict[tuple[int, str], StageRun] = field(default_factory=dict)
+    """(seed, stage) -> run"""
+
+    @property
+    def seeds(self) -> list[int]:
+        """Seeds with a finished evaluation."""
+        return sorted({seed for seed, name in self.runs if name == "eval"})
+
+    def of(self, name: str) -> list[StageRun]:
+        """Finished runs of a stage, in the order of their seeds."""
+        return [run for (_, stage), run in sorted(self.runs.items()) if stage == name]
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study folder."""
+
+    folder: Path
+    plan: dict[str, Any]
+    """study.json"""
+    arms: dict[str, Arm]
+
+    @property
+    def label(self) -> str:
+        return self.plan.get("label", "")
+
+    @property
+    def seeds(self) -> list[int]:
+        """Seeds with at least one finished evaluation of a trained arm."""
+        return sorted({s for arm in self.arms.values() if arm.stages for s in arm.seeds})
+
+    @property
+    def runs(self) -> list[StageRun]:
+        return [run for arm in self.arms.values() for _, run in sorted(arm.runs.items())]
+
+    @cached_property
+    def board(self) -> dict[str, Sample]:
+        """Held-out samples by id. Raises UserError where the board is gone."""
+        return {sample.id: sample for sample in load_samples(self.folder / self.plan["board"])}
+
+    @cached_property
+    def items(self) -> list[str]:
+        """Ids every array of outcomes is aligned to: the items of the first evaluation, in its order."""
+        first = next((run for run in self.runs if run.name.startswith("eval")), None)
+        return [score.sample_id for score in first.scores] if first else []
+
+    def lineage(self, arm: str, seed: int) -> list[StageRun]:
+        """Training runs behind an arm's model, the earliest first; its start may belong to another arm."""
+        runs: list[StageRun] = []
+        while arm in self.arms and self.arms[arm].stages:
+            run = self.arms[arm].runs.get((seed, self.arms[arm].stages[-1]))
+            runs = [run, *runs] if run else runs
+            arm = self.arms[arm].start
+        return runs
+
+    def outcomes(self, arm: str, measure: str = "ok", stage: str = "eval") -> np.ndarray | None:
+        """[S, N] of a Score field over seeds and items, NaN where undecided or missing; None without evaluations."""
+        runs = self.arms[arm].of(stage)
+        if not runs:
+            return None
+        rows = [{score.sample_id: getattr(score, measure) for score in run.scores} for run in runs]
+        values = [[row.get(item) for item in self.items] for row in rows]
+        return np.array(values, dtype=np.float64)  # None becomes NaN
+
+    def paired(self, a: str, b: str, measure: str = "ok") -> tuple[np.ndarray, np.ndarray] | None:
+        """Outcomes of two arms over the seeds both have; one run alone is paired with every seed of the other arm."""
+        left, right = self.outcomes(a, measure), self.outcomes(b, measure)
+        if left is None or right is None:
+            return None
+        seeds_a, seeds_b = self.arms[a].seeds, self.arms[b].seeds
+        if len(seeds_a) == 1 or len(seeds_b) == 1:
+            return left, right
+        common = sorted(set(seeds_a) & set(seeds_b))
+        if not common:
+            return None
+        return left[[seeds_a.index(s) for s in common]], right[[seeds_b.index(s) for s in common]]
+
+    def where(self, key: str, value: str) -> np.ndarray:
+        """[N] mask of the items whose kind or part is `value`."""
+        run = next(run for run in self.runs if run.name.startswith("eval"))
+        return np.array([getattr(score, key) == value for score in run.scores])
+
+    def values_of(self, key: str) -> list[str]:
+        """Kinds or parts on the board, in the order of its items."""
+        run = next((run for run in self.runs if run.name.startswith("eval")), None)
+        return list(dict.fromkeys(getattr(score, key) for score in run.scores)) if run else []
+
+
+def load_study(folder: Path) -> Study:
+    """Raises UserError when the folder holds no study."""
+    folder = Path(folder)
+    if not (folder / "study.json").is_file():
+        raise UserError("no study.json here", where=folder, remedy="Give the folder that `seethink study` wrote")
+    plan = read_json(folder / "study.json")
+    arms = {}
+    for name, spec in plan["arms"].items():
+        start = spec.get("start") or (name.rpartition("+")[0] if "+" in name else "base")
+        arms[name] = Arm(name, tuple(spec["stages"]), start, spec.get("style", ""), _runs(folder / "arms" / name, name))
+    return Study(folder, plan, arms)
+
+
+def _runs(home: Path, arm: str) -> dict[tuple[int, str], StageRun]:
+    runs = {}
+    for done in sorted(home.glob("seed*/*/done.json")):
+        seed, stage = done.parent.parent.name.removeprefix("seed"), done.parent.name
+        if seed.isdigit() and (stage in TRAINING or stage.split("-")[0] == "eval"):
+            runs[int(seed), stage] = StageRun(arm, int(seed), stage, done.parent)
+    return runs
