@@ -67,13 +67,13 @@ def test_one_run_agrees_with_scipys_paired_bootstrap():
     [(3, 0.0, False), (3, 0.05, False), (3, 0.0, True), (3, 0.1, True), (5, 0.1, False)],
 )
 def test_intervals_cover_the_truth(seeds, seed_sd, shared_base):
-    """95 % nominal, no effect: at least 91 % of 300 studies hold zero while seeds vary about as much as chance does."""
+    """95 % nominal, no effect: at least 90 % of 200 studies hold zero while seeds vary about as much as chance does."""
     rng = np.random.default_rng(seeds)
     held = 0
-    for _ in range(300):
-        interval = stats.compare(*simulate(rng, seeds, 300, 0.0, seed_sd, shared_base), draws=600).interval
+    for _ in range(200):
+        interval = stats.compare(*simulate(rng, seeds, 300, 0.0, seed_sd, shared_base), draws=400).interval
         held += interval.low <= 0 <= interval.high
-    assert held / 300 >= 0.91
+    assert held / 200 >= 0.90
 
 
 def test_resampling_items_within_each_seed_would_not_cover():

@@ -35,7 +35,7 @@ _BOX = re.compile(r"\\(?:boxed|fbox)\s*(?=\{)")
 _MATH = re.compile(
     r"\$\$.+?\$\$|\$[^$]+\$|\\\(.+?\\\)|\\\[.+?\\\]|\\begin\{(?:[pb]?matrix)\}.+?\\end\{[pb]?matrix\}", re.DOTALL
 )
-_DELIMITERS = re.compile(r"\\?\$|\\[()\[\]]|\*\*|(?<![a-zA-Z])[¥€£]")
+_DELIMITERS = re.compile(r"\\?\$|\\[()\[\]]|(?<![\w)}])\*\*|\*\*(?![\w({\\])|[¥€£]")
 _SENTENCE = re.compile(r"(?<=[.!?。])\s+|\n{2,}")
 _CUE = re.compile(
     r"\b(?:is|are|was|equals|be|get|gets|gives|give|obtain|have|therefore|thus|hence|so|answers?)\b\s*[:,]?|:|=>",

@@ -68,8 +68,10 @@ def evaluate(node: Node, symbols: Mapping[str, Fraction], log_base: int | None =
     if op == "log":
         base = evaluate(args[0], symbols, log_base) if args[0] is not None else (log_base or context().e)
         return _log(base, evaluate(args[1], symbols, log_base))
-    if op not in OPERATIONS:
+    if op == "matrix":
         raise Unsupported(op)
+    if op not in OPERATIONS:
+        raise Undefined(f"{op} is no number")
     return OPERATIONS[op](*(evaluate(a, symbols, log_base) for a in args))
 
 

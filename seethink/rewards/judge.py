@@ -1,7 +1,8 @@
 """A judge behind an OpenAI-compatible endpoint: a grade from 0 to 10 for an answer, or none at all.
 
-The answer under judgement is hostile text. It travels between marks that it cannot know or guess, the reply must be a JSON
-object with one integer, and anything else is no verdict: it is asked once more and then left undecided.
+The answer under judgement is hostile text. It travels between marks made from the hash of that very text, which it therefore
+cannot contain; the reply must be a JSON object with one integer, and anything else is no verdict: it is asked once more and
+then left undecided.
 """
 
 from __future__ import annotations
@@ -40,10 +41,10 @@ class Judge:
 
     mode = "plain"
 
-    def __init__(self, endpoint: Endpoint, ledger: Path, secret: str = "", deadline: float = 120.0):
-        """`secret` seeds the marks around an answer; `deadline` is seconds per answer, retries included."""
+    def __init__(self, endpoint: Endpoint, ledger: Path | str = ":memory:", deadline: float = 120.0):
+        """`deadline` is seconds per answer, retries included."""
         self._endpoint, self._ledger, self._deadline = endpoint, ledger, deadline
-        self._secret, self._prompt = secret, PROMPT.read_text(encoding="utf-8")
+        self._prompt = PROMPT.read_text(encoding="utf-8")
         self.name, self.version = f"judge {endpoint.model}", hash_text(self._prompt)
 
     def score_batch(self, items: Sequence[OpenItem]) -> list[float | None]:
@@ -76,7 +77,7 @@ class Judge:
         return None
 
     def _text(self, item: OpenItem) -> str:
-        mark = f"=== {hash_text(self._secret, item.question, item.answer, item.reference)} ==="
+        mark = f"=== {hash_text(item.question, item.answer, item.reference)} ==="
         return self._prompt.format(
             about_images=" about the images" if item.images else "",
             mark=mark,

@@ -89,19 +89,23 @@ class LocalRM:
     def __init__(self, path: str, revision: str = "", device: str = "", batch: int = 16, log: Callable[..., None] | None = None):
         """`log` takes the seconds and sizes of every use as keywords."""
         import torch
-        from transformers import AutoModelForSequenceClassification, AutoProcessor
 
         trust: dict[str, Any] = {"revision": revision, "trust_remote_code": True} if revision else {}
         self.name, self.version = f"rm {Path(path).name}", revision or "local"
-        self._processor = AutoProcessor.from_pretrained(path, **trust)
-        self._model = AutoModelForSequenceClassification.from_pretrained(path, **trust).eval()
-        if self._model.config.num_labels != 1:
-            raise UserError(f"a reward model needs one output, this has {self._model.config.num_labels}", where=path)
+        self._processor, self._model = self._load(path, trust)
         self._device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         self._batch, self._log = batch, log or (lambda **_: None)
         if self._device != "cpu":
             for tensor in (*self._model.parameters(), *self._model.buffers()):
                 tensor.data = tensor.data.pin_memory()
+
+    def _load(self, path: str, trust: dict[str, Any]) -> tuple[Any, Any]:
+        from transformers import AutoModelForSequenceClassification, AutoProcessor
+
+        model = AutoModelForSequenceClassification.from_pretrained(path, **trust).eval()
+        if model.config.num_labels != 1:
+            raise UserError(f"a reward model needs one output, this has {model.config.num_labels}", where=path)
+        return AutoProcessor.from_pretrained(path, **trust), model
 
     def score_batch(self, items: Sequence[OpenItem]) -> list[float | None]:
         scores: list[float | None] = []
@@ -165,6 +169,27 @@ class LocalRM:
         import torch
 
         return torch.cuda.OutOfMemoryError
+
+
+class ChatRM(LocalRM):
+    """A reward model that brings its own code and a method `get_score(chat, images)`: InternLM-XComposer2.5-Reward, the
+    paper's. The revision is what its code is trusted by, so it has to be given."""
+
+    def _load(self, path: str, trust: dict[str, Any]) -> tuple[Any, Any]:
+        from transformers import AutoModel, AutoTokenizer
+
+        if not trust:
+            raise UserError("a model with its own code needs a pinned revision", where=path, remedy="Give --reward.scorer_revision")
+        model = AutoModel.from_pretrained(path, **trust).eval()
+        model.tokenizer = AutoTokenizer.from_pretrained(path, **trust)
+        return model.tokenizer, model
+
+    def _forward(self, items: Sequence[OpenItem], device: str) -> list[float | None]:
+        import torch
+
+        chats = [[{"role": "user", "content": i.question}, {"role": "assistant", "content": i.answer}] for i in items]
+        with torch.inference_mode():
+            return [float(self._model.get_score(chat, list(i.images))) for chat, i in zip(chats, items, strict=True)]
 
 
 class Cached:

@@ -136,11 +136,12 @@ def study_alarms(study: Study, found: Sequence[Contrast]) -> list[str]:
         if c.word == "worse" and c.b == reference and "sft" in study.arms[c.a].stages
     ]
     for name, arm in study.arms.items():
-        rises = [
-            r for r in (_rise([m.get("reward/mean") for m in run.metrics]) for run in arm.of("grpo")) if r is not None
-        ]
+        curves = [[m.get("reward/mean") for m in run.metrics] for run in arm.of("grpo")]
+        rises = [rise for curve in curves if (rise := _rise(curve)) is not None]
         gain = _compare(study, name, arm.start) if arm.start in study.arms else None
-        if rises and gain and fmean(rises) > REWARD_RISE and gain.interval.low <= 0:
+        if not (rises and gain and fmean(rises) > REWARD_RISE):
+            continue
+        if gain.interval.low <= 0 and gain.interval.high < fmean(rises):  # surely less than the reward promised
             alarms.append(
                 f"{name}: training reward rose by {fmean(rises):.2f}, but held-out accuracy did not follow "
                 f"({100 * gain.interval.estimate:+.1f} points over {arm.start})"

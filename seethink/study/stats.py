@@ -203,7 +203,7 @@ def _resampled_means(values: Outcomes, mean: float, rng: np.random.Generator, dr
         total = (times * (weights @ totals.T)).sum(axis=1)
         count = (times * (weights @ decided.T)).sum(axis=1)
         np.divide(total, count, out=means[at : at + size], where=count > 0)  # a draw without a decided pair says nothing
-        means[at : at + size] += stretch * (times @ of_seed / seeds - mean)
+        means[at : at + size] += stretch * (times @ of_seed / seeds - of_seed.mean())
     return means
 
 

@@ -40,7 +40,8 @@ def load_checker(name: str) -> Checker:
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:
-        raise UserError(f"checker {name!r} cannot be imported ({error})", remedy="Mend the Python path") from None
+        remedy = "Add its folder to PYTHONPATH"
+        raise UserError(f"checker {name!r} cannot be imported ({error})", remedy=remedy) from None
     function = vars(module).get(function_name)
     if not callable(function):
         raise UserError(f"{module_name} has no function {function_name!r}", remedy="Name the function after the colon")

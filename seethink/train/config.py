@@ -19,6 +19,8 @@ class ModelConfig(Config):
     )
     freeze_vision: bool = Field(True, description="keep the vision tower as it is (paper: yes)")
     freeze_projector: bool = Field(True, description="keep the projector between vision and language as it is")
+    lora_rank: int = Field(0, ge=0, description="rank of LoRA adapters on the language layers; 0: train all weights")
+    lora_alpha: float = Field(32.0, gt=0, description="LoRA scale: updates are multiplied by alpha / rank")
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="compute precision: bfloat16 autocast, or float32; auto: bfloat16"
     )

@@ -27,14 +27,16 @@ from seethink.traces import lexicon
 from seethink.train import alarms
 from seethink.train.config import GRPOConfig, system_prompt
 from seethink.train.loss import adapt_kl, group_advantages, grpo_loss, token_log_probs, token_weights
+from seethink.train.lora import has_lora, without_lora
 from seethink.train.model import (
     EncodedPrompt,
     Policy,
     encode_prompt,
-    freeze,
     image_features,
     load_policy,
+    make_trainable,
     save_policy,
+    vision_features,
     vision_frozen,
 )
 from seethink.train.optim import (
@@ -104,8 +106,8 @@ def plan(config: GRPOConfig, samples: list[Sample]) -> str:
 def train(folder: Run, config: GRPOConfig, samples: list[Sample]) -> None:
     """All rounds over `samples`, already in the order in which they are drawn; resumes from the latest checkpoint."""
     policy = load_policy(config.model.path)
-    freeze(policy, config.model.freeze_vision, config.model.freeze_projector)
-    reference = freeze_copy(policy) if config.kl > 0 else None
+    make_trainable(policy, config.model)
+    reference = reference_model(policy) if config.kl > 0 else None
     updates = -(-config.prompts // config.update_prompts)
     optimiser = Optimiser(policy, config.optim, config.steps * updates)
     start, beta = resume(folder, policy, optimiser, config.kl)
@@ -204,15 +206,18 @@ def backward(
     def per_token(values: list[float]) -> Tensor:  # one value per completion -> [C]
         return torch.repeat_interleave(torch.tensor(values, dtype=torch.float32), lengths).to(device)
 
+    def log_probs_of(model, features: Tensor | None) -> Tensor:  # [C]
+        hidden = hidden_states(model, packed, features)[packed.predict]
+        return token_log_probs(hidden, model.lm_head.weight, packed.targets, policy.banned, config.temperature)[0]
+
     with autocast(policy, config.model):
         features = image_features(policy, prompts)
-        log_probs = completion_log_probs(policy.model, packed, features, policy.banned, config.temperature)
+        log_probs = log_probs_of(policy.model, features)
         reference_log_probs = None
         if reference is not None:
-            with torch.no_grad():
-                reference_log_probs = completion_log_probs(
-                    reference, packed, features, policy.banned, config.temperature
-                )
+            with torch.no_grad(), without_lora(reference):
+                own = features if vision_frozen(policy) else vision_features(reference, prompts)
+                reference_log_probs = log_probs_of(reference, own)
     old = log_probs.detach() if on_policy else torch.cat([c.log_probs for c, _ in trained]).to(device)
     advantages = per_token([a for _, a in trained])
     weights = per_token([weight_of[id(c)] for c, _ in trained])
@@ -226,14 +231,13 @@ def backward(
     }
 
 
-def completion_log_probs(model, packed, features: Tensor | None, banned: Tensor, temperature: float) -> Tensor:
-    """Log-probability [C] of every completion token of a pack."""
-    hidden = hidden_states(model, packed, features)[packed.predict]
-    return token_log_probs(hidden, model.lm_head.weight, packed.targets, banned, temperature)[0]
+def reference_model(policy: Policy):
+    """What the KL term holds on to: with LoRA the model itself, its adapters off; else a frozen copy of its weights.
 
-
-def freeze_copy(policy: Policy):
-    """The reference: a frozen copy of the model; a frozen vision tower is shared, not copied."""
+    A frozen vision tower is shared, not copied.
+    """
+    if has_lora(policy.model):
+        return policy.model
     shared = {id(policy.model.model.visual): policy.model.model.visual} if vision_frozen(policy) else {}
     return copy.deepcopy(policy.model, shared).requires_grad_(False)
 

@@ -18,6 +18,8 @@ from transformers.utils import logging as transformers_logging
 from seethink.core.errors import UserError
 from seethink.core.images import open_image
 from seethink.core.types import Sample
+from seethink.train.config import ModelConfig
+from seethink.train.lora import add_lora, has_lora, merged_weights
 from seethink.train.pack import ATTENTION
 
 transformers_logging.disable_progress_bar()  # ours says what takes time
@@ -129,7 +131,8 @@ def save_policy(policy: Policy, folder: Path) -> None:
     """Plain Hugging Face folder that transformers and vLLM load: weights, config, tokenizer, processor, template."""
     temporary = Path(folder).with_name(Path(folder).name + ".tmp")
     shutil.rmtree(temporary, ignore_errors=True)
-    policy.model.save_pretrained(temporary)
+    weights = merged_weights(policy.model) if has_lora(policy.model) else None
+    policy.model.save_pretrained(temporary, state_dict=weights)
     policy.tokenizer.save_pretrained(temporary)
     for name in SIDE_FILES:
         if (policy.folder / name).is_file() and not (temporary / name).exists():
@@ -138,10 +141,14 @@ def save_policy(policy: Policy, folder: Path) -> None:
     temporary.rename(folder)
 
 
-def freeze(policy: Policy, vision: bool, projector: bool) -> None:
-    """Freeze the vision tower and the projector (`visual.merger`); everything else trains."""
+def make_trainable(policy: Policy, config: ModelConfig) -> None:
+    """Choose what trains: LoRA adapters only, or all weights but a frozen vision tower and projector (`visual.merger`)."""
+    if config.lora_rank:
+        add_lora(policy.model, config.lora_rank, config.lora_alpha)
+        return
     for name, parameter in policy.model.named_parameters():
-        frozen = projector if ".visual.merger." in name else vision if ".visual." in name else False
+        projector = ".visual.merger." in name
+        frozen = config.freeze_projector if projector else config.freeze_vision if ".visual." in name else False
         parameter.requires_grad_(not frozen)
 
 
@@ -199,21 +206,25 @@ def image_features(policy: Policy, prompts: list[EncodedPrompt]) -> Tensor | Non
     if not prompts:
         return None
     if not vision_frozen(policy):
-        return _vision(policy, prompts)
+        return vision_features(policy.model, prompts)
     missing = [p for p in {p.images: p for p in prompts if p.images not in policy.features}.values()]
     if missing:
         with torch.no_grad():
-            features = _vision(policy, missing)
+            features = vision_features(policy.model, missing)
         sizes = [int(p.grids.prod(1).sum()) // policy.model.model.visual.spatial_merge_size**2 for p in missing]
         for prompt, part in zip(missing, features.split(sizes), strict=True):
             policy.features[prompt.images] = part.cpu()
     return torch.cat([policy.features[p.images] for p in prompts]).to(policy.device)
 
 
-def _vision(policy: Policy, prompts: list[EncodedPrompt]) -> Tensor:
-    pixels = torch.cat([p.pixels for p in prompts]).to(policy.device)
-    grids = torch.cat([p.grids for p in prompts]).to(policy.device)
-    return torch.cat(policy.model.model.get_image_features(pixels, grids, return_dict=True).pooler_output)
+def vision_features(model: PreTrainedModel, prompts: list[EncodedPrompt]) -> Tensor | None:
+    """Image tokens [sum of tokens, hidden] of all prompts by this model's own vision tower."""
+    prompts = [p for p in prompts if p.pixels is not None]
+    if not prompts:
+        return None
+    pixels = torch.cat([p.pixels for p in prompts]).to(model.device)
+    grids = torch.cat([p.grids for p in prompts]).to(model.device)
+    return torch.cat(model.model.get_image_features(pixels, grids, return_dict=True).pooler_output)
 
 
 def _expand_images(ids: list[int], grids: Tensor, policy: Policy) -> list[int]:

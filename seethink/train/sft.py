@@ -28,9 +28,9 @@ from seethink.train.model import (
     Policy,
     encode_completion,
     encode_prompt,
-    freeze,
     image_features,
     load_policy,
+    make_trainable,
     save_policy,
 )
 from seethink.train.optim import (
@@ -95,7 +95,7 @@ def hold_out(examples: list[Example], config: SFTConfig) -> tuple[list[Example],
 
 def train(folder: Run, config: SFTConfig, train_set: list[Example], eval_set: list[Example], steps: int) -> None:
     policy = load_policy(config.model.path)
-    freeze(policy, config.model.freeze_vision, config.model.freeze_projector)
+    make_trainable(policy, config.model)
     optimiser = Optimiser(policy, config.optim, steps)
     start = resume(folder, policy, optimiser)
     total = min(steps * config.batch_size, math.ceil(config.epochs * len(train_set)))

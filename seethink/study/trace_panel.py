@@ -1,0 +1,83 @@
+"""Inside the traces of every arm: hesitation, truth of steps, length against being right. One number a row, with interval."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from seethink.study.folder import StageRun, Study
+from seethink.study.stats import Interval, estimate
+from seethink.traces.analyse import TraceStats, analyse
+from seethink.traces.steps import Checker
+from seethink.traces.summary import by_outcome
+
+Measure = Callable[[TraceStats], float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class TraceRow:
+    """One measure over all arms."""
+
+    name: str
+    unit: str
+    note: str
+    values: dict[str, Interval | None]
+    """arm -> estimate; None where nothing is decided."""
+
+
+@dataclass(frozen=True, slots=True)
+class TracePanel:
+    """Everything the report says about traces."""
+
+    rows: list[TraceRow]
+    by_outcome: dict[str, dict]
+    """arm -> words of right and wrong answers, and their correlation."""
+
+
+MEASURES: tuple[tuple[str, str, str, Measure], ...] = (
+    ("Words of thinking", "words", "", lambda t: t.words),
+    ("Hesitation markers", "per 100 words", "lexicon word", lambda t: t.per_100_words("word")),
+    ("Second looks", "per 100 words", "lexicon strict", lambda t: t.per_100_words("strict")),
+    ("Aha cues of the paper", "per 100 words", "lexicon paper, substrings", lambda t: t.per_100_words("paper")),
+    ("Hesitations", "per trace", "sentences with a marker", lambda t: t.hesitations),
+    ("Pseudo-ahas", "%", "hesitations that changed nothing", lambda t: _share(t.pseudo_ahas, t.hesitations)),
+    ("True statements", "%", "of those that can be checked", lambda t: t.true_share),
+    ("Cannot be checked", "%", "of all statements", lambda t: t.undecidable_share),
+    ("Traces with a false statement", "%", "", lambda t: None if t.false_steps is None else t.false_steps > 0),
+    ("False statements repaired later", "%", "same slot, restated truthfully", lambda t: _share(t.repaired, t.false_steps)),
+    ("Lucky", "%", "of right answers, after a false statement left standing", lambda t: t.lucky if t.ok else None),
+    ("Thinking agrees with the answer", "%", "where a last result is stated", lambda t: t.agrees),
+    ("Repeated 4-grams", "%", "", lambda t: t.repeated),
+    ("Cut or never closed", "%", "", lambda t: t.truncated),
+)
+
+
+def analyse_run(study: Study, run: StageRun, checker: Checker | None) -> dict[str, TraceStats]:
+    """sample id -> statistics of its trace."""
+    return {
+        s.sample_id: analyse(s.text, study.board.get(s.sample_id), checker, ok=s.ok, stop=s.stop, tokens=s.tokens)
+        for s in run.scores
+    }
+
+
+def trace_panel(study: Study, checker: Checker | None, stage: str = "eval") -> TracePanel:
+    """Measures of the evaluation traces of every arm that has any."""
+    analysed = {name: [analyse_run(study, run, checker) for run in arm.of(stage)] for name, arm in study.arms.items()}
+    analysed = {name: runs for name, runs in analysed.items() if runs}
+    rows = [
+        TraceRow(name, unit, note, {arm: _estimate(study, runs, measure) for arm, runs in analysed.items()})
+        for name, unit, note, measure in MEASURES
+    ]
+    outcomes = {arm: by_outcome([t for run in runs for t in run.values()]) for arm, runs in analysed.items()}
+    return TracePanel(rows, outcomes)
+
+
+def _estimate(study: Study, runs: list[dict[str, TraceStats]], measure: Measure) -> Interval | None:
+    values = [[None if item not in run else measure(run[item]) for item in study.items] for run in runs]
+    return estimate(np.array(values, dtype=np.float64), draws=2_000)
+
+
+def _share(part: int | None, whole: int | None) -> float | None:
+    return part / whole if part is not None and whole else None
