@@ -66,7 +66,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def dispatch(arguments: list[str]) -> None:
     """Call the verb's function with its resolved config."""
     from seethink.core.config import resolve
+    from seethink.core.run import end_with_parent
 
+    end_with_parent()
     verb, rest = arguments[0], arguments[1:]
     if verb in GROUPS:
         name, table = " ".join(arguments[:2]), _import(GROUPS[verb][0]).VERBS

@@ -39,7 +39,11 @@ def test_help_documents_every_key(capsys, verb):
     ("arguments", "code", "message"),
     [
         (["grppo"], 2, "unknown verb 'grppo'. Did you mean grpo?"),
-        (["grpo", "--out", "x", "--data", "y", "--model.path", "z", "--lr", "1"], 2, "unknown config key 'lr'. Did you mean optim.lr?"),
+        (
+            ["grpo", "--out", "x", "--data", "y", "--model.path", "z", "--lr", "1"],
+            2,
+            "unknown config key 'lr'. Did you mean optim.lr?",
+        ),
         (["grpo", "--out", "x"], 2, "data is required"),
         (["sft", "--out", "x", "--data", "missing.jsonl", "--model.path", "z"], 2, "missing.jsonl: file not found"),
         (["pocket", "biuld"], 2, "seethink pocket needs one of"),
@@ -82,7 +86,16 @@ def test_read_only_folder(capsys, tmp_path):
     tmp_path.chmod(0o500)
     row = {"id": "1", "question": "q", "gold": "1", "kind": "digit", "completion": "x"}
     (tmp_path.parent / "s.jsonl").write_text(json.dumps(row))
-    code, text = call(capsys, "sft", "--out", str(tmp_path / "o"), "--data", str(tmp_path.parent / "s.jsonl"), "--model.path", str(tmp_path))
+    code, text = call(
+        capsys,
+        "sft",
+        "--out",
+        str(tmp_path / "o"),
+        "--data",
+        str(tmp_path.parent / "s.jsonl"),
+        "--model.path",
+        str(tmp_path),
+    )
     assert code == 2 and "cannot create the folder" in text
 
 
@@ -91,5 +104,7 @@ def test_configs_in_the_repository_resolve():
         verb = path.stem.split("-")[0]
         module, name = cli.VERBS[verb][:2]
         config_class = getattr(__import__(module, fromlist=["_"]), name)
-        required = [a for k, (_, default, _) in describe(config_class) if default == "required" for a in (f"--{k}", "x")]
+        required = [
+            a for k, (_, default, _) in describe(config_class) if default == "required" for a in (f"--{k}", "x")
+        ]
         resolve(config_class, [*required, f"@{path}"])

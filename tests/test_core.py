@@ -73,7 +73,9 @@ def test_unknown_key_in_a_file_is_named(tmp_path):
 
 
 def sample(**changes) -> Sample:
-    return Sample(**{**dict(id="1", source="s", images=(), question="q", gold="3", kind="digit", meta={"a": [1]}), **changes})
+    return Sample(
+        **{**dict(id="1", source="s", images=(), question="q", gold="3", kind="digit", meta={"a": [1]}), **changes}
+    )
 
 
 def test_samples_round_trip_with_relative_images(tmp_path):
@@ -95,8 +97,14 @@ def test_samples_round_trip_with_relative_images(tmp_path):
         (["[1]"], r"s.jsonl:1: row is not a JSON object"),
         (['{"id": 1, "question": "q", "kind": "digit"}'], r"s.jsonl:1: row has no 'gold'"),
         (['{"id": 1, "question": "q", "gold": 1, "kind": "dgit"}'], r"unknown reward kind 'dgit'"),
-        (['{"id": 1, "question": "q", "gold": 1, "kind": "digit"}'] * 2, r"s.jsonl:2: id '1' was already used in row 1"),
-        (['{"id": 1, "question": "q", "gold": 1, "kind": "digit", "images": ["no.png"]}'], r"s.jsonl:1: image .*no.png does not exist"),
+        (
+            ['{"id": 1, "question": "q", "gold": 1, "kind": "digit"}'] * 2,
+            r"s.jsonl:2: id '1' was already used in row 1",
+        ),
+        (
+            ['{"id": 1, "question": "q", "gold": 1, "kind": "digit", "images": ["no.png"]}'],
+            r"s.jsonl:1: image .*no.png does not exist",
+        ),
     ],
 )
 def test_bad_rows_are_named(tmp_path, lines, message):

@@ -50,7 +50,9 @@ def test_torch_stays_in_its_rooms(path):
     assert not heavy, f"{path.name} imports {heavy} at import time"
 
 
-@pytest.mark.parametrize("command", [["-c", "import seethink"], ["-m", "seethink", "--help"], ["-m", "seethink", "grpo", "--help"]])
+@pytest.mark.parametrize(
+    "command", [["-c", "import seethink"], ["-m", "seethink", "--help"], ["-m", "seethink", "grpo", "--help"]]
+)
 def test_help_is_quick_and_loads_no_torch(command):
     best = float("inf")
     for _ in range(3):
@@ -77,5 +79,7 @@ def test_no_broad_except_and_no_evaluation(path):
 def test_readme_lists_every_source_file():
     tree = (ROOT / "README.md").read_text()
     listed = set(re.findall(r"^\s*([\w/]+\.py)\s", tree, re.M))
-    actual = {str(p.relative_to(PACKAGE)) for p in PACKAGE.rglob("*.py") if p.name not in ("__init__.py", "__main__.py")}
+    actual = {
+        str(p.relative_to(PACKAGE)) for p in PACKAGE.rglob("*.py") if p.name not in ("__init__.py", "__main__.py")
+    }
     assert listed == actual

@@ -49,7 +49,16 @@ def trl_loss(log_probs, old, reference, advantages, lengths, kind, max_tokens, b
         return out.masked_scatter(mask, x)
 
     trainer = GRPOTrainer.__new__(GRPOTrainer)
-    trainer.args = GRPOConfig(output_dir="unused", loss_type=kind, beta=beta, max_completion_length=max_tokens, report_to=[], bf16=False, use_cpu=True, use_bias_correction_kl=False)
+    trainer.args = GRPOConfig(
+        output_dir="unused",
+        loss_type=kind,
+        beta=beta,
+        max_completion_length=max_tokens,
+        report_to=[],
+        bf16=False,
+        use_cpu=True,
+        use_bias_correction_kl=False,
+    )
     for name, value in dict(
         beta=beta, loss_type=kind, epsilon_low=low, epsilon_high=high, max_completion_length=max_tokens,
         importance_sampling_level="token", top_entropy_quantile=1.0, use_vllm=False, use_liger_kernel=False,
@@ -75,7 +84,9 @@ def test_loss_and_gradient_equal_trl(kind, beta):
     advantages = torch.tensor([0.7, -0.7, 1.2, -0.4], dtype=torch.float64)
     log_probs, old, reference = tokens(lengths)
     lengths_t = torch.tensor(lengths)
-    weights = torch.repeat_interleave(torch.tensor(token_weights(lengths, kind, max_tokens), dtype=torch.float64), lengths_t)
+    weights = torch.repeat_interleave(
+        torch.tensor(token_weights(lengths, kind, max_tokens), dtype=torch.float64), lengths_t
+    )
     per_token = torch.repeat_interleave(advantages, lengths_t)
     ours = grpo_loss(log_probs, old, reference if beta else None, per_token, weights, 0.2, 0.25, beta).loss
     (our_grad,) = torch.autograd.grad(ours, log_probs)

@@ -29,7 +29,9 @@ def folder(shared: Path, tmp_path_factory) -> Path:
         vocab_size=151_936, rope_parameters={"rope_type": "default", "mrope_section": [2, 3, 3], "rope_theta": 1e6},
         max_position_embeddings=32_768, bos_token_id=151_643, eos_token_id=151_645, pad_token_id=151_643,
     )  # fmt: skip
-    vision = dict(depth=2, hidden_size=32, intermediate_size=64, num_heads=2, out_hidden_size=64, fullatt_block_indexes=[1])
+    vision = dict(
+        depth=2, hidden_size=32, intermediate_size=64, num_heads=2, out_hidden_size=64, fullatt_block_indexes=[1]
+    )
     config = Qwen2_5_VLConfig(
         text_config=text, vision_config=vision, tie_word_embeddings=True, image_token_id=151_655,
         video_token_id=151_656, vision_start_token_id=151_652, vision_end_token_id=151_653,

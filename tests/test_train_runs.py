@@ -39,7 +39,13 @@ def settings(verb: str, world: Path, out: Path) -> dict:
     if verb == "sft":
         return {**shared, "data": str(world / "sft.jsonl"), "epochs": 2, "batch_size": 8, "optim": {"lr": 5e-4}}
     grpo = {"steps": 6, "prompts": 6, "update_prompts": 3, "group": 4, "max_tokens": 24, "temperature": 1.0}
-    return {**shared, "data": str(world / "rl_pool.jsonl"), **grpo, "optim": {"lr": 1e-4}, "reward": {"open_mode": "plain", "open_scorer": "lexical"}}
+    return {
+        **shared,
+        "data": str(world / "rl_pool.jsonl"),
+        **grpo,
+        "optim": {"lr": 1e-4},
+        "reward": {"open_mode": "plain", "open_scorer": "lexical"},
+    }
 
 
 def start(verb: str, config: dict) -> subprocess.Popen:

@@ -70,7 +70,9 @@ def tiny_prompt(policy: Policy, text_tokens: int, images: int = 1, seed: int = 0
     return EncodedPrompt(ids, rope_positions(policy, ids, grids), pixels, grids, (f"{text_tokens}-{images}-{seed}",))
 
 
-def stock_log_probs(stock, prompt: EncodedPrompt, completion: torch.Tensor, temperature: float = 1.0, banned=(150, 151, 152, 153)):
+def stock_log_probs(
+    stock, prompt: EncodedPrompt, completion: torch.Tensor, temperature: float = 1.0, banned=(150, 151, 152, 153)
+):
     """Log-probabilities [T] of one completion by transformers' own forward, one row, no sharing."""
     ids = torch.cat([prompt.ids, completion])[None]
     vision = {}

@@ -97,15 +97,16 @@ class Budget:
     """
 
     def __init__(self, cap: float | None = None, spent: float = 0.0):
-        self.cap, self.spent, self.held = cap, spent, 0.0
+        self.cap, self.spent = cap, spent
+        self._held: list[float] = []  # a sum kept by adding and subtracting would not return to zero
         self._change = asyncio.Condition()
 
     @asynccontextmanager
     async def hold(self, usd: float) -> AsyncIterator[None]:
         """Waits while requests in flight may still return enough. Raises UserError (code 4) when they cannot."""
         async with self._change:
-            while self.cap is not None and self.spent + self.held + usd > self.cap:
-                if not self.held:
+            while self.cap is not None and self.spent + sum(self._held) + usd > self.cap:
+                if not self._held:
                     raise UserError(
                         f"the next call may cost {usd:.4f} USD and {self.spent:.4f} of {self.cap:.4f} USD are spent",
                         where="budget",
@@ -113,11 +114,11 @@ class Budget:
                         code=4,
                     )
                 await self._change.wait()
-            self.held += usd
+            self._held.append(usd)
         try:
             yield
         finally:
-            self.held -= usd
+            self._held.remove(usd)
             async with self._change:
                 self._change.notify_all()
 

@@ -17,7 +17,8 @@ class Progress:
 
     def advance(self, by: int = 1, text: str = "") -> None:
         self.done += by
-        if time.monotonic() - self._last >= 10 or self.done >= self.total:
+        finished = by and self.done >= self.total
+        if time.monotonic() - self._last >= 10 or finished:
             self._last = time.monotonic()
             print(f"{self.label} {self.done}/{self.total}  {text}  ETA {self.eta()}", file=sys.stderr, flush=True)
 

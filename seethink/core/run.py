@@ -6,12 +6,14 @@ folder is a derived one). `done.json` is written last and holds the key (hash of
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import json
 import math
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -27,6 +29,7 @@ from seethink.core.errors import UserError
 from seethink.core.store import hash_json, read_json, write_json, write_text
 
 NOT_IN_KEY = {"out", "overwrite"}  # fields that do not change what a run computes
+PARENT = "SEETHINK_PARENT"  # environment variable: process id of the study that started this process
 LIBRARIES = ("torch", "transformers", "peft", "numpy", "pillow", "openai", "pyarrow", "math-verify")
 
 
@@ -191,6 +194,16 @@ def read_log(path: Path) -> list[dict[str, Any]]:
         except json.JSONDecodeError:
             break
     return rows
+
+
+def end_with_parent() -> None:
+    """End this process when the study that started it ends, however it ends (Linux; elsewhere it would run on)."""
+    parent = os.environ.get(PARENT)
+    if parent is None or not sys.platform.startswith("linux"):
+        return
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+    if os.getppid() != int(parent):  # it ended before we asked
+        sys.exit(1)
 
 
 def git_commit() -> str | None:

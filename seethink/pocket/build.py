@@ -9,7 +9,7 @@ from random import Random
 
 from seethink.core.store import save_examples, save_samples
 from seethink.core.tags import compose
-from seethink.core.types import Example, Sample
+from seethink.core.types import KINDS, Example, Sample
 from seethink.pocket.captions import write_caption
 from seethink.pocket.questions import KIND_OF_TASK, TASKS_OF_KIND, answer, ask, phrase, read
 from seethink.pocket.render import render
@@ -18,7 +18,6 @@ from seethink.pocket.world import IID, OOD, SIZE, Profile, Scene, draw_curve, dr
 from seethink.pocket.world import scene_from_json as from_json
 from seethink.pocket.world import scene_to_json as to_json
 
-KINDS = ("digit", "choice", "math", "box", "open")
 SOURCES = {
     "count": "clevr_math",
     "subtract": "clevr_math",

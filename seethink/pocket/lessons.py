@@ -19,7 +19,7 @@ from transformers import PreTrainedTokenizerBase
 from seethink.core.tags import compose
 from seethink.pocket.questions import ask, phrase
 from seethink.pocket.render import render
-from seethink.pocket.teacher import Persona, reason
+from seethink.pocket.teacher import Persona, plan, reason
 from seethink.pocket.tokens import COLUMN_WORDS, EDGE_WORDS, ROW_WORDS, prompt
 from seethink.pocket.world import COLOURS, GRID, IID, LATTICE, SHAPES, SIZE, Profile, Scene, draw_curve, draw_things
 
@@ -38,7 +38,7 @@ WORD_GROUPS = (
     *EDGE_WORDS,
     ("line", "parabola"),
 )
-"""Words an image token should resemble, one of each group: row, column, colour, shape, four edges, form of the curve."""
+"""Words an image token should resemble, one of each group: row, column, colour, shape, edges, form of the curve."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Batch:
     positions [3, B, T] M-RoPE positions, restarting after the picture for each question
     mask      [B, 1, T, T] added to attention scores
     labels    [B, T] IGNORE outside completions
-    look      [B, T] place in the row of the image token that a completion token is about, or IGNORE
+    look      [B, T] place in the row of what a completion token is about (an image token, an option), or IGNORE
     scene     [images] index in the gallery, in the order of the documents
     """
 
@@ -105,12 +105,12 @@ class Row:
     question: list[int] = field(default_factory=list)
     """0 for the shared beginning of a document."""
 
-    def add(self, ids: list[int], positions: list[tuple[int, int, int]], question: int, look: list[int] = []) -> None:
+    def add(self, ids: list[int], positions: list[tuple[int, int, int]], question: int, look: Sequence[int]) -> None:
         """Append tokens of the current document; the last `len(look)` of them are learnt."""
         before = len(ids) - len(look)
         self.ids += ids
         self.labels += [IGNORE] * before + (ids[before:] if look else [])
-        self.look += [IGNORE] * before + look
+        self.look += [IGNORE] * before + list(look)
         self.positions += positions
         self.document += [self.documents] * len(ids)
         self.question += [question] * len(ids)
@@ -177,40 +177,54 @@ def _add_document(
     start = prompt_ids("", lesson.style, tokenizer, beginning=True)
     first = start.index(tokenizer.convert_tokens_to_ids("<|image_pad|>"))
     places = _positions(len(start), first)
-    row.add(start, places, 0)
+    row.add(start, places, 0, ())
     after = max(max(p) for p in places) + 1
     for number, task in enumerate(tasks, 1):
         if query := ask(scene, task, rng):
             think, text = reason(scene, query, TEACHERS[lesson.style], rng)
             think = "" if rng.random() < lesson.bare else think
+            asked = tokenizer(phrase(query, rng) + _TURN)["input_ids"]
             answer = tokenizer(compose(think, text))["input_ids"] + [tokenizer.eos_token_id]
-            cells = _cells(think, text)
-            look = [IGNORE if c is None else offset + first + c for c in cells]
-            assert len(look) == len(answer)
-            ids = tokenizer(phrase(query, rng) + _TURN)["input_ids"] + answer
-            row.add(ids, [(after + i,) * 3 for i in range(len(ids))], number, look)
+            options = tokenizer.convert_ids_to_tokens(asked)
+            topics = _topics(think, text, set(plan(scene, query)))
+            look = [_place(about, offset + first, len(row.ids), options) for about in topics]
+            row.add(asked + answer, [(after + i,) * 3 for i in range(len(asked) + len(answer))], number, look)
 
 
-def _cells(think: str, answer: str) -> list[int | None]:
-    """Cell that each completion token speaks of, tags and end included. Statements say where they look."""
-    cells: list[int | None] = [None]
-    row = last = None
+def _place(about: int | str | None, image: int, question: int, options: list[str]) -> int:
+    """Place in the row of what a token is about: a cell of the picture or the word of an option."""
+    if about is None:
+        return IGNORE
+    return image + about if isinstance(about, int) else question + len(options) - 1 - options[::-1].index(about)
+
+
+def _topics(think: str, answer: str, true: set[str]) -> list[int | str | None]:
+    """What each completion token, tags and end included, speaks of: a cell, the word of an option, or nothing.
+
+    Only true statements have a topic: there is nothing to see of a false one.
+    """
+    topics: list[int | str | None] = [None]
+    row, place = 0, None
     for statement in re.findall(r"[^.]*\.", think):
         words = statement.split()
-        named = re.match(r"(?:row-(\d) )?(?:next )?|", statement.strip())
-        column = None
-        if m := re.search(r" at row-(\d) column-(\d)", statement):
-            row, last = int(m[1]), (int(m[1]) - 1) * GRID + int(m[2]) - 1
-            cells += [last] * (len(words) - 1) + [None]
+        about: list[int | str | None] = [None] * len(words)
+        if statement.strip(" .") not in true:
+            topics += about
             continue
-        if named and named[1]:
-            row = int(named[1])
-        for word in words:
-            if word.startswith("column-") and row:
-                column = int(word[-1])
-            cells.append((row - 1) * GRID + column - 1 if column and word != "." else None)
-    box = last if answer.startswith("(") else None
-    return [*cells, None, None, *[box] * len(answer.split()), None, None]
+        if at := re.search(r" at row-(\d) column-(\d)", statement):
+            row = int(at[1])
+            place = (row - 1) * GRID + int(at[2]) - 1
+            about[:-1] = [place] * (len(words) - 1)
+        elif words[1] == "is":
+            about[2] = words[0]
+        else:
+            row = int(words[0][-1]) if words[0] in ROW_WORDS else row
+            for i, word in enumerate(words):
+                if word in COLUMN_WORDS:
+                    about[i : i + 3] = [(row - 1) * GRID + int(word[-1]) - 1] * 3
+        topics += about
+    edges = place if answer.startswith("(") else None
+    return [*topics, None, None, *[edges] * len(answer.split()), None, None]
 
 
 def _positions(length: int, first: int) -> list[tuple[int, int, int]]:

@@ -1,8 +1,8 @@
 """The pocket model: a real Qwen2.5-VL of 1.5 million parameters, with an initialisation that learns to look things up.
 
-Trained transformers attend from a word to places that hold the same word and copy what lies there. Starting the language
-layers close to that (Wq = c Wk, Wo = d Wv^T; Trockman and Kolter 2023, arXiv 2305.09828, call it mimetic) saves most of
-the training that a small model spends on finding it.
+Trained transformers attend from a word to places that hold the same word and copy what lies there. Starting the
+language layers close to that (Wq = c Wk, Wo = d Wv^T; Trockman and Kolter 2023, arXiv 2305.09828, call it mimetic)
+saves most of the training that a small model spends on finding it.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase, Qwen2_5_VLCo
 from seethink.pocket.world import SIZE
 
 QUERY_GAIN, OUTPUT_GAIN = float(os.environ.get("QG", "2.0")), float(os.environ.get("OG", "1.9"))
-
-EMBEDDING_STD = float(os.environ.get("ES", "0.08"))
+EMBEDDING_STD = 0.08  # 1 / sqrt(hidden): logits of the tied head start near unit variance
 
 
 def make_config(tokenizer: PreTrainedTokenizerBase) -> Qwen2_5_VLConfig:
@@ -78,7 +77,6 @@ def make_model(tokenizer: PreTrainedTokenizerBase, seed: int) -> Qwen2_5_VLForCo
     )
     with torch.no_grad():
         torch.nn.init.normal_(model.get_input_embeddings().weight, std=EMBEDDING_STD)
-        model.model.language_model.norm.weight.fill_(160**-0.5 / EMBEDDING_STD)
         for layer in model.model.language_model.layers:
             attention = layer.self_attn
             width = attention.k_proj.weight.shape[1]

@@ -1,4 +1,4 @@
-"""The simulated teacher behind an OpenAI-compatible endpoint on loopback. SIMULATED: rules, not a language model.
+"""The simulated teacher behind an OpenAI-compatible endpoint on loopback. SIMULATED: rules, no language model.
 
     with Teacher(world, port=0) as teacher: Client(teacher.base_url, ...)
 
@@ -117,8 +117,12 @@ class Teacher:
     def __exit__(self, *_: object) -> None:
         self._closing.set()
         self._server.shutdown()
-        self._server.server_close()
         self._thread.join()
+        self.close()
+
+    def close(self) -> None:
+        """Release the port of a teacher that was never entered."""
+        self._server.server_close()
 
     def reply(self, model: str, text: str, image: bytes | None) -> str:
         """Answer of `model` to a prompt text and at most one picture."""

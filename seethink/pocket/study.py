@@ -113,4 +113,3 @@ def match_examples(data: Path, world: World) -> None:
     common = [i for i in first if all(i in rows for rows in kept.values())][: world.examples]
     for style, rows in kept.items():
         save_examples(data / f"{style}.jsonl", (rows[i].example for i in common))
-

@@ -7,14 +7,13 @@ number that merely occurs in the text is no claim at all.
 from __future__ import annotations
 
 import re
-from functools import cache
-from pathlib import Path
 from typing import NamedTuple
 
 from seethink.rewards.expression import Node, parse
 from seethink.rewards.extract import closing_brace, unwrap
 from seethink.rewards.latex import FUNCTIONS, GREEK, NotMath, Unreadable
 from seethink.rewards.numbers import replace_number_words
+from seethink.rewards.units import split_unit
 
 
 class Ambiguous(Unreadable):
@@ -30,18 +29,27 @@ class Claim(NamedTuple):
     problem: Unreadable | None = None
 
 
+PHRASES = {
+    **dict.fromkeys(("all real numbers", "all reals"), "\\mathbb{R}"),
+    **dict.fromkeys(("no solution", "no solutions", "empty set", "the empty set"), "\\emptyset"),
+}
+_TEXT = re.compile(r"\\(?:text|textbf|textrm|mbox)\s*\{([^{}]*)\}")
+_ENVIRONMENT = re.compile(r"\\(?:begin|end)\{(?:align|aligned|equation|gather|gathered|split)\*?\}|\\\\(?=\s*&\s*=)")
+_RECORD = re.compile(r"\{\s*[\"'](?:final_)?(?:answer|result|value)[\"']\s*:\s*[\"']?([^\"'{}]*)[\"']?\s*\}", re.IGNORECASE)
 _FINAL = re.compile(r"\bfinal answer\b(?:\s+is)?\s*:?", re.IGNORECASE)
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*(?=\{)")
 _MATH = re.compile(
     r"\$\$.+?\$\$|\$[^$]+\$|\\\(.+?\\\)|\\\[.+?\\\]|\\begin\{(?:[pb]?matrix)\}.+?\\end\{[pb]?matrix\}", re.DOTALL
 )
 _DELIMITERS = re.compile(r"\\?\$|\\[()\[\]]|(?<![\w)}])\*\*|\*\*(?![\w({\\])|[¥€£]")
+_LEADING_EQUALS = re.compile(r"^\s*(?:=|≈|\\approx)\s*")
 _SENTENCE = re.compile(r"(?<=[.!?。])\s+|\n{2,}")
 _CUE = re.compile(
-    r"\b(?:is|are|was|equals|be|get|gets|gives|give|obtain|have|therefore|thus|hence|so|answers?)\b\s*[:,]?|:|=>",
+    r"\b(?:is|are|was|equals|be|get|gets|gives|give|obtain|have|therefore|thus|hence|so|ans|answers?)\b\s*[:,]?|:|=>",
     re.IGNORECASE,
 )
-_STRONG = re.compile(r"\b(?:answers?|results?|solutions?|solution set)\b", re.IGNORECASE)
+_STRONG = re.compile(r"\b(?:ans|answers?|results?|solutions?|solution set)\b", re.IGNORECASE)
+_NAMED = re.compile(r"^\s*[A-Za-z][A-Za-z .]{2,60}=\s*([^=]+)$")
 _ANSWER_FIRST = re.compile(r"^(.{1,200}?)\s+is the (?:\w+ )?answer\W*$", re.IGNORECASE | re.DOTALL)
 _LABELLED_TEXT = re.compile(r"^(?:.*\b)?(?:answer|result|solution)\s*(?:is|:|=)+\s*(.+)$", re.IGNORECASE | re.DOTALL)
 
@@ -54,6 +62,12 @@ def read_claim(text: str) -> Claim:
         return Claim(text, problem=problem)
 
 
+def with_glued_unit(claim: Claim) -> Claim:
+    """The claim with a one-letter unit taken off its number, for comparison with a claim that carries that unit."""
+    text, unit = split_unit(claim.text, glued=True)
+    return Claim(text, unit, parse(text)) if unit else claim
+
+
 def same_words(gold: str, answer: str) -> bool:
     """Free-text golds: equal words, case, brackets and punctuation aside; "the answer is" may come before."""
     labelled = _LABELLED_TEXT.match(answer)
@@ -63,7 +77,8 @@ def same_words(gold: str, answer: str) -> bool:
 def squeeze(text: str) -> str:
     """Text without what does not change its meaning in LaTeX: for equality at first sight."""
     text = _DELIMITERS.sub("", text).replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac").replace("\\%", "%")
-    text = re.sub(r"\\(?:left|right|qquad|quad|[,;:!])|\\?\s|\{,\}", "", text)
+    text = re.sub(r"\\(?:left|right|qquad|quad|[,;:!])|\{,\}", "", text)
+    text = re.sub(r"(?<![0-9])\\?\s+|\\?\s+(?![0-9])", "", text)  # `3 6` is not 36
     return text.rstrip(".。")
 
 
@@ -83,9 +98,16 @@ def boxes(text: str) -> list[str]:
 
 def _claimed(text: str) -> str:
     """Where the claim stands: behind a final marker, in boxes, or the whole text."""
-    marker = _FINAL.search(text)
-    if marker:
-        text = text[marker.end() :].strip()
+    text = _ENVIRONMENT.sub(" ", text).replace("&=", "=") if "\\begin" in text else text
+    final = [part.strip() for part in _FINAL.split(text)[1:]]
+    said = {squeeze(claim): claim for part in final if (claim := _one_claim(part))}
+    if len(said) > 1:
+        raise Ambiguous("different final answers")
+    if final:
+        return next(iter(said.values()), final[-1])
+    record = _RECORD.fullmatch(text)
+    if record:
+        return record[1]
     found = boxes(text)
     if not found:
         return text
@@ -94,22 +116,33 @@ def _claimed(text: str) -> str:
     return ", ".join(dict.fromkeys(inner.rstrip(" .,") for inner in found))
 
 
+def _one_claim(text: str) -> str:
+    """Text of the claim, or '' where nothing can be read."""
+    try:
+        return _read(_claimed(text)).text
+    except NotMath:
+        return ""
+
+
 def _read(text: str) -> Claim:
     bare = _DELIMITERS.sub(" ", text).strip()
     while (shorter := unwrap(bare)) != bare:
         bare = shorter
+    bare = PHRASES.get(bare.lower(), bare)
     if re.fullmatch(r"[A-Za-z]{3,}", bare) and bare not in FUNCTIONS and bare not in GREEK:
         bare = replace_number_words(bare)
         if bare.isalpha():
             raise NotMath("a word")
-    try:
-        return _formula(bare)
-    except NotMath:
-        return _formula(_in_prose(text))
+    for reading in (bare, ", ".join(bare.split("\n"))) if "\n" in bare else (bare,):
+        try:
+            return _formula(reading)
+        except NotMath:
+            continue
+    return _formula(_in_prose(_TEXT.sub(r"\1", text)))
 
 
 def _formula(text: str) -> Claim:
-    text, unit = split_unit(text)
+    text, unit = split_unit(_LEADING_EQUALS.sub("", text))
     return Claim(text, unit, parse(text))
 
 
@@ -137,6 +170,11 @@ def _in_prose(text: str) -> str:
 
 def _sentence_claim(sentence: str, strong: bool) -> str:
     """The formula at the end of a sentence, behind its last verb or colon, or its only formula; '' if it has none."""
+    if re.search(r"[0-9\\=^]", sentence) and (whole := _readable(sentence)):
+        return whole
+    named = _NAMED.match(_DELIMITERS.sub(" ", sentence))
+    if named and (claim := _readable(named[1])):
+        return claim
     first = _ANSWER_FIRST.match(sentence)
     if first:
         return _readable(first[1])
@@ -164,88 +202,3 @@ def _readable(text: str) -> str:
 def _words(text: str) -> str:
     text = re.sub(r"\\(?:text|textbf|mathrm|mbox|textnormal|boxed)\s*(?=\{)", "", text)
     return re.sub(r"[\s{}$()\[\].,;:!?*\"'_\\-]+", " ", text).strip().casefold()
-
-
-# ------------------------------------------------------------------------------------------------------------------ units
-
-_UNIT_WORD = (
-    r"(?:square\s+|cubic\s+|sq\.?\s+|cu\.?\s+)?[a-zA-Z]+\.?(?:\s+(?:squared|cubed))?(?:\s*\^\s*\{?\s*[0-9]\s*\}?)?"
-)
-_UNIT = rf"{_UNIT_WORD}(?:\s*(?:/|per)\s*{_UNIT_WORD})?"
-_IN_TEXT = re.compile(
-    r"^(.*?[^\s\\])[\s~]*(?:\\[,;: ]\s*)*\\(?:text|textbf|textnormal|mathrm|mbox|rm)\s*\{([^{}]*)\}\s*(\^\s*\{?\s*[0-9]\s*\}?)?$",
-    re.DOTALL,
-)
-_PLAIN_UNIT = re.compile(rf"^(.*[0-9}})\]!])(\s*)({_UNIT})$", re.DOTALL)
-_NUMBER_AND_WORDS = re.compile(
-    r"^(\\?\$?\s*[-+]?[0-9][0-9.,/]*|[-+]?\\frac\{[0-9]+\}\{[0-9]+\})\s+((?:[a-zA-Z]{2,}[\s-]*){1,4})$"
-)
-_NO_UNIT = {
-    "or",
-    "and",
-    "e",
-    "i",
-    "pi",
-    "is",
-    "not",
-    "to",
-    "by",
-    "if",
-    "times",
-    "mod",
-    "plus",
-    "minus",
-    "wrong",
-    "incorrect",
-}
-_SCALES = {"hundred": "*100", "thousand": "*1000", "million": "*1000000", "billion": "*1000000000"}
-
-
-def split_unit(text: str) -> tuple[str, str]:
-    """Expression and canonical unit. Percent words become a percent sign, scale words a factor, other nouns vanish."""
-    text = replace_number_words(text) if re.search(r"[a-z]{3}", text) else text
-    found = _IN_TEXT.match(text)
-    head, words, gap = (found[1], found[2].strip() + (found[3] or ""), True) if found else (text, "", False)
-    if not found:
-        found = _PLAIN_UNIT.match(text)
-        head, words, gap = (found[1], found[3], bool(found[2])) if found else (text, "", False)
-    if words.strip("%. \\") in ("", "percent", "pct") and re.search(r"percent|pct|%", words):
-        return f"{head}%", ""
-    if words in _SCALES:
-        return f"({head}){_SCALES[words]}", ""
-    unit = canonical_unit(words) if words and words not in _NO_UNIT else ""
-    if unit and (gap or len(words) > 1):
-        return head.rstrip(" \\,;"), unit
-    if _IN_TEXT.match(text) and re.fullmatch(r"[a-zA-Z ./-]{2,}", words) and not set(words.split()) & _NO_UNIT:
-        return head.rstrip(" \\,;"), ""
-    noun = _NUMBER_AND_WORDS.match(text)
-    if noun and not set(noun[2].lower().split()) & (_NO_UNIT | set(FUNCTIONS)):
-        return noun[1], ""
-    return text, ""
-
-
-def canonical_unit(words: str) -> str:
-    """`square centimetres`, `cm^2` and `cm squared` as `cm^2`; '' for a word that is no known unit."""
-    parts = []
-    for part in re.split(r"\s*(?:/|\bper\b)\s*", words.strip()):
-        power = re.search(r"\^\s*\{?\s*([0-9])", part)
-        exponent = (
-            power[1]
-            if power
-            else "2"
-            if re.search(r"\bsq|squared", part)
-            else "3"
-            if re.search(r"\bcu|cubed", part)
-            else ""
-        )
-        name = re.sub(r"\^.*|\b(?:square|squared|sq\.?|cubic|cubed|cu\.?)(?![a-z])", "", part).strip(" .")
-        if name not in _units():
-            return ""
-        parts.append(_units()[name] + (f"^{exponent}" if exponent else ""))
-    return "/".join(parts)
-
-
-@cache
-def _units() -> dict[str, str]:
-    lines = (Path(__file__).parent / "units.txt").read_text(encoding="utf-8").splitlines()
-    return {name: line.split()[0] for line in lines if line and not line.startswith("#") for name in line.split()}

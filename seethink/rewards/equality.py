@@ -15,7 +15,7 @@ from typing import Any
 from seethink.rewards.evaluate import Undefined, evaluate, finite, free_symbols, opaque_name, to_float
 from seethink.rewards.expression import Node, walk
 from seethink.rewards.latex import TooBig, Unsupported
-from seethink.rewards.regions import INEQUALITIES, is_region, region
+from seethink.rewards.regions import INEQUALITIES, is_region, region, subject
 
 POINTS = 8
 ENOUGH_POINTS = 3
@@ -29,6 +29,7 @@ def same(gold: Node, answer: Node) -> bool:
     gold, answer = _without_membership(gold), _without_membership(answer)
     if is_region(gold) or is_region(answer):
         return _same_region(gold, answer)
+    gold, answer = _as_point(gold, answer), _as_point(answer, gold)
     golds, answers = alternatives(gold), alternatives(answer)
     if len(golds) == len(answers) == 1:
         return _same_item(golds[0], answers[0])
@@ -51,6 +52,15 @@ def alternatives(node: Node) -> list[Node]:
 
 def _without_membership(node: Node) -> Node:
     return node.args[2] if node.op == "relation" and node.args[0] == ("in",) else node
+
+
+def _as_point(node: Node, other: Node) -> Node:
+    """`x = 2, y = -1` where the other side is a point."""
+    if node.op != "list" or other.op != "bracket" or other.args[0] != "()":
+        return node
+    items = node.args[1:]
+    names = [item.args[1] for item in items if _named([item])]
+    return _as_tuple(node) if len(names) == len(items) == len(set(names)) else node
 
 
 def _as_tuple(node: Node) -> Node:
@@ -148,6 +158,11 @@ def _matrix(node: Node) -> list[list[Node]]:
         parts = [_matrix(a) for a in node.args]
         if len({(len(part), len(part[0])) for part in parts}) == 1:
             return [[Node("+", cells) for cells in zip(*rows, strict=True)] for rows in zip(*parts, strict=True)]
+    if node.op == "*":
+        matrices = [a for a in node.args if any(n.op == "matrix" for n in walk(a))]
+        others = [a for a in node.args if a not in matrices]
+        if len(matrices) == 1:
+            return [[Node("*", (*others, cell)) for cell in row] for row in _matrix(matrices[0])]
     raise Unsupported("matrix arithmetic")
 
 
@@ -158,12 +173,17 @@ def _same_rows(gold: list[list[Node]], answer: list[list[Node]]) -> bool:
 
 
 def _same_region(gold: Node, answer: Node) -> bool:
+    if not all(is_region(node) or node.op in ("bracket", "relation") for node in (gold, answer)):
+        return False  # a number is no interval
     try:
         golds, answers = region(gold), region(answer)
+        named = {subject(node) for node in (gold, answer)} - {None}
     except Unsupported:
         if gold.op == answer.op == "relation":
             return _same_inequality(gold, answer)
         raise
+    if len(named) > 1:
+        return False
     if len(golds) != len(answers):
         return False
     bounds = [(g, a) for one, other in zip(golds, answers, strict=True) for g, a in zip(one, other, strict=True)]
@@ -187,7 +207,30 @@ def _same_relation(gold: Node, answer: Node) -> bool:
         return value is not None and same(value, answer)
     if _same_label(gold, answer):
         return same(_right_side(gold), _right_side(answer))
-    return _proportional(_difference(gold), _difference(answer)) is not None
+    if _proportional(_difference(gold), _difference(answer)) is not None:
+        return True
+    return _solved_by(gold, answer) or _solved_by(answer, gold)
+
+
+def _solved_by(explicit: Node, implicit: Node) -> bool:
+    """True for `y = 2/x` and `xy = 2`: the second holds on the first, and is linear in y, so it holds nowhere else."""
+    name, value = explicit.args[1], explicit.args[-1]
+    if name.op != "symbol" or len(explicit.args) != 3 or name.args[0] in _plain_symbols(value):
+        return False
+    if free_symbols(explicit) != free_symbols(implicit):
+        return False
+    zero, step, two_steps = (
+        _replaced(_difference(implicit), name, Node("+", (value, Node("number", (Fraction(k), None))))) for k in (0, 1, 2)
+    )
+    nothing = Node("number", (Fraction(0), None))
+    linear = same_value(Node("*", (step, Node("number", (Fraction(2), None)))), two_steps)
+    return same_value(zero, nothing) and linear and not same_value(step, nothing)
+
+
+def _replaced(node: Node, name: Node, value: Node) -> Node:
+    if node == name:
+        return value
+    return Node(node.op, tuple(_replaced(a, name, value) if isinstance(a, Node) else a for a in node.args))
 
 
 def _claimed_value(equation: Node) -> Node | None:
@@ -313,6 +356,9 @@ def _rounds_to(gold: Node, one: Any, answer: Node, other: Any) -> bool:
 
 def _decimal_literal(node: Node) -> tuple[Fraction, int] | None:
     node = node.args[0] if node.op == "neg" else node
+    if node.op == "percent" and node.args[0].op == "number":
+        value, places = node.args[0].args
+        return value / 100, (places or 0) + 2
     return node.args if node.op == "number" and node.args[1] else None
 
 
@@ -342,8 +388,6 @@ def _within(one: Any, other: Any, places: int) -> bool:
 
 
 def _same_function(gold: Node, answer: Node, log_base: int | None) -> bool:
-    if free_symbols(gold) != free_symbols(answer):
-        return False
     pairs = 0
     for one, other in _sampled(gold, answer, log_base):
         if not _close_at_point(one, other):
@@ -383,7 +427,7 @@ def _enough(pairs: int) -> bool:
 
 def _sampled(gold: Node, answer: Node, log_base: int | None) -> Iterator[tuple[Any, Any]]:
     """Values of both at fixed points, those points left out where one of them has none."""
-    names = sorted(free_symbols(gold))
+    names = sorted(free_symbols(gold) | free_symbols(answer))
     numbers = [n.args[0] for node in (gold, answer) for n in walk(node) if n.op == "number"]
     bends = any(
         n.op in PIECEWISE or (n.op == "function" and n.args[0] in PIECEWISE)
@@ -406,7 +450,7 @@ def _sampled(gold: Node, answer: Node, log_base: int | None) -> Iterator[tuple[A
 
 
 def _coordinate(name: str, point: int, far: Fraction) -> Fraction:
-    """A fraction that no formula singles out: near zero at even points, up to twice the largest literal at odd ones."""
+    """A fraction that no formula singles out (with an even denominator: no odd roots by accident): near zero at even points, up to twice the largest literal at odd ones."""
     draw = zlib.crc32(f"{name} {point}".encode())
-    size = Fraction(draw % 89 + 17, 53) * (max(far, Fraction(1)) if point % 2 else 1)
+    size = Fraction(draw % 64 * 2 + 19, 64) * (max(far, Fraction(1)) if point % 2 else 1)
     return -size if draw >> 16 & 1 else size

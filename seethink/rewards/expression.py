@@ -181,7 +181,7 @@ class _Parser:
             if operator := self.accept("*", "/"):
                 factor = self.signed()
                 factors.append(self.node("reciprocal", factor) if operator == "/" else factor)
-            elif self.starts_factor():
+            elif self.starts_factor() or (factors[-1].op == "^" and self.peek().kind == "number"):
                 factors.append(self.power())
             else:
                 return self.node("*", *factors) if len(factors) > 1 else factors[0]
@@ -189,7 +189,7 @@ class _Parser:
     def starts_factor(self) -> bool:
         kind, text = self.peek()
         if kind == "number":
-            return False  # `3 4` is no product; `2^x 3` is not worth a guess
+            return False  # `3 4` is no product
         if kind != "operator":
             return kind in ("name", "function", "constant", "opaque", "begin")
         return text in ("(", "[", "{", "<(", "frac", "binom", "lfloor", "lceil", "sum", "prod") or (
@@ -267,10 +267,13 @@ class _Parser:
             name += "'"
         if self.accept("_"):
             name = f"{name}_{self.subscript()}"
-        if name.rstrip("'") in FUNCTION_NAMES and self.peek().text == "(":
+        if self.peek().text == "(" and (name.rstrip("'") in FUNCTION_NAMES or name[0].isupper()):
             argument = self.primary()
-            arguments = argument.args[1:] if argument.op == "bracket" else (argument,)
-            return self.node("call", name, *arguments)
+            if argument.op == "bracket" and name[0].isupper():
+                return argument  # a named point, P(3, 4)
+            if name.rstrip("'") not in FUNCTION_NAMES:
+                return self.node("*", self.node("symbol", name), argument)
+            return self.node("call", name, *(argument.args[1:] if argument.op == "bracket" else (argument,)))
         return self.node("symbol", name)
 
     def subscript(self) -> str:
@@ -301,9 +304,13 @@ class _Parser:
         for _ in range(2):
             if name == "log" and base is None and self.accept("_"):
                 base = self.primary()
+            elif name == "log" and base is None and self.peek().text in ("2", "10") and self.tokens[self.at + 1].text == "(":
+                base = self.primary()  # log2(x) as in programs
             elif power is None and self.accept("^"):
                 power = self.exponent()
         argument = self.argument()
+        if argument.op == "bracket":
+            raise Unsupported(f"{name} of several arguments")
         if name in ("ln", "lg", "log"):
             base = {"ln": Node("constant", ("e",)), "lg": number(10)}.get(name, base)
             node = self.node("log", base, argument)
@@ -344,9 +351,9 @@ class _Parser:
     def bracketed(self, opening: str) -> Node:
         """A group, or a bracket node with its items where there are several or the brackets matter."""
         self.expect(opening)
-        bars, self.bars = self.bars, 0
+        bars, self.bars = self.bars, int(opening == "\\{")  # in `{x | x > 2}` the bar ends the first part
         if opening == "\\{" and self.accept("\\}"):
-            return self.node("bracket", "{}")
+            return self.node("symbol", "emptyset")
         inner = self.items(CLOSING[opening])
         if opening == "\\{" and self.accept("|", "mid", ":"):
             inner = self.items(CLOSING[opening])  # the set of those with this property

@@ -73,7 +73,7 @@ _MARKED_LOWER = re.compile(rf"(?i:{_MARKER})([a-z])(?=[\"'*)\].,:;!?]|\s*$|\s+(?
 _CAPITAL = re.compile(r"(?<![\w.\u2019'])([A-HJ-Z])(?![\w\u2019'])")
 _ARTICLE = re.compile(r"A\s+(?!(?:is|was|because|since|as|and|or|but|seems|matches|would|must|are|looks|fits)\b)[a-z]")
 _NEGATED_BEFORE = re.compile(
-    r"(?:\b(?:not|never|except|neither|nor|exclud\w+|eliminat\w+|rule[sd]? out)|n't)\b[^.;,:!?]{0,30}$", re.I
+    r"(?:\b(?:not|never|(?:all|any|anything|everything) but|except|neither|nor|exclud\w+|eliminat\w+|rule[sd]? out)|n't)\b[^.;,:!?]{0,30}$", re.I
 )
 _NEGATED_AFTER = re.compile(
     r"[\"'*)\].]*\s*(?:(?:is|was|seems|looks|can|could|would)(?:\s+not|n't|not)|(?:is |was )?(?:in)?(?:wrong|incorrect|false|eliminated|ruled out))\b",

@@ -70,7 +70,7 @@ OPAQUE = {
     "emptyset",
     "varnothing",
 }
-PROSE = set("is the not for if of to at by no so we it as are was has an on be do my he me us am".split())
+PROSE = set("is the not for if of to at by no so we it as are was has an on be do my he me us am ans".split())
 
 _SPELLING = (  # what LaTeX writers use for looks
     (re.compile(r"\\!\s*"), ""),
@@ -160,7 +160,7 @@ def _command(name: str) -> Token:
     if name in GREEK:
         return Token("name", name)
     if name in OPAQUE:
-        return Token("opaque", name)
+        return Token("opaque", {"varnothing": "emptyset"}.get(name, name))
     raise Unsupported(f"\\{name}")
 
 

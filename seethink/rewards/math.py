@@ -12,13 +12,13 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from seethink.rewards.claims import Ambiguous, Claim, read_claim, same_words, squeeze
+from seethink.rewards.claims import Ambiguous, Claim, read_claim, same_words, squeeze, with_glued_unit
 from seethink.rewards.decision import RIGHT, WRONG, Decision, ambiguous, gold_error, malformed
 from seethink.rewards.equality import alternatives, same
 from seethink.rewards.evaluate import Undefined
 from seethink.rewards.expression import parse
 from seethink.rewards.extract import normalise
-from seethink.rewards.latex import NotMath, TooBig, Unsupported
+from seethink.rewards.latex import NotMath, TooBig, Unreadable, Unsupported
 from seethink.rewards.numbers import plain_number
 
 _THOUSANDS = re.compile(r"[0-9],[0-9]{3}")
@@ -35,7 +35,7 @@ def read_gold(gold: str) -> Claim:
 def decide(gold: str, answer: str) -> Decision | None:
     """Decision about an answer, or None if only a symbolic comparison can tell."""
     said, reference = normalise(answer), normalise(gold)
-    if not squeeze(reference):
+    if not re.search(r"\w|[∞∅]", reference):
         return gold_error("empty gold")
     if squeeze(said) == squeeze(reference):
         return RIGHT
@@ -63,6 +63,10 @@ def _compare(gold: Claim, answer: Claim, reference: str, said: str) -> Decision 
         return malformed(str(problem))
     if problem or gold.problem or gold.node is None or answer.node is None:
         return None
+    if gold.unit and not answer.unit:
+        answer = with_glued_unit(answer)
+    elif answer.unit and not gold.unit:
+        gold = with_glued_unit(gold)
     if gold.unit and answer.unit and gold.unit != answer.unit:
         return Decision(0.0, detail=f"unit {answer.unit} instead of {gold.unit}")
     try:
@@ -70,7 +74,16 @@ def _compare(gold: Claim, answer: Claim, reference: str, said: str) -> Decision 
     except Unsupported:
         return None
     except (TooBig, Undefined, RecursionError) as error:
-        return malformed(str(error))
+        return malformed(str(error)) if _has_value(gold) else gold_error(str(error))
+
+
+def _has_value(gold: Claim) -> bool:
+    """True if a gold equals itself, which `1/0` does not."""
+    assert gold.node is not None
+    try:
+        return same(gold.node, gold.node)
+    except Unreadable:
+        return False
 
 
 def _verdict(gold: Claim, answer: Claim) -> Decision:
@@ -86,7 +99,10 @@ def _same_with_commas(gold: Claim, answer: Claim) -> bool:
     """`100,200,300` is one number, unless the other side is a list."""
     if not any(_THOUSANDS.search(claim.text) for claim in (gold, answer)):
         return False
-    nodes = [parse(claim.text, "list") for claim in (gold, answer)]
+    try:
+        nodes = [parse(claim.text, "list") for claim in (gold, answer)]
+    except Unreadable:
+        return False
     return all(node.op == "list" for node in nodes) and same(nodes[0], nodes[1])
 
 

@@ -71,7 +71,9 @@ def _listed(node: Node) -> list[Interval]:
 
 
 def subject(node: Node) -> Node | None:
-    """What a relation is about: its only side that is not a number."""
+    """What a relation is about: its only side that is not a number. A list of relations is about that of the first."""
+    if node.op == "list":
+        return subject(node.args[1])
     if node.op != "relation":
         return None
     sides = [side for side in node.args[1:] if free_symbols(side)]

@@ -10,12 +10,7 @@ Every stage is an ordinary run folder made by an ordinary command, which is prin
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,9 +18,9 @@ from pydantic import Field
 
 from seethink.core.config import Config
 from seethink.core.errors import UserError
-from seethink.core.progress import Progress, progress
 from seethink.core.run import git_commit
-from seethink.core.store import hash_file, hash_folder, read_json, write_json
+from seethink.core.store import write_json
+from seethink.study.execute import Stage, execute
 
 
 class Arm(Config):
@@ -61,49 +56,6 @@ class StudyConfig(Config):
     extra: dict[str, Any] = Field({}, description="settings of the world")
 
 
-@dataclass(frozen=True)
-class Stage:
-    """One command of the study."""
-
-    arm: str
-    seed: int
-    name: str
-    """sft, grpo, eval or eval-<style>"""
-    verb: str
-    settings: dict[str, Any]
-    after: tuple[Path, ...]
-    """Run folders that must be done first."""
-
-    @property
-    def out(self) -> Path:
-        return Path(self.settings["out"])
-
-    @property
-    def command(self) -> list[str]:
-        return ["seethink", self.verb, f"@{self.config_file}"]
-
-    @property
-    def config_file(self) -> Path:
-        return self.out.with_name(f"{self.out.name}.json")
-
-    @property
-    def reads(self) -> dict[str, Path]:
-        """What its run folder records hashes of."""
-        if self.verb == "eval":
-            return {"board": Path(self.settings["board"]), "model": Path(self.settings["model"])}
-        return {"data": Path(self.settings["data"]), "model": Path(self.settings["model"]["path"])}
-
-    @property
-    def done(self) -> bool:
-        """Finished with exactly these settings and these inputs, so that a change re-runs only what depends on it."""
-        if not (self.out / "done.json").exists() or not self.config_file.exists():
-            return False
-        if read_json(self.config_file) != self.settings or not all(p.exists() for p in self.reads.values()):
-            return False
-        recorded = read_json(self.out / "manifest.json")["inputs"]
-        return all(recorded[k] == (hash_folder(p) if p.is_dir() else hash_file(p)) for k, p in self.reads.items())
-
-
 def run(config: StudyConfig, dry_run: bool = False) -> None:
     """The verb. Raises UserError for a plan that does not hold or a stage that failed; the same call again continues."""
     check(config)
@@ -113,7 +65,7 @@ def run(config: StudyConfig, dry_run: bool = False) -> None:
             print(f"{'done   ' if stage.done else 'to run '} {' '.join(stage.command)}")
         return
     write_json(config.out / "study.json", describe(config, stages))
-    execute(stages, workers(config), config.out)
+    execute(stages, config.workers)
     from seethink.study import report
 
     report.run(report.ReportConfig(study=config.out))
@@ -225,73 +177,3 @@ def describe(config: StudyConfig, stages: list[Stage]) -> dict[str, Any]:
         "commands": [" ".join(stage.command) for stage in stages],
         "config": config.model_dump(mode="json"),
     }
-
-
-def workers(config: StudyConfig) -> int:
-    """Stages at once: one per GPU, or one per core."""
-    if config.workers:
-        return config.workers
-    gpus = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if os.path.exists("/dev/nvidia0") else []
-    return max(1, len([g for g in gpus if g]) or (1 if os.path.exists("/dev/nvidia0") else os.cpu_count() or 1))
-
-
-def execute(stages: list[Stage], count: int, study: Path) -> None:
-    """Run every stage once those it needs are done, `count` at a time. Raises UserError for the first that fails."""
-    finished: set[Path] = set()
-    for stage in stages:  # in order of dependence: what follows a stage that must run again must run again
-        if set(stage.after) <= finished and stage.done:
-            finished.add(stage.out)
-    todo, running = [s for s in stages if s.out not in finished], {}
-    with ThreadPoolExecutor(count) as pool, progress("study", len(stages), len(stages) - len(todo)) as bar:
-        children: dict[Path, subprocess.Popen] = {}
-        try:
-            while todo or running:
-                for stage in [s for s in todo if set(s.after) <= finished][: count - len(running)]:
-                    todo.remove(stage)
-                    running[pool.submit(run_stage, stage, count, children)] = stage
-                for future in wait_for(running, bar):
-                    stage = running.pop(future)
-                    future.result()
-                    finished.add(stage.out)
-                    bar.advance(text=f"{stage.arm} seed {stage.seed} {stage.name}")
-        finally:
-            for child in list(children.values()):
-                child.terminate()
-
-
-def wait_for(running: dict[Future, Stage], bar: Progress) -> list[Future]:
-    """Futures that ended; meanwhile the display shows where each running stage is."""
-    while True:
-        done, _ = wait(running, timeout=2, return_when=FIRST_COMPLETED)
-        bar.advance(0, text="  ".join(where(stage) for stage in running.values()))
-        if done:
-            return list(done)
-
-
-def where(stage: Stage) -> str:
-    """How far a stage is, from its own metrics."""
-    log = stage.out / "metrics.jsonl"
-    step = log.read_bytes().count(b"\n") if log.exists() else 0
-    total = stage.settings.get("steps", "")
-    return f"{stage.arm}/{stage.seed}/{stage.name}" + (f" {step}{'/' if total else ''}{total}" if step else "")
-
-
-def run_stage(stage: Stage, count: int, children: dict[Path, subprocess.Popen]) -> None:
-    """One stage as a child process; its output goes to <stage>.log."""
-    stage.out.parent.mkdir(parents=True, exist_ok=True)
-    write_json(stage.config_file, stage.settings)
-    threads = max(1, (os.cpu_count() or 1) // count)
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
-    log_path = stage.out.with_name(f"{stage.out.name}.log")
-    with open(log_path, "a", encoding="utf-8") as log:
-        log.write(f"$ {' '.join(stage.command)}   # {time.strftime('%Y-%m-%dT%H:%M:%S')}\n")
-        log.flush()
-        command = [sys.executable, "-m", *stage.command]
-        child = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment)
-        children[stage.out] = child
-        code = child.wait()
-        del children[stage.out]
-    if code:
-        last = log_path.read_text(encoding="utf-8").strip().splitlines()[-1]
-        raise UserError(f"stage {stage.arm}/seed{stage.seed}/{stage.name} ended with code {code}: {last}", where=log_path,
-                        remedy="Mend the cause and give the same command again", code=code if code > 0 else 1)  # fmt: skip

@@ -48,8 +48,8 @@ class Comparison:
     items: int
     undecided: int
     """Pairs left out because one side is undecided."""
-    item_sd: float
-    """Standard deviation over items of the mean difference over seeds."""
+    error: float
+    """Standard error of the estimate: the standard deviation of the bootstrap draws."""
     seed_sd: float
     """Standard deviation of what a seed does to a whole run, item noise taken off; 0 with one seed (unknown)."""
     noise_sd: float
@@ -63,7 +63,7 @@ class Comparison:
     @property
     def detectable(self) -> float:
         """Smallest true difference that seeds and items like these find four times out of five."""
-        return minimum_detectable_effect(self.item_sd, self.items, self.seed_sd, self.seeds)
+        return minimum_detectable_effect(self.error)
 
 
 def compare(a: Outcomes, b: Outcomes, seed: int = 0, draws: int = DRAWS) -> Comparison | None:
@@ -85,7 +85,7 @@ def compare(a: Outcomes, b: Outcomes, seed: int = 0, draws: int = DRAWS) -> Comp
         spread.seeds,
         spread.items,
         spread.missing,
-        spread.item_sd,
+        float(spread.draws.std()),
         spread.seed_sd,
         spread.noise_sd,
     )
@@ -129,16 +129,19 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def minimum_detectable_effect(
-    item_sd: float, items: int, seed_sd: float = 0.0, seeds: int = 1, level: float = LEVEL, power: float = POWER
-) -> float:
-    """True difference that a two-sided test finds with probability `power`.
-
-    item_sd is the standard deviation over items of the difference averaged over seeds; two single runs that disagree
-    on a share d of the items have about sqrt(d).
-    """
-    error = np.sqrt(item_sd**2 / items + seed_sd**2 / seeds)
+def minimum_detectable_effect(error: float, level: float = LEVEL, power: float = POWER) -> float:
+    """True difference that a two-sided test finds with probability `power`, given the standard error of the estimate."""
     return float((scipy_stats.norm.ppf((1 + level) / 2) + scipy_stats.norm.ppf(power)) * error)
+
+
+def planned_error(disagreement: float, items: int, seeds: int = 1, seed_sd: float = 0.0) -> float:
+    """Standard error to expect before a study is run, for yes/no outcomes and a small difference.
+
+    disagreement is the share of items on which two runs differ; seed_sd what a seed does to the difference of two runs.
+    With several seeds this is the error of the bootstrap above, which counts chance on the items more than once.
+    """
+    counted = 1.0 if seeds == 1 else 2 + (seeds - 1) / seeds
+    return float(np.sqrt(counted * disagreement / (seeds * items) + seed_sd**2 / seeds))
 
 
 def verdict(interval: Interval, adjusted_p: float, level: float = LEVEL) -> str:
@@ -164,7 +167,6 @@ class _Spread:
     seeds: int
     items: int
     missing: int
-    item_sd: float
     seed_sd: float
     noise_sd: float
 
@@ -184,9 +186,8 @@ def _spread(values: Outcomes, seed: int, draws: int) -> _Spread | None:
     seeds, items = values.shape
     mean = float(np.nanmean(values))
     seed_sd, noise_sd = _components(values, mean)
-    item_sd = float(np.std(np.nanmean(values, axis=0), ddof=1)) if items > 1 else 0.0
     means = _resampled_means(values, mean, np.random.default_rng(seed), draws)
-    return _Spread(mean, means, seeds, items, missing, item_sd, seed_sd, noise_sd)
+    return _Spread(mean, means, seeds, items, missing, seed_sd, noise_sd)
 
 
 def _resampled_means(values: Outcomes, mean: float, rng: np.random.Generator, draws: int) -> Outcomes:

@@ -15,7 +15,7 @@ from seethink.core.tags import ANSWER, THINK, THINK_END, extract
 from seethink.core.types import Sample
 from seethink.traces import lexicon
 from seethink.traces.claims import Claim, agree, claims
-from seethink.traces.steps import Checker, Step, locate
+from seethink.traces.steps import Checker, Step, check_steps, locate
 
 HESITATION = "word"  # the lexicon whose markers open a hesitation
 NGRAM = 4
@@ -99,7 +99,7 @@ def analyse(
 ) -> TraceStats:
     """Measurements of a completion `text`. Without a sample there are no claims; without a checker no truth."""
     thinking, answer = split(text)
-    steps = checker(sample, thinking) if checker and sample else None
+    steps = check_steps(checker, sample, thinking) if checker and sample else None
     said = claims(thinking, sample.kind, sample.choices) if sample else []
     hesitations, revisions = _revisions(thinking, said, steps or [])
     whole = f"{thinking}\n{answer or ''}"

@@ -48,6 +48,15 @@ def load_checker(name: str) -> Checker:
     return function
 
 
+def check_steps(checker: Checker, sample: Sample, thinking: str) -> list[Step]:
+    """The checker's steps. Raises UserError where it stumbles over the sample, e.g. one of another domain."""
+    try:
+        return checker(sample, thinking)
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        what = f"the checker failed on sample {sample.id!r} ({type(error).__name__}: {error})"
+        raise UserError(what, remedy="Give the samples the checker was written for, or no checker") from error
+
+
 def locate(thinking: str, steps: Sequence[Step]) -> list[tuple[int, int] | None]:
     """(start, end) of each step in the text, searched in order; None where a checker did not keep the words."""
     places: list[tuple[int, int] | None] = []

@@ -18,6 +18,7 @@ from seethink.core.config import Config
 from seethink.core.errors import UserError
 from seethink.core.run import Run
 from seethink.core.store import hash_file, hash_json, load_samples, read_jsonl, read_table, write_table
+from seethink.core.tags import compose
 from seethink.core.types import Sample
 from seethink.traces.analyse import TraceStats, analyse
 from seethink.traces.lexicon import PRESETS, load
@@ -93,7 +94,8 @@ def read_rows(path: Path, right_from: float) -> Iterator[Row]:
     """Traces of a table or a JSONL file. Raises UserError naming the column or row at fault."""
     if path.suffix == ".jsonl":
         for number, row in read_jsonl(path):
-            yield from_dict(row, f"{path}:{number}", right_from)
+            if "think" not in row or row["think"] is not None:  # a sample may go to RL without a trace
+                yield from_dict(row, f"{path}:{number}", right_from)
     elif path.suffix == ".parquet":
         for row in read_table(path):
             yield from_dict(row, path, right_from)
@@ -101,10 +103,17 @@ def read_rows(path: Path, right_from: float) -> Iterator[Row]:
         raise UserError(f"cannot read traces from {path.suffix!r} files", where=path, remedy="Give .parquet or .jsonl")
 
 
+def completion_of(row: dict[str, Any]) -> str | None:
+    """What a model wrote, by whatever name a file keeps it; None where a row holds no trace."""
+    if row.get("think") is not None:
+        return compose(row["think"], row.get("answer") or "")
+    return row.get("text", row.get("completion"))
+
+
 def from_dict(row: dict[str, Any], where: object, right_from: float = 1.0) -> Row:
-    """A Rollout, a Score, a Trace or a sample with a completion, as a row."""
-    text, sample_id = row.get("text") or row.get("completion") or "", row.get("sample_id", row.get("id"))
-    if sample_id is None or not ({"text", "completion"} & row.keys()):
+    """A Rollout, a Score, a Trace, a kept trace of the data pipeline or a sample with a completion, as a row."""
+    text, sample_id = completion_of(row), row.get("sample_id", row.get("id"))
+    if sample_id is None or text is None:
         raise UserError("no `sample_id` and `text` here", where=where, remedy="Give rollouts, scores or traces")
     reward = row.get("reward")
     ok = row.get("ok", None if reward is None else reward >= right_from)

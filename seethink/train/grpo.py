@@ -26,8 +26,8 @@ from seethink.rewards import make_scorer, score_batch
 from seethink.traces import lexicon
 from seethink.train import alarms
 from seethink.train.config import GRPOConfig, system_prompt
-from seethink.train.loss import adapt_kl, group_advantages, grpo_loss, token_log_probs, token_weights
 from seethink.train.lora import has_lora, without_lora
+from seethink.train.loss import adapt_kl, group_advantages, grpo_loss, token_log_probs, token_weights
 from seethink.train.model import (
     EncodedPrompt,
     Policy,

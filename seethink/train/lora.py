@@ -44,7 +44,9 @@ def merged_weights(model: nn.Module) -> dict[str, Tensor]:
     layers = [m for m in model.modules() if isinstance(m, BaseTunerLayer)]
     for layer in layers:
         layer.merge()
-    weights = {n.replace(".base_layer", ""): w.detach().clone() for n, w in model.state_dict().items() if "lora_" not in n}
+    weights = {
+        n.replace(".base_layer", ""): w.detach().clone() for n, w in model.state_dict().items() if "lora_" not in n
+    }
     for layer in layers:
         layer.unmerge()
     return weights

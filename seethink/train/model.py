@@ -12,7 +12,6 @@ from torch import Tensor
 from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoTokenizer, PreTrainedModel
 from transformers.image_processing_utils import BaseImageProcessor
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
-
 from transformers.utils import logging as transformers_logging
 
 from seethink.core.errors import UserError

@@ -1,0 +1,108 @@
+"""Greedy examination of the base while it is built: accuracy per kind, in one style, by the project's own rewards."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import DynamicCache, PreTrainedTokenizerBase, Qwen2_5_VLForConditionalGeneration
+
+from seethink.core.types import Sample
+from seethink.pocket.build import draw_sample
+from seethink.pocket.lessons import pad, prompt_ids, to_patches
+from seethink.pocket.render import render
+from seethink.rewards import RewardConfig, is_correct, score_batch
+
+RULES = RewardConfig(symbolic=False)
+MAX_TOKENS, ROWS = 160, 125
+
+
+@dataclass(frozen=True)
+class Paper:
+    """Exam questions with their pictures [S, 112, 112, 3], drawn from a stream of their own."""
+
+    samples: list[Sample]
+    pictures: Tensor
+
+
+@dataclass(frozen=True)
+class Marks:
+    """Greedy results in one style.
+
+    accuracy  per kind, in [0, 1]
+    reward    mean reward per kind (mean IoU of boxes, mean token F1 of descriptions)
+    """
+
+    accuracy: dict[str, float]
+    reward: dict[str, float]
+    tokens: float
+    """Mean completion length."""
+    cut: float
+    """Share of completions without an end."""
+
+    @property
+    def mean(self) -> float:
+        """Over kinds."""
+        return sum(self.accuracy.values()) / len(self.accuracy)
+
+    def to_json(self) -> dict[str, object]:
+        return {"mean": self.mean, **asdict(self)}
+
+
+def set_paper(stream: str, count: int) -> Paper:
+    """`count` questions, the five kinds in equal shares."""
+    drawn = [draw_sample(stream, index) for index in range(count)]
+    pictures = np.stack([np.asarray(render(scene)) for _, scene in drawn])
+    return Paper([sample for sample, _ in drawn], torch.from_numpy(pictures))
+
+
+def examine(
+    model: Qwen2_5_VLForConditionalGeneration, tokenizer: PreTrainedTokenizerBase, paper: Paper, style: str
+) -> Marks:
+    """Marks of the model on a paper, answering in one style."""
+    rows: list[list[int]] = []
+    for start in range(0, len(paper.samples), ROWS):
+        part = slice(start, start + ROWS)
+        prompts = [prompt_ids(s.question, style, tokenizer) for s in paper.samples[part]]
+        rows += decode(model, tokenizer, prompts, paper.pictures[part])
+    texts = [tokenizer.decode(row, skip_special_tokens=True) for row in rows]
+    right, rewards = defaultdict(list), defaultdict(list)
+    for sample, reward in zip(paper.samples, score_batch(paper.samples, texts, RULES), strict=True):
+        right[sample.kind].append(bool(is_correct(reward, RULES)))
+        rewards[sample.kind].append(reward.value or 0.0)
+    cut = sum(tokenizer.eos_token_id not in row for row in rows) / len(rows)
+    means = [{kind: sum(values) / len(values) for kind, values in table.items()} for table in (right, rewards)]
+    return Marks(*means, sum(map(len, rows)) / len(rows), cut)
+
+
+@torch.no_grad()
+def decode(
+    model: Qwen2_5_VLForConditionalGeneration,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: list[list[int]],
+    pictures: Tensor,
+) -> list[list[int]]:
+    """Greedy completions, end token included. Prompts are padded on the left; every step feeds one token a row."""
+    padding, end = tokenizer.pad_token_id, tokenizer.eos_token_id
+    ids, mask = pad(prompts, padding, left=True), pad([[1] * len(p) for p in prompts], 0, left=True)
+    grids = torch.tensor([[1, 8, 8]]).expand(len(ids), -1)
+    image = (ids == model.config.image_token_id).int()
+    positions, _ = model.model.get_rope_index(ids, image, image_grid_thw=grids, attention_mask=mask)
+    following = positions.amax(dim=(0, 2)) + 1  # [B]
+    cache = DynamicCache(config=model.config.text_config)
+    step = {"input_ids": ids, "position_ids": positions, "pixel_values": to_patches(pictures).flatten(0, 1)}
+    step["image_grid_thw"] = grids
+    done = torch.zeros(len(ids), dtype=torch.bool)
+    chosen: list[Tensor] = []
+    while len(chosen) < MAX_TOKENS and not done.all():
+        output = model(**step, attention_mask=mask, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        token = output.logits[:, -1].argmax(-1).masked_fill(done, padding)
+        chosen.append(token)
+        done |= token == end
+        mask = torch.cat([mask, mask.new_ones(len(ids), 1)], 1)
+        place = (following + len(chosen) - 1).expand(3, -1)[..., None]
+        step = {"input_ids": token[:, None], "position_ids": place}
+    return [[t for t in row if t != padding] for row in torch.stack(chosen, 1).tolist()]
