@@ -12,9 +12,9 @@ from work import BETA, LEARNING_RATE, QUESTION, TEMPERATURE, Case, Turns, image_
 from seethink.core.types import Reward, Sample
 from seethink.train import sampler
 from seethink.train.config import GRPOConfig, ModelConfig, OptimConfig
-from seethink.train.grpo import Group, freeze_copy, improve
+from seethink.train.grpo import Group, improve, reference_model
 from seethink.train.loss import group_advantages
-from seethink.train.model import encode_prompt, freeze, load_policy
+from seethink.train.model import encode_prompt, load_policy, make_trainable
 from seethink.train.optim import Optimiser
 
 
@@ -56,8 +56,8 @@ def serve(connection, folder: Path, case: Case, steps: int) -> None:
         kl_target=0,
     )
     policy = load_policy(folder)
-    freeze(policy, vision=True, projector=True)
-    reference, optimiser = freeze_copy(policy), Optimiser(policy, config.optim, steps)
+    make_trainable(policy, config.model)
+    reference, optimiser = reference_model(policy), Optimiser(policy, config.optim, steps)
     images = image_paths(folder, case.prompts * steps)
     turns = Turns(connection)
     turns.ready(parameters=parameter_counts(policy.model), matmul_peak=peak)

@@ -38,7 +38,7 @@ class DoctorConfig(Config):
     """Check this machine before a run."""
 
     out: Path = Field(Path("."), description="folder where runs will be written")
-    base_url: str = Field("", pattern=r"^(https?://\S+)?$", description="endpoint to reach; empty: none")
+    base_url: str = Field("", pattern=r"^(https?://|$)", description="endpoint to reach; empty: none")
     model: str = Field("", description="ask this model of the endpoint for one word; empty: only reach the endpoint")
     api_key_env: str = Field("OPENAI_API_KEY", description="environment variable with the endpoint's key")
 

@@ -15,7 +15,7 @@ SOURCES = ("clevr_math", "arxivqa", "docvqa", "geoqa170k")
 
 
 def make_samples(folder: Path, count: int) -> Path:
-    """samples.jsonl: item n asks for n + 1; even items of `docvqa` are open questions, `arxivqa` is multiple choice."""
+    """samples.jsonl: item n asks for n + 1; `docvqa` asks openly, `arxivqa` and `geoqa170k` give two options."""
     (folder / "images").mkdir(parents=True, exist_ok=True)
     samples = []
     for n in range(count):
@@ -24,7 +24,7 @@ def make_samples(folder: Path, count: int) -> Path:
         Image.new("RGB", (8, 8), (n % 256, n // 256, 7)).save(image)
         kind = {"arxivqa": "choice", "docvqa": "open", "geoqa170k": "choice"}.get(source, "digit")
         question = f"What is {n} plus one? (item {n})"
-        gold = "B" if kind == "choice" else str(n + 1)
+        gold = {"choice": "B", "open": f"the number {n + 1}"}.get(kind, str(n + 1))
         choices = (str(n), str(n + 1)) if kind == "choice" else ()
         samples.append(Sample(f"item-{n}", source, (str(image),), question, gold, kind, choices))
     save_samples(folder / "samples.jsonl", samples)
@@ -50,11 +50,10 @@ def teacher(body: Body) -> str:
             return "Well, it depends."
         reference = text.split("<reference>\n")[1].split("\n</reference>")[0]
         return "Yes." if f"Answer: {reference}" in text else "No"
-    answer = n + 1 if n % 10 != 2 else n + 5
-    if "arxivqa" in SOURCES[n % len(SOURCES)]:
-        answer = "B" if n % 10 != 2 else "A"
-    hesitation = "Wait, let me check. " if n % 10 in (5, 6) else ""
-    think = f"For item {n} the caption says a number. {hesitation}I add one."
-    return (
-        f"So it is.\nAnswer: {answer}" if n % 10 == 1 else f"<think>\n{think}\n</think>\n\nSo it is.\nAnswer: {answer}"
+    wrong = n % 10 == 2
+    answer = {"arxivqa": "A" if wrong else "B", "docvqa": f"the number {n + 5 if wrong else n + 1}"}.get(
+        SOURCES[n % len(SOURCES)], str(n + 5 if wrong else n + 1)
     )
+    hesitation = "Wait, let me check. " if n % 10 in (5, 6) else ""
+    think = f"<think>\nFor item {n} the caption says a number. {hesitation}I add one.\n</think>\n\n"
+    return f"{'' if n % 10 == 1 else think}So it is.\nAnswer: {answer}"

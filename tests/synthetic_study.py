@@ -129,7 +129,7 @@ def build(folder: Path, seeds: tuple[int, ...] = (0, 1, 2), items: int = 60, arm
     for name in ("hesitant", "concise"):
         write_funnel(folder / "data" / name)
     commands = []
-    for name, (stages, style, _, dice) in arms.items():
+    for name, (stages, _, _, dice) in arms.items():
         for seed in seeds if stages else (0,):
             home = folder / "arms" / name / f"seed{seed}"
             if stages:

@@ -62,7 +62,8 @@ def test_a_passing_fault_costs_one_more_attempt(fault):
 
 
 @pytest.mark.parametrize(
-    ("fault", "reason", "attempts"), [("400", "refused", 1), ("filter", "filtered", 1), ("empty", "empty", 8)]
+    ("fault", "reason", "attempts"),
+    [("400", "refused", 1), ("filter", "filtered", 1), ("empty", "empty", 4), ("500", "server", 8)],
 )
 def test_a_question_without_answer_fails_alone_and_is_not_cached(fault, reason, attempts):
     ledger = Ledger(":memory:")

@@ -202,8 +202,7 @@ def test_a_dead_item_is_dropped_alone_and_asked_again(tmp_path, source, fault, r
         assert ("item-8", "distill", reason) in dead
         asked, api.fault = len(api.bodies), lambda n, body: None
         run(settings(source, out, api.base_url))
-        assert sum("(item 8)" in last_text(b) for b in api.bodies[asked:]) == 2 * again  # distill and rewrite
-        assert len(api.bodies) == asked + 2 * again
+        assert [b["model"] for b in api.bodies[asked:]] == ["reasoner", "rewriter"][: 2 * again]
 
 
 def test_dry_run_counts_from_the_ledger_and_writes_nothing(tmp_path, source, capsys):
@@ -212,7 +211,7 @@ def test_dry_run_counts_from_the_ledger_and_writes_nothing(tmp_path, source, cap
         run(settings(source, out, api.base_url), dry_run=True)
         assert not out.exists() and not api.bodies
         first = capsys.readouterr().out
-        assert re.search(r"caption\s+captioner\s+0\s+45\s+0", first) and "unknown USD" in first
+        assert re.search(r"caption\s+captioner\s+0\s+45\s+0", first) and "cost unknown" in first
         run(settings(source, out, api.base_url, "--limit", "20"))
         capsys.readouterr()
         prices = [x for role in ("captioner", "reasoner", "rewriter", "judge") for x in (f"--{role}.price", "[1, 2]")]
@@ -263,7 +262,7 @@ def break_row(folder):
 
 def forget_gold(folder):
     path = folder / "samples.jsonl"
-    path.write_text(path.read_text().replace('"gold": "8"', '"gold": null', 1))
+    path.write_text(path.read_text().replace('"gold": "5"', '"gold": null', 1))
 
 
 @pytest.mark.parametrize(
@@ -272,7 +271,7 @@ def forget_gold(folder):
         (break_image, ("item-7", "cannot be read", "Replace the file")),
         (remove_image, ("samples.jsonl:8", "7.png", "does not exist")),
         (break_row, ("samples.jsonl:8", "not valid JSON", "Repair or remove")),
-        (forget_gold, ("samples.jsonl:8", "'gold'")),
+        (forget_gold, ("samples.jsonl:5", "'gold'")),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_no_trace(tmp_path, source, harm, words):
@@ -284,6 +283,12 @@ def test_bad_input_is_one_line_and_leaves_no_trace(tmp_path, source, harm, words
     assert error.value.code == 2 and "\n" not in str(error.value)
     assert all(word in str(error.value) for word in words), str(error.value)
     assert not (tmp_path / "run").exists()
+
+
+def test_the_papers_json_is_not_rows(tmp_path, source):
+    source.rename(tmp_path / "data.json")
+    with pytest.raises(UserError, match="--format paper"):
+        run(settings(tmp_path / "data.json", tmp_path / "run", "http://127.0.0.1:9/v1"))
 
 
 def test_an_out_that_cannot_be_written_is_named(tmp_path, source):

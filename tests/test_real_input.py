@@ -44,9 +44,9 @@ def folder(shared: Path, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def samples(shared: Path) -> list:
-    from seethink.data.sources import load_paper
+    from seethink.data.paper import load_paper
 
-    return load_paper(shared / "data" / "vlaa_examples" / "data.json", shared / "data" / "vlaa_examples")[0]
+    return load_paper(shared / "data" / "vlaa_examples" / "data.json", shared / "data" / "vlaa_examples")
 
 
 def test_records_become_samples_of_the_right_kind(samples):
@@ -84,7 +84,7 @@ def test_sft_and_grpo_steps_on_real_images(folder, samples, tmp_path):
     model["path"] = tmp_path / "sft" / "model"
     config = GRPOConfig(
         out=tmp_path / "grpo", data=tmp_path / "sft.jsonl", model=model, steps=1, prompts=5, group=2, update_prompts=5,
-        max_tokens=8, reward={"open_scorer": "lexical"},
+        max_tokens=8, reward={"scorer": "lexical"},
     )  # fmt: skip
     grpo.run(config)
     assert (tmp_path / "grpo" / "model" / "model.safetensors").is_file()

@@ -44,7 +44,7 @@ def settings(verb: str, world: Path, out: Path) -> dict:
         "data": str(world / "rl_pool.jsonl"),
         **grpo,
         "optim": {"lr": 1e-4},
-        "reward": {"open_mode": "plain", "open_scorer": "lexical"},
+        "reward": {"scorer": "lexical"},
     }
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -28,9 +29,10 @@ from seethink.core.errors import UserError
 if TYPE_CHECKING:
     from seethink.ask.wire import Wire
 
-TRIES = 8  # per question; waits announced by a 429 are not failures and have a count of their own
-THROTTLED_TRIES = 30
-BACKOFF_CAP = 60.0
+# attempts per question and fault; a fault that is not here ends the question at once
+TRIES = {"rate_limit": 30, "server": 8, "connection": 8, "timeout": 3, "cut": 4, "empty": 4}
+BACKOFF_CAP = 60.0  # seconds
+ANNOUNCED_CAP = 600.0  # nobody waits for days because a header says so
 DRAIN_SECONDS = 10.0
 REMEDIES = {
     "key": "Check the key in the environment variable {env}",
@@ -42,7 +44,7 @@ REMEDIES = {
 class Endpoint(Config):
     """Where a model is served and what it costs."""
 
-    base_url: str = Field(pattern=r"^https?://\S+$", description="OpenAI-compatible, e.g. http://127.0.0.1:8000/v1")
+    base_url: str = Field(pattern=r"^https?://", description="OpenAI-compatible, e.g. http://127.0.0.1:8000/v1")
     model: str = Field(description="model name as the endpoint knows it")
     api_key_env: str = Field("OPENAI_API_KEY", description="environment variable with the key; local servers need none")
     params: dict[str, Any] = Field({}, description="sampling parameters sent with every call")
@@ -138,16 +140,16 @@ class Client:
 
     async def _ask(self, question: _Question) -> Reply:
         """Ask until there is an answer, or no sense in asking again."""
-        tries = throttled = 0
+        faults: Counter[str] = Counter()
         while True:
             try:
                 async with self.budget.hold(question.worst or 0.0), self._limiter:
                     return await self._try(question)
             except Fault as fault:
-                throttled, tries = throttled + (fault.name == "rate_limit"), tries + (fault.name != "rate_limit")
-                self._give_up(fault, tries >= TRIES or throttled >= THROTTLED_TRIES)
-                backoff = min(BACKOFF_CAP, self._backoff * 2 ** (tries + throttled))
-                wait = backoff if fault.wait is None else fault.wait
+                faults[fault.name] += 1
+                self._give_up(fault, faults[fault.name])
+                backoff = min(BACKOFF_CAP, self._backoff * 2 ** faults[fault.name])
+                wait = backoff if fault.wait is None else min(ANNOUNCED_CAP, fault.wait)
             await asyncio.sleep(wait * random.uniform(1.0, 1.5))  # all who were told to wait must not come back at once
 
     async def _try(self, question: _Question) -> Reply:
@@ -170,14 +172,14 @@ class Client:
         self._breaker.answered()
         return reply
 
-    def _give_up(self, fault: Fault, out_of_tries: bool) -> None:
+    def _give_up(self, fault: Fault, times: int) -> None:
         """Raises where another try is pointless: UserError for the whole endpoint, CallFailed for this question."""
         if fault.name in REMEDIES:
             remedy = REMEDIES[fault.name].format(env=self.endpoint.api_key_env, model=self.endpoint.model)
             raise UserError(fault.detail, where=self.endpoint.base_url, remedy=remedy, code=3) from None
         if fault.name in ("server", "timeout", "connection"):
             self._breaker.failed(fault.name != "connection", self._limiter.in_flight, fault.detail)
-        if out_of_tries or fault.name in ("refused", "filtered"):
+        if times >= TRIES.get(fault.name, 1):
             raise CallFailed(fault.name, fault.detail) from None
 
     def _open(self) -> Wire:

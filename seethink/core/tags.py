@@ -64,11 +64,14 @@ def compose(think: str, answer: str) -> str:
 
 
 def clean(text: str) -> str:
-    """Text without control and format characters (newline and tab stay), trimmed.
+    """Text without control and format characters (Unicode Cc and Cf; newline and tab stay), trimmed.
 
     A zero-width space must neither make nor hide an answer.
     """
-    return text.translate(_VISIBLE).strip()
+    for character in set(text):  # few different ones even in a megabyte
+        if unicodedata.category(character) in ("Cc", "Cf") and character not in "\n\t":
+            text = text.replace(character, "")
+    return text.strip()
 
 
 def _last_answer(text: str) -> Parsed:
@@ -92,16 +95,3 @@ def _only_end_tokens(tail: str) -> bool:
     for token in END_TOKENS:
         tail = tail.replace(token, " ")
     return not tail.strip()
-
-
-class _Visible(dict):
-    """Translation table filled as characters are met: Unicode Cc except newline and tab, and Cf, map to nothing."""
-
-    def __missing__(self, code: int) -> int | None:
-        character = chr(code)
-        hidden = unicodedata.category(character) in ("Cc", "Cf") and character not in "\n\t"
-        self[code] = None if hidden else code
-        return self[code]
-
-
-_VISIBLE = _Visible()

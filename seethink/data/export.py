@@ -16,8 +16,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,7 +26,7 @@ from pydantic import Field
 
 from seethink.core.config import Config
 from seethink.core.errors import UserError
-from seethink.core.store import atomic, load_samples, read_jsonl, relative_images, write_json, write_jsonl
+from seethink.core.store import atomic, load_samples, read_jsonl, write_json, write_jsonl
 from seethink.core.tags import THINK, THINK_END, extract
 from seethink.core.types import Sample
 
@@ -69,7 +70,7 @@ def run(config: ExportConfig, dry_run: bool = False) -> None:
 
 def read_records(config: ExportConfig) -> list[Record]:
     """Samples with their completions, where the file has them."""
-    samples = load_samples(config.data)
+    samples = [replace(s, images=tuple(map(os.path.abspath, s.images))) for s in load_samples(config.data)]
     completions = [row.get("completion") for _, row in read_jsonl(config.data)]
     try:
         system = config.system.read_text(encoding="utf-8").strip() if config.system else ""
@@ -97,7 +98,9 @@ def write(records: list[Record], config: ExportConfig) -> None:
         write_json(config.out, [sharegpt_row(r) for r in records])
         write_json(config.out.with_name("dataset_info.json"), dataset_info(config.out))
     elif config.format == "paper":
-        write_json(config.out, [paper_row(r, config.out) for r in records])
+        root = image_root(records)
+        write_json(config.out, [paper_row(r, root) for r in records])
+        print(f"images are named as below {root}: read back with --format paper --images {root}")
     else:
         write_parquet(config.out, [verl_row(r) if config.format == "verl" else easyr1_row(r) for r in records])
 
@@ -153,10 +156,16 @@ def easyr1_row(record: Record) -> Row:
     return {"problem": _with_placeholders(sample), "answer": answer, "images": _bytes_of(sample)}
 
 
-def paper_row(record: Record, out: Path) -> Row:
+def image_root(records: list[Record]) -> Path:
+    """The folder that holds all images, as the published file has its folders by source in one."""
+    folders = [os.path.dirname(os.path.realpath(image)) for r in records for image in r.sample.images]
+    return Path(os.path.commonpath(folders)) if folders else Path(".")
+
+
+def paper_row(record: Record, root: Path) -> Row:
     """The published keys, and `source` and `kind`, which ids of other origin do not tell."""
     sample = record.sample
-    images = relative_images({"images": list(sample.images)}, out)["images"]
+    images = [os.path.relpath(os.path.realpath(image), root) for image in sample.images]
     meta = {key: value for key, value in sample.meta.items() if key not in ("caption", "gt", "ds_answer")}
     meta |= {"text_question": sample.context} if sample.context else {}
     meta |= {"choices": list(sample.choices)} if sample.choices else {}

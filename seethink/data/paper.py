@@ -32,7 +32,7 @@ KIND_KEYS = ("kind", "reward_kind", "reward")  # a record may name its kind itse
 
 _OPTION = re.compile(r"^\s*\(?([A-Z])[).:]\s*(\S.*?)\s*$", re.MULTILINE)
 _OPTION_INLINE = re.compile(r"(?:^|\s)\(?([A-Z])[).:]\s*(\S.*?)(?=\s+\(?[A-Z][).:]\s|\s*$)", re.DOTALL)
-_LETTER = re.compile(r"\s*[(\[]?([A-Z])(?:[)\].:](?:\s.*)?|)\s*", re.DOTALL)
+_LETTER = re.compile(r"\s*[(\[]?([A-Za-z])(?:[)\].:](?:\s.*)?|)\s*", re.DOTALL)
 _ANSWER = re.compile(r"answer\s*[:：]\s*", re.IGNORECASE)
 _FUNCTION = re.compile(r"(?<![\w])(?:y|f\(x\))\s*=\s*[^\n,;]+")
 _ASKS_FUNCTION = re.compile(r"\b(?:equation|function|expression|formula)\b", re.IGNORECASE)
@@ -105,7 +105,7 @@ def repair_gold(kind: str, given: Any, question: str, context: str) -> str:
     """The checkable part of a published gold: the letter of an option, the final line of a worked solution."""
     text = json.dumps(given) if isinstance(given, list) else str(given).strip()
     if kind == "choice" and (match := _LETTER.fullmatch(text)):
-        return match[1]
+        return match[1].upper()
     return worked_answer(text, question, context) if kind == "math" else text
 
 

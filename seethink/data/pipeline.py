@@ -36,7 +36,7 @@ class Role(Config):
     """The model behind one step."""
 
     model: str = Field(description="model name as the endpoint knows it")
-    base_url: str = Field("", pattern=r"^(https?://\S+)?$", description="endpoint of this step; empty: the run's")
+    base_url: str = Field("", pattern=r"^(https?://|$)", description="endpoint of this step; empty: the run's")
     api_key_env: str = Field("", description="environment variable with its key; empty: the run's")
     params: dict[str, Any] = Field({}, description="sampling parameters sent with every call")
     price: tuple[float, float] | None = Field(None, description="USD per million prompt, completion tokens")
@@ -69,7 +69,7 @@ class DataConfig(Config):
     format: Format = Field("rows", description="rows: our JSONL; paper: the paper's published JSON")
     images: Path | None = Field(None, description="folder of the images of --format paper")
     out: Path = Field(description="run folder")
-    base_url: str = Field(pattern=r"^https?://\S+$", description="OpenAI-compatible endpoint of all steps")
+    base_url: str = Field(pattern=r"^https?://", description="OpenAI-compatible endpoint of all steps")
     api_key_env: str = Field("OPENAI_API_KEY", description="environment variable with the key")
     captioner: Captioner = Captioner()
     reasoner: Reasoner = Reasoner()

@@ -27,7 +27,7 @@ class StepPlan:
     prompt_tokens: float = 0.0
     completion_tokens: float = 0.0
     usd: float | None = None
-    """Price of `calls` and `later`; None where the price is unknown."""
+    """Price of `calls` and `later`; None where it is unknown."""
 
 
 async def plan(items: list[Item], steps: Steps, ledger: Ledger) -> dict[str, StepPlan]:
@@ -66,10 +66,11 @@ def print_plan(items: list[Item], steps: Steps, ledger: Ledger) -> None:
         tokens = (f"{p.prompt_tokens:,.0f}", f"{p.completion_tokens:,.0f}")
         table.add_row(step, client.endpoint.model, str(p.passed), str(p.calls), str(p.later), *tokens, _usd(p.usd))
     Console(width=120).print(table)
-    costs = [p.usd for p in plans.values() if p.calls or p.later]
+    costs = [p.usd for p in plans.values()]
     total = None if None in costs else sum(costs)
     guessed = [step for step in ASKING if ledger.typical(step) is None and (plans[step].calls or plans[step].later)]
-    print(f"{len(todo)} items, at most {_usd(total)} USD (estimate; four characters a token)")
+    cost = "cost unknown" if total is None else f"at most {total:,.2f} USD"
+    print(f"{len(todo)} items, {cost} (estimated at four characters a token)")
     if guessed:
         print(
             f"no answers yet of {', '.join(guessed)}: their lengths are typical ones; run --limit 50 first to measure"
@@ -79,7 +80,9 @@ def print_plan(items: list[Item], steps: Steps, ledger: Ledger) -> None:
 def _estimate(p: StepPlan, known: int, typical: tuple[float, float], endpoint: Endpoint) -> None:
     p.prompt_tokens = known + p.later * typical[0]
     p.completion_tokens = (p.calls + p.later) * min(typical[1], endpoint.params.get("max_tokens", typical[1]))
-    if endpoint.price is not None:
+    if not p.calls and not p.later:
+        p.usd = 0.0
+    elif endpoint.price is not None:
         p.usd = (p.prompt_tokens * endpoint.price[0] + p.completion_tokens * endpoint.price[1]) / 1e6
 
 

@@ -25,6 +25,10 @@ def load_source(path: Path, format: Format, images: Path | None, limit: int = 0)
     """
     if format == "rows" and images is not None:
         raise UserError("--images goes with --format paper", remedy="Paths in rows are relative to their file")
+    if format == "rows" and path.suffix == ".json":
+        raise UserError(
+            "rows are one JSON object per line", where=path, remedy="Read the paper's JSON with --format paper"
+        )
     samples = load_paper(path, images) if format == "paper" else load_samples(path)
     samples = samples[:limit] if limit else samples
     if not samples:

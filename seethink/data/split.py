@@ -20,12 +20,11 @@ from seethink.core.config import Config
 from seethink.core.errors import UserError
 from seethink.core.run import Run
 from seethink.core.store import hash_file, hash_text, save_examples, save_samples, write_json, write_table
-from seethink.core.tags import compose
-from seethink.core.types import Drop, Sample
+from seethink.core.types import Drop
 from seethink.data.funnel import DROP_COLUMNS, Funnel, print_funnel
 from seethink.data.kept import Kept, load_kept
 from seethink.data.sources import content_key
-from seethink.rewards import is_correct, score
+from seethink.rewards.check import check_gold
 from seethink.traces.lexicon import PRESETS, count_trace, load
 
 
@@ -100,16 +99,6 @@ def split(kept: list[Kept], rule: SplitRule) -> Parts:
     return Parts(sft, rl, drops)
 
 
-def gold_problem(sample: Sample) -> str | None:
-    """Why a gold cannot be verified, or None: an answer that repeats it must score full marks."""
-    if not sample.gold.strip():
-        return "empty gold"
-    if sample.kind == "open":
-        return None
-    reward = score(sample, compose("", sample.gold))
-    return None if is_correct(reward) else f"{reward.status}: {reward.detail or sample.gold[:100]!r}"
-
-
 def write_parts(folder: Run, parts: Parts) -> None:
     """sft.jsonl and rl.jsonl."""
     save_examples(folder.path("sft.jsonl"), (row.example for row in parts.sft))
@@ -131,7 +120,7 @@ def _choose(pool: list[Kept], cap: int | None, seed: int) -> tuple[list[Kept], l
     """At most `cap` rows with a verifiable gold. The choice hangs on ids and seed, not on the order of rows."""
     drops, good = [], []
     for row in pool:
-        if problem := gold_problem(row.sample):
+        if problem := check_gold(row.sample):
             drops.append(Drop(row.sample.id, row.sample.source, "split", "gold_not_verifiable", problem))
         else:
             good.append(row)

@@ -20,7 +20,7 @@ from seethink.core.tags import compose
 from seethink.pocket.questions import ask, phrase
 from seethink.pocket.render import render
 from seethink.pocket.teacher import Persona, plan, reason
-from seethink.pocket.tokens import COLUMN_WORDS, EDGE_WORDS, ROW_WORDS, prompt
+from seethink.pocket.tokens import COLUMN_WORDS, EDGE_WORDS, LETTER_WORDS, ROW_WORDS, TERMS, prompt
 from seethink.pocket.world import COLOURS, GRID, IID, LATTICE, SHAPES, SIZE, Profile, Scene, draw_curve, draw_things
 
 IMAGE_TOKENS, IGNORE = GRID * GRID, -100
@@ -30,6 +30,7 @@ TEACHERS = {
     "concise": Persona(leak=0.0, wrong_answer=0.0),
     "careful": Persona(hesitation=0.4, recheck=0.2, detour=0.2, leak=0.0, wrong_answer=0.0),
 }
+HEIGHTS = tuple(str(n) for n in range(-4, 5))
 WORD_GROUPS = (
     ROW_WORDS,
     COLUMN_WORDS,
@@ -37,15 +38,18 @@ WORD_GROUPS = (
     SHAPES,
     *EDGE_WORDS,
     ("line", "parabola"),
+    TERMS,
+    HEIGHTS,
 )
-"""Words an image token should resemble, one of each group: row, column, colour, shape, edges, form of the curve."""
+"""Words an image token should resemble, one of each group: row, column, colour, shape, four edges; of a curve its form,
+its term in x and its height at x = 0."""
 
 
 @dataclass(frozen=True)
 class Lesson:
     """One batch of teaching.
 
-    rows    documents about things; a quarter as many rows hold curves
+    rows    documents about things; a third as many rows hold curves
     tasks   questions asked about each picture of things
     curves  pictures of curves in a row
     bare    share of answers without thinking
@@ -53,7 +57,7 @@ class Lesson:
 
     style: str
     rows: int = 12
-    tasks: tuple[str, ...] = ("where", "where", "colour_at", "shape_right", "count", "subtract", "describe", "describe")
+    tasks: tuple[str, ...] = ("where", "where", "colour_at", "shape_right", "count", "subtract", "describe")
     curves: int = 4
     bare: float = 0.03
 
@@ -82,6 +86,7 @@ class Batch:
     mask      [B, 1, T, T] added to attention scores
     labels    [B, T] IGNORE outside completions
     look      [B, T] place in the row of what a completion token is about (an image token, an option), or IGNORE
+    letter    [B, T] for the word of an option the place of its letter, else IGNORE
     scene     [images] index in the gallery, in the order of the documents
     """
 
@@ -90,6 +95,7 @@ class Batch:
     mask: Tensor
     labels: Tensor
     look: Tensor
+    letter: Tensor
     scene: Tensor
 
 
@@ -100,17 +106,26 @@ class Row:
     ids: list[int] = field(default_factory=list)
     labels: list[int] = field(default_factory=list)
     look: list[int] = field(default_factory=list)
+    letter: list[int] = field(default_factory=list)
     positions: list[tuple[int, int, int]] = field(default_factory=list)
     document: list[int] = field(default_factory=list)
     question: list[int] = field(default_factory=list)
     """0 for the shared beginning of a document."""
 
-    def add(self, ids: list[int], positions: list[tuple[int, int, int]], question: int, look: Sequence[int]) -> None:
-        """Append tokens of the current document; the last `len(look)` of them are learnt."""
+    def add(
+        self,
+        ids: list[int],
+        positions: list[tuple[int, int, int]],
+        question: int = 0,
+        look: Sequence[int] = (),
+        letter: Sequence[int] = (),
+    ) -> None:
+        """Append tokens of the current document; the last `len(look)` of them are learnt, the first have letters."""
         before = len(ids) - len(look)
         self.ids += ids
         self.labels += [IGNORE] * before + (ids[before:] if look else [])
         self.look += [IGNORE] * before + list(look)
+        self.letter += list(letter) + [IGNORE] * (len(ids) - len(letter))
         self.positions += positions
         self.document += [self.documents] * len(ids)
         self.question += [question] * len(ids)
@@ -144,7 +159,7 @@ def draw_batch(gallery: Gallery, tokenizer: PreTrainedTokenizerBase, rng: Random
         scenes.append(rng.choice(things))
         rows.append(Row())
         _add_document(rows[-1], gallery.scenes[scenes[-1]], lesson, lesson.tasks, tokenizer, rng)
-    for _ in range(lesson.rows // 4):
+    for _ in range(lesson.rows // 3):
         rows.append(Row())
         for _ in range(lesson.curves):
             scenes.append(rng.choice(curves))
@@ -177,7 +192,7 @@ def _add_document(
     start = prompt_ids("", lesson.style, tokenizer, beginning=True)
     first = start.index(tokenizer.convert_tokens_to_ids("<|image_pad|>"))
     places = _positions(len(start), first)
-    row.add(start, places, 0, ())
+    row.add(start, places)
     after = max(max(p) for p in places) + 1
     for number, task in enumerate(tasks, 1):
         if query := ask(scene, task, rng):
@@ -185,17 +200,18 @@ def _add_document(
             think = "" if rng.random() < lesson.bare else think
             asked = tokenizer(phrase(query, rng) + _TURN)["input_ids"]
             answer = tokenizer(compose(think, text))["input_ids"] + [tokenizer.eos_token_id]
-            options = tokenizer.convert_ids_to_tokens(asked)
+            here, words = len(row.ids), tokenizer.convert_ids_to_tokens(asked)
             topics = _topics(think, text, set(plan(scene, query)))
-            look = [_place(about, offset + first, len(row.ids), options) for about in topics]
-            row.add(asked + answer, [(after + i,) * 3 for i in range(len(asked) + len(answer))], number, look)
+            look = [_place(about, offset + first, here, words) for about in topics]
+            letter = [here + i if word in LETTER_WORDS else IGNORE for i, word in enumerate(["", *words[:-1]], -1)]
+            row.add(asked + answer, [(after + i,) * 3 for i in range(len(asked) + len(answer))], number, look, letter)
 
 
-def _place(about: int | str | None, image: int, question: int, options: list[str]) -> int:
-    """Place in the row of what a token is about: a cell of the picture or the word of an option."""
+def _place(about: int | str | None, image: int, question: int, words: list[str]) -> int:
+    """Place in the row of what a token is about: a cell of the picture or the last such word of the question."""
     if about is None:
         return IGNORE
-    return image + about if isinstance(about, int) else question + len(options) - 1 - options[::-1].index(about)
+    return image + about if isinstance(about, int) else question + len(words) - 1 - words[::-1].index(about)
 
 
 def _topics(think: str, answer: str, true: set[str]) -> list[int | str | None]:
@@ -238,14 +254,14 @@ def _collate(rows: list[Row], scenes: list[int], padding: int) -> Batch:
     length = max(len(row.ids) for row in rows)
     ids = pad([row.ids for row in rows], padding)
     labels = pad([row.labels for row in rows], IGNORE)
-    look = pad([row.look for row in rows], IGNORE)
+    look, letter = pad([row.look for row in rows], IGNORE), pad([row.letter for row in rows], IGNORE)
     document, question = pad([row.document for row in rows], 0), pad([row.question for row in rows], 0)
     positions = torch.stack([pad([[p[axis] for p in row.positions] for row in rows], 0) for axis in range(3)])
     same = document[:, :, None] == document[:, None, :]
     shared = (question[:, None, :] == 0) | (question[:, :, None] == question[:, None, :])
     allowed = same & shared & torch.ones(length, length, dtype=torch.bool).tril()
     mask = torch.zeros(allowed.shape).masked_fill(~allowed, torch.finfo(torch.float32).min)[:, None]
-    return Batch(ids, positions, mask, labels, look, torch.tensor(scenes))
+    return Batch(ids, positions, mask, labels, look, letter, torch.tensor(scenes))
 
 
 def _words(scene: Scene) -> list[list[int]]:
@@ -257,8 +273,11 @@ def _words(scene: Scene) -> list[list[int]]:
         looks = [len(COLOURS), IGNORE, *[IGNORE] * 4]
         if thing:
             looks = [COLOURS.index(thing.colour), SHAPES.index(thing.shape), *(e // LATTICE for e in thing.box)]
-        form = int(curve.form == "parabola") if curve else IGNORE
-        cells.append([row, column, *looks, form])
+        graph = [IGNORE] * 3
+        if curve:
+            term = curve.equation.split()[2]
+            graph = [int(curve.form == "parabola"), TERMS.index(term), HEIGHTS.index(str(curve.b))]
+        cells.append([row, column, *looks, *graph])
     return cells
 
 

@@ -31,6 +31,7 @@ from seethink.pocket.teacher import PERSONAS, reason
 from seethink.pocket.world import scene_from_json
 
 CAPTIONER, REWRITER, JUDGE = "pocket-captioner", "pocket-rewriter", "pocket-judge"
+POOLS = ("sft_pool.jsonl", "rl_pool.jsonl", "board.jsonl")
 MODELS = (CAPTIONER, *PERSONAS, REWRITER, JUDGE)
 UNKNOWN_IMAGE = "The image shows something that the pocket captioner does not know."
 IMAGE_TOKENS = 16
@@ -66,7 +67,7 @@ class Knowledge:
 
 def know_world(folder: Path) -> Knowledge:
     """Captions of every picture of a world folder. Raises UserError where there is no world."""
-    pools = sorted(p for p in Path(folder).glob("*.jsonl") if not p.name.startswith("sft-"))
+    pools = [path for name in POOLS if (path := Path(folder) / name).is_file()]
     if not pools:
         raise UserError("no pocket world here", where=folder, remedy="Make one with seethink pocket build --out")
     samples = [s for pool in pools for s in load_samples(pool)]

@@ -26,6 +26,7 @@ EDGE_WORDS = tuple(tuple(form.format(edge) for edge in EDGES) for form in ("({},
 """[left, top, right, bottom][edge / 4] words of a box."""
 ROW_WORDS = tuple(f"row-{n}" for n in range(1, GRID + 1))
 COLUMN_WORDS = tuple(f"column-{n}" for n in range(1, GRID + 1))
+LETTER_WORDS = tuple(f"{letter})" for letter in LETTERS)
 NUMBERS = tuple(str(n) for n in range(-12, 21))
 TERMS = tuple(a + x for x in ("x", "x^2") for a in ("", "-", "2", "-2", "3", "-3", "4", "-4"))
 _SIGNS = (".", ",", ":", "?", "=", "+", "-")
@@ -38,8 +39,7 @@ def words() -> list[str]:
     texts = [*(t for ts in templates().values() for t in ts), *(t for ts in fillers().values() for t in ts)]
     texts += [prompt("system"), prompt("system_careful")]
     prose = [w for text in texts for w in re.sub(_SPLIT, r" \g<0> ", text).split() if "{" not in w]
-    options = [f"{letter})" for letter in LETTERS]
-    fixed = [*_SIGNS, *_GLUE, *COLOURS, *SHAPES, *PLURALS.values(), *ROW_WORDS, *COLUMN_WORDS, *LETTERS, *options, *NUMBERS, *TERMS]
+    fixed = [*_SIGNS, *_GLUE, *COLOURS, *SHAPES, *PLURALS.values(), *ROW_WORDS, *COLUMN_WORDS, *LETTERS, *LETTER_WORDS, *NUMBERS, *TERMS]
     return list(dict.fromkeys([*fixed, *(w for side in EDGE_WORDS for w in side), *prose]))
 
 

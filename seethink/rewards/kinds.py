@@ -20,7 +20,7 @@ from seethink.rewards.numbers import DECIMAL, THOUSANDS, plain_number, replace_n
 _MARKUP = re.compile(r"\*\*|\$|#{2,}|\\(?:boxed|text|mathrm|textbf)\b|\\[()\[\]]|[{}\"`]")
 _NUMBER = re.compile(rf"(?<![\w.])[-+]?(?:{THOUSANDS}(?:\.[0-9]+)?|{DECIMAL})(?:[eE][-+]?[0-9]+)?(?!\w)")
 _OPERATION = re.compile(
-    r"[0-9]\s*[-+\u2013\u2014*×÷·/^%!<>]\s*[0-9]|[0-9]\s?[%!/^+°]|[/^<>≤≥≠~√±*×÷]\s*[0-9]|\\[a-zA-Z]+"
+    r"[0-9][)\]\s]*[-+\u2013\u2014*×÷·/^%!<>][(\[\s]*[0-9]|[-+]\s*[-+]\s*[0-9]|[0-9]\s?[%!/^+°]|[/^<>≤≥≠~√±*×÷]\s*[0-9]|\\[a-zA-Z]+"
 )
 _HEDGE_BEFORE = re.compile(
     r"(?:\b(?:at least|at most|up to|(?:more|less|fewer|greater|other) than|over|under|above|below|almost|nearly|not|never"

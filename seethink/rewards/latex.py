@@ -36,6 +36,7 @@ class Token(NamedTuple):
 
 
 MAX_DIGITS = 200
+MAX_TOKENS = 2500
 
 FUNCTIONS = {
     name: name
@@ -82,7 +83,7 @@ _SPELLING = (  # what LaTeX writers use for looks
     (re.compile(r"\^\s*\{?\s*\\(?:circ|degree)\s*\}?|\\(?:circ|degree)\b"), "°"),
     (re.compile(r"(?<![\w.^/\\}])([0-9]{1,9})\s*(?:\\frac\s*\{\s*([0-9]{1,9})\s*\}\s*\{\s*([0-9]{1,9})\s*\}|\s([0-9]{1,9})/([0-9]{1,9})(?![\w.^]))"),
      lambda m: _mixed(m[0], m[1], m[2] or m[4], m[3] or m[5])),
-    (re.compile(r"([0-9]*)\.([0-9]*)\\(?:overline|dot|bar)\s*\{?([0-9]+)\}?"), lambda m: _repeating(m[1], m[2], m[3])),
+    (re.compile(r"(?<![0-9])([0-9]*)\.([0-9]*)\\(?:overline|dot|bar)\s*\{?([0-9]+)\}?"), lambda m: _repeating(m[1], m[2], m[3])),
 )  # fmt: skip
 _UNICODE = str.maketrans(
     {"√": r"\sqrt ", "π": r"\pi ", "∞": r"\infty ", "∪": r"\cup ", "∩": r"\cap ", "≤": r"\leq ", "≥": r"\geq ", "⩽": r"\leq ",
@@ -125,6 +126,8 @@ def tokens(text: str, commas: str = "thousands") -> list[Token]:
             found.append(_number(piece))
         else:
             found.extend(_read(match.lastgroup or "", piece))
+        if len(found) > MAX_TOKENS:
+            raise TooBig(f"over {MAX_TOKENS} tokens")
         depth += (piece in ("(", "[", "\\{", "{")) - (piece in (")", "]", "\\}", "}"))
         position = match.end()
     return [*found, Token("stop", "")]

@@ -45,6 +45,23 @@ def decide(gold: str, answer: str) -> Decision | None:
     return _compare(read_gold(gold), read_claim(said), reference, said)
 
 
+def gold_problem(gold: str) -> str:
+    """Why a gold cannot be compared with anything but its own text, or ''."""
+    claim, text = read_gold(gold), normalise(gold)
+    if isinstance(claim.problem, NotMath):
+        return "not readable as mathematics" if _looks_like_latex(text) or not re.search(r"\w", text) else ""
+    if isinstance(claim.problem, TooBig | Ambiguous):
+        return str(claim.problem)
+    if claim.node is None:
+        return ""  # left to the symbolic comparison
+    try:
+        return "" if same(claim.node, claim.node) else "not equal to itself"
+    except Unsupported:
+        return ""
+    except Unreadable as problem:
+        return str(problem)
+
+
 def symbolic_pair(gold: str, answer: str) -> tuple[str, str] | None:
     """LaTeX of both claims for a symbolic comparison; None where one is too long for it."""
     pair = read_gold(gold).text, read_claim(normalise(answer)).text
@@ -54,8 +71,8 @@ def symbolic_pair(gold: str, answer: str) -> tuple[str, str] | None:
 def _compare(gold: Claim, answer: Claim, reference: str, said: str) -> Decision | None:
     if isinstance(gold.problem, NotMath) and not _looks_like_latex(reference):
         return RIGHT if same_words(reference, said) else WRONG
-    if isinstance(gold.problem, TooBig):
-        return gold_error(f"gold is over a limit: {gold.problem}")
+    if isinstance(gold.problem, TooBig | Ambiguous):
+        return gold_error(str(gold.problem))
     problem = answer.problem
     if isinstance(problem, Ambiguous):
         return ambiguous(str(problem))
@@ -74,16 +91,7 @@ def _compare(gold: Claim, answer: Claim, reference: str, said: str) -> Decision 
     except Unsupported:
         return None
     except (TooBig, Undefined, RecursionError) as error:
-        return malformed(str(error)) if _has_value(gold) else gold_error(str(error))
-
-
-def _has_value(gold: Claim) -> bool:
-    """True if a gold equals itself, which `1/0` does not."""
-    assert gold.node is not None
-    try:
-        return same(gold.node, gold.node)
-    except Unreadable:
-        return False
+        return gold_error(str(error)) if gold_problem(reference) else malformed(str(error))
 
 
 def _verdict(gold: Claim, answer: Claim) -> Decision:

@@ -95,7 +95,7 @@ class LocalRM:
         self._processor, self._model = self._load(path, trust)
         self._device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         self._batch, self._log = batch, log or (lambda **_: None)
-        if self._device != "cpu":
+        if self._device.startswith("cuda"):
             for tensor in (*self._model.parameters(), *self._model.buffers()):
                 tensor.data = tensor.data.pin_memory()
 

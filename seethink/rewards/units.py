@@ -25,7 +25,7 @@ _TEXT = re.compile(
     r"(?P<power>\s*\^\s*\{?\s*[0-9]\s*\}?)?$"
 )
 _NUMBER_AND_NOUN = re.compile(
-    r"(\\?\$?\s*[-+]?[0-9][0-9.,/]*|[-+]?\\frac\{[0-9]+\}\{[0-9]+\})\s+((?:[a-zA-Z]{2,}[\s-]*){1,4})"
+    r"(\\?\$?\s*[-+]?[0-9][0-9.,/]*|[-+]?\\frac\{[0-9]+\}\{[0-9]+\})\s+([a-zA-Z]{2,}(?:[\s-]+[a-zA-Z]{2,}){0,3}[\s-]*)"
 )
 _POWERS = (("2", re.compile(r"\bsquare(?!d)|\bsq\b\.?|\bsquared\b")), ("3", re.compile(r"\bcubic|\bcu\b\.?|\bcubed\b")))
 
@@ -47,7 +47,7 @@ def split_unit(text: str, glued: bool = False) -> tuple[str, str]:
     if marked and re.fullmatch(r"[a-zA-Z ./-]{2,}", words) and not set(words.split()) & NO_UNIT:
         return head, ""
     noun = _NUMBER_AND_NOUN.fullmatch(text) if len(text) < 2 * TAIL else None
-    if noun and not set(noun[2].lower().split()) & (NO_UNIT | set(FUNCTIONS)):
+    if noun and not set(noun[2].lower().split()) & (NO_UNIT | FUNCTIONS.keys()):
         return noun[1], ""
     return text, ""
 

@@ -110,14 +110,19 @@ class Study:
 
     @cached_property
     def board(self) -> dict[str, Sample]:
-        """Held-out samples by id. Raises UserError where the board is gone."""
-        return {sample.id: sample for sample in load_samples(self.folder / self.plan["board"])}
+        """Held-out samples by id; empty where the board file is gone."""
+        path = self.folder / self.plan["board"]
+        return {sample.id: sample for sample in load_samples(path)} if path.is_file() else {}
+
+    @cached_property
+    def first_scores(self) -> list[Score]:
+        """Scores of the first evaluation: every array of outcomes is aligned to its items."""
+        return next((run.scores for run in self.runs if run.scores), [])
 
     @cached_property
     def items(self) -> list[str]:
-        """Ids every array of outcomes is aligned to: the items of the first evaluation, in its order."""
-        first = next((run for run in self.runs if run.name.startswith("eval")), None)
-        return [score.sample_id for score in first.scores] if first else []
+        """Ids of the held-out items, in the order of all arrays of outcomes."""
+        return [score.sample_id for score in self.first_scores]
 
     def lineage(self, arm: str, seed: int) -> list[StageRun]:
         """Training runs behind an arm's model, the earliest first; its start may belong to another arm."""
@@ -137,12 +142,15 @@ class Study:
         values = [[row.get(item) for item in self.items] for row in rows]
         return np.array(values, dtype=np.float64)  # None becomes NaN
 
-    def paired(self, a: str, b: str, measure: str = "ok") -> tuple[np.ndarray, np.ndarray] | None:
-        """Outcomes of two arms over the seeds both have; one run alone is paired with every seed of the other arm."""
-        left, right = self.outcomes(a, measure), self.outcomes(b, measure)
+    def paired(self, a: str, b: str, stage: str = "eval") -> tuple[np.ndarray, np.ndarray] | None:
+        """Being right in a `stage` of arm a and in the evaluation of arm b, over the seeds both have.
+
+        One run alone is paired with every seed of the other arm.
+        """
+        left, right = self.outcomes(a, stage=stage), self.outcomes(b)
         if left is None or right is None:
             return None
-        seeds_a, seeds_b = self.arms[a].seeds, self.arms[b].seeds
+        seeds_a, seeds_b = [run.seed for run in self.arms[a].of(stage)], self.arms[b].seeds
         if len(seeds_a) == 1 or len(seeds_b) == 1:
             return left, right
         common = sorted(set(seeds_a) & set(seeds_b))
@@ -152,13 +160,11 @@ class Study:
 
     def where(self, key: str, value: str) -> np.ndarray:
         """[N] mask of the items whose kind or part is `value`."""
-        run = next(run for run in self.runs if run.name.startswith("eval"))
-        return np.array([getattr(score, key) == value for score in run.scores])
+        return np.array([getattr(score, key) == value for score in self.first_scores])
 
     def values_of(self, key: str) -> list[str]:
         """Kinds or parts on the board, in the order of its items."""
-        run = next((run for run in self.runs if run.name.startswith("eval")), None)
-        return list(dict.fromkeys(getattr(score, key) for score in run.scores)) if run else []
+        return list(dict.fromkeys(getattr(score, key) for score in self.first_scores))
 
 
 def load_study(folder: Path) -> Study:

@@ -6,7 +6,7 @@ Every folder this project writes can be looked at: a study, an evaluation, the r
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from seethink.traces.verb import completion_of
 
 FLAGS = ("flipped", "truncated", "undecided", "lucky", "right", "wrong")
 SAMPLE_KEYS = ("board", "data", "source", "samples", "input")  # where a run's config names the samples it used
+SHOWN = ("reward", "advantage", "status", "stop", "tokens", "entropy", "weights_version", "judged by")
 DATA_FILES = ("traces.jsonl", "sft.jsonl", "rl.jsonl", "board.jsonl")
 
 
@@ -75,7 +76,7 @@ def from_study(study: Study, arms: Sequence[str], seed: int, checker: Checker | 
         runs += [next((run for run in found if run.seed == seed), found[0])] if found else []
     if not runs:
         raise UserError("no finished evaluation of these arms", where=study.folder, remedy="Finish the study first")
-    tables = [(run.arm, {s.sample_id: _fields(s) for s in run.scores}) for run in runs]
+    tables = [(run.arm, {s.sample_id: asdict(s) for s in run.scores}) for run in runs]
     return _join(study.board, tables, checker)
 
 
@@ -134,12 +135,11 @@ def attempt(label: str, row: dict[str, Any], sample: Sample, checker: Checker | 
     """A completion with its marks; `row` holds text, ok and whatever else its table recorded."""
     ok, text = row.get("ok"), row["text"] or ""
     stats = analyse(text, sample, checker, ok=ok, stop=row.get("stop") or "stop")
-    shown = {key: _text(row[key]) for key in _SHOWN if row.get(key) is not None}
+    shown = {key: _text(row[key]) for key in SHOWN if row.get(key) is not None}
     graded = "status" in row or ok is not None
-    return Attempt(label, pieces(text, sample, checker), ok, row.get("answer"), shown, stats.truncated, stats.lucky, graded)
-
-
-_SHOWN = ("reward", "advantage", "status", "stop", "tokens", "entropy", "weights_version", "judged by")
+    return Attempt(
+        label, pieces(text, sample, checker), ok, row.get("answer"), shown, stats.truncated, stats.lucky, graded
+    )
 
 
 def _join(samples: dict[str, Sample], tables: list[tuple[str, dict[str, dict]]], checker: Checker | None) -> list[Item]:
@@ -178,13 +178,9 @@ def _sample(samples: dict[str, Sample], sample_id: str, where: object) -> Sample
     return samples[sample_id]
 
 
-def _fields(score: Any) -> dict[str, Any]:
-    return {name: getattr(score, name) for name in score.__dataclass_fields__}
-
-
 def _short(folder: Path) -> str:
     """The last parts of a path that tell two runs apart."""
-    return "/".join(folder.resolve().parts[-3:])
+    return "/".join(folder.resolve().parts[1:][-3:])
 
 
 def _text(value: Any) -> str:

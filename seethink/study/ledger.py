@@ -36,8 +36,8 @@ class FunnelRow:
     came_in: int
     after: dict[str, int]
     """Step -> rows left after it."""
-    dropped: dict[str, int]
-    """`step: reason` -> rows."""
+    dropped: dict[str, dict[str, int]]
+    """Step -> reason -> rows; steps that dropped nothing are left out."""
     sft: int | None
     rl: int | None
 
@@ -92,16 +92,12 @@ def seconds_of(run: StageRun) -> float | None:
 
 def funnels(study: Study) -> list[Funnel]:
     """Funnels of the study's data sets that came out of the six steps."""
-    found = []
+    found: dict[Path, Funnel] = {}
     for name, path in study.plan.get("data", {}).items():
         folder = _pipeline_folder(study.folder / path)
-        if folder:
-            rows = read_json(folder / "funnel.json")
-            spend = [row for _, row in read_jsonl(folder / "spend.jsonl")] if (folder / "spend.jsonl").exists() else []
-            sources = dict.fromkeys(row["source"] for row in rows)
-            steps = list(dict.fromkeys(row["step"] for row in rows))
-            found.append(Funnel(name, steps, [_source_row([r for r in rows if r["source"] == s]) for s in sources], spend))
-    return found
+        if folder and folder.resolve() not in found:
+            found[folder.resolve()] = _funnel(name, folder)
+    return list(found.values())
 
 
 def alarms(study: Study) -> list[Alarm]:
@@ -117,8 +113,15 @@ def _pipeline_folder(path: Path) -> Path | None:
     return next((folder for folder in folders if (folder / "funnel.json").is_file()), None)
 
 
+def _funnel(name: str, folder: Path) -> Funnel:
+    rows = read_json(folder / "funnel.json")
+    spend = [row for _, row in read_jsonl(folder / "spend.jsonl")] if (folder / "spend.jsonl").exists() else []
+    sources, steps = (list(dict.fromkeys(row[key] for row in rows)) for key in ("source", "step"))
+    return Funnel(name, steps, [_source_row([r for r in rows if r["source"] == s]) for s in sources], spend)
+
+
 def _source_row(steps: list[dict[str, Any]]) -> FunnelRow:
-    reasons = {f"{row['step']}: {reason}": n for row in steps for reason, n in row["dropped"].items()}
+    reasons = {row["step"]: row["dropped"] for row in steps if row["dropped"]}
     last = steps[-1]
     after = {row["step"]: row["out"] for row in steps}
     return FunnelRow(last["source"], steps[0]["in"], after, reasons, last.get("sft"), last.get("rl"))

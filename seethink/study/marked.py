@@ -5,6 +5,7 @@ Pieces are plain text in order and add up to the completion exactly; pages escap
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -44,14 +45,19 @@ def pieces(text: str, sample: Sample | None = None, checker: Checker | None = No
         for place, step in zip(locate(thinking, steps), steps, strict=True):
             if place:
                 spans.append((offset + place[0], offset + place[1], TRUTH[step.truth]))
-    cuts = sorted({0, len(text), *(at for start, end, _ in spans for at in (start, end))})
-    return [_piece(text, a, b, spans) for a, b in zip(cuts, cuts[1:], strict=False)]
+    return list(_cut(text, spans))
 
 
-def _piece(text: str, start: int, end: int, spans: list[tuple[int, int, str]]) -> Piece:
-    kinds = {kind for a, b, kind in spans if a <= start and end <= b}
-    truth = next((t for t in TRUTH.values() if t in kinds), "")
-    return Piece(text[start:end], truth, "marker" in kinds, "tag" in kinds)
+def _cut(text: str, spans: list[tuple[int, int, str]]) -> Iterator[Piece]:
+    """One sweep over the text: at every start or end of a span, what is open there names the next piece."""
+    events = sorted([(a, 1, kind) for a, _, kind in spans] + [(b, -1, kind) for _, b, kind in spans])
+    active, at = Counter(), 0
+    for place, change, kind in [*events, (len(text), 0, "")]:
+        if place > at:
+            truth = next((t for t in TRUTH.values() if active[t]), "")
+            yield Piece(text[at:place], truth, active["marker"] > 0, active["tag"] > 0)
+            at = place
+        active[kind] += change
 
 
 def _all(text: str, tag: str) -> Iterator[int]:

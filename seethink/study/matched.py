@@ -11,13 +11,14 @@ from statistics import fmean
 from typing import Any
 
 from seethink.core.store import hash_json
-from seethink.study.folder import StageRun, Study
+from seethink.study.folder import Arm, StageRun, Study
 
 # Settings that say where a run stands or how it is computed, not what it learns from or how.
 NOT_A_CONTROL = {
     "out", "seed", "data", "model.path", "overwrite", "save_every", "micro_tokens", "rollout_prompts", "batch", "reward",
 }  # fmt: skip
 DECODING = ("temperature", "max_tokens", "dtype", "base_url", "seed")
+UNTRAINED = "the base is untrained"
 TOLERANCE = 0.02  # budgets closer than this are called matched
 AXES = {
     "prompts": "prompts", "rollouts": "rollouts", "optimiser steps": "optimiser_steps", "trained tokens": "tokens_trained",
@@ -59,7 +60,7 @@ def controls(study: Study, a: str, b: str) -> list[Control]:
     training = [(left.runs.get((s, stages[0])), right.runs.get((s, stages[1]))) for s in seeds]
     evals = [(left.runs.get((s, "eval")), right.runs.get((s, "eval"))) for s in seeds]
     if stages[0] != stages[1]:
-        other = f"{stages[0]} against {stages[1]}"
+        other = UNTRAINED if "none" in stages else f"{stages[0]} against {stages[1]}"
         trained = [Control(name, None, other) for name in ("data order", "rewards", "schedule")]
     else:
         trained = [
@@ -67,12 +68,9 @@ def controls(study: Study, a: str, b: str) -> list[Control]:
             _control("rewards", training, lambda run: run.config.get("reward")),
             _control("schedule", training, schedule),
         ]
-    same_seeds = left.seeds == right.seeds
     return [
         *trained,
-        Control(
-            "seeds", same_seeds, _list(left.seeds) if same_seeds else f"{_list(left.seeds)} / {_list(right.seeds)}"
-        ),
+        _seeds(left, right),
         _control("evaluation prompts", evals, prompts_of),
         _control("decoding", evals, lambda run: _pick(run, DECODING)),
     ]
@@ -111,6 +109,13 @@ def spent(study: Study, arm: str, key: str) -> float | None:
             return None
         totals.append(sum(values))
     return fmean(totals) if totals else None
+
+
+def _seeds(left: Arm, right: Arm) -> Control:
+    if not (left.stages and right.stages):
+        return Control("seeds", None, UNTRAINED)
+    same = left.seeds == right.seeds
+    return Control("seeds", same, _list(left.seeds) if same else f"{_list(left.seeds)} / {_list(right.seeds)}")
 
 
 def _control(

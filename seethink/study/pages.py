@@ -41,26 +41,36 @@ def percent(share: float | None) -> str:
 
 def points(difference: float | None) -> str:
     """A difference of shares in percentage points, always with its sign."""
-    return MISSING if difference is None else _minus(f"{100 * difference:+.1f}")
+    return MISSING if difference is None else _minus(f"{round(100 * difference, 1) + 0.0:+.1f}")
 
 
 def limits(interval: Interval | None, scale: float = 100, digits: int = 1) -> str:
     """[low, high]; empty without an interval, because the estimate beside it says so already."""
     if interval is None:
         return ""
-    return _minus(f"[{scale * interval.low:.{digits}f}, {scale * interval.high:.{digits}f}]").replace("−0.0,", "0.0,")
+    low, high = (number(scale * value, digits) for value in (interval.low, interval.high))
+    return f"[{low}, {high}]"
 
 
 def number(value: float | None, digits: int = 0) -> str:
     """With thin spaces between thousands."""
-    return MISSING if value is None else _minus(f"{value:,.{digits}f}").replace(",", "\u202f")
+    if value is None:
+        return MISSING
+    rounded = round(value, digits) + 0.0  # no negative zero
+    return _minus(f"{rounded:,.{digits}f}").replace(",", "\u202f")
 
 
 def duration(seconds: float | None) -> str:
     if seconds is None:
         return MISSING
     hours, rest = divmod(round(seconds), 3600)
-    return f"{hours} h {rest // 60:02d} min" if hours else f"{rest // 60} min {rest % 60:02d} s" if rest >= 60 else f"{rest} s"
+    return (
+        f"{hours} h {rest // 60:02d} min"
+        if hours
+        else f"{rest // 60} min {rest % 60:02d} s"
+        if rest >= 60
+        else f"{rest} s"
+    )
 
 
 def picture_uri(path: str) -> str | None:

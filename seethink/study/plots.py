@@ -16,6 +16,7 @@ import matplotlib
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from seethink.study.stats import Interval
 
@@ -140,17 +141,20 @@ def curves(runs: Sequence[tuple[Mark, Sequence[Sequence[tuple[float, float]]]]],
                 axes.plot(*zip(*mean, strict=True), color=mark.colour, linewidth=2)
         axes.set_title(title)
         axes.set_xlabel("step")
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.margins(x=0.01)
         return _svg(figure, title)
 
 
 def _rows_figure(labels: Sequence[str]) -> tuple[Figure, Axes]:
     """A figure of one row per label, the label above its row so that long names fit a phone."""
-    figure = _figure(58 + 34 * len(labels))
+    figure = _figure(58 + 37 * len(labels))
     axes = figure.add_subplot()
     for y, label in enumerate(labels):
         at = (0, y)
-        axes.annotate(label, at, (0, 11), ("axes fraction", "data"), "offset points", va="center", color=MUTED)
+        box = {"facecolor": PAPER, "edgecolor": "none", "pad": 0.6}  # lines of the chart stop behind the label
+        place = ("axes fraction", "data"), "offset points"
+        axes.annotate(label, at, (0, 13), *place, va="center", color=MUTED, bbox=box)
     axes.set_ylim(len(labels) - 0.65, -0.85)
     axes.set_yticks([])
     axes.grid(axis="y", visible=False)

@@ -25,7 +25,12 @@ if TYPE_CHECKING:
     from seethink.study.trace_panel import TracePanel
     from seethink.traces.steps import Checker
 
-CURVES = {"reward/mean": "Reward", "completion/length": "Tokens per completion", "entropy": "Entropy, nats per token", "kl": "KL to the start"}
+CURVES = {
+    "reward/mean": "Reward",
+    "completion/length": "Tokens per completion",
+    "entropy": "Entropy, nats per token",
+    "kl": "KL to the start",
+}
 """Metric of a GRPO run -> title of its chart."""
 TRACE_CHARTS = ("Hesitation markers", "Pseudo-ahas", "True statements", "False statements repaired later", "Lucky")
 CONTENTS = {
@@ -120,7 +125,7 @@ def samples(study: Study, head: Headline, checker: Checker | None, size: int) ->
     from seethink.study.items import from_study
     from seethink.study.pages import picture_uri
 
-    if head.primary is None:
+    if head.primary is None or not study.board:
         return {"gallery": [], "gallery_arms": (), "gallery_seed": 0}
     arms, seed = (head.primary.a, head.primary.b), study.seeds[0] if study.seeds else 0
     chosen = choose(from_study(study, arms, seed, checker), size)
@@ -153,6 +158,8 @@ def checker_of(study: Study) -> tuple[Checker | None, str]:
 
     if not study.plan.get("checker"):
         return None, "the study names no checker"
+    if not study.board:
+        return None, "the board is gone"
     try:
         return load_checker(study.plan["checker"]), ""
     except UserError as error:
@@ -182,7 +189,9 @@ def curve_charts(study: Study, marks: dict[str, Mark]) -> list[Any]:
     for stage, metric, title in [*(("grpo", key, title) for key, title in CURVES.items()), ("sft", "loss", "SFT loss")]:
         runs = []
         for name, arm in study.arms.items():
-            seeds = [[(m["step"], m[metric]) for m in run.metrics if m.get(metric) is not None] for run in arm.of(stage)]
+            seeds = [
+                [(m["step"], m[metric]) for m in run.metrics if m.get(metric) is not None] for run in arm.of(stage)
+            ]
             if any(seeds):
                 runs.append((marks[name], [points for points in seeds if points]))
         if runs:

@@ -24,6 +24,8 @@ class ArmResult:
     """One arm on the held-out board; None where it was not measured."""
 
     name: str
+    """The arm, and the cue where it was asked to think in another style."""
+    arm: str
     title: str
     seeds: list[int]
     per_seed: list[float]
@@ -83,9 +85,13 @@ def reference_of(study: Study) -> str:
 
 
 def arm_results(study: Study) -> list[ArmResult]:
-    """One row per arm, in the order of the plan."""
-    reference = reference_of(study)
-    return [_arm_result(study, name, reference) for name in study.arms]
+    """One row per arm in the order of the plan, each followed by its evaluations under another cue."""
+    reference, rows = reference_of(study), []
+    for name, arm in study.arms.items():
+        rows.append(_arm_result(study, name, reference))
+        cues = dict.fromkeys(stage for _, stage in sorted(arm.runs) if stage.startswith("eval-"))
+        rows += [_arm_result(study, name, reference, cue) for cue in cues]
+    return rows
 
 
 def contrasts(study: Study) -> list[Contrast]:
@@ -122,7 +128,7 @@ def by_kind(study: Study, part: str) -> dict[str, dict[str, Interval | None]]:
     """kind -> arm -> accuracy on one part of the board."""
     inside = study.where("part", part)
     return {
-        kind: {name: _estimate(study, name, inside & study.where("kind", kind)) for name in study.arms}
+        kind: {name: _estimate(study.outcomes(name), inside & study.where("kind", kind)) for name in study.arms}
         for kind in study.values_of("kind")
     }
 
@@ -162,35 +168,38 @@ def _answer(words: Sequence[str]) -> str:
     return "No difference can be seen."
 
 
-def _arm_result(study: Study, name: str, reference: str) -> ArmResult:
-    arm, outcomes = study.arms[name], study.outcomes(name)
-    evals = [score for run in arm.of("eval") for score in run.scores]
-    entropies = [e for run in arm.of("grpo") if (e := _last([m.get("entropy") for m in run.metrics])) is not None]
+def _arm_result(study: Study, arm: str, reference: str, stage: str = "eval") -> ArmResult:
+    cue = stage.partition("-")[2]
+    runs, outcomes = study.arms[arm].of(stage), study.outcomes(arm, stage=stage)
+    scores = [score for run in runs for score in run.scores]
+    entropies = [_last([m.get("entropy") for m in run.metrics]) for run in study.arms[arm].of("grpo")]
+    entropies = [e for e in entropies if e is not None and not cue]
+    itself = {arm} if not cue else set()
     return ArmResult(
-        name=name,
-        title=title_of(study, name),
-        seeds=arm.seeds,
+        name=f"{arm}, {cue}" if cue else arm,
+        arm=arm,
+        title=f"{title_of(study, arm)}, asked to be {cue}" if cue else title_of(study, arm),
+        seeds=[run.seed for run in runs],
         per_seed=[] if outcomes is None else [float(np.nanmean(run)) for run in outcomes if not np.isnan(run).all()],
-        accuracy=_estimate(study, name),
-        reward=_estimate(study, name, measure="reward"),
-        length=_estimate(study, name, measure="tokens"),
+        accuracy=_estimate(outcomes),
+        reward=_estimate(study.outcomes(arm, "reward", stage)),
+        length=_estimate(study.outcomes(arm, "tokens", stage)),
         entropy=fmean(entropies) if entropies else None,
-        against_base=_compare(study, name, "base") if name != "base" and "base" in study.arms else None,
-        against_reference=_compare(study, name, reference) if name != reference else None,
-        undecided=sum(score.ok is None for score in evals),
-        cut=fmean(score.stop == "length" for score in evals) if evals else None,
+        against_base=_compare(study, arm, "base", stage=stage) if "base" in study.arms.keys() - itself else None,
+        against_reference=_compare(study, arm, reference, stage=stage) if reference not in itself else None,
+        undecided=sum(score.ok is None for score in scores),
+        cut=fmean(score.stop == "length" for score in scores) if scores else None,
     )
 
 
-def _compare(study: Study, a: str, b: str, items: np.ndarray | None = None) -> Comparison | None:
-    pair = study.paired(a, b)
+def _compare(study: Study, a: str, b: str, items: np.ndarray | None = None, stage: str = "eval") -> Comparison | None:
+    pair = study.paired(a, b, stage)
     if pair is None:
         return None
     return compare(*pair) if items is None else compare(pair[0][:, items], pair[1][:, items])
 
 
-def _estimate(study: Study, arm: str, items: np.ndarray | None = None, measure: str = "ok") -> Interval | None:
-    outcomes = study.outcomes(arm, measure)
+def _estimate(outcomes: np.ndarray | None, items: np.ndarray | None = None) -> Interval | None:
     if outcomes is None:
         return None
     return estimate(outcomes if items is None else outcomes[:, items])

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats as scipy_stats
 
-DRAWS = 10_000
+DRAWS = 4_000
 LEVEL = 0.95
 POWER = 0.8
 ENOUGH_SEEDS = 3
@@ -203,7 +203,9 @@ def _resampled_means(values: Outcomes, mean: float, rng: np.random.Generator, dr
         weights = _item_counts(rng, size, items)  # [size, N] how often each item was drawn
         total = (times * (weights @ totals.T)).sum(axis=1)
         count = (times * (weights @ decided.T)).sum(axis=1)
-        np.divide(total, count, out=means[at : at + size], where=count > 0)  # a draw without a decided pair says nothing
+        np.divide(
+            total, count, out=means[at : at + size], where=count > 0
+        )  # a draw without a decided pair says nothing
         means[at : at + size] += stretch * (times @ of_seed / seeds - of_seed.mean())
     return means
 

@@ -46,7 +46,12 @@ MEASURES: tuple[tuple[str, str, str, Measure], ...] = (
     ("True statements", "%", "of those that can be checked", lambda t: t.true_share),
     ("Cannot be checked", "%", "of all statements", lambda t: t.undecidable_share),
     ("Traces with a false statement", "%", "", lambda t: None if t.false_steps is None else t.false_steps > 0),
-    ("False statements repaired later", "%", "same slot, restated truthfully", lambda t: _share(t.repaired, t.false_steps)),
+    (
+        "False statements repaired later",
+        "%",
+        "same slot, restated truthfully",
+        lambda t: _share(t.repaired, t.false_steps),
+    ),
     ("Lucky", "%", "of right answers, after a false statement left standing", lambda t: t.lucky if t.ok else None),
     ("Thinking agrees with the answer", "%", "where a last result is stated", lambda t: t.agrees),
     ("Repeated 4-grams", "%", "", lambda t: t.repeated),

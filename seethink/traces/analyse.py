@@ -7,7 +7,6 @@ thought a *revision* that changes what was said, or a pseudo-aha that changes no
 from __future__ import annotations
 
 import re
-from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -165,15 +164,16 @@ def _revisions(thinking: str, said: Sequence[Claim], steps: Sequence[Step]) -> t
     if not statements:  # no checker: the answer is the one slot
         statements = [(c.start, "the answer", c.value) for c in said if c.announced]
     statements.sort()
-    places = [start for start, _, _ in statements]
-    markers = lexicon.find(thinking, lexicon.load(HESITATION))
-    found = [m.start for m in markers]
+    found = [m.start for m in lexicon.find(thinking, lexicon.load(HESITATION))]
     openings = [at for i, at in enumerate(found) if i == 0 or _SENTENCE_END.search(thinking, found[i - 1], at)]
     if not statements:
         return len(openings), None
-    revisions = 0
-    for at, following in zip(openings, [*openings, len(thinking)][1:], strict=True):
-        first, last = bisect_left(places, at), bisect_left(places, following)
-        values = {slot: value for _, slot, value in statements[:first]}
-        revisions += any(values.get(slot, value) != value for _, slot, value in statements[first:last])
-    return len(openings), revisions
+    values: dict[str, str] = {}  # slot -> what was stated last
+    revised, hesitation = set(), -1
+    for start, slot, value in statements:
+        while hesitation + 1 < len(openings) and openings[hesitation + 1] <= start:
+            hesitation += 1
+        if hesitation >= 0 and values.get(slot, value) != value:
+            revised.add(hesitation)
+        values[slot] = value
+    return len(openings), len(revised)

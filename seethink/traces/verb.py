@@ -1,6 +1,6 @@
 """`seethink traces`: analyse every trace of a run, a table or a data file.
 
-    seethink traces --input runs/eval/scores.parquet --samples board.jsonl --checker my_domain.steps:check --out out
+    seethink traces runs/eval/scores.parquet --samples board.jsonl --checker my_domain.steps:check --out out
 
 Reads rollouts.parquet, scores.parquet or JSON lines with a `text` or `completion`; writes traces.parquet and a summary.
 """

@@ -86,7 +86,7 @@ class PackLayout:
         return PackLayout(*(t.to(device) for t in (self.prompt, self.real, self.completion, self.inverse)))
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
-        (H, _, D), K = q.shape, k.shape[0]
+        H, _, D = q.shape
         k_P, v_P = k[:, self.prompt].transpose(0, 1), v[:, self.prompt].transpose(0, 1)  # [B, K, P, D]
         out = [causal(q[:, self.prompt].transpose(0, 1), k_P, v_P, scale).transpose(1, 2).reshape(-1, H, D)]
         B, G, T = self.completion.shape

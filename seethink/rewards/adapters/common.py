@@ -1,0 +1,93 @@
+"""What all adapters share: samples out of what a trainer carries, and numbers out of rewards.
+
+The truth of a sample travels under the keys of a sample row: kind, gold (or solution), choices, meta, question, id. Where a
+trainer hands over a single string, it is the JSON of those keys.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+from seethink.core.config import build, load_file
+from seethink.core.errors import UserError
+from seethink.core.types import Reward, Sample, sample_from_row
+from seethink.rewards.mix import RewardConfig, make_scorer, score_batch
+from seethink.rewards.open import Scorer
+
+CONFIG_VARIABLE = "SEETHINK_REWARD"
+"""Environment variable with a TOML file of reward settings, for trainers that pass none."""
+
+Undecided = Literal["none", "zero", "raise"]
+"""What a trainer gets for a reward that cannot be decided: None (where it skips those), 0, or an error that stops it."""
+
+
+class Rewarder:
+    """Scores batches with one config. Pickles without its scorer, which every process makes for itself when it needs it."""
+
+    def __init__(self, config: RewardConfig | None = None, undecided: Undecided = "none"):
+        self.config, self.undecided = config or RewardConfig(), undecided
+        self._scorer: Scorer | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_scorer": None}
+
+    def score(self, samples: Sequence[Sample], responses: Sequence[str]) -> list[Reward]:
+        if self._scorer is None and any(sample.kind == "open" for sample in samples):
+            self._scorer = make_scorer(self.config)
+        return score_batch(samples, responses, self.config, self._scorer)
+
+    def value(self, reward: Reward, sample: Sample) -> float | None:
+        """The number for the trainer. Raises UserError for an undecided one if so configured."""
+        if reward.value is None and self.undecided == "raise":
+            raise UserError(
+                f"sample {sample.id!r} has no reward ({reward.status}: {reward.detail})",
+                remedy="Run `seethink reward check` on the data before training, or set undecided to zero",
+            )
+        return 0.0 if reward.value is None and self.undecided == "zero" else reward.value
+
+
+@cache
+def shared_rewarder(undecided: Undecided, settings: str = "{}") -> Rewarder:
+    """One rewarder per process and settings (JSON), for hooks that are plain functions."""
+    path = os.environ.get(CONFIG_VARIABLE)
+    values = {**(load_file(Path(path)) if path else {}), **json.loads(settings)}
+    return Rewarder(build(RewardConfig, values, where=path or "reward settings"), undecided)
+
+
+def sample_from_truth(truth: Mapping[str, Any], **more: Any) -> Sample:
+    """Sample from the keys that travelled. `more` fills what is missing."""
+    row = {key: value for key, value in {**more, **truth}.items() if value is not None}
+    row["gold"] = row.pop("solution", None) if row.get("gold") is None else row["gold"]
+    if isinstance(row.get("meta"), str):
+        row["meta"] = json.loads(row["meta"] or "{}")
+    images = row.get("images") or []
+    row["images"] = [image for image in images if isinstance(image, str)]
+    return sample_from_row({"id": "", "question": "", **row}, where=f"sample {row.get('id', '')!r}")
+
+
+def sample_from_label(label: str, **more: Any) -> Sample:
+    """Sample from the JSON text of its truth. Raises UserError for a label that is none."""
+    try:
+        truth = json.loads(label)
+    except json.JSONDecodeError:
+        truth = None
+    if not isinstance(truth, dict):
+        remedy = 'Export the data with seethink, or write {"kind": ..., "solution": ...} into the label'
+        raise UserError(f"label {label[:60]!r} is not the JSON of a sample", remedy=remedy)
+    return sample_from_truth(truth, **more)
+
+
+def status_shares(rewards: Sequence[Reward]) -> dict[str, float]:
+    """Share of every status and mean reward of every kind, for a trainer's log."""
+    found = {f"status/{s}": n / len(rewards) for s, n in Counter(r.status for r in rewards).items()}
+    for kind in sorted({r.kind for r in rewards}):
+        values = [r.value for r in rewards if r.kind == kind and r.value is not None]
+        if values:
+            found[f"reward/{kind}"] = sum(values) / len(values)
+    return found

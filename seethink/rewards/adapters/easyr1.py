@@ -1,0 +1,41 @@
+"""EasyR1: a file with a batch scoring function.
+
+    worker.reward.reward_function=.../seethink/rewards/adapters/easyr1.py:compute_score
+
+Read from EasyR1 0.3.3: only response, response_length and ground_truth reach a reward, so the ground truth is the JSON that
+`seethink export --format easyr1` writes. Every value of the result has to be a float.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from seethink.core.types import Reward
+from seethink.rewards.adapters.common import Undecided, sample_from_label, shared_rewarder
+from seethink.rewards.mix import is_correct
+
+REWARD_NAME = "seethink"
+REWARD_TYPE = "batch"
+
+
+def compute_score(
+    reward_inputs: Sequence[dict[str, Any]], undecided: Undecided = "raise", **settings: Any
+) -> list[dict[str, float]]:
+    """overall (the reward), format and accuracy per response. Raises UserError for an undecided reward by default."""
+    rewarder = shared_rewarder(undecided, json.dumps(settings, sort_keys=True))
+    samples = [sample_from_label(item["ground_truth"]) for item in reward_inputs]
+    rewards = rewarder.score(samples, [item["response"] for item in reward_inputs])
+    return [
+        {"overall": rewarder.value(reward, sample) or 0.0, "format": _formatted(reward), "accuracy": _accuracy(reward)}
+        for reward, sample in zip(rewards, samples, strict=True)
+    ]
+
+
+def _formatted(reward: Reward) -> float:
+    return float(reward.answer is not None)
+
+
+def _accuracy(reward: Reward) -> float:
+    return float(bool(is_correct(reward)))

@@ -1,0 +1,35 @@
+"""verl: a file with a scoring function.
+
+    custom_reward_function.path=.../seethink/rewards/adapters/verl.py custom_reward_function.name=compute_score
+
+Read from verl 0.8: called once per sample, often off the main thread, with the columns of `seethink export --format verl`;
+extra keys of the result are logged. `reward_kwargs` are settings of `RewardConfig`, and `undecided`.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from seethink.rewards.adapters.common import Undecided, sample_from_truth, shared_rewarder
+
+
+def compute_score(
+    data_source: str,
+    solution_str: str,
+    ground_truth: str,
+    extra_info: dict[str, Any] | None = None,
+    undecided: Undecided = "raise",
+    **settings: Any,
+) -> dict[str, Any]:
+    """`score` is the reward; `status` and `answer` say why. Raises UserError for an undecided reward by default."""
+    rewarder = shared_rewarder(undecided, json.dumps(settings, sort_keys=True))
+    truth = {key: _plain(value) for key, value in (extra_info or {}).items()}
+    sample = sample_from_truth({**truth, "gold": ground_truth}, source=data_source)
+    reward = rewarder.score([sample], [solution_str])[0]
+    return {"score": rewarder.value(reward, sample), "status": reward.status, "answer": reward.answer or ""}
+
+
+def _plain(value: Any) -> Any:
+    """Lists where parquet readers give arrays."""
+    return list(value) if type(value).__module__ == "numpy" else value

@@ -1,0 +1,115 @@
+"""Rewards over HTTP, for trainers that ask a remote reward model.
+
+    POST /         {"query": [...], "prompts": [...], "labels": [...]}     OpenRLHF's protocol: rewards, scores, extra_logs
+    POST /score    {"samples": [sample rows], "responses": [...]}          {"rewards": [{value, status, answer, detail}]}
+    GET  /health   {"status": "ok"}
+
+The server listens on loopback. Elsewhere it demands a bearer token, from an environment variable and never logged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import ipaddress
+import json
+import os
+from dataclasses import asdict
+from typing import Any
+
+from aiohttp import web
+
+from seethink.core.errors import UserError
+from seethink.core.types import sample_from_row
+from seethink.rewards.adapters.common import Rewarder
+from seethink.rewards.adapters.openrlhf import reward_lists
+from seethink.rewards.mix import RewardConfig
+
+MAX_BODY = 256 << 20
+BATCHES_AT_ONCE = 2
+
+
+class Service:
+    """Request handlers around one rewarder. Scoring happens in threads, so that health checks are answered meanwhile."""
+
+    def __init__(self, config: RewardConfig, token: str = ""):
+        self._rewarder, self._zeros, self._token = Rewarder(config), Rewarder(config, "zero"), token
+        self._turns = asyncio.Semaphore(BATCHES_AT_ONCE)
+
+    def app(self) -> web.Application:
+        app = web.Application(client_max_size=MAX_BODY, middlewares=[web.middleware(self._guard)])
+        app.add_routes([web.post("/", self.openrlhf), web.post("/score", self.score), web.get("/health", self.health)])
+        return app
+
+    async def health(self, _: web.Request) -> web.Response:
+        return web.json_response({"status": "ok"})
+
+    async def openrlhf(self, request: web.Request) -> web.Response:
+        body = await _body(request, "query", "prompts", "labels")
+        return web.json_response(await self._turn(reward_lists, body["query"], body["prompts"], body["labels"], self._zeros))
+
+    async def score(self, request: web.Request) -> web.Response:
+        body = await _body(request, "samples", "responses")
+        samples = [sample_from_row({"id": str(i), "question": "", **row}, f"sample {i}") for i, row in enumerate(body["samples"])]
+        rewards = await self._turn(self._rewarder.score, samples, body["responses"])
+        return web.json_response({"rewards": [asdict(reward) for reward in rewards]})
+
+    async def _turn(self, function: Any, *arguments: Any) -> Any:
+        async with self._turns:
+            return await asyncio.to_thread(function, *arguments)
+
+    async def _guard(self, request: web.Request, handler: Any) -> web.StreamResponse:
+        """Token first, then user errors as 400 with their text."""
+        given = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        if self._token and request.path != "/health" and not hmac.compare_digest(given.encode(), self._token.encode()):
+            return web.json_response({"error": "token missing or wrong"}, status=401)
+        try:
+            return await handler(request)
+        except UserError as error:
+            return web.json_response({"error": str(error)}, status=400)
+
+
+async def _body(request: web.Request, *keys: str) -> dict[str, Any]:
+    """Object with equally long lists under these keys. Raises UserError for anything else."""
+    try:
+        body = await request.json()
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"body is not JSON ({error})") from None
+    if not isinstance(body, dict) or not all(isinstance(body.get(key), list) for key in keys):
+        raise UserError(f"body needs lists under {', '.join(keys)}")
+    if len({len(body[key]) for key in keys}) > 1:
+        raise UserError(f"the lists {', '.join(keys)} differ in length")
+    texts = [text for key in keys if key != "samples" for text in body[key]]
+    if not all(isinstance(text, str) for text in texts) or not all(isinstance(row, dict) for row in body.get("samples", [])):
+        raise UserError("responses are texts and samples are objects")
+    return body
+
+
+def is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def serve(config: RewardConfig, host: str, port: int, token_env: str, seconds: float = 0.0) -> None:
+    """Blocks until interrupted, or for `seconds`. Raises UserError for an open address without a token."""
+    token = os.environ.get(token_env, "")
+    if not is_loopback(host) and not token:
+        raise UserError(f"{host} can be reached from elsewhere", remedy=f"Set a token in {token_env}, or listen on 127.0.0.1")
+    asyncio.run(_run(Service(config, token).app, host, port, seconds))
+
+
+async def _run(make_app: Any, host: str, port: int, seconds: float) -> None:
+    runner = web.AppRunner(make_app(), access_log=None)
+    await runner.setup()
+    site = web.TCPSite(runner, host, port)
+    try:
+        await site.start()
+        address = runner.addresses[0]
+        print(f"rewards at http://{address[0]}:{address[1]}/", flush=True)
+        await asyncio.sleep(seconds or float(10**9))
+    except OSError as error:
+        raise UserError(f"cannot listen on {host}:{port} ({error.strerror})", remedy="Choose another --port") from None
+    finally:
+        await runner.cleanup()

@@ -1,0 +1,176 @@
+"""Exports: what each trainer reads, and what comes back."""
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from seethink.core.errors import UserError
+from seethink.core.store import save_examples, save_samples
+from seethink.core.types import Example, Sample
+from seethink.data.export import ExportConfig, run
+from seethink.data.paper import load_paper
+from seethink.rewards.adapters.common import sample_from_label, sample_from_truth
+
+ANSWER = "<think>I look.</think>\n<answer>{}</answer>"
+
+
+@pytest.fixture
+def samples(tmp_path):
+    """All five kinds; none, one and two images; one gold in another alphabet."""
+    images = []
+    for n in range(3):
+        images.append(str(tmp_path / "images" / f"{n}.png"))
+        (tmp_path / "images").mkdir(exist_ok=True)
+        Image.new("RGB", (4, 4), (n, 0, 0)).save(images[-1])
+    return [
+        Sample("a-1", "clevr_math", (images[0],), "How many?", "3", "digit", context="three balls", meta={"caption": "balls"}),
+        Sample("a-2", "arxivqa", (images[0], images[1]), "Which?\nA) x\nB) y", "B", "choice", ("x", "y")),
+        Sample("a-3", "math_puma", (images[2],), "Equation?", "y = 2x", "math"),
+        Sample("a-4", "coco", (images[1],), "Where?", "[0.1, 0.2, 0.3, 0.4]", "box", meta={"coords": "norm1"}),
+        Sample("a-5", "vizwiz", (), "What is it? Ω", "eine Dose: Ω", "open", licence="cc"),
+    ]  # fmt: skip
+
+
+@pytest.fixture
+def rl(tmp_path, samples):
+    save_samples(tmp_path / "rl.jsonl", samples)
+    return tmp_path / "rl.jsonl"
+
+
+@pytest.fixture
+def sft(tmp_path, samples):
+    save_examples(tmp_path / "sft.jsonl", [Example(s, ANSWER.format(s.gold)) for s in samples])
+    return tmp_path / "sft.jsonl"
+
+
+def export(data, format, out, **more):
+    run(ExportConfig(data=data, format=format, out=out, **more))
+    return out
+
+
+def truth(row):
+    return row["id"], row["source"], row["kind"], row["solution"], row["choices"], json.loads(row["meta"])
+
+
+def expected_truth(sample):
+    return sample.id, sample.source, sample.kind, sample.gold, list(sample.choices), sample.meta
+
+
+def test_trl_rows_prepare_and_load(rl, samples, tmp_path):
+    datasets = pytest.importorskip("datasets")
+    prepare = pytest.importorskip("trl.data_utils").prepare_multimodal_messages
+    (tmp_path / "system.txt").write_text("Think first.\n")
+    path = export(rl, "trl", tmp_path / "trl.jsonl", system=tmp_path / "system.txt")
+    rows = datasets.load_dataset("json", data_files=str(path), split="train", cache_dir=str(tmp_path / "cache"))
+    assert len(rows) == 5
+    for row, sample in zip(rows, samples, strict=True):
+        assert truth(row) == expected_truth(sample)
+        messages = prepare(row["prompt"], row["images"])
+        assert messages[0]["content"] == [{"type": "text", "text": "Think first."}]
+        assert [p.get("image") for p in messages[1]["content"][:-1]] == list(sample.images)
+        assert messages[1]["content"][-1]["text"] == sample.question
+
+
+def test_messages_end_with_the_completion(sft, samples, tmp_path):
+    rows = [json.loads(line) for line in export(sft, "messages", tmp_path / "m.jsonl").read_text().splitlines()]
+    for row, sample in zip(rows, samples, strict=True):
+        assert [m["role"] for m in row["messages"]] == ["user", "assistant"]
+        assert row["messages"][1]["content"] == ANSWER.format(sample.gold)
+        assert row["images"] == list(sample.images)
+
+
+def test_verl_rows_hold_pictures_and_truth(rl, samples, tmp_path):
+    datasets = pytest.importorskip("datasets")
+    path = export(rl, "verl", tmp_path / "verl.parquet")
+    rows = datasets.load_dataset("parquet", data_files=str(path), split="train", cache_dir=str(tmp_path / "cache"))
+    for row, sample in zip(rows, samples, strict=True):
+        assert row["data_source"] == sample.source and row["reward_model"]["ground_truth"] == sample.gold
+        assert row["prompt"] == [{"role": "user", "content": "<image>" * len(sample.images) + sample.question}]
+        assert [i["bytes"] for i in row["images"]] == [Path(i).read_bytes() for i in sample.images]
+        assert truth(row["extra_info"]) == expected_truth(sample) and row["extra_info"]["question"] == sample.question
+    pictures = rows.cast_column("images", datasets.List(datasets.Image()))
+    assert pictures[0]["images"][0].size == (4, 4)
+
+
+def test_easyr1_answers_carry_kind_and_meta(rl, samples, tmp_path):
+    import pyarrow.parquet as pq
+
+    rows = pq.read_table(export(rl, "easyr1", tmp_path / "e.parquet")).to_pylist()
+    for row, sample in zip(rows, samples, strict=True):
+        assert row["problem"].count("<image>") == len(row["images"]) == len(sample.images)
+        assert truth(json.loads(row["answer"])) == expected_truth(sample)
+
+
+def test_our_reward_hooks_read_what_travels(rl, samples, tmp_path):
+    import pyarrow.parquet as pq
+
+    trl = [json.loads(line) for line in export(rl, "trl", tmp_path / "t.jsonl").read_text().splitlines()]
+    verl = pq.read_table(export(rl, "verl", tmp_path / "v.parquet")).to_pylist()
+    easyr1 = pq.read_table(export(rl, "easyr1", tmp_path / "e.parquet")).to_pylist()
+    for sample, one, two, three in zip(samples, trl, verl, easyr1, strict=True):
+        for back in (
+            sample_from_truth({k: one[k] for k in ("kind", "solution", "choices", "meta", "id")}),
+            sample_from_truth(two["extra_info"]),
+            sample_from_label(three["answer"]),
+        ):
+            assert (back.id, back.gold, back.kind, back.choices) == (
+                sample.id,
+                sample.gold,
+                sample.kind,
+                sample.choices,
+            )
+            assert sample.meta.items() <= back.meta.items()
+
+
+@pytest.mark.parametrize("fixture", ["rl", "sft"])
+def test_swift_rows(fixture, samples, tmp_path, request):
+    path = export(request.getfixturevalue(fixture), "swift", tmp_path / "s.jsonl")
+    for line, sample in zip(path.read_text().splitlines(), samples, strict=True):
+        row = json.loads(line)
+        assert truth(row) == expected_truth(sample)
+        assert row["messages"][0]["content"].count("<image>") == len(row["images"])
+        assert len(row["messages"]) == (1 if fixture == "rl" else 2)
+
+
+def test_sharegpt_comes_with_its_dataset_info(sft, samples, tmp_path):
+    rows = json.loads(export(sft, "sharegpt", tmp_path / "mine.json").read_text())
+    info = json.loads((tmp_path / "dataset_info.json").read_text())["mine"]
+    assert info["file_name"] == "mine.json" and info["formatting"] == "sharegpt"
+    for row, sample in zip(rows, samples, strict=True):
+        assert set(info["columns"].values()) <= set(row)
+        human, gpt = row[info["columns"]["messages"]]
+        assert (human["from"], gpt["from"]) == ("human", "gpt") and gpt["value"] == ANSWER.format(sample.gold)
+        assert human["value"].count("<image>") == len(row["images"])
+
+
+def test_the_papers_json_reads_back_to_equal_samples(sft, samples, tmp_path):
+    path = export(sft, "paper", tmp_path / "elsewhere" / "paper.json")
+    rows = json.loads(path.read_text())
+    assert rows[0]["ds_answer"] == "<think>\nI look.\n</think>\n\n3" and rows[0]["caption"] == "balls"
+    back = load_paper(path, tmp_path / "images")
+    for one, other in zip(back, samples, strict=True):
+        meta = {k: v for k, v in one.meta.items() if k != "ds_answer"}
+        assert (one.id, one.source, one.images, one.question, one.gold, one.kind, one.choices, one.context, meta) == (
+            other.id, other.source, other.images, other.question, other.gold, other.kind, other.choices, other.context, other.meta,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("format", ["messages", "sharegpt"])
+def test_formats_for_sft_need_completions(rl, tmp_path, format):
+    with pytest.raises(UserError, match="no completion"):
+        export(rl, format, tmp_path / "x.json")
+    assert not (tmp_path / "x.json").exists()
+
+
+def test_a_text_that_holds_the_placeholder_is_refused(tmp_path):
+    save_samples(tmp_path / "rl.jsonl", [Sample("a", "s", (), "What is <image> here?", "3", "digit")])
+    with pytest.raises(UserError, match="'a'.*<image>"):
+        export(tmp_path / "rl.jsonl", "verl", tmp_path / "x.parquet")
+    export(tmp_path / "rl.jsonl", "trl", tmp_path / "x.jsonl")
+
+
+def test_dry_run_writes_nothing(rl, tmp_path, capsys):
+    run(ExportConfig(data=rl, format="verl", out=tmp_path / "x.parquet"), dry_run=True)
+    assert not (tmp_path / "x.parquet").exists() and "5 rows" in capsys.readouterr().out

@@ -1,0 +1,216 @@
+"""The viewer: every folder it can open, what it writes, and what a browser makes of it."""
+
+import json
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from seethink.core.errors import UserError
+from seethink.core.store import read_jsonl, save_examples, save_samples, write_json, write_jsonl
+from seethink.core.tags import TAGS, compose
+from seethink.core.types import Example, Sample
+from seethink.study.folder import load_study
+from seethink.study.marked import pieces
+from seethink.study.pages import SIDE, copy_picture, picture_uri
+from seethink.study.view import CHUNK, ViewConfig, call, run
+from tests import browser, synthetic_study
+
+CHECKER = "tests.synthetic_study:check"
+needs_browser = pytest.mark.skipif(browser.CHROMIUM is None, reason="no Chromium on this machine")
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    arms = {name: synthetic_study.ARMS[name] for name in ("base", "grpo", "sft-hesitant", "sft-hesitant+grpo")}
+    return synthetic_study.build(tmp_path_factory.mktemp("study"), seeds=(0,), items=120, arms=arms, steps=11)
+
+
+def arguments(line):
+    """Arguments of the one call in a data file."""
+    return json.loads("[" + line.partition("(")[2].rpartition(")")[0] + "]")
+
+
+def rows_of(out):
+    """All items of a written view, and its index."""
+    chunks = sorted(out.glob("items-*.js"), key=lambda path: int(path.stem.split("-")[1]))
+    items = [arguments(path.read_text())[1] for path in chunks]
+    index = arguments((out / "index.js").read_text())[1]
+    assert [row["id"] for row in index] == [row["id"] for chunk in items for row in chunk]
+    return [row for chunk in items for row in chunk]
+
+
+def view(run_path, out, **values):
+    run(ViewConfig(input=run_path, out=out, **values))
+    return rows_of(out)
+
+
+def text_of(attempt):
+    return "".join(piece[0] for piece in attempt["pieces"])
+
+
+def test_a_study_shows_the_arms_of_its_first_comparison(study, tmp_path):
+    rows = view(study, tmp_path)
+    assert len(rows) == 120 and len(list(tmp_path.glob("items-*.js"))) == -(-120 // CHUNK)
+    assert [a["label"] for a in rows[0]["attempts"]] == ["sft-hesitant+grpo", "grpo"]
+    scores = load_study(study).arms["grpo"].of("eval")[0].scores
+    assert [text_of(r["attempts"][1]) for r in rows] == [s.text for s in scores]
+    assert [r["attempts"][1]["ok"] for r in rows] == [s.ok for s in scores]
+    assert all((tmp_path / image).is_file() for r in rows for image in r["images"])
+    classes = {c for r in rows for a in r["attempts"] for _, names in a["pieces"] for c in names.split()}
+    assert classes == {"tag", "mark", "true", "false", "unknown"}
+
+
+def test_flags_say_what_is_worth_looking_at(study, tmp_path):
+    for row in view(study, tmp_path, arms="base, grpo"):
+        verdicts = [a["ok"] for a in row["attempts"] if a["ok"] is not None]
+        assert ("flipped" in row["flags"]) == (len(set(verdicts)) == 2)
+        assert ("undecided" in row["flags"]) == any(a["ok"] is None for a in row["attempts"])
+        assert ("right" in row["flags"]) == (bool(verdicts) and all(verdicts))
+        assert ("truncated" in row["flags"]) == any("cut" in a["marks"] for a in row["attempts"])
+        assert ("lucky" in row["flags"]) == any("lucky" in a["marks"] for a in row["attempts"])
+
+
+def test_two_evaluations_side_by_side(study, tmp_path):
+    first, second = (study / f"arms/{arm}/seed0/eval" for arm in ("base", "grpo"))
+    rows = view(first, tmp_path, other=second, checker=CHECKER)
+    assert len(rows) == 120 and [a["label"] for a in rows[0]["attempts"]] == ["base/seed0/eval", "grpo/seed0/eval"]
+    assert len(view(first, tmp_path)[0]["attempts"]) == 1
+    with pytest.raises(UserError, match=r"no scores\.parquet"):
+        view(first, tmp_path, other=study)
+
+
+def test_rollouts_are_shown_in_groups(study, tmp_path):
+    rows = view(study / "arms/grpo/seed0/grpo", tmp_path)
+    assert [r["part"] for r in rows] == ["step 1", "step 6", "step 11"] and all(len(r["attempts"]) == 4 for r in rows)
+    assert {"reward", "advantage", "entropy"} <= set(rows[0]["attempts"][0]["details"])
+
+
+def test_data_sets_can_be_looked_at(study, tmp_path):
+    samples = list(load_study(study).board.values())[:3]
+    save_samples(tmp_path / "rl.jsonl", samples)
+    save_examples(tmp_path / "sft.jsonl", [Example(s, compose("Wait. I see.", s.gold)) for s in samples])
+    kept = [
+        {**row, "think": None if i else "Hmm, I see.", "answer": None if i else "7", "model": "teacher", "tokens": 5,
+         "verdict": {"ok": True, "by": "judge", "reason": ""}}
+        for i, (_, row) in enumerate(read_jsonl(tmp_path / "rl.jsonl"))
+    ]  # fmt: skip
+    write_jsonl(tmp_path / "traces.jsonl", kept)
+    assert all(row["attempts"] == [] for row in view(tmp_path / "rl.jsonl", tmp_path / "a"))
+    assert text_of(view(tmp_path / "sft.jsonl", tmp_path / "b")[0]["attempts"][0]).startswith("<think>Wait.")
+    first, second, _ = view(tmp_path / "traces.jsonl", tmp_path / "c")
+    assert first["attempts"][0]["label"] == "teacher" and first["attempts"][0]["ok"] is True
+    assert second["attempts"] == []
+    assert len(view(tmp_path, tmp_path / "d")) == 3  # a data folder opens its traces
+    run(ViewConfig(input=tmp_path / "rl.jsonl"))
+    assert (tmp_path / "rl-view/index.html").is_file()
+
+
+def test_traces_nobody_graded_are_not_undecided(tmp_path):
+    save_examples(tmp_path / "sft.jsonl", [Example(Sample("a", "s", (), "q", "1", "digit"), compose("x", "1"))])
+    (row,) = view(tmp_path / "sft.jsonl", tmp_path / "v")
+    assert row["flags"] == [] and row["attempts"][0]["graded"] is False
+
+
+def test_a_shorter_view_leaves_no_old_chunks(study, tmp_path):
+    view(study, tmp_path)
+    assert len(view(study, tmp_path, limit=3)) == 3
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"input": "absent"}, "no such file"),
+        ({"input": "."}, "nothing to look at"),
+        ({"input": "orphan"}, "cannot find the samples"),
+        ({"input": "orphan", "samples": "other.jsonl"}, "no sample"),
+    ],
+)
+def test_bad_input_is_named(study, tmp_path, values, message):
+    orphan = tmp_path / "orphan"
+    orphan.mkdir()
+    scores = study / "arms/base/seed0/eval/scores.parquet"
+    (orphan / "scores.parquet").write_bytes(scores.read_bytes())
+    write_json(orphan / "config.json", {"board": "nowhere.jsonl"})
+    save_samples(tmp_path / "other.jsonl", [Sample("else", "s", (), "q", "1", "digit")])
+    with pytest.raises(UserError, match=message):
+        run(ViewConfig(**{key: tmp_path / name for key, name in values.items()}))
+
+
+def test_an_unknown_arm_is_named(study, tmp_path):
+    with pytest.raises(UserError, match="no arm 'nonsense'"):
+        view(study, tmp_path, arms="nonsense")
+
+
+def test_a_dry_run_writes_nothing(study, tmp_path, capsys):
+    run(ViewConfig(input=study, out=tmp_path / "v"), dry_run=True)
+    assert "120 items" in capsys.readouterr().out and not (tmp_path / "v").exists()
+
+
+PARTS = [*"ab .\n<>", *TAGS, "Wait", "Hmm ", "I see 1 red circle."]
+
+
+@given(st.lists(st.sampled_from(PARTS), max_size=30).map("".join))
+def test_pieces_add_up_to_the_completion(text):
+    sample = Sample("a", "s", (), "q", "1", "digit", meta={"scene": [["red", "circle", 0, 0]]})
+    assert "".join(p.text for p in pieces(text, sample, synthetic_study.check)) == text
+
+
+def test_pieces_are_marked():
+    sample = Sample("a", "s", (), "q", "1", "digit", meta={"scene": [["red", "circle", 0, 0]]})
+    text = compose("Wait, let us look. I see 1 red circle. I see 2 red circles.", "1")
+    marked = {p.text: p for p in pieces(text, sample, synthetic_study.check)}
+    assert marked["<think>"].tag and marked["Wait"].marker and marked["Wait"].truth == "unknown"
+    assert marked["I see 1 red circle"].truth == "true" and marked["I see 2 red circles"].truth == "false"
+
+
+def test_data_cannot_end_a_script():
+    line = call("f", {"text": "</script><!-- \u2028"})
+    assert "<" not in line and "\u2028" not in line
+    assert arguments(line)[0] == {"text": "</script><!-- \u2028"}
+
+
+def test_pictures_travel_with_the_page(tmp_path):
+    big, small, broken = tmp_path / "big.png", tmp_path / "small.png", tmp_path / "broken.png"
+    Image.effect_noise((1500, 900), 90).save(big)
+    Image.new("RGB", (8, 8), "red").save(small)
+    broken.write_bytes(b"no picture" * 9000)
+    assert picture_uri(str(small)).startswith("data:image/png;base64,")
+    assert picture_uri(str(big)).startswith("data:image/jpeg;base64,")
+    assert picture_uri(str(broken)) is None and picture_uri(str(tmp_path / "absent.png")) is None
+    name = copy_picture(str(big), tmp_path / "images")
+    with Image.open(tmp_path / "images" / name) as image:
+        assert max(image.size) == SIDE
+    assert copy_picture(str(small), tmp_path / "images").endswith(".png")
+    assert copy_picture(str(broken), tmp_path / "images") is None and copy_picture("absent.png", tmp_path) is None
+
+
+@needs_browser
+@pytest.mark.parametrize(("width", "dark"), [(1280, False), (390, True)])
+def test_the_pages_in_a_browser(study, tmp_path, width, dark):
+    expected = view(study, tmp_path)
+    shown, flipped = "document.getElementById('shown').textContent", sum("flipped" in r["flags"] for r in expected)
+    press = "document.querySelector('[data-flag=flipped]').click()"
+    scripts = [shown, "document.querySelectorAll('.item').length", press, shown]
+    scripts += ["document.getElementById('next').click()", "document.querySelector('.item dt').textContent"]
+    seen = browser.look(tmp_path / "index.html", width, dark, scripts)
+    assert seen.errors == [] and seen.overflow == [] and "owned" not in seen.title
+    assert all(request.startswith(tmp_path.resolve().as_uri()) for request in seen.requests)
+    assert seen.results[0] == "120 of 120, page 1 of 6" and seen.results[1] == 20
+    assert seen.results[3].startswith(f"{flipped} of 120")
+    second_page = [r["id"] for r in expected if "flipped" in r["flags"]][20:]
+    assert not second_page or second_page[0] in seen.results[5]
+
+
+@needs_browser
+def test_a_hostile_trace_is_only_text(study, tmp_path):
+    view(study, tmp_path)
+    find = "const f = document.getElementById('find'); f.value = 'iid-0001'; f.dispatchEvent(new Event('input'))"
+    texts = "[...document.querySelectorAll('.trace')].map(t => t.textContent)"
+    inside = "document.querySelectorAll('.trace img, .trace script, .details img').length"
+    seen = browser.look(tmp_path / "index.html", scripts=[find, texts, inside])
+    assert any(synthetic_study.HOSTILE in text for text in seen.results[1]) and seen.results[2] == 0
+    assert "owned" not in seen.title and seen.errors == []
+    assert not re.search(r"<script>document", (tmp_path / "index.html").read_text())
