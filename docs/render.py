@@ -1,0 +1,58 @@
+"""Render the parts of README.md that are never typed: the file tree from docstrings, the study's table from its folder.
+
+    python docs/render.py [--study runs/study]
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "seethink"
+ROOMS = ("cli.py", "pocket", "study", "evals", "train", "rewards", "data", "doctor.py", "ask", "traces", "core")
+
+
+def file_tree() -> str:
+    """One line per source file: its path and the first sentence of its docstring, floor by floor from the top."""
+    lines = []
+    for room in ROOMS:
+        files = [PACKAGE / room] if room.endswith(".py") else sorted((PACKAGE / room).glob("*.py"))
+        for path in files:
+            if path.name not in ("__init__.py", "__main__.py"):
+                name = str(path.relative_to(PACKAGE))
+                lines.append(f"{name:26} {summary(path)}")
+    return "```\n" + "\n".join(lines) + "\n```"
+
+
+def summary(path: Path) -> str:
+    """First sentence of a module's docstring, on one line."""
+    text = (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").split("\n\n")[0]
+    first = re.split(r"(?<=\.)\s", " ".join(text.split()))[0].rstrip(".:")
+    return first if len(first) <= 120 else first[:117].rsplit(" ", 1)[0] + " ..."
+
+
+def replace(text: str, name: str, content: str) -> str:
+    """Content between `<!-- name -->` and `<!-- /name -->`."""
+    pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.S)
+    if not pattern.search(text):
+        raise SystemExit(f"README.md has no <!-- {name} --> markers")
+    return pattern.sub(lambda m: m[1] + content + "\n" + m[2], text)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--study", type=Path, help="finished study folder with report.md")
+    arguments = parser.parse_args()
+    readme = ROOT / "README.md"
+    text = replace(readme.read_text(encoding="utf-8"), "files", file_tree())
+    if arguments.study:
+        headline = (arguments.study / "report.md").read_text(encoding="utf-8").split("\n## ")[0].strip()
+        text = replace(text, "study", headline)
+    readme.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
