@@ -126,6 +126,13 @@ def test_missing_runs_say_not_measured(small):
     assert "Not measured yet." in page
 
 
+def test_a_study_without_a_grpo_arm_is_measured_against_the_base(tmp_path):
+    arms = {name: synthetic_study.ARMS[name] for name in ("base", "sft-hesitant")}
+    page = page_of(synthetic_study.build(tmp_path / "study", seeds=(0, 1, 2), items=30, arms=arms))
+    assert "Budgets, relative to base" in page and page.count(">against base<") == 1
+    assert "sft-hesitant<small>− base</small>" in page and "Not measured yet." in page
+
+
 def test_a_study_without_any_run_still_renders(small):
     shutil.rmtree(small / "arms")
     page = page_of(small)
@@ -166,7 +173,7 @@ def test_controls_are_compared_by_content(small):
     assert all(control.same for control in named(load_study(small)).values())
     run_folder = small / "arms/sft-hesitant+grpo/seed1"
     edit(run_folder / "grpo/config.json", lambda c: c["optim"].update(lr=3e-4))
-    edit(run_folder / "grpo/config.json", lambda c: c["reward"].update(tags="lenient"))
+    edit(run_folder / "grpo/config.json", lambda c: c["reward"].update(box_correct=0.75))
     edit(run_folder / "grpo/done.json", lambda d: d["summary"].update(data_order="another"))
     edit(run_folder / "eval/config.json", lambda c: c.update(temperature=0.7))
     edit(run_folder / "eval/manifest.json", lambda m: m["inputs"].update(board="another"))
@@ -174,7 +181,8 @@ def test_controls_are_compared_by_content(small):
     assert changed["schedule"].same is False and "optim.lr 0.0003 / 0.0001" in changed["schedule"].detail
     assert not any(changed[name].same for name in ("rewards", "data order", "evaluation prompts", "decoding"))
     assert changed["seeds"].same is True
-    assert "✗ differs" in page_of(small)
+    page = page_of(small)
+    assert "✗ differs" in page and "the arms differ in more than the named factor (data order, rewards" in page
 
 
 def test_arms_that_end_differently_share_no_schedule(small):

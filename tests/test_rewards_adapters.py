@@ -56,7 +56,12 @@ def load(name: str):
 def test_trl_takes_texts_and_messages_and_logs():
     extra, metrics = {}, {}
     reward = pickle.loads(pickle.dumps(SeethinkReward()))
-    more = {"trainer_state": None, "log_extra": extra.__setitem__, "log_metric": metrics.__setitem__, "completion_ids": [[1]] * len(CASES)}
+    more = {
+        "trainer_state": None,
+        "log_extra": extra.__setitem__,
+        "log_metric": metrics.__setitem__,
+        "completion_ids": [[1]] * len(CASES),
+    }
     assert in_thread(reward, prompts=["q"] * len(CASES), completions=RESPONSES, **COLUMNS, **more) == EXPECTED
     assert extra["seethink_status"][-1] == "ambiguous" and metrics["seethink/reward/box"] == 0.5
     messages = [[{"role": "assistant", "content": r}] for r in RESPONSES]
@@ -101,7 +106,8 @@ def test_easyr1():
     module = load("easyr1")
     assert (module.REWARD_NAME, module.REWARD_TYPE) == ("seethink", "batch")
     inputs = [
-        {"response": r, "response_length": len(r), "ground_truth": json.dumps(t)} for r, t in zip(RESPONSES, TRUTHS, strict=True)
+        {"response": r, "response_length": len(r), "ground_truth": json.dumps(t)}
+        for r, t in zip(RESPONSES, TRUTHS, strict=True)
     ]
     found = in_thread(module.compute_score, inputs)
     assert [f["overall"] for f in found] == EXPECTED
@@ -141,7 +147,11 @@ def test_ms_swift(monkeypatch):
             self.args = args
 
     module.ORM, module.orms = ORM, {}
-    for name, found in (("swift", types.ModuleType("swift")), ("swift.rewards", package), ("swift.rewards.orm", module)):
+    for name, found in (
+        ("swift", types.ModuleType("swift")),
+        ("swift.rewards", package),
+        ("swift.rewards.orm", module),
+    ):
         monkeypatch.setitem(sys.modules, name, found)
     load("ms_swift")
     reward = module.orms["seethink"](args=None)
@@ -167,12 +177,19 @@ def test_grpo_trainer_takes_a_real_step(tmp_path):
     from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
     from trl import GRPOConfig, GRPOTrainer
 
-    vocabulary = {w: i for i, w in enumerate("<pad> <eos> <unk> <think> </think> <answer> </answer> 7 C x how many".split())}
+    vocabulary = {
+        w: i
+        for i, w in enumerate(
+            ["<pad>", "<eos>", "<unk>", "<think>", "</think>", "<answer>", "</answer>", "7", "C", "x", "how", "many"]
+        )
+    }
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>", unk_token="<unk>")
     torch.manual_seed(0)
-    sizes = dict(hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=2)
+    sizes = dict(
+        hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=2
+    )
     model = Qwen2ForCausalLM(Qwen2Config(vocab_size=len(vocabulary), pad_token_id=0, eos_token_id=1, **sizes))
     rows = [{"prompt": "how many", **truth} for truth in (TRUTHS[0], BAD_GOLD, TRUTHS[1], TRUTHS[0])]
     config = GRPOConfig(
@@ -180,7 +197,9 @@ def test_grpo_trainer_takes_a_real_step(tmp_path):
         report_to=[], logging_steps=1, save_strategy="no", temperature=1.0, bf16=False, disable_tqdm=True,
     )  # fmt: skip
     reward = SeethinkReward(RewardConfig(format_bonus=0.1))
-    trainer = GRPOTrainer(model, reward_funcs=[reward], args=config, train_dataset=Dataset.from_list(rows), processing_class=fast)
+    trainer = GRPOTrainer(
+        model, reward_funcs=[reward], args=config, train_dataset=Dataset.from_list(rows), processing_class=fast
+    )
     trainer.train()
     logged = trainer.state.log_history[0]
     assert "rewards/seethink/mean" in logged and any(key.startswith("seethink/status/") for key in logged)

@@ -10,13 +10,108 @@ from seethink.rewards.kinds import choice, digit, options_of
 
 DIGITS = {
     "7": (
-        ["7", "+7", "07", "7.0", "7.", "7,", "７", "⑦", "seven", "Seven", "seven (7)", "7 7", "7\n7", "7 and 7", "7?", "#### 7"]
-        + ["There are seven cubes.", "There are 7 cubes left.", "7 cubes are left, 7 in total", "10 - 3 = 7", "x = 7", "count: 7"]
-        + ["$7$", "\\(7\\)", "\\boxed{7}", "**7** cubes", "`7`", '"7"', '{"count": 7}', "[7]", "The answer is $7$.", "7e0", "7 cubes!"],
-        ["8", "70", "17", "77", "-7", "7.5", "7.0001", "6.9999999999999999999", "seventy", "seventeen", "seven (8)", "7, 8", "7 or 8"]
-        + ["7-8", "7–8", "6 to 8", "at least 7", "more than 7", "7 or more", "7+", ">7", "≥7", "not 7", "7 is wrong", "7%", "7/1", "1/7"]
-        + ["14/2", "7²", "½", "7!", "7x", "x7", "7th", "0x7", "VII", "七", "±7", "7 ± 1", "seven hundred", "7 dozen", "half of 14", "7;8"]
-        + ["(7)+1", "(3)+(4)", "10-3", "7 of the 8", "1 + 1 = 2, 5 + 2 = 7", "O", "inf", "nan", "", "many", "I cannot tell", "7" * 400],
+        [
+            "7",
+            "+7",
+            "07",
+            "7.0",
+            "7.",
+            "7,",
+            "７",
+            "⑦",
+            "seven",
+            "Seven",
+            "seven (7)",
+            "7 7",
+            "7\n7",
+            "7 and 7",
+            "7?",
+            "#### 7",
+        ]
+        + [
+            "There are seven cubes.",
+            "There are 7 cubes left.",
+            "7 cubes are left, 7 in total",
+            "10 - 3 = 7",
+            "x = 7",
+            "count: 7",
+        ]
+        + [
+            "$7$",
+            "\\(7\\)",
+            "\\boxed{7}",
+            "**7** cubes",
+            "`7`",
+            '"7"',
+            '{"count": 7}',
+            "[7]",
+            "The answer is $7$.",
+            "7e0",
+            "7 cubes!",
+        ],
+        [
+            "8",
+            "70",
+            "17",
+            "77",
+            "-7",
+            "7.5",
+            "7.0001",
+            "6.9999999999999999999",
+            "seventy",
+            "seventeen",
+            "seven (8)",
+            "7, 8",
+            "7 or 8",
+        ]
+        + [
+            "7-8",
+            "7–8",
+            "6 to 8",
+            "at least 7",
+            "more than 7",
+            "7 or more",
+            "7+",
+            ">7",
+            "≥7",
+            "not 7",
+            "7 is wrong",
+            "7%",
+            "7/1",
+            "1/7",
+        ]
+        + [
+            "14/2",
+            "7²",
+            "½",
+            "7!",
+            "7x",
+            "x7",
+            "7th",
+            "0x7",
+            "VII",
+            "七",
+            "±7",
+            "7 ± 1",
+            "seven hundred",
+            "7 dozen",
+            "half of 14",
+            "7;8",
+        ]
+        + [
+            "(7)+1",
+            "(3)+(4)",
+            "10-3",
+            "7 of the 8",
+            "1 + 1 = 2, 5 + 2 = 7",
+            "O",
+            "inf",
+            "nan",
+            "",
+            "many",
+            "I cannot tell",
+            "7" * 400,
+        ],
     ),
     "0": (["0", "zero", "-0", "0.0", "00"], ["O", "no", "nothing", "I cannot tell"]),
     "10": (["10", "ten", "10.", "010"], ["1 0", "1,0", "one zero", "1"]),
@@ -117,7 +212,7 @@ def test_box_forms_are_equal():
 
 
 def test_malformed_boxes_earn_nothing_and_are_counted():
-    assert [a for a in MALFORMED if box(GOLD, a, {}) [:2] != (0.0, "malformed")] == []
+    assert [a for a in MALFORMED if box(GOLD, a, {})[:2] != (0.0, "malformed")] == []
 
 
 def test_two_boxes_for_one_target_are_no_claim():

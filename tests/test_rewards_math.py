@@ -37,13 +37,23 @@ TABLE = table()
 @pytest.mark.parametrize("gold", TABLE)
 def test_answers_of_the_table(gold):
     decisions = [(answer, decide(gold, answer), value) for answer, value in TABLE[gold]]
-    assert [(answer, decision) for answer, decision, value in decisions if decision is None or decision.value != value] == []
+    assert [
+        (answer, decision) for answer, decision, value in decisions if decision is None or decision.value != value
+    ] == []
 
 
 @pytest.mark.parametrize("gold", TABLE)
 def test_golds_equal_themselves_and_survive_wrapping(gold):
     assert gold_problem(gold) == ""
-    for wrapped in (gold, f"${gold}$", f"\\({gold}\\)", f"\\[{gold}\\]", f"  {gold}\n", f"\\boxed{{{gold}}}", f"**{gold}**"):
+    for wrapped in (
+        gold,
+        f"${gold}$",
+        f"\\({gold}\\)",
+        f"\\[{gold}\\]",
+        f"  {gold}\n",
+        f"\\boxed{{{gold}}}",
+        f"**{gold}**",
+    ):
         decision = decide(gold, wrapped)
         assert decision is not None and decision.value == 1, wrapped
 
@@ -108,7 +118,17 @@ def test_what_only_algebra_can_decide_is_left_to_it(gold, answer):
 
 
 def test_normalise_keeps_the_meaning_of_small_digits():
-    cases = {"x²": "x^{2}", "7²": "7^{2}", "½": "(1/2)", "1½": "1 1/2", "x⁻¹": "x^{-1}", "−3": "-3", "–3": "-3", "３": "3", "٣": "3"}
+    cases = {
+        "x²": "x^{2}",
+        "7²": "7^{2}",
+        "½": "(1/2)",
+        "1½": "1 1/2",
+        "x⁻¹": "x^{-1}",
+        "−3": "-3",
+        "–3": "-3",
+        "３": "3",
+        "٣": "3",
+    }
     assert {text: normalise(text) for text in cases} == cases
     assert normalise("$\\boxed{\\text{C}}$.") == "C"
     assert normalise("$a$ and $b$") == "$a$ and $b$"
@@ -123,7 +143,12 @@ def test_plain_numbers_are_exact():
 
 
 def test_units():
-    cases = {"15 cm^2": ("15", "cm^2"), "15 square centimetres": ("15", "cm^2"), r"15\text{ m/s}": ("15", "m/s"), "3s": ("3s", "")}
+    cases = {
+        "15 cm^2": ("15", "cm^2"),
+        "15 square centimetres": ("15", "cm^2"),
+        r"15\text{ m/s}": ("15", "m/s"),
+        "3s": ("3s", ""),
+    }
     assert {text: split_unit(text) for text in cases} == cases
     assert split_unit("3s", glued=True) == ("3", "s")
     assert split_unit("25 percent") == ("25%", "")
@@ -172,14 +197,20 @@ HOSTILE = [
     "9" * 1999, "9^" * 900, "e^" * 900 + "x", "(" * 1999, "|" * 1999, "½" * 1999, "²" * 1999, "\\frac" * 399, "is " * 660, "1," * 999,
     "\\boxed{" * 280, "\\text{a}" * 240, "x = " * 490, "a " * 990 + "cm^2", "1 thousand" + "and" * 600, "\n" * 1990 + "1", "0.\\overline{" * 160,
     "\\sum_{k=1}^{" * 150, "\\begin{pmatrix}" * 130, "answer is " * 190, "-" * 1990 + "1", "\\sqrt" * 390 + "2", "5!" * 900, "2^{4000}" * 240,
+    "\\sum_{k=1}^{200}" * 6 + "k", " and ".join(f"x\\ne{i}" for i in range(90)), "\\pm1" * 200, "y=x^{99}" + "(x+1)^{999}" * 60,
+    "\\binom{2000}{1000}^{19}" * 40, "(1/3+x)^{3999}+" * 60 + "1", ",".join(f"\\sqrt{{{i}}}" for i in range(2, 60)), "\\log_{2}" * 45 + "x",
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("answer", HOSTILE, ids=lambda a: a[:14])
-def test_no_text_is_slow(answer):
+@pytest.mark.parametrize("gold", ["3", "x>2", "y=|x+9|", r"\{1,2\}", r"1,\sqrt{2},\pi,4,5,6,7,8,9,10"], ids=range(5))
+def test_no_text_is_slow(gold, answer):
     best = float("inf")
-    for attempt in range(4):
+    for _ in range(5):
+        decide.cache_clear()
         start = time.perf_counter()
-        decide(f"y=|x+9|+{attempt}", answer)
+        decide(gold, answer)
         best = min(best, time.perf_counter() - start)
-    assert best < 0.05
+        if best < 0.02:
+            break
+    assert best < 0.06

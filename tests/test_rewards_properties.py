@@ -5,6 +5,7 @@ from __future__ import annotations
 import string
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -26,13 +27,14 @@ GOLDS = {
     "box": ["[0.1, 0.2, 0.7, 0.5]", "[[0.1,0.1,0.3,0.3],[0.6,0.6,0.9,0.9]]"],
     "open": ["A man repairs a bicycle next to a lake."],
 }
-SAMPLES = [Sample(f"{kind}{i}", "", (), "q", gold, kind) for kind, golds in GOLDS.items() for i, gold in enumerate(golds)]
-ANSWERS = [answer for answers in TABLE.values() for answer, _ in answers] + [g for golds in GOLDS.values() for g in golds]
-PIECES = st.sampled_from(
-    r"^ { } \frac{ \sqrt ( ) [ ] | \left \right $ \boxed{ \ & \\ ! % ° ∞ ** = < > or and , ; ½ ² é \text{ \pm 10^{ \sum_{k=1}^{ \log_"
-    r" e i x 0 1e \cup \in ' ``` is A (C) not 7 9999999999 - + . : / \begin{pmatrix} \end{pmatrix} answer".split(" ")
-    + ["\0", "\u200b", "\n", "the answer is ", "<answer>", "</think>", " "]
-)
+SAMPLES = [
+    Sample(f"{kind}{i}", "", (), "q", gold, kind) for kind, golds in GOLDS.items() for i, gold in enumerate(golds)
+]
+ANSWERS = [answer for answers in TABLE.values() for answer, _ in answers] + [
+    g for golds in GOLDS.values() for g in golds
+]
+FRAGMENTS = Path(__file__).with_name("rewards_fragments.txt").read_text(encoding="utf-8").splitlines()
+PIECES = st.sampled_from([*FRAGMENTS, "\0", "\u200b", "\u202e", "\n", " "])
 TEXT = st.one_of(
     st.sampled_from(ANSWERS),
     st.lists(st.one_of(PIECES, st.sampled_from(ANSWERS)), max_size=12).map("".join),
@@ -61,11 +63,24 @@ def test_text_that_is_no_response_earns_nothing(sample, text):
     assert reward.value == 0 and reward.status in ("no_format", "no_answer")
 
 
-WRAPPERS = ["{}", " {} ", "\n{}\n", "${}$", "\\({}\\)", "\\boxed{{{}}}", "**{}**", "`{}`", "{}.", "The answer is {}.", "Answer: {}", "\u200b{}"]
+WRAPPERS = [
+    "{}",
+    " {} ",
+    "\n{}\n",
+    "${}$",
+    "\\({}\\)",
+    "\\boxed{{{}}}",
+    "**{}**",
+    "`{}`",
+    "{}.",
+    "The answer is {}.",
+    "Answer: {}",
+    "\u200b{}",
+]
 
 
 @QUICK
-@given(st.integers(-10**12, 10**12), st.integers(-10**12, 10**12), st.sampled_from(WRAPPERS))
+@given(st.integers(-(10**12), 10**12), st.integers(-(10**12), 10**12), st.sampled_from(WRAPPERS))
 def test_counts_are_compared_as_integers_whatever_wraps_them(gold, given_number, wrapper):
     answer = wrapper.format(given_number)
     expected = float(gold == given_number)
@@ -75,14 +90,21 @@ def test_counts_are_compared_as_integers_whatever_wraps_them(gold, given_number,
 
 
 @QUICK
-@given(st.sampled_from("ABCDEF"), st.sampled_from("ABCDEF"), st.sampled_from([*WRAPPERS, "({})", "{})", "{}:", "Option {}"]))
+@given(
+    st.sampled_from("ABCDEF"),
+    st.sampled_from("ABCDEF"),
+    st.sampled_from([*WRAPPERS, "({})", "{})", "{}:", "Option {}"]),
+)
 def test_letters_are_compared_whatever_wraps_them(gold, letter, wrapper):
     options = dict.fromkeys("ABCDEF", "")
     assert choice(gold, wrapper.format(letter), options).value == float(gold == letter)
 
 
 @QUICK
-@given(st.lists(st.integers(0, 99), min_size=2, max_size=4, unique=True), st.sampled_from([" or ", ", ", " and ", "; ", "\n"]))
+@given(
+    st.lists(st.integers(0, 99), min_size=2, max_size=4, unique=True),
+    st.sampled_from([" or ", ", ", " and ", "; ", "\n"]),
+)
 def test_two_claims_are_none(numbers, separator):
     answer = separator.join(map(str, numbers))
     for number in numbers:

@@ -22,9 +22,22 @@ from seethink.rewards.serve import is_loopback
 
 ROWS = [
     {"id": "a", "kind": "digit", "gold": "7", "response": compose("", "7 cubes")},
-    {"id": "b", "kind": "mcq", "gold": "C", "options": {"A": "1", "B": "2", "C": "3"}, "response": compose("", "(C) 3")},
+    {
+        "id": "b",
+        "kind": "mcq",
+        "gold": "C",
+        "options": {"A": "1", "B": "2", "C": "3"},
+        "response": compose("", "(C) 3"),
+    },
     {"id": "c", "kind": "math", "gold": r"\frac12", "response": compose("", "0.5")},
-    {"id": "d", "kind": "iou", "gold": [0, 0, 10, 10], "coords": "pixel", "image_size": [20, 20], "response": compose("", "[0,0,5,10]")},
+    {
+        "id": "d",
+        "kind": "iou",
+        "gold": [0, 0, 10, 10],
+        "coords": "pixel",
+        "image_size": [20, 20],
+        "response": compose("", "[0,0,5,10]"),
+    },
     {"id": "e", "kind": "open", "gold": "a red cube", "question": "What?", "response": compose("", "a red cube")},
     {"id": "f", "kind": "format", "gold": "", "response": "<think>x</think> so <answer>5</answer>"},
     {"id": "g", "kind": "format", "gold": "", "response": compose("x", "5")},
@@ -88,8 +101,22 @@ def test_audit(tmp_path, capsys):
         for i, text in enumerate(["a dog on a mat", "two boats at sea", "the old clock tower"])
     ]
     rows.append({"id": "m", "kind": "math", "gold": "1/3", "response": compose("", "0.3333")})
-    source, out, calibration = write(tmp_path / "in.jsonl", rows), tmp_path / "audit.json", tmp_path / "calibration.json"
-    command = ["reward", "audit", str(source), "--second", "math-verify", "--out", str(out), "--calibration", str(calibration)]
+    source, out, calibration = (
+        write(tmp_path / "in.jsonl", rows),
+        tmp_path / "audit.json",
+        tmp_path / "calibration.json",
+    )
+    command = [
+        "reward",
+        "audit",
+        str(source),
+        "--second",
+        "math-verify",
+        "--out",
+        str(out),
+        "--calibration",
+        str(calibration),
+    ]
     assert main(command) == 0
     found = json.loads(out.read_text())
     assert found["canaries"]["paid"] == 0 and found["canaries"]["tried"] > 20
@@ -136,14 +163,22 @@ def post(url: str, body: object, headers: dict[str, str] | None = None) -> tuple
 
 
 def test_serve(server):
-    labels = [json.dumps({k: v for k, v in row.items() if k != "response"} | {"solution": row["gold"]}) for row in ROWS[:5]]
+    labels = [
+        json.dumps({k: v for k, v in row.items() if k != "response"} | {"solution": row["gold"]}) for row in ROWS[:5]
+    ]
     body = {"query": [row["response"] for row in ROWS[:5]], "prompts": [""] * 5, "labels": labels}
     status, found = post(server, body)
     assert status == 200 and found["rewards"] == found["scores"] == [1, 1, 1, 0.5, 1]
     samples = [{k: v for k, v in row.items() if k != "response"} for row in ROWS[:5]]
     status, found = post(f"{server}score", {"samples": samples, "responses": body["query"]})
     assert status == 200 and [r["value"] for r in found["rewards"]] == [1, 1, 1, 0.5, 1]
-    for bad in (b"{", {}, {"samples": samples, "responses": []}, {"samples": [1], "responses": ["x"]}, {"samples": [{}], "responses": ["x"]}):
+    for bad in (
+        b"{",
+        {},
+        {"samples": samples, "responses": []},
+        {"samples": [1], "responses": ["x"]},
+        {"samples": [{}], "responses": ["x"]},
+    ):
         status, found = post(f"{server}score", bad)
         assert status == 400 and found["error"]
     assert json.load(urllib.request.urlopen(f"{server}health", timeout=10)) == {"status": "ok"}
@@ -153,7 +188,9 @@ def test_an_open_address_needs_a_token(monkeypatch, capsys):
     monkeypatch.delenv("SEETHINK_REWARD_TOKEN", raising=False)
     assert main(["reward", "serve", "--host", "0.0.0.0", "--port", "0", "--seconds", "1"]) == 2
     assert "SEETHINK_REWARD_TOKEN" in capsys.readouterr().err
-    assert [is_loopback(h) for h in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "10.0.0.1", "example.org")] == [True] * 3 + [False] * 3
+    assert [is_loopback(h) for h in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "10.0.0.1", "example.org")] == [
+        True
+    ] * 3 + [False] * 3
 
 
 def test_the_token_is_asked_for(monkeypatch):
@@ -175,7 +212,9 @@ def test_the_token_is_asked_for(monkeypatch):
 def test_vectors(shared, tmp_path):
     """All vectors but those marked as open to choice; adversarial ones without exception."""
     vectors = read(shared / "vectors" / "rewards.jsonl")
-    assert main(["reward", "score", str(shared / "vectors" / "rewards.jsonl"), "--out", str(tmp_path / "out.jsonl")]) == 0
+    assert (
+        main(["reward", "score", str(shared / "vectors" / "rewards.jsonl"), "--out", str(tmp_path / "out.jsonl")]) == 0
+    )
     wrong = []
     for vector, found in zip(vectors, read(tmp_path / "out.jsonl"), strict=True):
         reward, expected = found["reward"], vector["expected"]
@@ -184,17 +223,19 @@ def test_vectors(shared, tmp_path):
         elif "policy" in vector["tags"]:
             good = reward in vector.get("expected_alt", [expected]) or reward == pytest.approx(expected, abs=1e-6)
         else:
-            good = reward is None if expected is None else reward == pytest.approx(expected, abs=vector.get("tol", 1e-9))
+            good = (
+                reward is None if expected is None else reward == pytest.approx(expected, abs=vector.get("tol", 1e-9))
+            )
         if not good:
             wrong.append(vector["id"])
     assert wrong == []
 
 
 def test_golds_of_real_sources_are_usable(shared):
-    rows = json.loads((shared / "data" / "clevr_math" / "data.json").read_text())
-    rows = rows if isinstance(rows, list) else list(rows.values())
-    golds = [str(row.get("gt") or row.get("answer") or row.get("gold") or row.get("label")) for row in rows]
-    assert [g for g in golds if check_gold(Sample("x", "", (), "q", g, "digit"))] == []
     questions = read(shared / "data" / "mathvision" / "test.jsonl")
-    free = {str(row["answer"]) for row in questions if not row.get("options")}
-    assert len([g for g in free if check_gold(Sample("x", "", (), "q", g, "math"))]) <= 0.02 * len(free)
+    free = {str(row["answer"]) for row in questions if not row["options"]}
+    unusable = [gold for gold in free if check_gold(Sample("x", "", (), "q", gold, "math"))]
+    assert len(free) > 300 and len(unusable) <= 0.02 * len(free)
+    chosen = [row for row in questions if row["options"]]
+    options = [Sample("x", "", (), "q", row["answer"], "choice", tuple(row["options"])) for row in chosen]
+    assert [sample.gold for sample in options if check_gold(sample)] == []

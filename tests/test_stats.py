@@ -158,8 +158,11 @@ def test_arrays_that_cannot_be_paired_are_refused():
 
 def test_an_estimate_of_one_yes_no_run_is_wilsons():
     run = np.array([1.0] * 30 + [0.0] * 10)
-    assert stats.estimate(run) == stats.wilson(30, 40)
+    assert stats.estimate(run, share=True) == stats.wilson(30, 40)
     assert stats.estimate(run * 7.5).low < 7.5 * 0.75 < stats.estimate(run * 7.5).high
+    assert stats.estimate(np.zeros(20)) == stats.Interval(0, 0, 0)
+    rare = stats.estimate(np.eye(3, 40), share=True)
+    assert 0 <= rare.low < rare.estimate < rare.high <= 1
 
 
 @pytest.mark.parametrize(

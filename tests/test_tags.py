@@ -64,7 +64,11 @@ def test_prefilled_prompt_may_have_taken_the_opening_tag():
 
 LENIENT = [
     ("no thinking <answer>7</answer> bye", None, "7"),
-    ("<think>try <answer>1</answer></think> <answer>2</answer> or <answer>3</answer> done", "try <answer>1</answer>", "3"),
+    (
+        "<think>try <answer>1</answer></think> <answer>2</answer> or <answer>3</answer> done",
+        "try <answer>1</answer>",
+        "3",
+    ),
     ("<think>x</think> the answer is 5", None, None),
     ("<answer>1</answer><think>x</think>", None, None),
 ]

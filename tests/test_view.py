@@ -80,6 +80,8 @@ def test_two_evaluations_side_by_side(study, tmp_path):
     assert len(view(first, tmp_path)[0]["attempts"]) == 1
     with pytest.raises(UserError, match=r"no scores\.parquet"):
         view(first, tmp_path, other=study)
+    with pytest.raises(UserError, match="only evaluations"):
+        view(study, tmp_path, other=first)
 
 
 def test_rollouts_are_shown_in_groups(study, tmp_path):

@@ -32,7 +32,7 @@ C = TypeVar("C", bound=Config)
 def resolve(model: type[C], arguments: Sequence[str]) -> C:
     """Config from command-line arguments. Raises UserError with a suggestion for unknown keys.
 
-    Bare arguments are the `input` and the `other`, for verbs that have them.
+    Bare arguments are the `input` (of a report: the `study`) and the `other`, for verbs that have them.
     """
     values: dict[str, Any] = {}
     keys = dict(describe(model))
@@ -45,7 +45,7 @@ def resolve(model: type[C], arguments: Sequence[str]) -> C:
             name, equals, text = argument[2:].partition("=")
             key, value = _flag(name, text if equals else None, arguments, keys)
             _merge(values, _nest(key, value))
-        elif bare := [name for name in ("input", "other") if name in keys and name not in values]:
+        elif bare := [name for name in ("input", "study", "other") if name in keys and name not in values]:
             values[bare[0]] = argument
         else:
             raise UserError(f"unexpected argument {argument!r}", remedy="Use @file.toml or --key value")

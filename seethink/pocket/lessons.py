@@ -28,7 +28,7 @@ STYLES = {"concise": "system", "careful": "system_careful"}
 """Style of thinking -> prompt file that asks for it."""
 TEACHERS = {
     "concise": Persona(leak=0.0, wrong_answer=0.0),
-    "careful": Persona(hesitation=0.4, recheck=0.2, detour=0.2, leak=0.0, wrong_answer=0.0),
+    "careful": Persona(hesitation=0.7, recheck=0.2, detour=0.2, leak=0.0, wrong_answer=0.0),
 }
 HEIGHTS = tuple(str(n) for n in range(-4, 5))
 WORD_GROUPS = (
@@ -111,6 +111,7 @@ class Row:
     document: list[int] = field(default_factory=list)
     question: list[int] = field(default_factory=list)
     """0 for the shared beginning of a document."""
+    documents: int = 0
 
     def add(
         self,
@@ -129,8 +130,6 @@ class Row:
         self.positions += positions
         self.document += [self.documents] * len(ids)
         self.question += [question] * len(ids)
-
-    documents: int = 0
 
 
 def draw_gallery(rng: Random, count: int, profile: Profile = IID, curves: float = 0.2) -> Gallery:

@@ -47,7 +47,7 @@ from seethink.pocket.world import SMALL
 
 Model = Qwen2_5_VLForConditionalGeneration
 LOOK_WEIGHT = 0.3
-FINDING = ("where",) * 8 + ("colour_at",) * 2
+FINDING = ("where",) * 8 + ("colour_at",) * 3
 TALKING = ("where", "colour_at", "shape_right", "count", "count", "subtract", "describe")
 
 
@@ -75,10 +75,9 @@ def write_card(config: PretrainConfig, parameters: int, minutes: float, marks: d
 def pretrain(config: PretrainConfig, run: Run) -> tuple[Model, dict[str, Marks]]:
     """The trained model and its marks per style on questions that decided nothing."""
     torch.set_num_threads(config.threads)
-    torch.use_deterministic_algorithms(True)
     rng, tokenizer = Random(f"pretrain-{config.seed}"), make_tokenizer()
     model = make_model(tokenizer, config.seed)
-    small, gallery = draw_gallery(rng, config.scenes // 6, SMALL), draw_gallery(rng, config.scenes)
+    small, gallery = draw_gallery(rng, config.scenes // 6, SMALL), draw_gallery(rng, config.scenes, curves=0.3)
     groups = [torch.tensor(tokenizer.convert_tokens_to_ids(list(words))) for words in WORD_GROUPS]
     trial = set_paper(f"trial-{config.seed}", config.trial)
 
@@ -86,7 +85,7 @@ def pretrain(config: PretrainConfig, run: Run) -> tuple[Model, dict[str, Marks]]
         return {"words": word_loss(model, gallery, torch.tensor(rng.sample(range(len(gallery.scenes)), 48)), groups)}
 
     def look(_: int) -> dict[str, Tensor]:
-        lesson = Lesson("concise", rows=config.rows, tasks=FINDING, curves=1, bare=0.0)
+        lesson = Lesson("concise", rows=config.rows, tasks=FINDING, curves=config.curves, bare=0.0)
         return language_loss(model, small, draw_batch(small, tokenizer, rng, lesson))
 
     def talk(step: int) -> dict[str, Tensor]:

@@ -39,9 +39,9 @@ class Persona:
 
 PERSONAS = {
     "pocket-r1-concise": Persona(),
-    "pocket-r1-careful": Persona(hesitation=0.45, recheck=0.35),
-    "pocket-r1-corrected": Persona(hesitation=0.4, recheck=0.15, detour=0.35),
-    "pocket-r1-hesitant": Persona(hesitation=0.4, recheck=0.15, detour=0.35, uncorrected=0.25),
+    "pocket-r1-careful": Persona(hesitation=0.7, recheck=0.3),
+    "pocket-r1-corrected": Persona(hesitation=0.7, recheck=0.15, detour=0.35),
+    "pocket-r1-hesitant": Persona(hesitation=0.7, recheck=0.15, detour=0.35, uncorrected=0.25),
 }
 """Simulated teachers by model name: concise; doubting without a false statement; every false statement corrected; a
 quarter of them left standing."""

@@ -39,7 +39,19 @@ def words() -> list[str]:
     texts = [*(t for ts in templates().values() for t in ts), *(t for ts in fillers().values() for t in ts)]
     texts += [prompt("system"), prompt("system_careful")]
     prose = [w for text in texts for w in re.sub(_SPLIT, r" \g<0> ", text).split() if "{" not in w]
-    fixed = [*_SIGNS, *_GLUE, *COLOURS, *SHAPES, *PLURALS.values(), *ROW_WORDS, *COLUMN_WORDS, *LETTERS, *LETTER_WORDS, *NUMBERS, *TERMS]
+    fixed = [
+        *_SIGNS,
+        *_GLUE,
+        *COLOURS,
+        *SHAPES,
+        *PLURALS.values(),
+        *ROW_WORDS,
+        *COLUMN_WORDS,
+        *LETTERS,
+        *LETTER_WORDS,
+        *NUMBERS,
+        *TERMS,
+    ]
     return list(dict.fromkeys([*fixed, *(w for side in EDGE_WORDS for w in side), *prose]))
 
 

@@ -1,11 +1,11 @@
 """Looking for what a policy would learn instead of the task: rewards for wrong answers, and scorers that are easily pleased.
 
-    canaries   wrong answers in the right format, made from the data: paid ones are bugs of a rule
-    probes     degenerate replies to open questions: paid ones are bugs of a scorer
-    AUC        does the scorer prefer the reference of a question to references of other questions
-    length     rank correlation of open rewards with answer length
-    answers    share of the most common answer per kind, statuses
-    second     our mathematical verdicts against math-verify's, with examples
+canaries   wrong answers in the right format, made from the data: paid ones are bugs of a rule
+probes     degenerate replies to open questions: paid ones are bugs of a scorer
+AUC        does the scorer prefer the reference of a question to references of other questions
+length     rank correlation of open rewards with answer length
+answers    share of the most common answer per kind, statuses
+second     our mathematical verdicts against math-verify's, with examples
 """
 
 from __future__ import annotations
@@ -26,7 +26,17 @@ from seethink.rewards.open import OpenItem, Scorer, save_calibration
 from seethink.rewards.workers import shared_pool
 
 CANARY_LIMIT, PROBE_LIMIT, AUC_LIMIT, LENGTH_LIMIT = 0.01, 0.2, 0.8, 0.3
-DEGENERATE = ("answer here", "1 or 2 or 3", "x = x", "0 = 0", "A, B, C, D", "[0, 0, 0, 0]", "?", "the correct answer", "N/A")
+DEGENERATE = (
+    "answer here",
+    "1 or 2 or 3",
+    "x = x",
+    "0 = 0",
+    "A, B, C, D",
+    "[0, 0, 0, 0]",
+    "?",
+    "the correct answer",
+    "N/A",
+)
 
 Finding = dict[str, Any]
 
@@ -35,9 +45,15 @@ def canaries(samples: Sequence[Sample], config: RewardConfig, seed: int = 0) -> 
     """Share of wrong answers that earn anything; the first paid ones as examples."""
     pairs = [(sample, wrong) for sample in samples if sample.kind != "open" for wrong in wrong_answers(sample, seed)]
     rewards = score_batch([s for s, _ in pairs], [compose("a canary", wrong) for _, wrong in pairs], config)
-    paid = [(s, w, r) for (s, w), r in zip(pairs, rewards, strict=True) if r.value is not None and r.value > _free(s, config)]
+    paid = [
+        (s, w, r)
+        for (s, w), r in zip(pairs, rewards, strict=True)
+        if r.value is not None and r.value > _free(s, config)
+    ]
     share = len(paid) / max(1, len(pairs))
-    examples = [{"id": s.id, "kind": s.kind, "gold": s.gold[:100], "answer": w, "reward": r.value} for s, w, r in paid[:10]]
+    examples = [
+        {"id": s.id, "kind": s.kind, "gold": s.gold[:100], "answer": w, "reward": r.value} for s, w, r in paid[:10]
+    ]
     return {"tried": len(pairs), "paid": len(paid), "share": share, "alarm": share > CANARY_LIMIT, "examples": examples}
 
 
@@ -87,14 +103,22 @@ def separation(samples: Sequence[Sample], scorer: Scorer, calibration: Path | No
         return {"pairs": 0, "auc": None, "alarm": False}
     shuffled = [*chosen[1:], chosen[0]]
     right = [OpenItem(s.question, s.gold, s.gold, s.images) for s in chosen]
-    wrong = [OpenItem(s.question, o.gold, s.gold, s.images) for s, o in zip(chosen, shuffled, strict=True) if o.gold != s.gold]
+    wrong = [
+        OpenItem(s.question, o.gold, s.gold, s.images)
+        for s, o in zip(chosen, shuffled, strict=True)
+        if o.gold != s.gold
+    ]
     scores = scorer.score_batch([*right, *wrong])
     ours, others = ([v for v in part if v is not None] for part in (scores[: len(right)], scores[len(right) :]))
     if not ours or not others:
         return {"pairs": 0, "auc": None, "alarm": True}
     if calibration:
         reference = dict(zip([item.question for item in right], scores, strict=False))
-        differences = [v - (reference[item.question] or 0.0) for item, v in zip(wrong, scores[len(right) :], strict=True) if v is not None]
+        differences = [
+            v - (reference[item.question] or 0.0)
+            for item, v in zip(wrong, scores[len(right) :], strict=True)
+            if v is not None
+        ]
         save_calibration(calibration, [0.0] * len(ours), differences)
     auc = float(mannwhitneyu(ours, others).statistic) / (len(ours) * len(others))
     return {"pairs": len(chosen), "auc": auc, "alarm": auc < AUC_LIMIT}
@@ -129,9 +153,15 @@ def summary(rewards: Sequence[Reward]) -> dict[str, Finding]:
     return found
 
 
-def second_opinion(samples: Sequence[Sample], responses: Sequence[str], config: RewardConfig, shown: int = 20) -> Finding:
+def second_opinion(
+    samples: Sequence[Sample], responses: Sequence[str], config: RewardConfig, shown: int = 20
+) -> Finding:
     """Agreement with math-verify on extracted answers, and what it says where we differ. It is a peer, not the truth."""
-    items = [(s, answer) for s, r in zip(samples, responses, strict=True) if s.kind == "math" and (answer := extract(r).answer)]
+    items = [
+        (s, answer)
+        for s, r in zip(samples, responses, strict=True)
+        if s.kind == "math" and (answer := extract(r).answer)
+    ]
     items = [(s, answer) for s, answer in items if len(answer) <= config.max_answer_chars]
     ours = score_batch([s for s, _ in items], [compose("", answer) for _, answer in items], config)
     texts = [(_bare(s.gold), _bare(answer)) for s, answer in items]
@@ -151,14 +181,19 @@ def second_opinion(samples: Sequence[Sample], responses: Sequence[str], config: 
     }
 
 
-def audit(samples: Sequence[Sample], responses: Sequence[str], config: RewardConfig, scorer: Scorer, **options: Any) -> dict[str, Finding]:
+def audit(
+    samples: Sequence[Sample], responses: Sequence[str], config: RewardConfig, scorer: Scorer, **options: Any
+) -> dict[str, Finding]:
     """All findings. `options`: `second` (bool), `examples` (int), `calibration` (path to write)."""
     rewards = score_batch(samples, responses, config, scorer) if responses else []
     unique = list({(s.kind, s.question, s.gold): s for s in samples}.values())
     found = {
         "canaries": canaries([replace(s, images=()) for s in unique], config),
         "probes": probes(unique, scorer, config),
-        "separation": {**separation(unique, scorer, options.get("calibration")), "mode": open_formula(config, scorer).mode},
+        "separation": {
+            **separation(unique, scorer, options.get("calibration")),
+            "mode": open_formula(config, scorer).mode,
+        },
         "length": length_correlation(rewards),
         "answers": summary(rewards),
     }

@@ -54,7 +54,9 @@ def check_file(path: Path, config: RewardConfig | None = None) -> Iterator[BadGo
         try:
             sample = sample_from_row({"question": "", "id": str(number), **row}, f"{path}:{number}")
         except UserError as error:
-            yield BadGold(number, str(row.get("id", "")), str(row.get("kind", "")), str(row.get("gold", "")), error.what)
+            yield BadGold(
+                number, str(row.get("id", "")), str(row.get("kind", "")), str(row.get("gold", "")), error.what
+            )
             continue
         reason = check_gold(sample, config)
         yield BadGold(number, sample.id, sample.kind, sample.gold[:100], reason) if reason else None

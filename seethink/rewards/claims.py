@@ -9,10 +9,11 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from seethink.rewards.expression import Node, parse
+from seethink.rewards.expression import parse
 from seethink.rewards.extract import closing_brace, unwrap
 from seethink.rewards.latex import FUNCTIONS, GREEK, NotMath, Unreadable
 from seethink.rewards.numbers import replace_number_words
+from seethink.rewards.tree import Node
 from seethink.rewards.units import split_unit
 
 
@@ -35,7 +36,9 @@ PHRASES = {
 }
 _TEXT = re.compile(r"\\(?:text|textbf|textrm|mbox)\s*\{([^{}]*)\}")
 _ENVIRONMENT = re.compile(r"\\(?:begin|end)\{(?:align|aligned|equation|gather|gathered|split)\*?\}|\\\\(?=\s*&\s*=)")
-_RECORD = re.compile(r"\{\s*[\"'](?:final_)?(?:answer|result|value)[\"']\s*:\s*[\"']?([^\"'{}]*)[\"']?\s*\}", re.IGNORECASE)
+_RECORD = re.compile(
+    r"\{\s*[\"'](?:final_)?(?:answer|result|value)[\"']\s*:\s*[\"']?([^\"'{}]*)[\"']?\s*\}", re.IGNORECASE
+)
 _FINAL = re.compile(r"\bfinal answer\b(?:\s+is)?\s*:?", re.IGNORECASE)
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*(?=\{)")
 _MATH = re.compile(

@@ -1,27 +1,22 @@
-"""Whether two trees make the same claim: values, functions, equations, sets, tuples, regions, ratios, matrices.
+"""Whether two trees make the same claim: values, equations, sets, tuples, regions, ratios, matrices.
 
-Rational values are compared exactly; other constants to 30 digits. Functions are compared at fixed pseudo-random points: one
-difference settles the wrong answers, which are what a symbolic proof spends its time on. Nothing is compared with a
-relative tolerance that a wrong integer could slip through.
+Sets and lists are unordered, tuples are not; a name on the left of an equation may be missing on one side; an inequality and
+its interval are the same claim. What remains are values and functions, which `values` compares.
 """
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any
 
-from seethink.rewards.evaluate import Undefined, evaluate, finite, free_symbols, opaque_name, to_float
-from seethink.rewards.expression import Node, walk
+from seethink.rewards.evaluate import evaluate, free_symbols
 from seethink.rewards.latex import TooBig, Unsupported
 from seethink.rewards.regions import INEQUALITIES, is_region, region, subject
+from seethink.rewards.tree import Node, number, walk
+from seethink.rewards.values import proportional, same_value
 
-POINTS = 8
-ENOUGH_POINTS = 3
 MAX_ITEMS = 60
-RELATIVE, ABSOLUTE = Fraction(1, 10**9), Fraction(1, 10**25)
-PIECEWISE = {"abs", "floor", "ceil", "sgn", "max", "min", "root"}
 
 
 def same(gold: Node, answer: Node) -> bool:
@@ -86,8 +81,6 @@ def _same_collection(golds: list[Node], answers: list[Node]) -> bool:
         golds, answers = (
             [_right_side(item) if _named([item]) else item for item in items] for items in (golds, answers)
         )
-    if any(n.op == "symbol" for item in answers for n in walk(item)) and not any(free_symbols(item) for item in golds):
-        return False
     free = list(_distinct(answers))
     golds = list(_distinct(golds))
     if len(golds) != len(free):
@@ -138,9 +131,7 @@ def _same_item(gold: Node, answer: Node) -> bool:
 
 def _same_ratio(gold: Node, answer: Node) -> bool:
     """`6:8` is `3:4`, and a ratio of two is also their quotient."""
-    one, other = (
-        node.args if node.op == "ratio" else (node, Node("number", (Fraction(1), None))) for node in (gold, answer)
-    )
+    one, other = (node.args if node.op == "ratio" else (node, number(1)) for node in (gold, answer))
     if len(one) != len(other):
         return False
     return all(
@@ -207,7 +198,7 @@ def _same_relation(gold: Node, answer: Node) -> bool:
         return value is not None and same(value, answer)
     if _same_label(gold, answer):
         return same(_right_side(gold), _right_side(answer))
-    if _proportional(_difference(gold), _difference(answer)) is not None:
+    if proportional(_difference(gold), _difference(answer)) is not None:
         return True
     return _solved_by(gold, answer) or _solved_by(answer, gold)
 
@@ -219,11 +210,9 @@ def _solved_by(explicit: Node, implicit: Node) -> bool:
         return False
     if free_symbols(explicit) != free_symbols(implicit):
         return False
-    zero, step, two_steps = (
-        _replaced(_difference(implicit), name, Node("+", (value, Node("number", (Fraction(k), None))))) for k in (0, 1, 2)
-    )
-    nothing = Node("number", (Fraction(0), None))
-    linear = same_value(Node("*", (step, Node("number", (Fraction(2), None)))), two_steps)
+    zero, step, two_steps = (_replaced(_difference(implicit), name, Node("+", (value, number(k)))) for k in (0, 1, 2))
+    nothing = number(0)
+    linear = same_value(Node("*", (step, number(2))), two_steps)
     return same_value(zero, nothing) and linear and not same_value(step, nothing)
 
 
@@ -288,7 +277,7 @@ def _same_inequality(gold: Node, answer: Node) -> bool:
         if gold.args[0] == candidate.args[0] and len(gold.args) == len(candidate.args):
             if all(same_value(g, a) for g, a in zip(gold.args[1:], candidate.args[1:], strict=True)):
                 return True
-            factor = _proportional(_difference(gold), _difference(candidate)) if len(gold.args) == 3 else None
+            factor = proportional(_difference(gold), _difference(candidate)) if len(gold.args) == 3 else None
             if factor is not None and (factor > 0 or gold.args[0] == ("!=",)):
                 return True
     return False
@@ -296,161 +285,3 @@ def _same_inequality(gold: Node, answer: Node) -> bool:
 
 def _turn(operator: str) -> str:
     return operator.translate(str.maketrans("<>", "><")) if operator in INEQUALITIES else operator
-
-
-# ----------------------------------------------------------------------------------------------------------------- values
-
-
-def same_value(gold: Node, answer: Node) -> bool:
-    """Equal as constants or as functions of the same unknowns, decimals read as rounded where they must be."""
-    if gold.op == "percent" and answer.op != "percent" and _equal_or_rounded(gold.args[0], answer):
-        return True  # `25` for a gold of 25 %
-    return _equal_or_rounded(_without_degrees(gold), _without_degrees(answer))
-
-
-def _equal_or_rounded(gold: Node, answer: Node) -> bool:
-    bases: Sequence[int | None] = (
-        (10, None) if any(n.op == "log" and n.args[0] is None for n in (*walk(gold), *walk(answer))) else (None,)
-    )
-    if free_symbols(gold) or free_symbols(answer):
-        return any(_same_function(gold, answer, base) for base in bases)
-    return any(_same_constant(gold, answer, base) for base in bases)
-
-
-def _without_degrees(node: Node) -> Node:
-    """Degrees as plain numbers, except inside sin, cos and their like where they mean radians."""
-    if node.op == "degree":
-        return node.args[0]
-    if node.op not in ("+", "*", "neg", "/", "reciprocal"):
-        return node
-    return Node(node.op, tuple(_without_degrees(a) if isinstance(a, Node) else a for a in node.args))
-
-
-def _same_constant(gold: Node, answer: Node, log_base: int | None) -> bool:
-    one, other = evaluate(gold, {}, log_base), evaluate(answer, {}, log_base)
-    if not finite(one) or not finite(other):
-        return bool(one == other)
-    return _close(one, other) or _rounds_to(gold, one, answer, other)
-
-
-def _close(one: Any, other: Any) -> bool:
-    """Exact for fractions; otherwise 9 digits, or both so small that only rounding errors are left."""
-    if isinstance(one, Fraction) and isinstance(other, Fraction):
-        return one == other
-    one, other = to_float(one), to_float(other)
-    gap = abs(one - other)
-    return gap <= to_float(RELATIVE) ** 2 * max(abs(one), abs(other)) or gap <= to_float(ABSOLUTE)
-
-
-def _rounds_to(gold: Node, one: Any, answer: Node, other: Any) -> bool:
-    """A decimal for a value that no decimal ends: the answer needs 4 significant digits, a gold of 2 places is rounded."""
-    given, written = _decimal_literal(gold), _decimal_literal(answer)
-    if written and not given and not _has_decimals(gold):
-        return _significant(written) >= 4 and not _terminates(one) and _within(one, other, written[1])
-    if not given or given[1] < 2:
-        return False
-    if written:
-        return written[1] > given[1] and _significant(given) >= 3 and _within(one, other, given[1])
-    return not _has_decimals(answer) and not _terminates(other) and _within(one, other, given[1])
-
-
-def _decimal_literal(node: Node) -> tuple[Fraction, int] | None:
-    node = node.args[0] if node.op == "neg" else node
-    if node.op == "percent" and node.args[0].op == "number":
-        value, places = node.args[0].args
-        return value / 100, (places or 0) + 2
-    return node.args if node.op == "number" and node.args[1] else None
-
-
-def _has_decimals(node: Node) -> bool:
-    return any(n.op == "number" and n.args[1] for n in walk(node))
-
-
-def _significant(literal: tuple[Fraction, int]) -> int:
-    return len(str(int(abs(literal[0]) * 10 ** literal[1])))
-
-
-def _terminates(value: Any) -> bool:
-    if not isinstance(value, Fraction):
-        return False
-    rest = value.denominator
-    for prime in (2, 5):
-        while rest % prime == 0:
-            rest //= prime
-    return rest == 1
-
-
-def _within(one: Any, other: Any, places: int) -> bool:
-    return bool(abs(to_float(one) - to_float(other)) <= to_float(Fraction(1, 2 * 10**places)))
-
-
-# -------------------------------------------------------------------------------------------------------------- functions
-
-
-def _same_function(gold: Node, answer: Node, log_base: int | None) -> bool:
-    pairs = 0
-    for one, other in _sampled(gold, answer, log_base):
-        if not _close_at_point(one, other):
-            return False
-        pairs += 1
-    return _enough(pairs)
-
-
-def _proportional(gold: Node, answer: Node) -> Any:
-    """The constant factor between two functions of the same unknowns; None if there is none."""
-    if free_symbols(gold) != free_symbols(answer) or not free_symbols(gold):
-        return None
-    first: tuple[Any, Any] | None = None
-    pairs = 0
-    for one, other in _sampled(gold, answer, None):
-        if first is None and one and other:
-            first = one, other
-        if not one or not other or first is None or not _close_at_point(one * first[1], other * first[0]):
-            return None
-        pairs += 1
-    return first[0] / first[1] if _enough(pairs) and first else None
-
-
-def _close_at_point(one: Any, other: Any) -> bool:
-    if isinstance(one, Fraction) and isinstance(other, Fraction):
-        return one == other
-    one, other = to_float(one), to_float(other)
-    gap = abs(one - other)
-    return gap <= to_float(RELATIVE) * max(abs(one), abs(other)) or gap <= to_float(ABSOLUTE)
-
-
-def _enough(pairs: int) -> bool:
-    if pairs < ENOUGH_POINTS:
-        raise Undefined("hardly any point where both have a value")
-    return True
-
-
-def _sampled(gold: Node, answer: Node, log_base: int | None) -> Iterator[tuple[Any, Any]]:
-    """Values of both at fixed points, those points left out where one of them has none."""
-    names = sorted(free_symbols(gold) | free_symbols(answer))
-    numbers = [n.args[0] for node in (gold, answer) for n in walk(node) if n.op == "number"]
-    bends = any(
-        n.op in PIECEWISE or (n.op == "function" and n.args[0] in PIECEWISE)
-        for node in (gold, answer)
-        for n in walk(node)
-    )
-    far = min(Fraction(10**6), max((abs(n) for n in numbers), default=Fraction(1))) if bends else Fraction(2)
-    for i in range(POINTS):
-        symbols = {name: _coordinate(name, i, far) for name in names}
-        try:
-            one, other = evaluate(gold, symbols, log_base), evaluate(answer, symbols, log_base)
-        except Undefined:
-            continue
-        except TooBig:
-            if i == POINTS - 1:
-                raise
-            continue
-        if finite(one) and finite(other):
-            yield one, other
-
-
-def _coordinate(name: str, point: int, far: Fraction) -> Fraction:
-    """A fraction that no formula singles out (with an even denominator: no odd roots by accident): near zero at even points, up to twice the largest literal at odd ones."""
-    draw = zlib.crc32(f"{name} {point}".encode())
-    size = Fraction(draw % 64 * 2 + 19, 64) * (max(far, Fraction(1)) if point % 2 else 1)
-    return -size if draw >> 16 & 1 else size

@@ -1,32 +1,55 @@
 """Values of expression trees: exact fractions for as long as possible, then 30-digit real or complex numbers.
 
-Every operation is bounded before it is carried out (exponents, factorials, sums, sizes of fractions), so a power tower costs
-a comparison and not a machine. Odd roots of negative numbers are real, as at school.
+Every operation is bounded before it is carried out (exponents, factorials, sums, sizes of fractions), and a comparison has a
+budget of work in all, so a power tower or a sum of sums costs milliseconds and not a machine. Odd roots of negative numbers are real, as at school.
 """
 
 from __future__ import annotations
 
 import math
+import threading
 import zlib
 from collections.abc import Mapping
 from fractions import Fraction
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from seethink.rewards.expression import Node
 from seethink.rewards.latex import TooBig, Unreadable, Unsupported
+from seethink.rewards.tree import Node
 
 if TYPE_CHECKING:
     from mpmath import MPContext
 
 DIGITS = 30
 MAX_EXPONENT = 20_000
-MAX_FACTORIAL = 3000
+MAX_FACTORIAL = 2100
 MAX_TERMS = 200
-MAX_BITS = 60_000
-"""Fractions beyond this go on as 30-digit numbers (10^4000 has 13,288 bits, 3000! 30,333)."""
+MAX_BITS = 30_000
+"""Fractions beyond this go on as 30-digit numbers (10^4000 has 13,288 bits, 2100! 20,110)."""
+WORK = 6_000
+"""Steps of one comparison; a step on numbers of many digits counts for more."""
+WORK_BITS = 200
 MAX_LOG = 1e6
 """Powers whose natural logarithm is larger are not computed."""
+
+
+class _Work(threading.local):
+    """Steps that the comparison of this thread may still take."""
+
+    left = WORK
+
+    def spend(self, bits: int = 0) -> None:
+        self.left -= 1 + bits // WORK_BITS
+        if self.left < 0:
+            raise TooBig("too much to compute")
+
+
+_work = _Work()
+
+
+def new_budget() -> None:
+    """To be called before a comparison."""
+    _work.left = WORK
 
 
 class Undefined(Unreadable):
@@ -48,6 +71,7 @@ def evaluate(node: Node, symbols: Mapping[str, Fraction], log_base: int | None =
 
     Raises Undefined, Unsupported (structures, unknown functions) or TooBig.
     """
+    _work.spend()
     op, args = node
     if op == "number":
         return args[0]
@@ -91,7 +115,7 @@ def finite(value: Any) -> bool:
 
 
 def real(value: Any) -> bool:
-    return isinstance(value, Fraction) or isinstance(value, context().mpf)
+    return isinstance(value, (Fraction, context().mpf))
 
 
 def to_float(value: Any) -> Any:
@@ -109,11 +133,12 @@ def _opaque(node: Node) -> Fraction:
 
 
 def _sum(values: list[Any]) -> Any:
-    if all(isinstance(v, Fraction) for v in values):
-        return _bounded(sum(values[1:], values[0]))
-    total = to_float(values[0])
+    total = values[0]
     for value in values[1:]:
-        total += to_float(value)
+        if isinstance(total, Fraction) and isinstance(value, Fraction):
+            total = _bounded(total + value)
+        else:
+            total = to_float(total) + to_float(value)
     return total
 
 
@@ -128,7 +153,9 @@ def _product(values: list[Any]) -> Any:
 
 
 def _bounded(value: Fraction) -> Any:
-    return value if value.numerator.bit_length() + value.denominator.bit_length() < MAX_BITS else to_float(value)
+    bits = value.numerator.bit_length() + value.denominator.bit_length()
+    _work.spend(bits)
+    return value if bits < MAX_BITS else to_float(value)
 
 
 def _reciprocal(a: Any) -> Any:
@@ -166,6 +193,7 @@ def _rational_power(base: Fraction, exponent: Fraction) -> Any:
     if exponent.denominator == 1:
         bits = max(base.numerator.bit_length(), base.denominator.bit_length()) * abs(exponent.numerator)
         if bits < MAX_BITS:
+            _work.spend(bits)
             return base**exponent.numerator
         return context().power(to_float(base), exponent.numerator)
     if base < 0:
@@ -208,6 +236,7 @@ def _factorial(value: Any) -> Any:
         raise Unsupported("factorial of something that is no natural number")
     if value > MAX_FACTORIAL:
         raise TooBig(f"a factorial over {MAX_FACTORIAL}!")
+    _work.spend(10 * value.numerator)
     return Fraction(math.factorial(value.numerator))
 
 
@@ -216,6 +245,7 @@ def _binomial(n: Any, k: Any) -> Any:
         raise Unsupported("binomial of something that is no natural number")
     if n > MAX_FACTORIAL:
         raise TooBig("a binomial of a large number")
+    _work.spend(10 * n.numerator)
     return Fraction(math.comb(n.numerator, k.numerator))
 
 

@@ -13,29 +13,14 @@ Depth and size are limited, so any text is read or refused in time linear in its
 
 from __future__ import annotations
 
-from fractions import Fraction
-from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 from seethink.rewards.latex import NotMath, Token, TooBig, Unsupported, tokens
 from seethink.rewards.numbers import plain_number
+from seethink.rewards.tree import Node, number
 
 MAX_DEPTH = 50
 MAX_NODES = 500
-
-
-class Node(NamedTuple):
-    """Operator and its arguments: nodes, or the leaf's value.
-
-    number (Fraction, decimals|None)   symbol name   constant pi|e|i|inf
-    + *terms   * *factors   reciprocal a   / a, b   ^ a, b   neg abs factorial percent degree a   pm|mp a, b
-    function name, a   log base|None, a   root degree, a   binom n, k   call name, *args   sum|prod variable, low, high, body
-    bracket shape ("()" "[)" "{}" ...), *items   matrix *rows   cup *parts   cap|setminus a, b
-    list separator, *items   relation operators, *sides   ratio *parts
-    """
-
-    op: str
-    args: tuple[Any, ...]
 
 
 RELATIONS = {"=", "<", ">", "<=", ">=", "!=", "in"}
@@ -49,23 +34,6 @@ def parse(text: str, commas: str = "thousands") -> Node:
         return _Parser(tokens(text, commas)).statement()
     except RecursionError:  # the caller's own stack was nearly full
         raise TooBig("too deep") from None
-
-
-parse_cached = lru_cache(maxsize=10_000)(parse)
-
-
-def walk(node: Node) -> list[Node]:
-    """The node and everything below it."""
-    found, todo = [], [node]
-    while todo:
-        node = todo.pop()
-        found.append(node)
-        todo.extend(a for a in node.args if isinstance(a, Node))
-    return found
-
-
-def number(value: Fraction | int, decimals: int | None = None) -> Node:
-    return Node("number", (Fraction(value), decimals))
 
 
 class _Parser:
@@ -304,7 +272,12 @@ class _Parser:
         for _ in range(2):
             if name == "log" and base is None and self.accept("_"):
                 base = self.primary()
-            elif name == "log" and base is None and self.peek().text in ("2", "10") and self.tokens[self.at + 1].text == "(":
+            elif (
+                name == "log"
+                and base is None
+                and self.peek().text in ("2", "10")
+                and self.tokens[self.at + 1].text == "("
+            ):
                 base = self.primary()  # log2(x) as in programs
             elif power is None and self.accept("^"):
                 power = self.exponent()
@@ -363,7 +336,7 @@ class _Parser:
         closing = self.expect(*CLOSING[opening])
         self.bars = bars
         several = inner.op == "list"
-        if not several and not (opening == "\\{"):
+        if not several and opening != "\\{":
             return inner
         shape = {"\\{": "{}", "{": "{}", "<(": "()"}.get(opening, opening + closing)
         return self.node("bracket", shape, *(inner.args[1:] if several else (inner,)))

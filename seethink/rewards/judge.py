@@ -67,7 +67,9 @@ class Judge:
         messages = user_message(self._text(item), item.images)
         for draw in range(DRAWS):
             try:
-                call = client.chat(messages, step="judge", draw=draw, temperature=0, max_tokens=200, response_format=SCHEMA)
+                call = client.chat(
+                    messages, step="judge", draw=draw, temperature=0, max_tokens=200, response_format=SCHEMA
+                )
                 reply = await asyncio.wait_for(call, self._deadline)
             except (CallFailed, TimeoutError):
                 return None

@@ -73,7 +73,8 @@ _MARKED_LOWER = re.compile(rf"(?i:{_MARKER})([a-z])(?=[\"'*)\].,:;!?]|\s*$|\s+(?
 _CAPITAL = re.compile(r"(?<![\w.\u2019'])([A-HJ-Z])(?![\w\u2019'])")
 _ARTICLE = re.compile(r"A\s+(?!(?:is|was|because|since|as|and|or|but|seems|matches|would|must|are|looks|fits)\b)[a-z]")
 _NEGATED_BEFORE = re.compile(
-    r"(?:\b(?:not|never|(?:all|any|anything|everything) but|except|neither|nor|exclud\w+|eliminat\w+|rule[sd]? out)|n't)\b[^.;,:!?]{0,30}$", re.I
+    r"(?:\b(?:not|never|(?:all|any|anything|everything) but|except|neither|nor|exclud\w+|eliminat\w+|rule[sd]? out)|n't)\b[^.;,:!?]{0,30}$",
+    re.I,
 )
 _NEGATED_AFTER = re.compile(
     r"[\"'*)\].]*\s*(?:(?:is|was|seems|looks|can|could|would)(?:\s+not|n't|not)|(?:is |was )?(?:in)?(?:wrong|incorrect|false|eliminated|ruled out))\b",
@@ -114,7 +115,7 @@ def options_of(sample: Sample) -> dict[str, str]:
     """Letter -> option text. From `meta.options`, else from `choices` (texts, or bare letters), else from the question."""
     if isinstance(sample.meta.get("options"), dict):
         return {str(letter): str(text) for letter, text in sample.meta["options"].items()}
-    if sample.choices and all(len(text) == 1 and text.isupper() for text in sample.choices):
+    if sample.choices and "".join(sample.choices) == string.ascii_uppercase[: len(sample.choices)]:
         return dict.fromkeys(sample.choices, "")
     if sample.choices:
         texts = (re.sub(rf"^\(?{letter}[).:]\s*", "", text) for letter, text in _lettered(sample.choices))

@@ -7,6 +7,8 @@ end the attempt (`NotMath`): prose is never read as a product of its letters.
 from __future__ import annotations
 
 import re
+import tomllib
+from pathlib import Path
 from typing import NamedTuple
 
 from seethink.rewards.numbers import DECIMAL, THOUSANDS
@@ -38,45 +40,16 @@ class Token(NamedTuple):
 MAX_DIGITS = 200
 MAX_TOKENS = 2500
 
-FUNCTIONS = {
-    name: name
-    for name in (
-        "sin cos tan cot sec csc sinh cosh tanh arcsin arccos arctan sqrt cbrt exp ln lg log abs floor ceil gcd lcm max min sgn"
-    ).split()
-} | {"asin": "arcsin", "acos": "arccos", "atan": "arctan", "tg": "tan", "ctg": "cot", "arctg": "arctan", "sign": "sgn"}
-CONSTANTS = {"pi": "pi", "e": "e", "i": "i", "infty": "inf", "infinity": "inf", "inf": "inf", "oo": "inf"}
-GREEK = set(
-    "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho sigma tau phi varphi chi"
-    " psi omega Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega ell hbar".split()
-)
-OPERATORS = {
-    "cdot": "*", "times": "*", "ast": "*", "div": "/", "pm": "±", "mp": "∓", "le": "<=", "leq": "<=", "leqslant": "<=", "lt": "<",
-    "ge": ">=", "geq": ">=", "geqslant": ">=", "gt": ">", "ne": "!=", "neq": "!=", "approx": "=", "in": "in", "cup": "cup",
-    "cap": "cap", "setminus": "setminus", "backslash": "setminus", "lor": "or", "vee": "or", "land": "and", "wedge": "and",
-    "lvert": "|", "rvert": "|", "vert": "|", "mid": "mid", "colon": ":", "lbrace": "\\{", "rbrace": "\\}", "lbrack": "[",
-    "rbrack": "]", "lparen": "(", "rparen": ")", "langle": "<(", "rangle": ")>", "lfloor": "lfloor", "rfloor": "rfloor",
-    "lceil": "lceil", "rceil": "rceil", "frac": "frac", "binom": "binom", "sum": "sum", "prod": "prod", "degree": "°",
-    "prime": "'", "dots": "...", "ldots": "...", "cdots": "...",
-}  # fmt: skip
-OPAQUE = {
-    "angle",
-    "triangle",
-    "overline",
-    "vec",
-    "hat",
-    "bar",
-    "overrightarrow",
-    "odot",
-    "mathbb",
-    "emptyset",
-    "varnothing",
-}
-PROSE = set("is the not for if of to at by no so we it as are was has an on be do my he me us am ans".split())
+_NOTATION = tomllib.loads(Path(__file__).with_name("notation.toml").read_text(encoding="utf-8"))
+FUNCTIONS, CONSTANTS, OPERATORS = (_NOTATION[table] for table in ("function", "constant", "operator"))
+GREEK, OPAQUE, PROSE = (set(_NOTATION[names]) for names in ("greek", "opaque", "prose"))
+_UNICODE = str.maketrans(_NOTATION["unicode"])
 
 _SPELLING = (  # what LaTeX writers use for looks
     (re.compile(r"\\!\s*"), ""),
     (re.compile(r"\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|limits|nolimits|qquad|quad|hspace\{[^{}]*\}|[;:>])"), " "),
     (re.compile(r"\\[dtc]frac"), r"\\frac"),
+    (re.compile(r"\\varnothing"), r"\\emptyset"),
     (re.compile(r"\\[dt]binom"), r"\\binom"),
     (re.compile(r"\\frac\s*([0-9])\s*([0-9])"), r"\\frac{\1}{\2}"),
     (re.compile(r"\\frac\s*([0-9])"), r"\\frac{\1}"),
@@ -84,13 +57,6 @@ _SPELLING = (  # what LaTeX writers use for looks
     (re.compile(r"(?<![\w.^/\\}])([0-9]{1,9})\s*(?:\\frac\s*\{\s*([0-9]{1,9})\s*\}\s*\{\s*([0-9]{1,9})\s*\}|\s([0-9]{1,9})/([0-9]{1,9})(?![\w.^]))"),
      lambda m: _mixed(m[0], m[1], m[2] or m[4], m[3] or m[5])),
     (re.compile(r"(?<![0-9])([0-9]*)\.([0-9]*)\\(?:overline|dot|bar)\s*\{?([0-9]+)\}?"), lambda m: _repeating(m[1], m[2], m[3])),
-)  # fmt: skip
-_UNICODE = str.maketrans(
-    {"√": r"\sqrt ", "π": r"\pi ", "∞": r"\infty ", "∪": r"\cup ", "∩": r"\cap ", "≤": r"\leq ", "≥": r"\geq ", "⩽": r"\leq ",
-     "⩾": r"\geq ", "≠": r"\neq ", "±": r"\pm ", "∓": r"\mp ", "×": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ", "÷": r"\div ",
-     "∈": r"\in ", "≈": r"\approx ", "∣": "|", "或": " or ", "且": " and ", "和": " and ", "，": ",", "；": ";", "：": ":", "∠": r"\angle ",
-     "θ": r"\theta ", "α": r"\alpha ", "β": r"\beta ", "γ": r"\gamma ", "λ": r"\lambda ", "μ": r"\mu ", "ω": r"\omega ", "φ": r"\varphi ",
-     "−": "-", "–": "-", "′": "'", "∅": r"\emptyset ", "△": r"\triangle ", "ℝ": r"\mathbb{R}", "、": ","}
 )  # fmt: skip
 _TOKEN = re.compile(
     rf"""(?P<number>(?<![\w.]){THOUSANDS}(?:\.[0-9]+)?(?![\w.]) | {DECIMAL}(?:[eE][-+]?[0-9]{{1,5}}(?![\w.(^]))?)
@@ -101,6 +67,7 @@ _TOKEN = re.compile(
     re.VERBOSE,
 )
 _NAMES = re.compile("|".join(sorted(FUNCTIONS, key=len, reverse=True)) + "|pi|infty|inf|oo|[a-zA-Z]")
+_DECIMAL = re.compile(DECIMAL)
 _SAME = {"**": "^", "==": "=", "\\%": "%", "\\|": "|"}
 
 
@@ -121,7 +88,7 @@ def tokens(text: str, commas: str = "thousands") -> list[Token]:
             raise NotMath(f"character {text[position]!r}")
         piece = match[match.lastgroup] if match.lastgroup else ""
         if match.lastgroup == "number" and "," in piece and (depth or commas == "list"):
-            match = re.compile(DECIMAL).match(text, position)  # inside brackets a comma separates
+            match = _DECIMAL.match(text, position)  # inside brackets a comma separates
             piece = match[0]
             found.append(_number(piece))
         else:
@@ -163,7 +130,7 @@ def _command(name: str) -> Token:
     if name in GREEK:
         return Token("name", name)
     if name in OPAQUE:
-        return Token("opaque", {"varnothing": "emptyset"}.get(name, name))
+        return Token("opaque", name)
     raise Unsupported(f"\\{name}")
 
 

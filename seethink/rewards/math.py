@@ -15,7 +15,7 @@ from functools import lru_cache
 from seethink.rewards.claims import Ambiguous, Claim, read_claim, same_words, squeeze, with_glued_unit
 from seethink.rewards.decision import RIGHT, WRONG, Decision, ambiguous, gold_error, malformed
 from seethink.rewards.equality import alternatives, same
-from seethink.rewards.evaluate import Undefined
+from seethink.rewards.evaluate import Undefined, new_budget
 from seethink.rewards.expression import parse
 from seethink.rewards.extract import normalise
 from seethink.rewards.latex import NotMath, TooBig, Unreadable, Unsupported
@@ -55,6 +55,7 @@ def gold_problem(gold: str) -> str:
     if claim.node is None:
         return ""  # left to the symbolic comparison
     try:
+        new_budget()
         return "" if same(claim.node, claim.node) else "not equal to itself"
     except Unsupported:
         return ""
@@ -87,6 +88,7 @@ def _compare(gold: Claim, answer: Claim, reference: str, said: str) -> Decision 
     if gold.unit and answer.unit and gold.unit != answer.unit:
         return Decision(0.0, detail=f"unit {answer.unit} instead of {gold.unit}")
     try:
+        new_budget()
         return _verdict(gold, answer)
     except Unsupported:
         return None

@@ -31,14 +31,20 @@ from seethink.rewards.workers import shared_pool
 class RewardConfig(Config):
     """What a reward depends on besides the sample and the response."""
 
-    extraction: Literal["strict", "prefilled", "lenient"] = Field("strict", description="how the tags are read; lenient for evaluation only")
+    extraction: Literal["strict", "prefilled", "lenient"] = Field(
+        "strict", description="how the tags are read; lenient for evaluation only"
+    )
     max_answer_chars: int = Field(2000, ge=1, description="longer answers are too_long")
     kind_scale: dict[str, float] = Field({}, description="factor in [0, 1] per kind, for ablations; default 1")
     format_bonus: float = Field(0.0, ge=0, le=1, description="share of the reward paid for the format alone")
-    box_measure: Literal["iou", "giou"] = Field("iou", description="overlap of two boxes; giou also tells near misses apart")
+    box_measure: Literal["iou", "giou"] = Field(
+        "iou", description="overlap of two boxes; giou also tells near misses apart"
+    )
     box_threshold: float | None = Field(None, description="pay 1 from this overlap and 0 below, instead of the overlap")
     box_correct: float = Field(0.5, description="overlap from which a box counts as correct in accuracy")
-    scorer: Literal["lexical", "embedding", "model", "chat_model", "judge"] = Field("lexical", description="what scores open answers")
+    scorer: Literal["lexical", "embedding", "model", "chat_model", "judge"] = Field(
+        "lexical", description="what scores open answers"
+    )
     scorer_path: str = Field("", description="folder or name of the reward model or sentence encoder")
     scorer_revision: str = Field("", description="pinned commit of a model that brings its own code")
     scorer_cache: Path | None = Field(None, description="SQLite file that keeps scores between runs")
@@ -48,7 +54,9 @@ class RewardConfig(Config):
     open_mode: Literal["auto", "plain", "vlaa", "shifted", "sigmoid", "calibrated"] = Field(
         "auto", description="formula; auto: the paper's vlaa for reward models, plain for scorers with values in [0, 1]"
     )
-    beta: float = Field(0.2, gt=0, description="steepness of the open reward (ScoreRS, whose formula the paper takes, uses 0.2)")
+    beta: float = Field(
+        0.2, gt=0, description="steepness of the open reward (ScoreRS, whose formula the paper takes, uses 0.2)"
+    )
     margin: float = Field(1.0, ge=0, description="what mode shifted adds to the difference")
     calibration: Path | None = Field(None, description="differences of right and wrong answers for mode calibrated")
     open_correct: float = Field(0.8, description="reward from which an open answer counts as correct in accuracy")
@@ -79,7 +87,9 @@ def score_batch(
     for i, (sample, response) in enumerate(zip(samples, responses, strict=True)):
         start = time.perf_counter()
         answer, decision = _inline(sample, response, config)
-        rewards.append(None if decision is None else _reward(sample, answer, decision, config, time.perf_counter() - start))
+        rewards.append(
+            None if decision is None else _reward(sample, answer, decision, config, time.perf_counter() - start)
+        )
         if decision is None:
             pending.append((i, answer or ""))
     for step in (_symbolic, _open):
@@ -123,7 +133,9 @@ def _judge(config: RewardConfig) -> Scorer:
     from seethink.rewards.judge import Judge
 
     if not config.judge_url or not config.judge_model:
-        raise UserError("a judge needs an endpoint and a model", remedy="Give --reward.judge_url and --reward.judge_model")
+        raise UserError(
+            "a judge needs an endpoint and a model", remedy="Give --reward.judge_url and --reward.judge_model"
+        )
     return Judge(Endpoint(base_url=config.judge_url, model=config.judge_model, api_key_env=config.judge_key_env))
 
 
@@ -152,8 +164,13 @@ def _symbolic(pairs: Sequence[tuple[Sample, str]], config: RewardConfig, scorer:
     """Rung 5 of the mathematical ladder."""
     texts = [symbolic_pair(sample.gold, answer) for sample, answer in pairs]
     asked = [text for text in texts if text is not None] if config.symbolic else []
-    verdicts = iter(shared_pool(config.workers).compare(asked, config.item_seconds, config.batch_seconds) if asked else [])
-    return [SYMBOLIC[next(verdicts)] if text is not None and config.symbolic else malformed("not readable") for text in texts]
+    verdicts = iter(
+        shared_pool(config.workers).compare(asked, config.item_seconds, config.batch_seconds) if asked else []
+    )
+    return [
+        SYMBOLIC[next(verdicts)] if text is not None and config.symbolic else malformed("not readable")
+        for text in texts
+    ]
 
 
 SYMBOLIC = {
@@ -181,4 +198,3 @@ def _reward(sample: Sample, answer: str | None, decision: Decision, config: Rewa
             value = config.format_bonus + (1 - config.format_bonus) * value
         value = min(1.0, max(0.0, value))
     return Reward(value, decision.status, sample.kind, answer, decision.detail, seconds)
-

@@ -76,7 +76,9 @@ class Formula:
         return -math.expm1(-self.beta * max(0.0, d + (self.margin if self.mode == "shifted" else 0.0)))
 
 
-def score_open(pairs: Sequence[tuple[Sample, str]], scorer: Scorer, formula: Formula, max_failures: float) -> list[Decision]:
+def score_open(
+    pairs: Sequence[tuple[Sample, str]], scorer: Scorer, formula: Formula, max_failures: float
+) -> list[Decision]:
     """One decision per (sample, answer). Identical answers are scored once; references too.
 
     Raises UserError when more than `max_failures` of the scores are missing: training on half a reward helps nobody.
@@ -136,7 +138,9 @@ def save_calibration(path: Path, right: Sequence[float], wrong: Sequence[float])
 def _calibrated(d: float, path: Path | None) -> float:
     """Share of held-out answers that d beats, right and wrong ones weighing the same."""
     if path is None:
-        raise UserError("mode calibrated needs a calibration", remedy="Run seethink reward audit --calibration FILE and name it")
+        raise UserError(
+            "mode calibrated needs a calibration", remedy="Run seethink reward audit --calibration FILE and name it"
+        )
     right, wrong = _calibration(path)
     return (bisect_left(right, d) / len(right) + bisect_left(wrong, d) / len(wrong)) / 2
 
@@ -149,7 +153,11 @@ def _calibration(path: Path) -> tuple[list[float], list[float]]:
     except (KeyError, TypeError, ValueError):
         right = wrong = []
     if not right or not wrong:
-        raise UserError("not a calibration of right and wrong answers", where=path, remedy=json.dumps({"right": [1.0], "wrong": [-1.0]}))
+        raise UserError(
+            "not a calibration of right and wrong answers",
+            where=path,
+            remedy=json.dumps({"right": [1.0], "wrong": [-1.0]}),
+        )
     return right, wrong
 
 

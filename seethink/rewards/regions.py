@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from seethink.rewards.evaluate import evaluate, free_symbols, real, to_float
-from seethink.rewards.expression import Node
-from seethink.rewards.latex import Unsupported
+from seethink.rewards.latex import TooBig, Unsupported
+from seethink.rewards.tree import Node
+
+MAX_PIECES = 30
 
 INFINITY = Node("constant", ("inf",))
 MINUS_INFINITY = Node("neg", (INFINITY,))
@@ -124,6 +126,8 @@ def _nonempty(intervals: list[Interval]) -> list[Interval]:
 
 def _merged(intervals: list[Interval]) -> list[Interval]:
     """Union as disjoint intervals."""
+    if len(intervals) > MAX_PIECES:
+        raise TooBig(f"a region of over {MAX_PIECES} pieces")
     done: list[Interval] = []
     for low, high in sorted(_nonempty(intervals), key=lambda i: (i[0].value, not i[0].closed)):
         if done and (

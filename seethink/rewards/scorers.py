@@ -70,7 +70,9 @@ class Embedding:
         rows = []
         with torch.inference_mode():
             for start in range(0, len(texts), 64):
-                batch = self._tokenizer(texts[start : start + 64], return_tensors="pt", padding=True, truncation=True, max_length=512)
+                batch = self._tokenizer(
+                    texts[start : start + 64], return_tensors="pt", padding=True, truncation=True, max_length=512
+                )
                 hidden = self._model(**batch).last_hidden_state  # (B, T, hidden)
                 mask = batch["attention_mask"].unsqueeze(-1)
                 rows.append(torch.nn.functional.normalize((hidden * mask).sum(1) / mask.sum(1), dim=-1))
@@ -86,7 +88,9 @@ class LocalRM:
 
     mode = "vlaa"
 
-    def __init__(self, path: str, revision: str = "", device: str = "", batch: int = 16, log: Callable[..., None] | None = None):
+    def __init__(
+        self, path: str, revision: str = "", device: str = "", batch: int = 16, log: Callable[..., None] | None = None
+    ):
         """`log` takes the seconds and sizes of every use as keywords."""
         import torch
 
@@ -179,7 +183,9 @@ class ChatRM(LocalRM):
         from transformers import AutoModel, AutoTokenizer
 
         if not trust:
-            raise UserError("a model with its own code needs a pinned revision", where=path, remedy="Give --reward.scorer_revision")
+            raise UserError(
+                "a model with its own code needs a pinned revision", where=path, remedy="Give --reward.scorer_revision"
+            )
         model = AutoModel.from_pretrained(path, **trust).eval()
         model.tokenizer = AutoTokenizer.from_pretrained(path, **trust)
         return model.tokenizer, model

@@ -37,7 +37,11 @@ class Service:
         self._turns = asyncio.Semaphore(BATCHES_AT_ONCE)
 
     def app(self) -> web.Application:
-        app = web.Application(client_max_size=MAX_BODY, middlewares=[web.middleware(self._guard)])
+        @web.middleware
+        async def guard(request: web.Request, handler: Any) -> web.StreamResponse:
+            return await self._guard(request, handler)
+
+        app = web.Application(client_max_size=MAX_BODY, middlewares=[guard])
         app.add_routes([web.post("/", self.openrlhf), web.post("/score", self.score), web.get("/health", self.health)])
         return app
 
@@ -46,11 +50,16 @@ class Service:
 
     async def openrlhf(self, request: web.Request) -> web.Response:
         body = await _body(request, "query", "prompts", "labels")
-        return web.json_response(await self._turn(reward_lists, body["query"], body["prompts"], body["labels"], self._zeros))
+        return web.json_response(
+            await self._turn(reward_lists, body["query"], body["prompts"], body["labels"], self._zeros)
+        )
 
     async def score(self, request: web.Request) -> web.Response:
         body = await _body(request, "samples", "responses")
-        samples = [sample_from_row({"id": str(i), "question": "", **row}, f"sample {i}") for i, row in enumerate(body["samples"])]
+        samples = [
+            sample_from_row({"id": str(i), "question": "", **row}, f"sample {i}")
+            for i, row in enumerate(body["samples"])
+        ]
         rewards = await self._turn(self._rewarder.score, samples, body["responses"])
         return web.json_response({"rewards": [asdict(reward) for reward in rewards]})
 
@@ -80,7 +89,9 @@ async def _body(request: web.Request, *keys: str) -> dict[str, Any]:
     if len({len(body[key]) for key in keys}) > 1:
         raise UserError(f"the lists {', '.join(keys)} differ in length")
     texts = [text for key in keys if key != "samples" for text in body[key]]
-    if not all(isinstance(text, str) for text in texts) or not all(isinstance(row, dict) for row in body.get("samples", [])):
+    if not all(isinstance(text, str) for text in texts) or not all(
+        isinstance(row, dict) for row in body.get("samples", [])
+    ):
         raise UserError("responses are texts and samples are objects")
     return body
 
@@ -96,7 +107,9 @@ def serve(config: RewardConfig, host: str, port: int, token_env: str, seconds: f
     """Blocks until interrupted, or for `seconds`. Raises UserError for an open address without a token."""
     token = os.environ.get(token_env, "")
     if not is_loopback(host) and not token:
-        raise UserError(f"{host} can be reached from elsewhere", remedy=f"Set a token in {token_env}, or listen on 127.0.0.1")
+        raise UserError(
+            f"{host} can be reached from elsewhere", remedy=f"Set a token in {token_env}, or listen on 127.0.0.1"
+        )
     asyncio.run(_run(Service(config, token).app, host, port, seconds))
 
 

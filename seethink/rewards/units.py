@@ -14,11 +14,9 @@ from seethink.rewards.numbers import replace_number_words
 
 TAIL = 60
 SCALES = {"hundred": "*100", "thousand": "*1000", "million": "*1000000", "billion": "*1000000000"}
-NO_UNIT = set("or and e i pi is not to by if times mod plus minus wrong incorrect".split())
+NO_UNIT = {"or", "and", "e", "i", "pi", "is", "not", "to", "by", "if", "times", "mod", "plus", "minus", "wrong", "incorrect"}
 
-_ONE = (
-    r"(?:(?:square|cubic|sq\b\.?|cu\b\.?)\s*)?[a-zA-Z]+\.?(?:\s+(?:squared|cubed)\b)?(?:\s*\^\s*\{?\s*[0-9]\s*\}?)?"
-)
+_ONE = r"(?:(?:square|cubic|sq\b\.?|cu\b\.?)\s*)?[a-zA-Z]+\.?(?:\s+(?:squared|cubed)\b)?(?:\s*\^\s*\{?\s*[0-9]\s*\}?)?"
 _PLAIN = re.compile(rf"(?P<gap>\s*)(?P<unit>{_ONE}(?:\s*(?:/|\bper\b)\s*{_ONE})?)$")
 _TEXT = re.compile(
     r"(?:\\[,;: ]|[\s~])*(?:\\(?:text|textbf|textnormal|mathrm|mbox|rm)\s*\{(?P<unit>[^{}]*)\}|(?<![a-zA-Z])\{(?P<bare>[a-z]{4,})\})"
@@ -86,4 +84,8 @@ def _tail(text: str) -> tuple[str, str, bool, bool]:
         return text, "", False, False
     head, gap = text[: start + found.start()], bool(found["gap"])
     ends_a_value = head[-1] in "0123456789}])!."
-    return (head, found["unit"], False, gap) if ends_a_value or (gap and len(found["unit"]) > 1) else (text, "", False, False)
+    return (
+        (head, found["unit"], False, gap)
+        if ends_a_value or (gap and len(found["unit"]) > 1)
+        else (text, "", False, False)
+    )

@@ -81,7 +81,13 @@ def run_score(config: ScoreConfig, dry_run: bool = False) -> None:
             for sample, response in chunk:
                 reward = next(rated) if sample.kind != FORMAT else _format_reward(response, config.reward)
                 counts[f"{sample.kind} {reward.status}"] += 1
-                yield {"id": sample.id, "reward": reward.value, "status": reward.status, "answer": reward.answer, "detail": reward.detail}
+                yield {
+                    "id": sample.id,
+                    "reward": reward.value,
+                    "status": reward.status,
+                    "answer": reward.answer,
+                    "detail": reward.detail,
+                }
 
     if dry_run:
         print(f"reward score: {sum(1 for _ in _answers(config.input))} rows, nothing written")
@@ -103,14 +109,18 @@ def run_check(config: CheckConfig, dry_run: bool = False) -> None:
         print(line)
     print(f"reward check: {len(results) - len(bad)} of {len(results)} golds are usable")
     if bad:
-        raise UserError(f"{len(bad)} of {len(results)} golds are unusable", where=config.input, remedy="Repair or drop these rows")
+        raise UserError(
+            f"{len(bad)} of {len(results)} golds are unusable", where=config.input, remedy="Repair or drop these rows"
+        )
 
 
 def run_audit(config: AuditConfig, dry_run: bool = False) -> None:
     """Raises UserError for rows that are no samples."""
     from seethink.rewards.audit import audit
 
-    rows = [(sample, response) for sample, response in _answers(config.input, need_response=False) if sample.kind != FORMAT]
+    rows = [
+        (sample, response) for sample, response in _answers(config.input, need_response=False) if sample.kind != FORMAT
+    ]
     if dry_run:
         print(f"reward audit: {len(rows)} rows")
         return
@@ -129,7 +139,9 @@ def run_audit(config: AuditConfig, dry_run: bool = False) -> None:
     if config.out:
         write_json(config.out, found)
     for name, finding in found.items():
-        print(f"{'ALARM ' if finding.get('alarm') else ''}{name}: {json.dumps(finding, ensure_ascii=False, default=str)}")
+        print(
+            f"{'ALARM ' if finding.get('alarm') else ''}{name}: {json.dumps(finding, ensure_ascii=False, default=str)}"
+        )
 
 
 def run_serve(config: ServeConfig, dry_run: bool = False) -> None:
@@ -148,7 +160,9 @@ def _answers(path: Path, need_response: bool = True) -> Iterator[tuple[Sample, s
         if response is None and need_response:
             raise UserError("row has no 'response'", where=where, remedy="Write the model's whole text under response")
         kind = row.get("kind")
-        sample = sample_from_row({"question": "", "id": str(number), **row, **({"kind": "open"} if kind == FORMAT else {})}, where)
+        sample = sample_from_row(
+            {"question": "", "id": str(number), **row, **({"kind": "open"} if kind == FORMAT else {})}, where
+        )
         yield _placed(sample, path, FORMAT if kind == FORMAT else sample.kind), str(response or "")
 
 

@@ -11,10 +11,12 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from seethink.core.config import build
 from seethink.core.errors import UserError
 from seethink.core.run import read_log
 from seethink.core.store import load_samples, read_json, read_jsonl, read_table
-from seethink.core.types import Sample
+from seethink.core.types import Reward, Sample
+from seethink.rewards import RewardConfig, is_correct
 from seethink.study.folder import Study, load_study
 from seethink.study.marked import Piece, pieces
 from seethink.traces.analyse import analyse
@@ -24,6 +26,7 @@ from seethink.traces.verb import completion_of
 FLAGS = ("flipped", "truncated", "undecided", "lucky", "right", "wrong")
 SAMPLE_KEYS = ("board", "data", "source", "samples", "input")  # where a run's config names the samples it used
 SHOWN = ("reward", "advantage", "status", "stop", "tokens", "entropy", "weights_version", "judged by")
+THRESHOLDS = ("box_correct", "open_correct")  # settings of the reward that decide what counts as right
 DATA_FILES = ("traces.jsonl", "sft.jsonl", "rl.jsonl", "board.jsonl")
 
 
@@ -50,6 +53,13 @@ class Item:
     sample: Sample
     part: str
     attempts: list[Attempt]
+
+    @property
+    def options(self) -> dict[str, str]:
+        """Letter -> option, where the question does not list them itself."""
+        choices = self.sample.choices
+        listed = all(choice in self.sample.question for choice in choices)
+        return {} if listed else {chr(ord("A") + i): choice for i, choice in enumerate(choices)}
 
     @property
     def flags(self) -> list[str]:
@@ -91,10 +101,11 @@ def from_rollouts(folder: Path, samples: dict[str, Sample], checker: Checker | N
     table = folder / "rollouts.parquet"
     rows = read_table(table) if table.exists() else read_log(folder / "rollouts.jsonl")  # finished or still running
     rows = sorted(rows, key=lambda r: (r["step"], r["sample_id"], r["group"]))
-    items = []
+    settings = read_json(folder / "config.json").get("reward", {})
+    rewards, items = build(RewardConfig, {key: settings[key] for key in THRESHOLDS if key in settings}), []
     for (step, sample_id), group in groupby(rows, key=lambda r: (r["step"], r["sample_id"])):
         sample = _sample(samples, sample_id, folder)
-        attempts = [attempt(f"#{row['group']}", _with_verdict(row), sample, checker) for row in group]
+        attempts = [attempt(f"#{row['group']}", _graded(row, sample, rewards), sample, checker) for row in group]
         items.append(Item(sample, f"step {step}", attempts))
     return items
 
@@ -114,6 +125,8 @@ def load_items(
     run: Path, other: Path | None, samples: Path | None, arms: Sequence[str], seed: int, checker: Checker | None
 ) -> list[Item]:
     """Items of whatever `run` is. Raises UserError where there is nothing to look at."""
+    if other and not (run / "scores.parquet").exists():
+        raise UserError("only evaluations are put side by side", where=run, remedy="Leave the second one out")
     if run.is_file():
         return from_data(run, checker)
     if (run / "study.json").exists():
@@ -152,9 +165,9 @@ def _join(samples: dict[str, Sample], tables: list[tuple[str, dict[str, dict]]],
     return items
 
 
-def _with_verdict(row: dict[str, Any]) -> dict[str, Any]:
-    """A rollout is right where it earned the whole reward."""
-    return {**row, "ok": None if row["reward"] is None else row["reward"] >= 1}
+def _graded(row: dict[str, Any], sample: Sample, rewards: RewardConfig) -> dict[str, Any]:
+    """A rollout with the verdict an evaluation would give its reward."""
+    return {**row, "ok": is_correct(Reward(row["reward"], row["status"], sample.kind), rewards)}
 
 
 def _samples_of(run: Path, samples: Path | None) -> dict[str, Sample]:

@@ -1,6 +1,6 @@
 """`seethink report`: one self-contained page, and the same as Markdown, from a study folder.
 
-    seethink report --study runs/study
+    seethink report runs/study
 
 Reads the run folders and nothing else; the page needs no network and no script. What was not measured says so.
 """
@@ -32,7 +32,7 @@ CURVES = {
     "kl": "KL to the start",
 }
 """Metric of a GRPO run -> title of its chart."""
-TRACE_CHARTS = ("Hesitation markers", "Pseudo-ahas", "True statements", "False statements repaired later", "Lucky")
+TRACE_CHARTS = ("Hesitation markers", "Pseudo-ahas", "True statements", "False statements repaired", "Lucky")
 CONTENTS = {
     "arms": "Arms", "controls": "Fair?", "curves": "Curves", "kinds": "Kinds", "traces": "Traces", "samples": "Samples",
     "data": "Data", "alarms": "Alarms", "cost": "Time and cost", "reproduce": "Reproduce",
@@ -64,7 +64,7 @@ def run(config: ReportConfig, dry_run: bool = False) -> None:
 
 def assemble(study: Study, gallery_size: int) -> dict[str, Any]:
     """Everything the templates print."""
-    from seethink.study import ledger, matched, results
+    from seethink.study import ledger, results
 
     checker, note = checker_of(study)
     contrasts = results.contrasts(study)
@@ -76,14 +76,13 @@ def assemble(study: Study, gallery_size: int) -> dict[str, Any]:
         "simulated": study.plan.get("simulated", False),
         "seeds": study.seeds,
         "items": len(study.items),
-        "parts": parts_of(study),
+        "parts_of_board": parts_of(study),
         "headline": head,
         "contrasts": contrasts,
         "reference": reference,
         "arms": results.arm_results(study),
         "control_names": [c.name for c in contrasts[0].controls] if contrasts else [],
-        "axes": list(matched.AXES),
-        "budgets": {name: matched.budgets(study, name, reference) for name, arm in study.arms.items() if arm.stages},
+        **budgets(study, reference),
         "funnels": ledger.funnels(study),
         "alarms": ledger.alarms(study),
         "study_alarms": results.study_alarms(study, contrasts),
@@ -94,6 +93,19 @@ def assemble(study: Study, gallery_size: int) -> dict[str, Any]:
         "contents": list(CONTENTS.items()),
         **pictures(study, contrasts, checker, note),
         **samples(study, head, checker, gallery_size),
+    }
+
+
+def budgets(study: Study, reference: str) -> dict[str, Any]:
+    """Budgets of the trained arms on the axes that any run recorded; the names of the others."""
+    from seethink.study import matched
+
+    rows = {name: matched.budgets(study, name, reference) for name, arm in study.arms.items() if arm.stages}
+    recorded = {b.axis for row in rows.values() for b in row if b.value is not None}
+    return {
+        "axes": [axis for axis in matched.AXES if axis in recorded],
+        "unrecorded": [axis for axis in matched.AXES if axis not in recorded],
+        "budgets": {name: [b for b in row if b.axis in recorded] for name, row in rows.items()},
     }
 
 

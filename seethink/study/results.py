@@ -65,7 +65,7 @@ class Headline:
     answer: str
     primary: Contrast | None
     warning: str
-    """Few seeds, missing runs; empty when nothing limits the verdict."""
+    """Few seeds, unmatched controls, missing runs; empty when nothing limits the verdict."""
 
 
 def title_of(study: Study, arm: str) -> str:
@@ -117,10 +117,8 @@ def headline(study: Study, found: Sequence[Contrast]) -> Headline:
     asked = [c for c in found if c.b == reference and study.arms[c.a].stages == ("sft", "grpo")]
     words = [c.word for c in asked if c.word != "not measured"]
     primary = next((c for c in asked if c.overall), next((c for c in found if c.overall), None))
-    seeds = primary.overall.seeds if primary else 0
-    warning = seed_warning(seeds) if seeds else "no finished evaluation"
     missing = sum(c.word == "not measured" for c in found)
-    notes = [warning, f"{missing} of {len(found)} comparisons not measured" if missing else ""]
+    notes = [*_limits(primary), f"{missing} of {len(found)} comparisons not measured" if missing else ""]
     return Headline(_answer(words), primary, "; ".join(n for n in notes if n))
 
 
@@ -128,7 +126,7 @@ def by_kind(study: Study, part: str) -> dict[str, dict[str, Interval | None]]:
     """kind -> arm -> accuracy on one part of the board."""
     inside = study.where("part", part)
     return {
-        kind: {name: _estimate(study.outcomes(name), inside & study.where("kind", kind)) for name in study.arms}
+        kind: {name: _accuracy(study, name, inside & study.where("kind", kind)) for name in study.arms}
         for kind in study.values_of("kind")
     }
 
@@ -168,6 +166,20 @@ def _answer(words: Sequence[str]) -> str:
     return "No difference can be seen."
 
 
+def _limits(primary: Contrast | None) -> list[str]:
+    """What a reader of the headline has to know about its comparison."""
+    if primary is None:
+        return ["no finished evaluation"]
+    unmatched = [c.name for c in primary.controls if c.same is False]
+    return [
+        seed_warning(primary.overall.seeds),
+        "seeds disagree more than chance explains, so more of them are needed"
+        if primary.overall.seeds_disagree
+        else "",
+        f"the arms differ in more than the named factor ({', '.join(unmatched)})" if unmatched else "",
+    ]
+
+
 def _arm_result(study: Study, arm: str, reference: str, stage: str = "eval") -> ArmResult:
     cue = stage.partition("-")[2]
     runs, outcomes = study.arms[arm].of(stage), study.outcomes(arm, stage=stage)
@@ -181,8 +193,8 @@ def _arm_result(study: Study, arm: str, reference: str, stage: str = "eval") -> 
         title=f"{title_of(study, arm)}, asked to be {cue}" if cue else title_of(study, arm),
         seeds=[run.seed for run in runs],
         per_seed=[] if outcomes is None else [float(np.nanmean(run)) for run in outcomes if not np.isnan(run).all()],
-        accuracy=_estimate(outcomes),
-        reward=_estimate(study.outcomes(arm, "reward", stage)),
+        accuracy=_estimate(outcomes, share=True),
+        reward=_estimate(study.outcomes(arm, "reward", stage), share=True),
         length=_estimate(study.outcomes(arm, "tokens", stage)),
         entropy=fmean(entropies) if entropies else None,
         against_base=_compare(study, arm, "base", stage=stage) if "base" in study.arms.keys() - itself else None,
@@ -199,10 +211,14 @@ def _compare(study: Study, a: str, b: str, items: np.ndarray | None = None, stag
     return compare(*pair) if items is None else compare(pair[0][:, items], pair[1][:, items])
 
 
-def _estimate(outcomes: np.ndarray | None, items: np.ndarray | None = None) -> Interval | None:
-    if outcomes is None:
-        return None
-    return estimate(outcomes if items is None else outcomes[:, items])
+def _estimate(outcomes: np.ndarray | None, share: bool = False) -> Interval | None:
+    return None if outcomes is None else estimate(outcomes, share)
+
+
+def _accuracy(study: Study, arm: str, items: np.ndarray) -> Interval | None:
+    """Accuracy of an arm on some of the items."""
+    outcomes = study.outcomes(arm)
+    return None if outcomes is None else estimate(outcomes[:, items], share=True)
 
 
 def _last(values: Sequence[float | None]) -> float | None:

@@ -91,14 +91,20 @@ def compare(a: Outcomes, b: Outcomes, seed: int = 0, draws: int = DRAWS) -> Comp
     )
 
 
-def estimate(outcomes: Outcomes, seed: int = 0, draws: int = DRAWS) -> Interval | None:
-    """Mean outcome with its interval; Wilson's for one run of yes/no outcomes. None when nothing is decided."""
+def estimate(outcomes: Outcomes, share: bool = False, seed: int = 0, draws: int = DRAWS) -> Interval | None:
+    """Mean of outcomes that are never negative, with its interval; None when nothing is decided.
+
+    A `share` lies in [0, 1]; one run of yes/no outcomes gets Wilson's interval.
+    """
     outcomes = _as_runs(outcomes)
     decided = outcomes[~np.isnan(outcomes)]
-    if outcomes.shape[0] == 1 and len(decided) and _binary(outcomes):
+    if share and outcomes.shape[0] == 1 and len(decided) and _binary(outcomes):
         return wilson(int(decided.sum()), len(decided))
     spread = _spread(outcomes, seed, draws)
-    return None if spread is None else _interval(spread)
+    if spread is None:
+        return None
+    interval = _interval(spread)
+    return Interval(interval.estimate, max(0.0, interval.low), min(1.0, interval.high) if share else interval.high)
 
 
 def wilson(successes: int, n: int, level: float = LEVEL) -> Interval:

@@ -46,12 +46,7 @@ MEASURES: tuple[tuple[str, str, str, Measure], ...] = (
     ("True statements", "%", "of those that can be checked", lambda t: t.true_share),
     ("Cannot be checked", "%", "of all statements", lambda t: t.undecidable_share),
     ("Traces with a false statement", "%", "", lambda t: None if t.false_steps is None else t.false_steps > 0),
-    (
-        "False statements repaired later",
-        "%",
-        "same slot, restated truthfully",
-        lambda t: _share(t.repaired, t.false_steps),
-    ),
+    ("False statements repaired", "%", "restated truthfully later", lambda t: _share(t.repaired, t.false_steps)),
     ("Lucky", "%", "of right answers, after a false statement left standing", lambda t: t.lucky if t.ok else None),
     ("Thinking agrees with the answer", "%", "where a last result is stated", lambda t: t.agrees),
     ("Repeated 4-grams", "%", "", lambda t: t.repeated),
@@ -71,17 +66,17 @@ def trace_panel(study: Study, checker: Checker | None, stage: str = "eval") -> T
     """Measures of the evaluation traces of every arm that has any."""
     analysed = {name: [analyse_run(study, run, checker) for run in arm.of(stage)] for name, arm in study.arms.items()}
     analysed = {name: runs for name, runs in analysed.items() if runs}
-    rows = [
-        TraceRow(name, unit, note, {arm: _estimate(study, runs, measure) for arm, runs in analysed.items()})
-        for name, unit, note, measure in MEASURES
-    ]
+    rows = []
+    for name, unit, note, measure in MEASURES:
+        values = {arm: _estimate(study, runs, measure, unit == "%") for arm, runs in analysed.items()}
+        rows.append(TraceRow(name, unit, note, values))
     outcomes = {arm: by_outcome([t for run in runs for t in run.values()]) for arm, runs in analysed.items()}
     return TracePanel(rows, outcomes)
 
 
-def _estimate(study: Study, runs: list[dict[str, TraceStats]], measure: Measure) -> Interval | None:
+def _estimate(study: Study, runs: list[dict[str, TraceStats]], measure: Measure, share: bool) -> Interval | None:
     values = [[None if item not in run else measure(run[item]) for item in study.items] for run in runs]
-    return estimate(np.array(values, dtype=np.float64), draws=2_000)
+    return estimate(np.array(values, dtype=np.float64), share, draws=2_000)
 
 
 def _share(part: int | None, whole: int | None) -> float | None:

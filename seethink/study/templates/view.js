@@ -66,7 +66,7 @@ const seethink = (() => {
     });
     const row = (name, text) => { if (text) list.append(element("dt", name), element("dd", text)); };
     row([item.kind, item.part, item.id].filter(Boolean).join(", "), item.question);
-    row("options", item.choices.map((choice, i) => `${String.fromCharCode(65 + i)} ${choice}`).join("\n"));
+    row("options", item.options.join("\n"));
     row("gold", item.gold);
     row("source", item.source);
     row("flags", item.flags.join(", "));
