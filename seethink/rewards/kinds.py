@@ -93,9 +93,8 @@ def choice(gold: str, answer: str, options: Mapping[str, str]) -> Decision:
     spans = _letter_spans(text, several=len(target) > 1)
     letters = {letter for letter, _, _ in spans}
     if not letters:
-        letters = {
-            letter for letter, option in options.items() if option and same_text(_PREAMBLE.sub("", text), option)
-        }
+        said = _PREAMBLE.sub("", text)
+        letters = {letter for letter, option in options.items() if option and same_text(said, option)}
         if len(letters) != 1:
             return ambiguous("text of several options") if letters else malformed("no option named")
     elif not letters & set(options):
