@@ -47,13 +47,13 @@ TEXT = st.one_of(
 @QUICK
 @given(st.sampled_from(SAMPLES), TEXT)
 def test_any_answer_gets_a_bounded_reward_quickly(sample, answer):
-    start = time.perf_counter()
+    start = time.thread_time()
     reward = score(sample, compose("", answer), INLINE)
-    seconds = time.perf_counter() - start
+    seconds = time.thread_time() - start
     assert reward.value is None or 0 <= reward.value <= 1
     assert reward.value is not None or reward.status == "gold_error"
     assert reward.value in (0, None) or reward.status == "ok"
-    assert seconds < 1  # the machine may be busy; the strict bound is in the table of hostile texts
+    assert seconds < 0.5
 
 
 @QUICK

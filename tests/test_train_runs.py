@@ -20,7 +20,7 @@ from seethink.core.types import Example
 
 ROOT = Path(__file__).parents[1]
 BASE = ROOT / "seethink" / "pocket" / "base"
-TIMES = {"seconds", "seconds/rollout", "tokens_per_s", "memory_gb"}
+TIMES = {"cpu_seconds", "seconds", "seconds/rollout", "tokens_per_s", "memory_gb"}
 
 
 @pytest.fixture(scope="module")

@@ -27,6 +27,7 @@ from seethink.core.store import hash_file, hash_folder, load_samples, read_text,
 from seethink.core.types import Sample, Trace
 from seethink.evals.grade import grade, summarise
 from seethink.rewards import RewardConfig, make_scorer
+from seethink.train.config import ModelConfig, system_prompt
 
 
 class EvalConfig(Config):
@@ -57,7 +58,7 @@ def run(config: EvalConfig, dry_run: bool = False) -> None:
     if dry_run:
         print(f"{len(samples)} items of {config.board}, at most {config.max_tokens} tokens each")
         return
-    inputs = {"board": hash_file(config.board)}
+    inputs = {"board": hash_file(config.board), "system": prompt_of(config)}
     if not config.base_url:
         inputs |= {"model": hash_folder(Path(config.model))}
     with Run(config.out, "eval", config, inputs, config.overwrite) as folder:
@@ -91,13 +92,12 @@ def run_local(
     config: EvalConfig, samples: list[Sample], answered: set[str], bar: Progress
 ) -> Iterator[tuple[Trace, float]]:
     """(trace, seconds) from a model folder. Batches are those of the whole board, so a resume changes no answer."""
-    from seethink.train.config import ModelConfig, system_prompt
     from seethink.train.model import encode_prompt, load_policy
     from seethink.train.optim import autocast
     from seethink.train.sampler import decode, rollout
 
-    model = ModelConfig(path=config.model, system=config.system, dtype=config.dtype)
-    policy, system = load_policy(model.path), system_prompt(model)
+    model = ModelConfig(path=config.model, dtype=config.dtype)
+    policy, system = load_policy(model.path), prompt_of(config)
     for start in range(0, len(samples), config.batch):
         part, began = samples[start : start + config.batch], time.perf_counter()
         if answered.issuperset(s.id for s in part):
@@ -133,7 +133,7 @@ async def _ask_all(config: EvalConfig, samples: list[Sample], bar: Progress) -> 
         params=params,
         in_flight=config.batch,
     )
-    system = [{"role": "system", "content": endpoint_system(config)}] if config.system else []
+    system = [{"role": "system", "content": prompt_of(config)}] if config.system else []
 
     async def one(client: Client, sample: Sample) -> tuple[Trace, float]:
         try:
@@ -150,6 +150,6 @@ async def _ask_all(config: EvalConfig, samples: list[Sample], bar: Progress) -> 
         return list(await asyncio.gather(*(one(client, s) for s in samples)))
 
 
-def endpoint_system(config: EvalConfig) -> str:
-    """System prompt of an endpoint: the text itself, or @file."""
-    return read_text(Path(config.system[1:])) if config.system.startswith("@") else config.system
+def prompt_of(config: EvalConfig) -> str:
+    """System prompt: the text itself, @file, or system.txt beside the weights of a local model."""
+    return system_prompt(ModelConfig(path=config.model if not config.base_url else ".", system=config.system))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 
 import numpy as np
@@ -53,6 +53,7 @@ class Lesson:
     tasks   questions asked about each picture of things
     curves  pictures of curves in a row
     bare    share of answers without thinking
+    hasty   share of concise answers that skip the steps and state only the last one
     """
 
     style: str
@@ -60,6 +61,7 @@ class Lesson:
     tasks: tuple[str, ...] = ("where", "where", "colour_at", "shape_right", "count", "subtract", "describe")
     curves: int = 4
     bare: float = 0.03
+    hasty: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -193,9 +195,10 @@ def _add_document(
     places = _positions(len(start), first)
     row.add(start, places)
     after = max(max(p) for p in places) + 1
+    teacher = replace(TEACHERS[lesson.style], hasty=lesson.hasty if lesson.style == "concise" else 0.0)
     for number, task in enumerate(tasks, 1):
         if query := ask(scene, task, rng):
-            think, text = reason(scene, query, TEACHERS[lesson.style], rng)
+            think, text = reason(scene, query, teacher, rng)
             think = "" if rng.random() < lesson.bare else think
             asked = tokenizer(phrase(query, rng) + _TURN)["input_ids"]
             answer = tokenizer(compose(think, text))["input_ids"] + [tokenizer.eos_token_id]

@@ -5,9 +5,12 @@
 see   image tokens come to resemble the words that describe them (language layers idle)
 look  find one thing in small scenes; one attention head is told where to look
 talk  all five kinds, half in the concise style, half in the careful one
+hurry the same, but most concise answers skip their steps: like a model tuned to answer briefly
 
-A finished base would leave GRPO nothing to find, so training ends between 40 and 55 % held-out accuracy. Left out:
-whatever a real pretraining needs (sharding, resuming, mixed data). The same seed and threads give the same weights.
+A finished base would leave GRPO nothing to find, so training ends between 40 and 55 % held-out accuracy, and the last
+lessons are hasty: under the neutral prompt the base knows two ways to answer, and the one it prefers is the worse one.
+Left out: whatever a real pretraining needs (sharding, resuming, mixed data). The same seed and threads give the same
+weights.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from functools import partial
 from importlib.resources import files
 from random import Random
 from typing import Any
@@ -56,20 +60,27 @@ def run(config: PretrainConfig) -> dict[str, Any]:
     with Run(config.out, "pocket pretrain", config, {}) as run:
         if run.done:
             return run.summary
-        start = time.perf_counter()
+        start = time.perf_counter(), time.process_time()
         model, marks = pretrain(config, run)
-        minutes = (time.perf_counter() - start) / 60
+        minutes, core_minutes = (time.perf_counter() - start[0]) / 60, (time.process_time() - start[1]) / 60
         model.save_pretrained(run.path("model"))
         save_side_files(run.path("model"))
-        write_text(run.path("model") / "README.md", write_card(config, model.num_parameters(), minutes, marks))
-        run.finish(minutes=minutes, **{style: mark.to_json() for style, mark in marks.items()})
+        write_text(
+            run.path("model") / "README.md", write_card(config, model.num_parameters(), minutes, core_minutes, marks)
+        )
+        run.finish(
+            minutes=minutes, core_minutes=core_minutes, **{style: mark.to_json() for style, mark in marks.items()}
+        )
         return run.summary
 
 
-def write_card(config: PretrainConfig, parameters: int, minutes: float, marks: dict[str, Marks]) -> str:
+def write_card(
+    config: PretrainConfig, parameters: int, minutes: float, core_minutes: float, marks: dict[str, Marks]
+) -> str:
     """Model card from the template card.md.j2 and the measured run."""
     template = Template((files("seethink.pocket") / "card.md.j2").read_text(encoding="utf-8"), trim_blocks=True)
-    return template.render(config=config, parameters=parameters, minutes=minutes, marks=marks, kinds=KINDS) + "\n"
+    spent = {"minutes": minutes, "core_minutes": core_minutes}
+    return template.render(config=config, parameters=parameters, marks=marks, kinds=KINDS, **spent) + "\n"
 
 
 def pretrain(config: PretrainConfig, run: Run) -> tuple[Model, dict[str, Marks]]:
@@ -88,13 +99,15 @@ def pretrain(config: PretrainConfig, run: Run) -> tuple[Model, dict[str, Marks]]
         lesson = Lesson("concise", rows=config.rows, tasks=FINDING, curves=config.curves, bare=0.0)
         return language_loss(model, small, draw_batch(small, tokenizer, rng, lesson))
 
-    def talk(step: int) -> dict[str, Tensor]:
-        lesson = Lesson(tuple(STYLES)[step % 2], rows=config.rows, tasks=TALKING, curves=config.curves)
+    def talk(step: int, hasty: float = 0.0) -> dict[str, Tensor]:
+        style = tuple(STYLES)[step % 2]
+        lesson = Lesson(style, rows=config.rows, tasks=TALKING, curves=config.curves, hasty=hasty)
         return language_loss(model, gallery, draw_batch(gallery, tokenizer, rng, lesson))
 
     _train(model, run, "see", see, config.see_steps, config.lr, None)
     _train(model, run, "look", look, config.look_steps, config.lr, None)
     _train(model, run, "talk", talk, config.talk_steps, config.lr, lambda: _trial(model, tokenizer, trial, run))
+    _train(model, run, "hurry", partial(talk, hasty=config.hasty), config.hurry_steps, config.lr / 2, None)
     card = set_paper(f"card-{config.seed}", config.exam)
     return model, {style: examine(model.eval(), tokenizer, card, style) for style in STYLES}
 

@@ -33,6 +33,8 @@ class Persona:
     """A remark about "the caption", which the rewriter has to turn into "the image"."""
     wrong_answer: float = 0.04
     """The final answer is wrong, so that verification has something to find."""
+    hasty: float = 0.0
+    """Share of traces that go straight to the last statement of the plan (to none, where it has only one)."""
     words: int = 60
     """No more hesitation once a trace has this many words."""
 
@@ -55,7 +57,10 @@ def reason(scene: Scene, query: Query, persona: Persona, rng: Random) -> tuple[s
         parts.append(rng.choice(fillers()["leak"]))
     elif rng.random() < 0.3:
         parts.append(rng.choice(fillers()["neutral"]))
-    for statement in plan(scene, query):
+    statements = plan(scene, query)
+    if persona.hasty and rng.random() < persona.hasty:
+        statements = statements[1:][-1:]
+    for statement in statements:
         parts += _say(statement, sample, persona, rng, room=persona.words - len(" ".join(parts).split()))
     gold = answer(scene, query)
     return " ".join(parts), wrong_answer(gold, query, rng) if rng.random() < persona.wrong_answer else gold

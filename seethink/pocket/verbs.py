@@ -44,8 +44,6 @@ class TeachConfig(Config):
 
 
 def run_teach(config: TeachConfig, dry_run: bool = False) -> dict[str, Any]:
-    import time
-
     from seethink.pocket.server import MODELS, Faults, Teacher
 
     faults = Faults(config.too_many, config.server_error, config.hang, config.cut, config.hang_seconds)
@@ -57,7 +55,7 @@ def run_teach(config: TeachConfig, dry_run: bool = False) -> dict[str, Any]:
     with teacher:
         print(f"simulated teacher at {teacher.base_url} with {', '.join(MODELS)}; Ctrl-C stops it", flush=True)
         try:
-            time.sleep(config.minutes * 60 if config.minutes else threading.TIMEOUT_MAX)
+            threading.Event().wait(config.minutes * 60 or None)
         except KeyboardInterrupt:
             print("stopped")
     return {**plan, "requests": teacher.requests}
@@ -75,6 +73,8 @@ class PretrainConfig(Config):
     see_steps: int = Field(700, ge=1, description="steps of the vision stage")
     look_steps: int = Field(350, ge=1, description="steps of finding one thing")
     talk_steps: int = Field(240, ge=1, description="steps of all kinds in both styles; decides how early it stops")
+    hurry_steps: int = Field(60, ge=1, description="steps in which most concise answers skip their steps")
+    hasty: float = Field(0.6, ge=0, le=1, description="share of concise answers that do so")
     lr: float = Field(2e-3, gt=0, description="peak learning rate of every stage")
     trial: int = Field(200, ge=5, description="questions of an exam in between")
     exam: int = Field(1000, ge=5, description="questions of the final exam, per style")

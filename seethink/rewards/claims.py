@@ -53,16 +53,21 @@ _CUE = re.compile(
 )
 _STRONG = re.compile(r"\b(?:ans|answers?|results?|solutions?|solution set)\b", re.IGNORECASE)
 _NAMED = re.compile(r"^\s*[A-Za-z][A-Za-z .]{2,60}=\s*([^=]+)$")
-_ANSWER_FIRST = re.compile(r"^(.{1,200}?)\s+is the (?:\w+ )?answer\W*$", re.IGNORECASE | re.DOTALL)
+_ANSWER_FIRST = re.compile(
+    r"^(?:(?:therefore|thus|hence|so),?\s)?(.{1,200}?)\s+is (?:the|our|my) (?:\w+ )?(?:answer|solution|result)\W*$",
+    re.IGNORECASE | re.DOTALL,
+)
 _LABELLED_TEXT = re.compile(r"^(?:.*\b)?(?:answer|result|solution)\s*(?:is|:|=)+\s*(.+)$", re.IGNORECASE | re.DOTALL)
 
 
 def read_claim(text: str) -> Claim:
     """The claim of a normalised answer or gold."""
+    claimed = text
     try:
-        return _read(_claimed(text))
+        claimed = _claimed(text)
+        return _read(claimed)
     except Unreadable as problem:
-        return Claim(text, problem=problem)
+        return Claim(claimed, problem=problem)
 
 
 def with_glued_unit(claim: Claim) -> Claim:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from fractions import Fraction
+from functools import reduce
 from typing import Any
 
-from seethink.rewards.evaluate import evaluate, free_symbols
+from seethink.rewards.evaluate import Undefined, evaluate, free_symbols
 from seethink.rewards.latex import TooBig, Unsupported
 from seethink.rewards.regions import INEQUALITIES, is_region, region, subject
 from seethink.rewards.tree import Node, number, walk
@@ -134,13 +135,15 @@ def _same_ratio(gold: Node, answer: Node) -> bool:
     one, other = (node.args if node.op == "ratio" else (node, number(1)) for node in (gold, answer))
     if len(one) != len(other):
         return False
+    if number(0) in (*one, *other):  # a time of day
+        return all(same_value(a, b) for a, b in zip(one, other, strict=True))
     return all(
         same_value(Node("*", (a, other[0])), Node("*", (b, one[0]))) for a, b in zip(one[1:], other[1:], strict=True)
     )
 
 
 def _matrix(node: Node) -> list[list[Node]]:
-    """Cells of a matrix, or of a sum of matrices of one shape."""
+    """Cells of a matrix, or of a sum or product of matrices."""
     if node.op == "matrix":
         return [list(row.args[1:]) for row in node.args]
     if node.op == "neg":
@@ -152,9 +155,17 @@ def _matrix(node: Node) -> list[list[Node]]:
     if node.op == "*":
         matrices = [a for a in node.args if any(n.op == "matrix" for n in walk(a))]
         others = [a for a in node.args if a not in matrices]
-        if len(matrices) == 1:
-            return [[Node("*", (*others, cell)) for cell in row] for row in _matrix(matrices[0])]
+        if matrices:
+            product = reduce(_matrix_product, map(_matrix, matrices))
+            return [[Node("*", (*others, cell)) for cell in row] for row in product]
     raise Unsupported("matrix arithmetic")
+
+
+def _matrix_product(one: list[list[Node]], other: list[list[Node]]) -> list[list[Node]]:
+    if len(one[0]) != len(other):
+        raise Undefined("a product of matrices that do not fit")
+    columns = list(zip(*other, strict=True))
+    return [[Node("+", tuple(Node("*", pair) for pair in zip(row, c, strict=True))) for c in columns] for row in one]
 
 
 def _same_rows(gold: list[list[Node]], answer: list[list[Node]]) -> bool:
@@ -247,7 +258,7 @@ def _is_label(node: Node) -> bool:
     if node.op == "call" or (node.op == "bracket" and node.args[0] == "()"):
         return all(a.op == "symbol" for a in node.args[1:])
     names = [n.args[0] for n in walk(node) if n.op == "symbol"]
-    leaves = all(n.op in ("symbol", "*", "/", "reciprocal", "ratio", "bracket") for n in walk(node))
+    leaves = all(n.op in ("symbol", "*", "/", "reciprocal", "ratio", "bracket", "abs") for n in walk(node))
     return bool(names) and leaves and all(name[0].isupper() for name in names)
 
 

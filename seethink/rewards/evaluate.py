@@ -26,9 +26,9 @@ MAX_FACTORIAL = 2100
 MAX_TERMS = 200
 MAX_BITS = 30_000
 """Fractions beyond this go on as 30-digit numbers (10^4000 has 13,288 bits, 2100! 20,110)."""
-WORK = 6_000
+WORK = 5_000
 """Steps of one comparison; a step on numbers of many digits counts for more."""
-WORK_BITS = 200
+WORK_BITS = 100
 MAX_LOG = 1e6
 """Powers whose natural logarithm is larger are not computed."""
 
@@ -129,7 +129,7 @@ def opaque_name(node: Node) -> str:
 
 
 def _opaque(node: Node) -> Fraction:
-    return Fraction(zlib.crc32(opaque_name(node).encode()) % 10_007 + 3, 1009)
+    return Fraction(zlib.crc32(opaque_name(node).encode()) % 10**6 + 3, 2**14)
 
 
 def _sum(values: list[Any]) -> Any:

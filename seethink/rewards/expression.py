@@ -107,9 +107,12 @@ class _Parser:
 
     def relation(self) -> Node:
         sides, operators = [self.ratio()], []
-        while operator := self.accept(*RELATIONS):
-            operators.append(operator)
-            sides.append(self.ratio())
+        while operator := self.accept(*RELATIONS, "≈"):
+            side = self.ratio()
+            if operator == "≈" and (operators or sides[0].op not in ("symbol", "call")):
+                continue  # `2\\sqrt3 ≈ 3.46` claims the exact value
+            operators.append("=" if operator == "≈" else operator)
+            sides.append(side)
         return self.node("relation", tuple(operators), *sides) if operators else sides[0]
 
     def ratio(self) -> Node:
@@ -305,7 +308,7 @@ class _Parser:
         return node
 
     def matrix(self, name: str) -> Node:
-        if name.rstrip("*") not in ("pmatrix", "bmatrix", "matrix", "Bmatrix", "smallmatrix"):
+        if name.rstrip("*") not in ("pmatrix", "bmatrix", "matrix", "Bmatrix", "smallmatrix", "array"):
             raise Unsupported(f"environment {name}")
         rows: list[tuple[Node, ...]] = []
         row: list[Node] = []

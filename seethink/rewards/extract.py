@@ -18,12 +18,15 @@ _MINUS = str.maketrans({"\u2212": "-", "\ufe63": "-", "\u00a0": " ", "\u2009": "
 _QUOTES = {"`": "`", '"': '"', "'": "'", "\u201c": "\u201d", "\u2018": "\u2019", "\u300c": "\u300d"}
 _DELIMITERS = (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"), ("**", "**"), ("__", "__"), ("*", "*"))
 _COMMAND = re.compile(r"\\(?:boxed|fbox|text|textbf|textrm|textit|textnormal|mathrm|mathbf|mbox)\s*\{")
+_ESCAPED = re.compile(r"\\\\(?=[a-zA-Z{}(\[])")  # LaTeX that went through JSON once too often
 _FENCE = re.compile(r"^```[a-zA-Z]*\n?(.*?)\n?```$", re.DOTALL)
 
 
 def normalise(answer: str) -> str:
     """Folded and unwrapped answer. Every wrapper must enclose the whole text; what it says is never changed."""
     text = fold(clean(answer))
+    if "\\\\" in text and "\\begin" not in text:
+        text = _ESCAPED.sub(r"\\", text)
     for _ in range(8):
         bare = unwrap(text)
         if bare == text:

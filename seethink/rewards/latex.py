@@ -61,7 +61,7 @@ _SPELLING = (  # what LaTeX writers use for looks
 _TOKEN = re.compile(
     rf"""(?P<number>(?<![\w.]){THOUSANDS}(?:\.[0-9]+)?(?![\w.]) | {DECIMAL}(?:[eE][-+]?[0-9]{{1,5}}(?![\w.(^]))?)
     | \\(?:text|textbf|textrm|textit|textnormal|mathrm|mathbf|mathit|mbox|operatorname|rm)\*?\s*\{{(?P<text>[^{{}}]*)\}}
-    | \\begin\s*\{{(?P<begin>[a-zA-Z*]+)\}} | \\end\s*\{{(?P<end>[a-zA-Z*]+)\}}
+    | \\begin\s*\{{(?P<begin>[a-zA-Z*]+)\}}(?:\s*\{{[clr|\s]*\}})? | \\end\s*\{{(?P<end>[a-zA-Z*]+)\}}
     | \\(?P<command>[a-zA-Z]+) | (?P<name>[a-zA-Z]+) | (?P<space>\s+|~|\\,|\\\ )
     | (?P<operator>\*\*|<=|>=|!=|==|\\\\|\\[{{}}|%]|[-+*/^_()\[\]{{}}|,;:=<>!%°'&])""",
     re.VERBOSE,

@@ -71,7 +71,7 @@ def symbolic_pair(gold: str, answer: str) -> tuple[str, str] | None:
 
 def _compare(gold: Claim, answer: Claim, reference: str, said: str) -> Decision | None:
     if isinstance(gold.problem, NotMath) and not _looks_like_latex(reference):
-        return RIGHT if same_words(reference, said) else WRONG
+        return RIGHT if same_words(gold.text, said) or same_words(gold.text, answer.text) else WRONG
     if isinstance(gold.problem, TooBig | Ambiguous):
         return gold_error(str(gold.problem))
     problem = answer.problem

@@ -22,7 +22,7 @@ from seethink.core.types import Reward, Sample
 from seethink.rewards.box import box
 from seethink.rewards.decision import Decision, gold_error, malformed
 from seethink.rewards.kinds import choice, digit, options_of
-from seethink.rewards.math import decide, symbolic_pair
+from seethink.rewards.math import decide, read_gold, symbolic_pair
 from seethink.rewards.open import Formula, Scorer, score_open
 from seethink.rewards.scorers import Cached, ChatRM, Embedding, Lexical, LocalRM
 from seethink.rewards.workers import shared_pool
@@ -82,16 +82,15 @@ def score_batch(
 
     Raises UserError when the scorer fails on more than `max_scorer_failures` of the batch, or math-verify cannot start.
     """
-    rewards: list[Reward | None] = []
+    rewards: dict[int, Reward] = {}
     pending: list[tuple[int, str]] = []
     for i, (sample, response) in enumerate(zip(samples, responses, strict=True)):
         start = time.perf_counter()
         answer, decision = _inline(sample, response, config)
-        rewards.append(
-            None if decision is None else _reward(sample, answer, decision, config, time.perf_counter() - start)
-        )
         if decision is None:
             pending.append((i, answer or ""))
+        else:
+            rewards[i] = _reward(sample, answer, decision, config, time.perf_counter() - start)
     for step in (_symbolic, _open):
         start = time.perf_counter()
         mine = [(i, answer) for i, answer in pending if (samples[i].kind == "open") == (step is _open)]
@@ -99,7 +98,7 @@ def score_batch(
         seconds = (time.perf_counter() - start) / max(1, len(mine))
         for (i, answer), decision in zip(mine, decisions, strict=True):
             rewards[i] = _reward(samples[i], answer, decision, config, seconds)
-    return [reward for reward in rewards if reward is not None]
+    return [rewards[i] for i in range(len(samples))]
 
 
 def is_correct(reward: Reward, config: RewardConfig = DEFAULT) -> bool | None:
@@ -162,15 +161,19 @@ def _inline(sample: Sample, response: str, config: RewardConfig) -> tuple[str | 
 
 def _symbolic(pairs: Sequence[tuple[Sample, str]], config: RewardConfig, scorer: Scorer | None) -> list[Decision]:
     """Rung 5 of the mathematical ladder."""
-    texts = [symbolic_pair(sample.gold, answer) for sample, answer in pairs]
-    asked = [text for text in texts if text is not None] if config.symbolic else []
-    verdicts = iter(
-        shared_pool(config.workers).compare(asked, config.item_seconds, config.batch_seconds) if asked else []
-    )
+    texts = [symbolic_pair(sample.gold, answer) if config.symbolic else None for sample, answer in pairs]
+    asked = list(dict.fromkeys(text for text in texts if text))
+    verdicts = shared_pool(config.workers).compare(asked, config.item_seconds, config.batch_seconds) if asked else []
+    known = dict(zip(asked, verdicts, strict=True))
     return [
-        SYMBOLIC[next(verdicts)] if text is not None and config.symbolic else malformed("not readable")
-        for text in texts
+        _symbolic_decision(sample.gold, known[text]) if text else malformed("not readable")
+        for (sample, _), text in zip(pairs, texts, strict=True)
     ]
+
+
+def _symbolic_decision(gold: str, verdict: str) -> Decision:
+    """A gold that our own parser reads is never the reason for having no verdict."""
+    return malformed("not readable") if verdict == "gold" and read_gold(gold).node else SYMBOLIC[verdict]
 
 
 SYMBOLIC = {

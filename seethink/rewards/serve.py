@@ -26,15 +26,14 @@ from seethink.rewards.adapters.openrlhf import reward_lists
 from seethink.rewards.mix import RewardConfig
 
 MAX_BODY = 256 << 20
-BATCHES_AT_ONCE = 2
 
 
 class Service:
-    """Request handlers around one rewarder. Scoring happens in threads, so that health checks are answered meanwhile."""
+    """Request handlers around one rewarder. Scoring happens in a thread, so that health checks are answered meanwhile."""
 
     def __init__(self, config: RewardConfig, token: str = ""):
         self._rewarder, self._zeros, self._token = Rewarder(config), Rewarder(config, "zero"), token
-        self._turns = asyncio.Semaphore(BATCHES_AT_ONCE)
+        self._turn = asyncio.Lock()  # a scorer may hold a model that moves between devices
 
     def app(self) -> web.Application:
         @web.middleware
@@ -51,7 +50,7 @@ class Service:
     async def openrlhf(self, request: web.Request) -> web.Response:
         body = await _body(request, "query", "prompts", "labels")
         return web.json_response(
-            await self._turn(reward_lists, body["query"], body["prompts"], body["labels"], self._zeros)
+            await self._alone(reward_lists, body["query"], body["prompts"], body["labels"], self._zeros)
         )
 
     async def score(self, request: web.Request) -> web.Response:
@@ -60,11 +59,11 @@ class Service:
             sample_from_row({"id": str(i), "question": "", **row}, f"sample {i}")
             for i, row in enumerate(body["samples"])
         ]
-        rewards = await self._turn(self._rewarder.score, samples, body["responses"])
+        rewards = await self._alone(self._rewarder.score, samples, body["responses"])
         return web.json_response({"rewards": [asdict(reward) for reward in rewards]})
 
-    async def _turn(self, function: Any, *arguments: Any) -> Any:
-        async with self._turns:
+    async def _alone(self, function: Any, *arguments: Any) -> Any:
+        async with self._turn:
             return await asyncio.to_thread(function, *arguments)
 
     async def _guard(self, request: web.Request, handler: Any) -> web.StreamResponse:

@@ -7,18 +7,20 @@ that a wrong integer could slip through; decimals are read as rounded only where
 
 from __future__ import annotations
 
-import zlib
+import hashlib
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any
 
 from seethink.rewards.evaluate import Undefined, evaluate, finite, free_symbols, to_float
-from seethink.rewards.latex import TooBig
+from seethink.rewards.latex import TooBig, Unreadable
 from seethink.rewards.tree import Node, walk
 
 POINTS = 8
 ENOUGH_POINTS = 3
 RELATIVE, ABSOLUTE = Fraction(1, 10**9), Fraction(1, 10**25)
+MAX_FAR = Fraction(10**6)
 PIECEWISE = {"abs", "floor", "ceil", "sgn", "root"}
 
 
@@ -106,12 +108,7 @@ def _within(one: Any, other: Any, places: int) -> bool:
 
 
 def _same_function(gold: Node, answer: Node, log_base: int | None) -> bool:
-    pairs = 0
-    for one, other in _sampled(gold, answer, log_base):
-        if not _close_at_point(one, other):
-            return False
-        pairs += 1
-    return _enough(pairs)
+    return all(_close_at_point(one, other) for one, other in _sampled(gold, answer, log_base))
 
 
 def proportional(gold: Node, answer: Node) -> Any:
@@ -119,14 +116,13 @@ def proportional(gold: Node, answer: Node) -> Any:
     if free_symbols(gold) != free_symbols(answer) or not free_symbols(gold):
         return None
     first: tuple[Any, Any] | None = None
-    pairs = 0
     for one, other in _sampled(gold, answer, None):
-        if first is None and one and other:
-            first = one, other
-        if not one or not other or first is None or not _close_at_point(one * first[1], other * first[0]):
+        if not one and not other:
+            continue
+        first = first or (one, other)
+        if not one or not other or not _close_at_point(one * first[1], other * first[0]):
             return None
-        pairs += 1
-    return first[0] / first[1] if _enough(pairs) and first else None
+    return first[0] / first[1] if first else None
 
 
 def _close_at_point(one: Any, other: Any) -> bool:
@@ -137,14 +133,8 @@ def _close_at_point(one: Any, other: Any) -> bool:
     return gap <= to_float(RELATIVE) * max(abs(one), abs(other)) or gap <= to_float(ABSOLUTE)
 
 
-def _enough(pairs: int) -> bool:
-    if pairs < ENOUGH_POINTS:
-        raise Undefined("hardly any point where both have a value")
-    return True
-
-
 def _sampled(gold: Node, answer: Node, log_base: int | None) -> Iterator[tuple[Any, Any]]:
-    """Values of both at fixed points, those points left out where one of them has none."""
+    """Values of both at fixed points, without those where one has none. Raises what kept it from having enough."""
     names = sorted(free_symbols(gold) | free_symbols(answer))
     numbers = [n.args[0] for node in (gold, answer) for n in walk(node) if n.op == "number"]
     bends = any(
@@ -152,23 +142,39 @@ def _sampled(gold: Node, answer: Node, log_base: int | None) -> Iterator[tuple[A
         for node in (gold, answer)
         for n in walk(node)
     )
-    far = min(Fraction(10**6), max((abs(n) for n in numbers), default=Fraction(1))) if bends else Fraction(2)
+    far = max((Fraction(1), *(min(abs(n), MAX_FAR) for n in numbers))) if bends else None
+    problem: Unreadable | None = None
+    usable = 0
     for i in range(POINTS):
         symbols = {name: _coordinate(name, i, far) for name in names}
         try:
             one, other = evaluate(gold, symbols, log_base), evaluate(answer, symbols, log_base)
-        except Undefined:
-            continue
-        except TooBig:
-            if i == POINTS - 1:
-                raise
+        except (Undefined, TooBig) as error:
+            problem = error
             continue
         if finite(one) and finite(other):
+            usable += 1
             yield one, other
+    if usable < ENOUGH_POINTS:
+        raise problem or Undefined("hardly any point where both have a value")
 
 
-def _coordinate(name: str, point: int, far: Fraction) -> Fraction:
-    """A fraction that no formula singles out (with an even denominator: no odd roots by accident): near zero at even points, up to twice the largest literal at odd ones."""
-    draw = zlib.crc32(f"{name} {point}".encode())
-    size = Fraction(draw % 64 * 2 + 19, 64) * (max(far, Fraction(1)) if point % 2 else 1)
-    return -size if draw >> 16 & 1 else size
+def _coordinate(name: str, point: int, far: Fraction | None) -> Fraction:
+    """A fraction that no formula singles out, of both signs: near zero at even points, further out at odd ones.
+
+    `far` is the largest literal of a function with bends: |x + 9| and x + 9 differ only beyond it.
+    Its denominator is even, so that no power of it is an odd root by accident.
+    """
+    draw = _draw(name, point)
+    negative = (point // 2 + _draw(name, -1)) % 2 if point < POINTS // 2 else draw >> 16 & 1
+    size = Fraction(draw % 2**12 * 2 + 9001, 2**13)  # from 1.1 to 2.1
+    if point % 2 == 0:
+        size /= 1 + point
+    else:
+        size *= 3 if far is None else far if point < POINTS // 2 else 8 * far
+    return -size if negative else size
+
+
+@lru_cache(maxsize=10_000)
+def _draw(name: str, point: int) -> int:
+    return int.from_bytes(hashlib.blake2b(f"{name} {point}".encode(), digest_size=4).digest(), "big")

@@ -115,7 +115,7 @@ def train(folder: Run, config: GRPOConfig, samples: list[Sample]) -> None:
     system = system_prompt(config.model)
     with progress("grpo", config.steps, start) as bar:
         for step in range(start, config.steps):
-            began = time.perf_counter()
+            began, cpu = time.perf_counter(), time.process_time()
             batch = samples[step * config.prompts : (step + 1) * config.prompts]
             prompts = [encode_prompt(policy, s, system, config.model.max_prompt_tokens) for s in batch]
             groups = explore(policy, config, batch, prompts, scorer, step)
@@ -126,6 +126,7 @@ def train(folder: Run, config: GRPOConfig, samples: list[Sample]) -> None:
             metrics |= {"seconds": time.perf_counter() - began, "seconds/rollout": sampled - began}
             metrics["tokens_per_s"] = metrics["tokens/generated"] / metrics["seconds"]
             metrics["memory_gb"] = peak_memory_gb(policy.device)
+            metrics["cpu_seconds"] = time.process_time() - cpu
             folder.log(step + 1, **metrics)
             folder.write_rows("rollouts.jsonl", rollout_rows(step, groups, optimiser.step))
             alarms.raise_new(folder, alarms.grpo(read_log(folder.path("metrics.jsonl"))), step + 1)
@@ -317,6 +318,7 @@ def finish(folder: Run, policy: Policy, config: GRPOConfig, samples: list[Sample
         tokens_generated=sum(m["tokens/generated"] for m in metrics),
         tokens_trained=sum(m["tokens/trained"] for m in metrics),
         seconds=sum(m["seconds"] for m in metrics),
+        cpu_seconds=sum(m["cpu_seconds"] for m in metrics),
         memory_gb=max(m["memory_gb"] for m in metrics),
         data_order=order_hash([s.id for s in samples]),
     )

@@ -105,7 +105,7 @@ def train(folder: Run, config: SFTConfig, train_set: list[Example], eval_set: li
     good = optimiser.state_copy()  # weights whose loss was seen to be normal
     with progress("sft", steps, start) as bar:
         for step in range(start, steps):
-            began = time.perf_counter()
+            began, cpu = time.perf_counter(), time.process_time()
             drawn = order[step * config.batch_size : (step + 1) * config.batch_size]
             batch = [encode(policy, train_set[i], system, config) for i in drawn]
             loss = imitate(policy, config, batch)
@@ -127,6 +127,7 @@ def train(folder: Run, config: SFTConfig, train_set: list[Example], eval_set: li
             metrics = {"loss": loss, "grad_norm": norm, "lr": rate, "tokens": sum(len(e.completion) for e in batch)}
             metrics |= {"tokens_per_s": sum(e.tokens for e in batch) / seconds, "seconds": seconds}
             metrics["memory_gb"] = peak_memory_gb(policy.device)
+            metrics["cpu_seconds"] = time.process_time() - cpu
             last = step + 1 == steps
             if (step + 1) % config.save_every == 0 or last:
                 metrics["eval_loss"] = evaluate(policy, config, eval_set, system)
@@ -193,6 +194,7 @@ def finish(folder: Run, policy: Policy, train_set: list[Example], order: list[in
         tokens_generated=0,
         tokens_trained=sum(m["tokens"] for m in metrics),
         seconds=sum(m["seconds"] for m in metrics),
+        cpu_seconds=sum(m["cpu_seconds"] for m in metrics),
         memory_gb=max((m["memory_gb"] for m in metrics), default=None),
         eval_loss=next((m["eval_loss"] for m in reversed(metrics) if "eval_loss" in m), None),
         data_order=order_hash([train_set[i].sample.id for i in order]),
