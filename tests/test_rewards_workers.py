@@ -38,9 +38,8 @@ def test_verdicts_in_input_order(pool):
 def test_a_hanging_item_is_killed_and_the_others_are_answered(pool):
     pool.compare([EQUAL])
     pairs = [(f"{n}", ENDLESS[1]) for n in range(3)] + [EQUAL, DIFFERENT]
-    start = time.monotonic()
-    assert pool.compare(pairs, item_seconds=1.0) == ["timeout"] * 3 + ["equal", "different"]
-    assert time.monotonic() - start < 30
+    verdicts = pool.compare(pairs, item_seconds=60, batch_seconds=600)
+    assert verdicts == ["timeout"] * 3 + ["equal", "different"]
     assert pool.compare([EQUAL, DIFFERENT]) == ["equal", "different"]
 
 
@@ -51,9 +50,11 @@ def test_the_batch_deadline_ends_what_is_unfinished(pool):
     assert set(verdicts) == {"timeout"} and time.monotonic() - start < 5
 
 
-def test_the_kernel_ends_a_process_over_its_cpu_budget(pool, monkeypatch):
-    monkeypatch.setattr(workers, "CPU_SECONDS", 1)
-    assert pool.compare([ENDLESS], item_seconds=60) == ["timeout"]
+def test_the_pool_ends_what_the_kernel_does_not(pool, monkeypatch):
+    monkeypatch.setattr(workers, "CPU_SECONDS", 600)
+    start = time.monotonic()
+    assert pool.compare([ENDLESS], item_seconds=1.0) == ["timeout"]
+    assert time.monotonic() - start < 30
 
 
 def test_memory_is_limited(pool, monkeypatch):
@@ -122,7 +123,7 @@ def test_workers_end_with_their_parent():
 
 
 def test_one_hanging_response_does_not_spoil_a_batch():
-    config = RewardConfig(item_seconds=1.0)
+    config = RewardConfig(item_seconds=60, batch_seconds=600)  # the CPU budget ends the item, however slow the machine
     answers = ["1/2", r"\lim_{x\to 0} " + ENDLESS[1], r"\int_0^1 x\,dx", r"\int_0^1 1\,dx"]
     rewards = score_batch([MATH] * 4, [compose("", answer) for answer in answers], config)
     assert [(r.value, r.status) for r in rewards] == [(1, "ok"), (0, "timeout"), (1, "ok"), (0, "ok")]

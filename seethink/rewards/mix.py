@@ -63,7 +63,7 @@ class RewardConfig(Config):
     max_scorer_failures: float = Field(0.05, ge=0, le=1, description="larger share of missing scores stops the run")
     symbolic: bool = Field(True, description="let math-verify decide what the own parser cannot read")
     workers: int = Field(2, ge=1, description="processes for math-verify")
-    item_seconds: float = Field(5.0, gt=0, description="wall clock per symbolic comparison")
+    item_seconds: float = Field(10.0, gt=0, description="wall clock per symbolic comparison")
     batch_seconds: float = Field(60.0, gt=0, description="wall clock for all symbolic comparisons of a batch")
 
 

@@ -89,7 +89,7 @@ class Pool:
         self._workers: list[Worker] = []
         self._known: OrderedDict[Pair, str] = OrderedDict()
 
-    def compare(self, pairs: Sequence[Pair], item_seconds: float = 5.0, batch_seconds: float = 60.0) -> list[str]:
+    def compare(self, pairs: Sequence[Pair], item_seconds: float = 10.0, batch_seconds: float = 60.0) -> list[str]:
         """equal, different, gold, answer or timeout per pair, in order.
 
         Raises UserError where no process can be started. What the batch deadline leaves unfinished is a timeout.
