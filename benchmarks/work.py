@@ -165,9 +165,9 @@ TEXT = {
 }  # fmt: skip
 VISION = {
     "small": dict(
-        depth=4, hidden_size=128, intermediate_size=256, num_heads=4, out_hidden_size=256, fullatt_block_indexes=[3],
+        depth=4, hidden_size=128, intermediate_size=256, num_heads=2, out_hidden_size=256, fullatt_block_indexes=[3],
     ),
     "large": dict(
-        depth=8, hidden_size=256, intermediate_size=768, num_heads=8, out_hidden_size=512, fullatt_block_indexes=[3, 7],
+        depth=8, hidden_size=256, intermediate_size=768, num_heads=4, out_hidden_size=512, fullatt_block_indexes=[3, 7],
     ),
 }  # fmt: skip

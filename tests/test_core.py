@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import Field
@@ -26,6 +27,7 @@ class Settings(Config):
     freeze: bool = Field(True, description="freeze")
     name: str = Field("", description="name")
     seeds: list[int] = Field([0], description="seeds")
+    table: dict[str, Any] = Field({}, description="settings of something else")
 
 
 @pytest.mark.parametrize(
@@ -36,6 +38,7 @@ class Settings(Config):
         (["--out=x", "--no-freeze"], lambda c: c.freeze is False),
         (["--out", "x", "--freeze", "false", "--name", "3"], lambda c: c.freeze is False and c.name == "3"),
         (["--out", "x", "--seeds", "[1, 2]"], lambda c: c.seeds == [1, 2]),
+        (["--out", "x", "--table.a.b", "1e-4"], lambda c: c.table == {"a": {"b": 1e-4}}),
     ],
 )
 def test_overrides(arguments, check):

@@ -104,9 +104,10 @@ def _flag(name: str, text: str | None, rest: list[str], keys: dict[str, tuple[st
         if name[3:] not in keys:
             raise _unknown(name[3:], keys)
         return name[3:], False
-    if name not in keys:
+    table = next((k for k in keys if name.startswith(f"{k}.") and keys[k][0].startswith("dict")), None)
+    if name not in keys and table is None:
         raise _unknown(name, keys)
-    kind = keys[name][0]
+    kind = keys[name][0] if name in keys else "a value of a table, whose keys are its reader's business"
     if text is None:
         if kind == "bool" and (not rest or rest[0].lower() not in ("true", "false")):
             return name, True

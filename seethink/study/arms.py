@@ -16,11 +16,15 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from seethink.core.config import Config
+from seethink.core.config import Config, build
 from seethink.core.errors import UserError
 from seethink.core.run import git_commit
 from seethink.core.store import write_json
+from seethink.evals.run import EvalConfig
 from seethink.study.execute import Stage, execute
+from seethink.train.config import GRPOConfig, SFTConfig
+
+CONFIG_OF = {"sft": SFTConfig, "grpo": GRPOConfig, "eval": EvalConfig}
 
 
 class Arm(Config):
@@ -72,7 +76,7 @@ def run(config: StudyConfig, dry_run: bool = False) -> None:
 
 
 def check(config: StudyConfig) -> None:
-    """Refuse a plan with unknown arms or data, or a comparison of arms that differ in more than one factor."""
+    """Refuse a plan with unknown arms, data or settings. Raises UserError."""
     for name in ("base", "board"):
         if not getattr(config, name).exists():
             raise UserError(f"{name} {getattr(config, name)} does not exist", remedy=f"Give --{name}")
@@ -91,6 +95,8 @@ def check(config: StudyConfig) -> None:
                 raise UserError(
                     f"comparison names unknown arm {name!r}", remedy=f"Known: base, {', '.join(config.arms)}"
                 )
+    for stage in plan(config):  # a mistyped setting shows now, not after half an hour
+        build(CONFIG_OF[stage.verb], stage.settings, where=f"arm {stage.arm}")
 
 
 def data_of(arm: Arm) -> str:

@@ -1,0 +1,105 @@
+"""The study: the plan refuses what it cannot compare, and a killed study ends with the tables of an undisturbed one."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from seethink.core.errors import UserError
+from seethink.core.store import read_json, read_table
+from seethink.study.arms import Arm, StudyConfig, check, merge, plan
+
+ROOT = Path(__file__).parents[1]
+TINY = [
+    "--seeds", "[0]", "--extra.sft", "24", "--extra.examples", "16", "--extra.rl", "24", "--extra.board", "20", "--extra.ood", "4",
+    "--grpo.steps", "2", "--grpo.prompts", "4", "--grpo.update_prompts", "4", "--grpo.group", "4", "--grpo.max_tokens", "32",
+    "--sft.epochs", "1", "--sft.batch_size", "8", "--eval.max_tokens", "48",
+]  # fmt: skip
+
+
+def config(tmp_path: Path, **changes) -> StudyConfig:
+    for name in ("base", "board", "rl", "a"):
+        (tmp_path / name).mkdir(exist_ok=True)
+    arms = {"grpo": Arm(stage="grpo"), "sft": Arm(stage="sft", data="a"), "sft+grpo": Arm(stage="grpo", start="sft")}
+    data = {"rl": tmp_path / "rl", "a": tmp_path / "a"}
+    values = dict(out=tmp_path / "o", base=tmp_path / "base", board=tmp_path / "board", data=data, arms=arms, seeds=[0, 1])
+    return StudyConfig(**{**values, **changes})
+
+
+def test_plan_differs_between_arms_only_in_what_an_arm_names(tmp_path):
+    stages = {(s.arm, s.seed, s.name): s for s in plan(config(tmp_path, grpo={"steps": 3}))}
+    assert len(stages) == 1 + 2 * 3 * 2
+    alone, after = stages["grpo", 1, "grpo"], stages["sft+grpo", 1, "grpo"]
+    differing = {k for k in alone.settings if alone.settings[k] != after.settings[k]}
+    assert differing == {"out", "model"} and after.settings["steps"] == 3
+    assert after.after == (stages["sft", 1, "sft"].out,)
+    assert after.settings["model"]["path"] == str(stages["sft", 1, "sft"].out / "model")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"arms": {"x": Arm(stage="grpo", start="y")}}, "unknown arm 'y'"),
+        ({"arms": {"x": Arm(stage="sft", data="zz")}}, "unknown data 'zz'"),
+        ({"comparisons": [("grpo", "nothing")]}, "unknown arm 'nothing'"),
+        ({"base": Path("/nowhere")}, "base /nowhere does not exist"),
+        ({"grpo": {"stepz": 3}}, "arm grpo: unknown config key 'stepz'. Did you mean steps?"),
+        ({"sft": {"optim": {"lr": -1}}}, "arm sft: optim.lr = -1"),
+    ],
+)
+def test_impossible_plans_are_refused(tmp_path, changes, message):
+    with pytest.raises(UserError, match=re.escape(message)):
+        check(config(tmp_path, **changes))
+
+
+def test_merge_is_deep_and_later_wins():
+    assert merge({"a": {"b": 1, "c": 2}, "d": 1}, {"a": {"b": 3}}, {"d": 4}) == {"a": {"b": 3, "c": 2}, "d": 4}
+
+
+def start(out: Path) -> subprocess.Popen:
+    command = [sys.executable, "-m", "seethink", "study", "--out", str(out), *TINY]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
+
+
+def finish(out: Path) -> str:
+    child = start(out)
+    output = child.communicate(timeout=600)[0].decode()
+    assert child.returncode == 0, output
+    return output
+
+
+def tables(out: Path) -> dict[str, list]:
+    found = {}
+    for path in sorted((out / "arms").rglob("scores.parquet")):
+        rows = [{k: v for k, v in row.items() if k != "seconds"} for row in read_table(path)]
+        found[str(path.relative_to(out))] = rows
+    return found
+
+
+@pytest.mark.slow
+def test_killed_study_ends_with_the_same_tables(tmp_path):
+    began = time.monotonic()
+    finish(tmp_path / "whole")
+    duration = time.monotonic() - began
+    rng = random.Random(1)
+    for _ in range(4):
+        child = start(tmp_path / "killed")
+        time.sleep(rng.uniform(0.1, 0.6) * duration)
+        os.kill(child.pid, signal.SIGKILL)  # its children end with it
+        child.communicate()
+    finish(tmp_path / "killed")
+    assert tables(tmp_path / "killed") == tables(tmp_path / "whole")
+    assert len(tables(tmp_path / "whole")) == 2 + 7
+    assert (tmp_path / "killed" / "report.html").stat().st_size > 10_000
+    began = time.monotonic()
+    finish(tmp_path / "killed")
+    assert time.monotonic() - began < max(60, duration / 2)
+    assert read_json(tmp_path / "killed" / "study.json")["simulated"] is True
