@@ -43,6 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0 done, 1 a bug or a full disk, 2 bad input, 3 endpoint unusable, 4 budget spent, 130 interrupted."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    # oneDNN keeps a compiled kernel per tensor shape; ours change every step, and a thousand of them fill a gigabyte
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32")
     if not arguments or arguments[0] in ("-h", "--help"):
         print(usage())
         return 0

@@ -59,7 +59,7 @@ def gold_problem(gold: str) -> str:
         return "" if same(claim.node, claim.node) else "not equal to itself"
     except Unsupported:
         return ""
-    except Unreadable as problem:
+    except (Unreadable, RecursionError) as problem:
         return str(problem)
 
 

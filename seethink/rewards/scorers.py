@@ -50,7 +50,7 @@ class Embedding:
     def __init__(self, folder: str, low: float = 0.3, high: float = 0.95):
         from transformers import AutoModel, AutoTokenizer
 
-        self.name, self.version = f"embedding {Path(folder).name}", f"{low} {high}"
+        self.name, self.version = f"embedding {folder}", f"{low} {high}"
         self._tokenizer, self._model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()
         self._low, self._high = low, high
 
@@ -95,7 +95,7 @@ class LocalRM:
         import torch
 
         trust: dict[str, Any] = {"revision": revision, "trust_remote_code": True} if revision else {}
-        self.name, self.version = f"rm {Path(path).name}", revision or "local"
+        self.name, self.version = f"rm {path}", revision or "local"
         self._processor, self._model = self._load(path, trust)
         self._device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         self._batch, self._log = batch, log or (lambda **_: None)
@@ -112,34 +112,40 @@ class LocalRM:
         return AutoProcessor.from_pretrained(path, **trust), model
 
     def score_batch(self, items: Sequence[OpenItem]) -> list[float | None]:
+        import torch
+
         scores: list[float | None] = []
-        size, halved = self._batch, 0
-        with self._on_device() as moved:
+        size, halved, seconds = self._batch, 0, 0.0
+        with contextlib.suppress(torch.cuda.OutOfMemoryError), self._on_device() as moved:
+            seconds = moved
             while len(scores) < len(items):
                 part = items[len(scores) : len(scores) + size]
                 try:
                     scores += self._forward(part, self._device)
-                except self._out_of_memory():
-                    halved += 1
+                except torch.cuda.OutOfMemoryError:
                     if size == 1:
-                        break
-                    size = max(1, size // 2)
-        if len(scores) < len(items):  # not even one fits beside whatever else is there
-            scores += [score for item in items[len(scores) :] for score in self._forward([item], "cpu")]
-        self._log(scorer=self.name, items=len(items), transfer_seconds=moved["seconds"], halved=halved, batch=size)
+                        raise
+                    size, halved = max(1, size // 2), halved + 1
+        on_cpu = items[len(scores) :]  # the model, or one item, did not fit beside whatever else is on the GPU
+        scores += [score for item in on_cpu for score in self._forward([item], "cpu")]
+        self._log(
+            scorer=self.name, items=len(items), transfer_seconds=seconds, halved=halved, batch=size, on_cpu=len(on_cpu)
+        )
         return scores
 
     def close(self) -> None:
         del self._model
 
     @contextlib.contextmanager
-    def _on_device(self) -> Iterator[dict[str, float]]:
-        """The model on the GPU for the length of the block; back in (pinned) CPU memory whatever happens."""
+    def _on_device(self) -> Iterator[float]:
+        """The model on the GPU for the length of the block; back in (pinned) CPU memory whatever happens.
+
+        Yields the seconds that the way there took.
+        """
         import torch
 
-        moved = {"seconds": 0.0}
         if self._device == "cpu":
-            yield moved
+            yield 0.0
             return
         home = {name: tensor.data for name, tensor in self._tensors()}
         start = time.perf_counter()
@@ -147,8 +153,7 @@ class LocalRM:
             for _, tensor in self._tensors():
                 tensor.data = tensor.data.to(self._device, non_blocking=True)
             torch.cuda.synchronize()
-            moved["seconds"] = time.perf_counter() - start
-            yield moved
+            yield time.perf_counter() - start
         finally:
             for name, tensor in self._tensors():
                 tensor.data = home[name]  # weights do not change: the CPU copy is still true
@@ -167,12 +172,6 @@ class LocalRM:
         with torch.inference_mode():
             logits = self._model(**inputs).logits  # (B, 1)
         return [float(value) for value in logits[:, 0].float().cpu()]
-
-    @staticmethod
-    def _out_of_memory() -> type[BaseException]:
-        import torch
-
-        return torch.cuda.OutOfMemoryError
 
 
 class ChatRM(LocalRM):

@@ -8,6 +8,7 @@ SIGKILL; no alarm signal, no thread that cannot be stopped. A worker is replaced
 from __future__ import annotations
 
 import atexit
+import contextlib
 import json
 import os
 import selectors
@@ -74,10 +75,8 @@ class Worker:
         self.process.kill()
         self.process.wait()
         self.stdout.close()
-        try:
+        with contextlib.suppress(BrokenPipeError):  # an item still in the buffer is lost with the process
             self.stdin.close()
-        except BrokenPipeError:
-            self.done = 0  # an item was still in the buffer; it is lost with the process
 
 
 class Pool:
