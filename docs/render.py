@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import argparse
 import ast
+import json
 import re
+from datetime import datetime
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -34,6 +36,18 @@ def summary(path: Path) -> str:
     return first if len(first) <= 120 else first[:117].rsplit(" ", 1)[0] + " ..."
 
 
+def measured(study: Path) -> str:
+    """Minutes from the start of the first stage to the end of the last, cores and memory, from the run folders."""
+    manifests = [json.loads(p.read_text()) for p in study.rglob("manifest.json")]
+    done = [json.loads(p.read_text()) for p in study.rglob("done.json")]
+    started = min(datetime.fromisoformat(m["started"]) for m in manifests)
+    finished = max(datetime.fromisoformat(d["finished"]) for d in done)
+    memory = max(d["summary"].get("memory_gb") or 0 for d in done)
+    minutes = (finished - started).total_seconds() / 60
+    cores = manifests[0]["cores"]
+    return f"Measured: {minutes:.1f} minutes for {len(done)} stages on {cores} cores, at most {memory:.1f} GB a process, {cores} processes."
+
+
 def replace(text: str, name: str, content: str) -> str:
     """Content between `<!-- name -->` and `<!-- /name -->`."""
     pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.S)
@@ -49,8 +63,9 @@ def main() -> None:
     readme = ROOT / "README.md"
     text = replace(readme.read_text(encoding="utf-8"), "files", file_tree())
     if arguments.study:
-        headline = (arguments.study / "report.md").read_text(encoding="utf-8").split("\n## ")[0].strip()
-        text = replace(text, "study", headline)
+        report = (arguments.study / "report.md").read_text(encoding="utf-8").split("\n## Matched")[0].strip()
+        text = replace(text, "study", re.sub(r"^# (.*)", r"**\1**", report).replace("\n## ", "\n### "))
+        text = replace(text, "measured", measured(arguments.study))
     readme.write_text(text, encoding="utf-8")
 
 
