@@ -1,6 +1,6 @@
 """Render the parts of README.md that are never typed: the file tree from docstrings, the study's table from its folder.
 
-    python docs/render.py [--study runs/study]
+python docs/render.py [--study runs/study]
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def file_tree() -> str:
     """One line per source file: its path and the first sentence of its docstring, floor by floor from the top."""
     lines = []
     for room in ROOMS:
-        files = [PACKAGE / room] if room.endswith(".py") else sorted((PACKAGE / room).glob("*.py"))
+        files = [PACKAGE / room] if room.endswith(".py") else sorted((PACKAGE / room).rglob("*.py"))
         for path in files:
             if path.name not in ("__init__.py", "__main__.py"):
                 name = str(path.relative_to(PACKAGE))

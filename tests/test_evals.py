@@ -21,7 +21,9 @@ BASE = Path(__file__).parents[1] / "seethink" / "pocket" / "base"
 
 
 def sample(kind="digit", gold="3", part="iid", **more) -> Sample:
-    return Sample(id=more.pop("id", kind), source="s", images=(), question="q", gold=gold, kind=kind, meta={"part": part, **more})
+    return Sample(
+        id=more.pop("id", kind), source="s", images=(), question="q", gold=gold, kind=kind, meta={"part": part, **more}
+    )
 
 
 @pytest.mark.parametrize(
@@ -49,7 +51,9 @@ def test_summary_counts_undecided_apart():
     config = RewardConfig()
     items = [sample(id="a"), sample(id="b"), sample(id="c", gold="many"), sample(id="d", part="ood")]
     texts = [compose("so", "3"), compose("so", "4"), compose("so", "3"), "cut"]
-    traces = [Trace(s.id, "m", "eval", t, "stop" if t != "cut" else "length") for s, t in zip(items, texts, strict=True)]
+    traces = [
+        Trace(s.id, "m", "eval", t, "stop" if t != "cut" else "length") for s, t in zip(items, texts, strict=True)
+    ]
     summary = summarise(grade("board", items, traces, [0.0] * 4, config, make_scorer(config)))
     assert (summary["n"], summary["undecided"], summary["cut"]) == (3, 1, 1)
     assert summary["accuracy"] == pytest.approx(1 / 3)
@@ -89,9 +93,15 @@ def test_local_evaluation_resumes_to_equal_scores(tmp_path):
     (tmp_path / "cut" / "done.json").unlink()
     eval_run.run(cut)
     drop = {"seconds"}
-    tables = [[{k: v for k, v in r.items() if k not in drop} for r in read_table(tmp_path / n / "scores.parquet")] for n in ("cut", "whole")]
+    tables = [
+        [{k: v for k, v in r.items() if k not in drop} for r in read_table(tmp_path / n / "scores.parquet")]
+        for n in ("cut", "whole")
+    ]
     assert tables[0] == tables[1] and len(tables[0]) == 24
-    assert len({json.loads(line)["sample_id"] for line in (tmp_path / "cut" / "responses.jsonl").read_text().splitlines()}) == 24
+    assert (
+        len({json.loads(line)["sample_id"] for line in (tmp_path / "cut" / "responses.jsonl").read_text().splitlines()})
+        == 24
+    )
 
 
 def test_empty_board_is_refused(tmp_path):

@@ -17,7 +17,7 @@ FLOORS = {
     "core": 1, "ask": 2, "traces": 2, "rewards": 3, "data": 3.5, "doctor": 3.5, "train": 4, "evals": 5, "study": 6, "pocket": 7, "cli": 8,
 }  # fmt: skip
 TORCH_ROOMS = {"train"}
-TORCH_FILES = {f"pocket/{name}.py" for name in ("model", "tokens", "lessons", "exam", "pretrain")}.py" for name in ("tokens", "model", "lessons", "exam", "pretrain")}
+TORCH_FILES = {f"pocket/{name}.py" for name in ("model", "tokens", "lessons", "exam", "pretrain")}
 SOURCES = sorted(p for p in PACKAGE.rglob("*.py") if p.parent != PACKAGE or p.stem in FLOORS)
 
 

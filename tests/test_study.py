@@ -30,7 +30,9 @@ def config(tmp_path: Path, **changes) -> StudyConfig:
         (tmp_path / name).mkdir(exist_ok=True)
     arms = {"grpo": Arm(stage="grpo"), "sft": Arm(stage="sft", data="a"), "sft+grpo": Arm(stage="grpo", start="sft")}
     data = {"rl": tmp_path / "rl", "a": tmp_path / "a"}
-    values = dict(out=tmp_path / "o", base=tmp_path / "base", board=tmp_path / "board", data=data, arms=arms, seeds=[0, 1])
+    values = dict(
+        out=tmp_path / "o", base=tmp_path / "base", board=tmp_path / "board", data=data, arms=arms, seeds=[0, 1]
+    )
     return StudyConfig(**{**values, **changes})
 
 

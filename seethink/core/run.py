@@ -178,7 +178,7 @@ class Run:
 
     def _append(self, name: str, row: dict[str, Any]) -> None:
         if name not in self._files:
-            self._files[name] = open(self.folder / name, "a", encoding="utf-8")
+            self._files[name] = open(self.folder / name, "a", encoding="utf-8")  # noqa: SIM115 - until __exit__
         self._files[name].write(json.dumps(row, ensure_ascii=False) + "\n")
         self._files[name].flush()
 

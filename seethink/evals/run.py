@@ -23,7 +23,7 @@ from seethink.core.config import Config
 from seethink.core.errors import UserError
 from seethink.core.progress import Progress, progress
 from seethink.core.run import Run, read_log
-from seethink.core.store import hash_file, hash_folder, load_samples, read_text, write_table
+from seethink.core.store import hash_file, hash_folder, load_samples, write_table
 from seethink.core.types import Sample, Trace
 from seethink.evals.grade import grade, summarise
 from seethink.rewards import RewardConfig, make_scorer
