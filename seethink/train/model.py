@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoTokenizer, PreTrainedModel
 from transformers.image_processing_utils import BaseImageProcessor
@@ -131,13 +132,23 @@ def save_policy(policy: Policy, folder: Path) -> None:
     temporary = Path(folder).with_name(Path(folder).name + ".tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     weights = merged_weights(policy.model) if has_lora(policy.model) else None
-    policy.model.save_pretrained(temporary, state_dict=weights)
-    policy.tokenizer.save_pretrained(temporary)
-    for name in SIDE_FILES:
-        if (policy.folder / name).is_file() and not (temporary / name).exists():
-            shutil.copyfile(policy.folder / name, temporary / name)
-    shutil.rmtree(folder, ignore_errors=True)
-    temporary.rename(folder)
+    try:
+        policy.model.save_pretrained(temporary, state_dict=weights)
+        policy.tokenizer.save_pretrained(temporary)
+        for name in SIDE_FILES:
+            if (policy.folder / name).is_file() and not (temporary / name).exists():
+                shutil.copyfile(policy.folder / name, temporary / name)
+        shutil.rmtree(folder, ignore_errors=True)
+        temporary.rename(folder)
+    except SafetensorError as error:  # hides the cause of a failed write
+        raise UserError(
+            f"cannot write the model ({error})",
+            where=folder,
+            remedy="Free some space; the same command then continues",
+            code=1,
+        ) from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def make_trainable(policy: Policy, config: ModelConfig) -> None:

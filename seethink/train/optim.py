@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from seethink.core.errors import UserError
 from seethink.core.store import hash_text
 from seethink.train.config import ModelConfig, OptimConfig
 from seethink.train.model import Policy
@@ -130,11 +131,24 @@ def save_checkpoint(folder: Path, step: int, state: dict) -> None:
             f.flush()
             os.fsync(f.fileno())
         os.replace(temporary, folder / f"checkpoint-{step}.pt")
+    except RuntimeError as error:  # torch hides the cause of a failed write
+        raise cannot_write(folder, error) from None
     finally:
         temporary.unlink(missing_ok=True)
     for old in folder.glob("checkpoint-*.pt"):
         if _step_of(old) < step:
             old.unlink()
+
+
+def cannot_write(folder: Path, error: Exception) -> UserError:
+    """A full disk, most of the time."""
+    free = shutil.disk_usage(folder).free / 2**20
+    return UserError(
+        f"cannot write ({error}; {free:.0f} MB free)",
+        where=folder,
+        remedy="Free some space; the same command then continues",
+        code=1,
+    )
 
 
 def load_checkpoint(folder: Path, device: torch.device) -> tuple[int, dict] | None:
