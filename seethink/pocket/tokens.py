@@ -81,10 +81,11 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def save_side_files(folder: Path) -> None:
-    """Tokenizer, chat template and image-processor settings of a model folder."""
+    """Tokenizer, chat template, system prompt and image-processor settings of a model folder."""
     tokenizer = make_tokenizer()
     tokenizer.save_pretrained(folder)
     write_text(folder / "chat_template.jinja", tokenizer.chat_template)
+    write_text(folder / "system.txt", prompt("system") + "\n")
     write_json(folder / "preprocessor_config.json", PREPROCESSOR)
 
 
