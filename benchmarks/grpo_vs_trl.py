@@ -147,7 +147,9 @@ def table(results: list[dict]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--case", action="append", choices=[c.name for c in CASES], help="only this case; may be repeated")
+    parser.add_argument(
+        "--case", action="append", choices=[c.name for c in CASES], help="only this case; may be repeated"
+    )
     parser.add_argument("--steps", type=int, default=5, help="timed steps of each side")
     parser.add_argument("--attention", default="sdpa", choices=["sdpa", "eager"], help="TRL's attention")
     parser.add_argument("--json", type=Path, help="write the results here")

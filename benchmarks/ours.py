@@ -63,7 +63,10 @@ def serve(connection, folder: Path, case: Case, steps: int) -> None:
     turns.ready(parameters=parameter_counts(policy.model), matmul_peak=peak)
     step = 0
     while turns.wait():
-        samples = [Sample(p, "bench", (p,), QUESTION, "1", "digit") for p in images[step * case.prompts : (step + 1) * case.prompts]]
+        samples = [
+            Sample(p, "bench", (p,), QUESTION, "1", "digit")
+            for p in images[step * case.prompts : (step + 1) * case.prompts]
+        ]
         groups = explore(policy, config, case, samples, step)
         turns.phase("rollout")
         improve(policy, reference, optimiser, config, groups, BETA)

@@ -81,7 +81,10 @@ def serve(connection, folder: Path, case: Case, steps: int, attention: str) -> N
     model = kind.from_pretrained(folder, attn_implementation=attention, dtype=torch.float32)
     model.case = case
     model.model.visual.requires_grad_(False)
-    rows = [{"prompt": [{"role": "user", "content": QUESTION}], "image": p} for p in image_paths(folder, case.prompts * steps)]
+    rows = [
+        {"prompt": [{"role": "user", "content": QUESTION}], "image": p}
+        for p in image_paths(folder, case.prompts * steps)
+    ]
     turns = Turns(connection)
     trainer = GRPOTrainer(
         model=model,

@@ -63,13 +63,21 @@ def prepare(folder: Path, case: Case, steps: int, seed: int = 0) -> None:
 
     tokenizer = make_tokenizer()
     tokenizer.model_max_length = 1_000_000
-    control = {name: tokenizer.convert_tokens_to_ids(f"<|{name}|>") for name in ("image_pad", "video_pad", "vision_start", "vision_end")}
+    control = {
+        name: tokenizer.convert_tokens_to_ids(f"<|{name}|>")
+        for name in ("image_pad", "video_pad", "vision_start", "vision_end")
+    }
     if case.length:
         tokenizer.eos_token = "<|vision_end|>"  # a stop that both sides ban: every completion has full length
     torch.manual_seed(seed)
     model = Qwen2_5_VLForConditionalGeneration(
         Qwen2_5_VLConfig(
-            text_config={**TEXT[case.size], "vocab_size": case.vocabulary, "bos_token_id": None, "eos_token_id": tokenizer.eos_token_id},
+            text_config={
+                **TEXT[case.size],
+                "vocab_size": case.vocabulary,
+                "bos_token_id": None,
+                "eos_token_id": tokenizer.eos_token_id,
+            },
             vision_config=VISION[case.size],
             image_token_id=control["image_pad"],
             video_token_id=control["video_pad"],
