@@ -51,7 +51,7 @@ from seethink.train.optim import (
     save_checkpoint,
 )
 from seethink.train.pack import hidden_states, pack
-from seethink.train.sampler import Completion, decode, rollout
+from seethink.train.sampler import Completion, LocalSampler, Sampler, decode
 
 
 @dataclass
@@ -111,6 +111,7 @@ def train(folder: Run, config: GRPOConfig, samples: list[Sample]) -> None:
     updates = -(-config.prompts // config.update_prompts)
     optimiser = Optimiser(policy, config.optim, config.steps * updates)
     start, beta = resume(folder, policy, optimiser, config.kl)
+    sampler: Sampler = LocalSampler(policy, optimiser.step)
     scorer = make_scorer(config.reward)
     system = system_prompt(config.model)
     with progress("grpo", config.steps, start) as bar:
@@ -118,8 +119,9 @@ def train(folder: Run, config: GRPOConfig, samples: list[Sample]) -> None:
             began, cpu = time.perf_counter(), time.process_time()
             batch = samples[step * config.prompts : (step + 1) * config.prompts]
             prompts = [encode_prompt(policy, s, system, config.model.max_prompt_tokens) for s in batch]
-            groups = explore(policy, config, batch, prompts, scorer, step)
+            groups = explore(policy, sampler, config, batch, prompts, scorer, step)
             sampled = time.perf_counter()
+            sampler.sleep()
             metrics = improve(policy, reference, optimiser, config, groups, beta)
             beta = metrics.pop("next_kl_coefficient")
             metrics |= describe(groups)
@@ -128,16 +130,24 @@ def train(folder: Run, config: GRPOConfig, samples: list[Sample]) -> None:
             metrics["memory_gb"] = peak_memory_gb(policy.device)
             metrics["cpu_seconds"] = time.process_time() - cpu
             folder.log(step + 1, **metrics)
-            folder.write_rows("rollouts.jsonl", rollout_rows(step, groups, optimiser.step))
+            folder.write_rows("rollouts.jsonl", rollout_rows(step, groups, sampler.version))
+            sampler.push(optimiser.step)
             alarms.raise_new(folder, alarms.grpo(read_log(folder.path("metrics.jsonl"))), step + 1)
             if (step + 1) % config.save_every == 0 or step + 1 == config.steps:
                 save_checkpoint(folder.path("checkpoint"), step + 1, {**optimiser.state(), "kl_coefficient": beta})
             bar.advance(text=f"reward {metrics['reward/mean']:.3f}  length {metrics['completion/length']:.0f}")
+    sampler.close()
     finish(folder, policy, config, samples)
 
 
 def explore(
-    policy: Policy, config: GRPOConfig, samples: list[Sample], prompts: list[EncodedPrompt], scorer, step: int
+    policy: Policy,
+    sampler: Sampler,
+    config: GRPOConfig,
+    samples: list[Sample],
+    prompts: list[EncodedPrompt],
+    scorer,
+    step: int,
 ) -> list[Group]:
     """Rollouts of one round, scored; undecided rewards leave their group."""
     completions: list[list[Completion]] = []
@@ -147,7 +157,7 @@ def explore(
             config.seed * 1_000_003 + step
         ) * 1_009 + at  # a function of the step alone, so that a resume repeats it
         with autocast(policy, config.model):
-            completions += rollout(policy, part, config.group, config.max_tokens, config.temperature, seed)
+            completions += sampler.rollout(part, config.group, config.max_tokens, config.temperature, seed)
     texts = [[decode(policy, c) for c in group] for group in completions]
     flat = score_batch(
         [s for s in samples for _ in range(config.group)], [t for group in texts for t in group], config.reward, scorer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -26,6 +27,50 @@ class Completion:
     log_probs: Tensor
     entropy: Tensor
     stop: str
+
+
+class Sampler(Protocol):
+    """Where completions come from: this process, or an engine that holds a copy of the weights.
+
+    exact   True when recorded log-probabilities are the policy's own; False: the update corrects by importance weights
+    version optimiser steps behind the weights that it samples from
+    """
+
+    exact: bool
+    version: int
+
+    def rollout(
+        self, prompts: list[EncodedPrompt], group: int, max_tokens: int, temperature: float, seed: int
+    ) -> list[list[Completion]]: ...
+
+    def push(self, version: int) -> None:
+        """Take over the policy's weights after an update. Raises when the sampler does not agree with them."""
+
+    def sleep(self) -> None:
+        """Give accelerator memory back while the policy is updated; `push` wakes it."""
+
+    def close(self) -> None: ...
+
+
+@dataclass
+class LocalSampler:
+    """The policy itself: its weights are always the latest."""
+
+    policy: Policy
+    version: int = 0
+    exact = True
+
+    def rollout(
+        self, prompts: list[EncodedPrompt], group: int, max_tokens: int, temperature: float, seed: int
+    ) -> list[list[Completion]]:
+        return rollout(self.policy, prompts, group, max_tokens, temperature, seed)
+
+    def push(self, version: int) -> None:
+        self.version = version
+
+    def sleep(self) -> None: ...
+
+    def close(self) -> None: ...
 
 
 @dataclass
