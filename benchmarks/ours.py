@@ -38,8 +38,8 @@ class ForcedLengths:
         return self.plain(logits, temperature, banned, uniform)
 
 
-def serve(connection, folder: Path, case: Case, steps: int) -> None:
-    """Train by turns."""
+def serve(connection, folder: Path, case: Case, steps: int, path: str) -> None:
+    """Train by turns. Path "C" trains through the prefill of the rollout, path "A" computes the prompts again."""
     torch.set_num_threads(1)
     peak = matmul_peak()
     config = GRPOConfig(
@@ -58,6 +58,7 @@ def serve(connection, folder: Path, case: Case, steps: int) -> None:
     policy = load_policy(folder)
     make_trainable(policy, config.model)
     reference, optimiser = reference_model(policy), Optimiser(policy, config.optim, steps)
+    local = sampler.LocalSampler(policy, keep=case.prompts if path == "C" else 0)
     images = image_paths(folder, case.prompts * steps)
     turns = Turns(connection)
     turns.ready(parameters=parameter_counts(policy.model), matmul_peak=peak)
@@ -67,9 +68,9 @@ def serve(connection, folder: Path, case: Case, steps: int) -> None:
             Sample(p, "bench", (p,), QUESTION, "1", "digit")
             for p in images[step * case.prompts : (step + 1) * case.prompts]
         ]
-        groups = explore(policy, config, case, samples, step)
+        groups = explore(local, config, case, samples, step)
         turns.phase("rollout")
-        improve(policy, reference, optimiser, config, groups, BETA)
+        improve(policy, reference, optimiser, config, groups, BETA, local.kept)
         turns.phase("total")
         lengths = [len(c.ids) for g in groups for c in g.completions]
         if lengths != case.lengths(step):
@@ -78,12 +79,15 @@ def serve(connection, folder: Path, case: Case, steps: int) -> None:
         step += 1
 
 
-def explore(policy, config: GRPOConfig, case: Case, samples: list[Sample], step: int) -> list[Group]:
+def explore(
+    local: sampler.LocalSampler, config: GRPOConfig, case: Case, samples: list[Sample], step: int
+) -> list[Group]:
     """`seethink.train.grpo.explore` with another reward and, in ragged cases, forced lengths."""
+    policy = local.policy
     prompts = [encode_prompt(policy, s, "") for s in samples]
     sample = sampler.sample if case.length else ForcedLengths(case.lengths(step), policy.tokenizer.eos_token_id, step)
     with patch.object(sampler, "sample", sample):
-        completions = sampler.rollout(policy, prompts, config.group, config.max_tokens, config.temperature, step)
+        completions = local.rollout(prompts, config.group, config.max_tokens, config.temperature, step)
     groups = []
     for i, group in enumerate(completions):
         texts = [sampler.decode(policy, c) for c in group]

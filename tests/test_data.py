@@ -156,7 +156,9 @@ def test_kill_and_rerun_ends_as_if_nothing_happened(tmp_path):
 def test_an_interrupt_leaves_a_funnel_with_pending_items(tmp_path):
     source, out = make_samples(tmp_path, 120), tmp_path / "run"
     with FakeApi(teacher, latency=0.02) as api:
-        restore = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"  # a background shell ignores it
+        restore = (
+            "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"  # a background shell ignores it
+        )
         script = f"{restore}; import sys; from seethink.cli import main; sys.exit(main(['data', *sys.argv[1:]]))"
         arguments = [
             "--source",

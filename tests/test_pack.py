@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from seethink.train import pack as pack_module
+from seethink.train import attention
+from seethink.train.attention import causal_mask, prefixed, prefixed_fused
 from seethink.train.loss import token_log_probs
 from seethink.train.model import image_features
-from seethink.train.pack import causal_mask, hidden_states, pack, prefixed, prefixed_fused
+from seethink.train.pack import hidden_states, pack
 from tests.tiny import IMAGE, stock_log_probs, tiny_policy, tiny_prompt
 
 RAGGED = [[5, 1, 7], [2, 3], [6], []]
@@ -22,7 +23,7 @@ def completions(lengths, seed=7):
 def packed_log_probs(policy, prompts, groups):
     packed = pack(prompts, groups, IMAGE)
     hidden = hidden_states(policy.model, packed, image_features(policy, prompts))
-    return token_log_probs(hidden[packed.predict], policy.model.lm_head.weight, packed.targets, policy.banned)[0]
+    return token_log_probs(hidden, policy.model.lm_head.weight, packed.targets, policy.banned)[0]
 
 
 @pytest.mark.parametrize("family", ["2.5", "2"])
@@ -48,7 +49,7 @@ def test_fused_attention_equals_plain(monkeypatch):
     policy, _ = tiny_policy()
     prompts, groups = [tiny_prompt(policy, n) for n in (5, 9)], completions([[4, 6], [3, 8]])
     plain = packed_log_probs(policy, prompts, groups)
-    monkeypatch.setattr(pack_module, "SCORES_LIMIT", 0)
+    monkeypatch.setattr(attention, "SCORES_LIMIT", 0)
     assert (packed_log_probs(policy, prompts, groups) - plain).abs().max() < 1e-5
 
 
@@ -82,3 +83,14 @@ def test_frozen_vision_features_are_cached_and_equal():
     assert len(policy.features) == 2 and torch.equal(first, image_features(policy, prompts))
     policy.model.model.visual.requires_grad_(True)
     assert torch.allclose(image_features(policy, prompts), first, atol=1e-5)
+
+
+def test_the_feature_cache_is_bounded(monkeypatch):
+    from seethink.train import model
+
+    policy, _ = tiny_policy(trainable_vision=False)
+    prompts = [tiny_prompt(policy, n) for n in (4, 6, 8)]
+    whole = image_features(policy, prompts)
+    monkeypatch.setattr(model, "FEATURES_LIMIT", max(f.nbytes for f in policy.features.values()))
+    assert torch.equal(image_features(policy, prompts), whole)
+    assert list(policy.features) == [prompts[-1].images]

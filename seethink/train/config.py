@@ -79,7 +79,12 @@ class GRPOConfig(Config):
     kl_target: float = Field(5e-4, ge=0, description="adaptive KL target per token; 0: fixed coefficient (paper: 5e-4)")
     kl_horizon: int = Field(10_000, ge=1, description="completions over which the KL coefficient adapts")
     micro_tokens: int = Field(16384, ge=1, description="tokens computed at once; memory, not results, depend on it")
-    rollout_prompts: int = Field(128, ge=1, description="prompts decoded at once")
+    rollout_prompts: int = Field(128, ge=1, description="prompts decoded at once; others wait and enter as rows finish")
+    reuse_prefill: bool = Field(
+        False,
+        description="train the first update of a round through the prompts as the rollout computed them: less work, but the "
+        "graph of update_prompts prompts stays in memory during decoding",
+    )
     save_every: int = Field(10, ge=1, description="rounds between checkpoints")
     seed: int = Field(0, description="data order and sampling")
     overwrite: bool = Field(False, description="start afresh where the folder holds a run with other settings")

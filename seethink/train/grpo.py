@@ -12,7 +12,9 @@ from __future__ import annotations
 import copy
 import json
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -51,6 +53,7 @@ from seethink.train.optim import (
     save_checkpoint,
 )
 from seethink.train.pack import hidden_states, pack
+from seethink.train.prefix import Prefix, continued_states
 from seethink.train.sampler import Completion, LocalSampler, Sampler, decode
 
 
@@ -111,7 +114,10 @@ def train(folder: Run, config: GRPOConfig, samples: list[Sample]) -> None:
     updates = -(-config.prompts // config.update_prompts)
     optimiser = Optimiser(policy, config.optim, config.steps * updates)
     start, beta = resume(folder, policy, optimiser, config.kl)
-    sampler: Sampler = LocalSampler(policy, optimiser.step)
+    keep = min(config.update_prompts, config.prompts) if config.reuse_prefill else 0
+    sampler: Sampler = LocalSampler(
+        policy, optimiser.step, config.rollout_prompts * config.group, config.micro_tokens, keep
+    )
     scorer = make_scorer(config.reward)
     system = system_prompt(config.model)
     with progress("grpo", config.steps, start) as bar:
@@ -122,7 +128,7 @@ def train(folder: Run, config: GRPOConfig, samples: list[Sample]) -> None:
             groups = explore(policy, sampler, config, batch, prompts, scorer, step)
             sampled = time.perf_counter()
             sampler.sleep()
-            metrics = improve(policy, reference, optimiser, config, groups, beta)
+            metrics = improve(policy, reference, optimiser, config, groups, beta, sampler.kept)
             beta = metrics.pop("next_kl_coefficient")
             metrics |= describe(groups)
             metrics |= {"seconds": time.perf_counter() - began, "seconds/rollout": sampled - began}
@@ -150,14 +156,9 @@ def explore(
     step: int,
 ) -> list[Group]:
     """Rollouts of one round, scored; undecided rewards leave their group."""
-    completions: list[list[Completion]] = []
-    for at in range(0, len(prompts), config.rollout_prompts):
-        part = prompts[at : at + config.rollout_prompts]
-        seed = (
-            config.seed * 1_000_003 + step
-        ) * 1_009 + at  # a function of the step alone, so that a resume repeats it
-        with autocast(policy, config.model):
-            completions += sampler.rollout(part, config.group, config.max_tokens, config.temperature, seed)
+    seed = (config.seed * 1_000_003 + step) * 1_009  # a function of the step alone, so that a resume repeats it
+    with autocast(policy, config.model):
+        completions = sampler.rollout(prompts, config.group, config.max_tokens, config.temperature, seed)
     texts = [[decode(policy, c) for c in group] for group in completions]
     flat = score_batch(
         [s for s in samples for _ in range(config.group)], [t for group in texts for t in group], config.reward, scorer
@@ -171,9 +172,18 @@ def explore(
 
 
 def improve(
-    policy: Policy, reference, optimiser: Optimiser, config: GRPOConfig, groups: list[Group], beta: float
+    policy: Policy,
+    reference,
+    optimiser: Optimiser,
+    config: GRPOConfig,
+    groups: list[Group],
+    beta: float,
+    kept: list[Prefix] | None = None,
 ) -> dict:
-    """One optimiser step per `update_prompts` prompts; groups without spread are skipped but stay in the averages."""
+    """One optimiser step per `update_prompts` prompts; groups without spread are skipped but stay in the averages.
+
+    `kept` are prefixes of the first chunk's prompts with their graphs, from the rollout; they are used up.
+    """
     total = {"loss": 0.0, "kl": 0.0, "clip_share": 0.0, "tokens/trained": 0}
     norm = rate = 0.0
     for first in range(0, len(groups), config.update_prompts):
@@ -181,10 +191,8 @@ def improve(
         lengths = [len(c.ids) for g in chunk for c in g.completions]
         weights = iter(token_weights(lengths, config.normalisation, config.max_tokens))
         weight_of = {id(c): next(weights) for g in chunk for c in g.completions}
-        active = [g for g in chunk if g.trained]
-        for batch in micro_batches([g.tokens for g in active], config.micro_tokens):
-            part = [active[i] for i in batch]
-            parts = backward(policy, reference, config, part, weight_of, beta, on_policy=first == 0)
+        for part, prefix in batches(chunk, config.micro_tokens, kept if first == 0 else None):
+            parts = backward(policy, reference, config, part, weight_of, beta, on_policy=first == 0, prefix=prefix)
             for key, value in parts.items():
                 total[key] += value
         norm, rate = optimiser.update()
@@ -198,6 +206,21 @@ def improve(
     }  # fmt: skip
 
 
+def batches(chunk: list[Group], budget: int, kept: list[Prefix] | None) -> Iterator[tuple[list[Group], Prefix | None]]:
+    """Micro-batches of a chunk: groups that train, within the token budget, or those of each kept prefix."""
+    if not kept:
+        active = [g for g in chunk if g.trained]
+        for batch in micro_batches([g.tokens for g in active], budget):
+            yield [active[i] for i in batch], None
+        return
+    groups = iter(chunk)
+    while kept:  # a graph is freed as soon as it was used
+        prefix = kept.pop(0)
+        part = list(islice(groups, len(prefix)))
+        if any(g.trained for g in part):
+            yield part, prefix
+
+
 def backward(
     policy: Policy,
     reference,
@@ -206,29 +229,34 @@ def backward(
     weight_of: dict[int, float],
     beta: float,
     on_policy: bool,
+    prefix: Prefix | None = None,
 ) -> dict:
-    """Gradients of one micro-batch; sums over its tokens for the log."""
+    """Gradients of one micro-batch; sums over its tokens for the log. `prefix`: its prompts, already computed."""
     device = policy.device
     trained = [ca for g in groups for ca in g.trained]
-    prompts = [g.prompt for g in groups]
-    packed = pack(prompts, [[c.ids for c, _ in g.trained] for g in groups], policy.image_token).to(device)
+    ids = [[c.ids for c, _ in g.trained] for g in groups]
+    prompts = [g.prompt for g in groups if g.trained]
+    packed = pack(prompts, [i for i in ids if i], policy.image_token).to(device)
     lengths = torch.tensor([len(c.ids) for c, _ in trained])
 
     def per_token(values: list[float]) -> Tensor:  # one value per completion -> [C]
         return torch.repeat_interleave(torch.tensor(values, dtype=torch.float32), lengths).to(device)
 
-    def log_probs_of(model, features: Tensor | None) -> Tensor:  # [C]
-        hidden = hidden_states(model, packed, features)[packed.predict]
-        return token_log_probs(hidden, model.lm_head.weight, packed.targets, policy.banned, config.temperature)[0]
+    def log_probs_of(model, states: Tensor) -> Tensor:  # [C, hidden] -> [C]
+        return token_log_probs(states, model.lm_head.weight, packed.targets, policy.banned, config.temperature)[0]
 
     with autocast(policy, config.model):
-        features = image_features(policy, prompts)
-        log_probs = log_probs_of(policy.model, features)
+        features = image_features(policy, prompts) if prefix is None or vision_frozen(policy) else None
+        if prefix is None:
+            states = hidden_states(policy.model, packed, features)
+        else:
+            states = continued_states(policy.model, prefix, [[i.to(device) for i in group] for group in ids])
+        log_probs = log_probs_of(policy.model, states)
         reference_log_probs = None
         if reference is not None:
             with torch.no_grad(), without_lora(reference):
                 own = features if vision_frozen(policy) else vision_features(reference, prompts)
-                reference_log_probs = log_probs_of(reference, own)
+                reference_log_probs = log_probs_of(reference, hidden_states(reference, packed, own))
     old = log_probs.detach() if on_policy else torch.cat([c.log_probs for c, _ in trained]).to(device)
     advantages = per_token([a for _, a in trained])
     weights = per_token([weight_of[id(c)] for c, _ in trained])

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from seethink.train.linear import linear
+
 Normalisation = Literal["grpo", "dr_grpo", "dapo"]
 CHUNK_ELEMENTS = 2**25  # logits held at once: 128 MB in fp32
 
@@ -51,7 +53,7 @@ def token_log_probs(
 
 
 def _chunk(hidden: Tensor, head: Tensor, targets: Tensor, banned: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    logits = (hidden @ head.T).float().index_fill(1, banned, -torch.inf) / temperature
+    logits = linear(hidden, head).float().index_fill(1, banned, -torch.inf) / temperature
     log_p = torch.log_softmax(logits, -1)
     with torch.no_grad():
         entropy = -(log_p.exp() * log_p.masked_fill(log_p == -torch.inf, 0)).sum(-1)

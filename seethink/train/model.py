@@ -19,6 +19,7 @@ from seethink.core.errors import UserError
 from seethink.core.images import open_image
 from seethink.core.types import Sample
 from seethink.train.config import ModelConfig
+from seethink.train.linear import use_onednn
 from seethink.train.lora import add_lora, has_lora, merged_weights
 from seethink.train.pack import ATTENTION
 
@@ -32,6 +33,8 @@ SIDE_FILES = (
     "video_preprocessor_config.json",
 )
 
+FEATURES_LIMIT = 4 * 2**30  # bytes of image features kept on the CPU: a round of 512 prompts at the paper's image size
+
 
 @dataclass
 class Policy:
@@ -42,8 +45,8 @@ class Policy:
     image_processor: BaseImageProcessor
     folder: Path
     """Where it was loaded from: side files are copied from here on saving."""
-    features: dict[str, Tensor] = field(default_factory=dict)
-    """Image path -> [tokens, hidden] of a frozen vision tower, on the CPU."""
+    features: dict[tuple[str, ...], Tensor] = field(default_factory=dict)
+    """Image paths of a prompt -> [tokens, hidden] of a frozen vision tower, on the CPU; the latest FEATURES_LIMIT bytes."""
 
     @property
     def device(self) -> torch.device:
@@ -123,6 +126,7 @@ def load_policy(folder: Path, device: torch.device | None = None, dtype: torch.d
     model = AutoModelForImageTextToText.from_pretrained(
         folder, dtype=dtype, attn_implementation={"": "sdpa", "text_config": ATTENTION, "vision_config": "sdpa"}
     )
+    use_onednn(model)
     processor = AutoImageProcessor.from_pretrained(folder, backend="pil")  # torchvision is not needed
     return Policy(model.to(device or best_device()).eval(), tokenizer, processor, folder)
 
@@ -224,7 +228,10 @@ def image_features(policy: Policy, prompts: list[EncodedPrompt]) -> Tensor | Non
         sizes = [int(p.grids.prod(1).sum()) // policy.model.model.visual.spatial_merge_size**2 for p in missing]
         for prompt, part in zip(missing, features.split(sizes), strict=True):
             policy.features[prompt.images] = part.cpu()
-    return torch.cat([policy.features[p.images] for p in prompts]).to(policy.device)
+    found = torch.cat([policy.features[p.images] for p in prompts]).to(policy.device)
+    while sum(f.nbytes for f in policy.features.values()) > FEATURES_LIMIT:
+        del policy.features[next(iter(policy.features))]  # the oldest
+    return found
 
 
 def vision_features(model: PreTrainedModel, prompts: list[EncodedPrompt]) -> Tensor | None:

@@ -8,6 +8,9 @@ Every linear layer runs on these N tokens. Only attention knows who sees whom: a
 completion token sees its prompt and its own completion causally. The work falls from G (P + T) to P + G T tokens, and the
 result is exactly that of G separate forwards. M-RoPE positions of every completion restart after the prompt.
 
+After the last layer only the states that predict a completion token are read, so there the other prompt tokens give keys
+and values and nothing more: their queries and their MLP, most of one layer, are left out.
+
 The transformers model stays as it is: we register one attention function and pass the layout where the mask would go.
 
 Shape letters: B prompts, G completions a prompt, P prompt tokens, T completion tokens, N flat tokens, H query heads,
@@ -16,29 +19,33 @@ K key-value heads, D head width. Related: Prefix Grouper (arXiv 2506.05433), for
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, fields
 from typing import Protocol
 
 import torch
-from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
+from torch import Tensor, nn
 from transformers import AttentionInterface
 
+from seethink.train.attention import causal, completions_on, last_queries
+
 ATTENTION = "shared_prefix"
-SCORES_LIMIT = 2**26  # score elements above which attention goes through fused kernels instead of plain matmuls
+LAST = -1  # layers are counted from the end
 
 
 class Layout(Protocol):
     """Who attends to whom."""
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
-        """q [H, N, D], k and v [K, N, D] -> [N, H, D]."""
+        """q [H, N, D], k and v [K, N, D] of a layer counted from the end -> [N, H, D]."""
         ...
 
 
 def _attention(module, query, key, value, attention_mask: Layout, scaling: float, dropout: float = 0.0, **_):
     """transformers' attention interface: [1, H, N, D] in, ([1, N, H, D], None) out; the mask is our layout."""
-    return attention_mask.attend(module.layer_idx, query[0], key[0], value[0], scaling)[None], None
+    layer = module.layer_idx - module.config.num_hidden_layers
+    return attention_mask.attend(layer, query[0], key[0], value[0], scaling)[None], None
 
 
 AttentionInterface.register(ATTENTION, _attention)
@@ -52,19 +59,20 @@ class Pack:
     positions   [3, N]
     image_slots [I] flat places of image tokens, in prompt order
     predict     [C] flat place whose hidden state predicts each completion token
-    targets     [C] that token
+    read        [r] those places and the last token of every prompt, each once, in order: what is read after the last layer
+    targets     [C] the completion tokens
     """
 
     ids: Tensor
     positions: Tensor
     image_slots: Tensor
     predict: Tensor
+    read: Tensor
     targets: Tensor
     layout: PackLayout
 
     def to(self, device: torch.device) -> Pack:
-        tensors = (self.ids, self.positions, self.image_slots, self.predict, self.targets)
-        return Pack(*(t.to(device) for t in tensors), self.layout.to(device))
+        return _to(self, device)
 
 
 @dataclass(frozen=True)
@@ -72,89 +80,41 @@ class PackLayout:
     """Attention over a pack through padded views.
 
     prompt      [B, P] flat place of each prompt token; padding points at the prompt's first token
-    real        [B, P] False for padding
+    real        [B, P] False for padding; None where nothing is padded
+    last        [B] flat place of each prompt's last token
     completion  [B, G, T] flat place of each completion token; padding points at the prompt's first token
     inverse     [N] place of each flat token among the B*P + B*G*T padded ones
     """
 
     prompt: Tensor
-    real: Tensor
+    real: Tensor | None
+    last: Tensor
     completion: Tensor
     inverse: Tensor
 
     def to(self, device: torch.device) -> PackLayout:
-        return PackLayout(*(t.to(device) for t in (self.prompt, self.real, self.completion, self.inverse)))
+        return _to(self, device)
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
-        H, _, D = q.shape
-        k_P, v_P = k[:, self.prompt].transpose(0, 1), v[:, self.prompt].transpose(0, 1)  # [B, K, P, D]
-        out = [causal(q[:, self.prompt].transpose(0, 1), k_P, v_P, scale).transpose(1, 2).reshape(-1, H, D)]
-        B, G, T = self.completion.shape
-        if G * T:
-            flat = self.completion.flatten(0, 1)  # [B*G, T]
-            own_k, own_v = k[:, flat].transpose(0, 1), v[:, flat].transpose(0, 1)  # [B*G, K, T, D]
-            q_T = q[:, flat].transpose(0, 1)  # [B*G, H, T, D]
-            fused = B * G * H * T * (self.prompt.shape[1] + T) > SCORES_LIMIT
-            attend = prefixed_fused if fused else prefixed
-            own = causal_mask(T, q.device)
-            o = attend(q_T, k_P, v_P, self.real, own_k, own_v, own, scale)  # [B*G, H, T, D]
-            out.append(o.transpose(1, 2).reshape(-1, H, D))
-        return torch.cat(out)[self.inverse]
+        k_P, v_P = (x[:, self.prompt].transpose(0, 1) for x in (k, v))  # [B, K, P, D]
+        out = self.attend_prompts(layer, q, k_P, v_P, scale)
+        if self.completion.numel():
+            out = torch.cat([out, completions_on(k_P, v_P, self.real, q, k, v, self.completion, scale)])
+        return out[self.inverse]
+
+    def attend_prompts(self, layer: int, q: Tensor, k_P: Tensor, v_P: Tensor, scale: float) -> Tensor:
+        """Prompts among themselves, q [H, N, D] -> [B*P, H, D]; in the last layer only their last tokens."""
+        if layer != LAST:
+            q_P = q[:, self.prompt].transpose(0, 1)
+            return causal(q_P, k_P, v_P, scale).transpose(1, 2).flatten(0, 1)
+        last = last_queries(q[:, self.last].transpose(0, 1), k_P, v_P, self.real, scale)  # [B, H, D]
+        return last.new_zeros(self.prompt.numel(), *last.shape[1:]).index_copy(0, self.inverse[self.last], last)
 
 
-def causal_mask(T: int, device: torch.device) -> Tensor:
-    """[T, T], True where a token may look."""
-    return torch.ones(T, T, dtype=torch.bool, device=device).tril()
-
-
-def causal(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
-    """Causal attention, q [B, H, P, D], k and v [B, K, P, D] -> [B, H, P, D]. Right padding needs no mask."""
-    B, H, P, D = q.shape
-    if B * H * P * P > SCORES_LIMIT:
-        return scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=True)
-    K = k.shape[1]
-    scores = (q.reshape(B, K, -1, D) @ k.transpose(-1, -2)).view(B, H, P, P) * scale
-    weights = softmax(scores.masked_fill(~causal_mask(P, q.device), -torch.inf), v.dtype)
-    return (weights.view(B, K, -1, P) @ v).view(B, H, P, D)
-
-
-def prefixed(
-    q: Tensor, prefix_k: Tensor, prefix_v: Tensor, real: Tensor, own_k: Tensor, own_v: Tensor, own: Tensor, scale: float
-) -> Tensor:
-    """Attention to a shared prefix and to oneself, without copying the prefix for each member of the group.
-
-    q [B*G, H, T, D], prefix_k and prefix_v [B, K, P, D], real [B, P], own_k and own_v [B*G, K, S, D],
-    own [T, S] True where a query may look -> [B*G, H, T, D]. Members of a group and the query heads of a key head are
-    folded into the query length, so each product is one matmul per prompt and key head.
-    """
-    (R, H, T, D), (B, K, P, _), S = q.shape, prefix_k.shape, own_k.shape[2]
-    G, M = R // B, H // K
-    folded = q.view(B, G, K, M, T, D).transpose(1, 2).reshape(B, K, G * M * T, D)
-    to_prefix = (folded @ prefix_k.transpose(-1, -2)).view(B, K, G, M * T, P).transpose(1, 2).reshape(R, H, T, P)
-    to_own = (q.reshape(R, K, M * T, D) @ own_k.transpose(-1, -2)).view(R, H, T, S)
-    to_prefix = to_prefix.masked_fill(~real.repeat_interleave(G, 0)[:, None, None], -torch.inf)
-    to_own = to_own.masked_fill(~own, -torch.inf)
-    weights = softmax(torch.cat([to_prefix, to_own], -1) * scale, prefix_v.dtype)
-    w_prefix = weights[..., :P].reshape(B, G, K, M * T, P).transpose(1, 2).reshape(B, K, G * M * T, P)
-    from_prefix = (w_prefix @ prefix_v).view(B, K, G, M * T, D).transpose(1, 2).reshape(R, H, T, D)
-    from_own = (weights[..., P:].reshape(R, K, M * T, S) @ own_v).view(R, H, T, D)
-    return from_prefix + from_own
-
-
-def prefixed_fused(
-    q: Tensor, prefix_k: Tensor, prefix_v: Tensor, real: Tensor, own_k: Tensor, own_v: Tensor, own: Tensor, scale: float
-) -> Tensor:
-    """`prefixed` through a fused kernel: never holds all scores, but copies the prefix for each member of the group."""
-    R, B, T = q.shape[0], prefix_k.shape[0], q.shape[2]
-    k = torch.cat([prefix_k.repeat_interleave(R // B, 0), own_k], 2)
-    v = torch.cat([prefix_v.repeat_interleave(R // B, 0), own_v], 2)
-    visible = torch.cat([real.repeat_interleave(R // B, 0)[:, None].expand(-1, T, -1), own.expand(R, -1, -1)], -1)
-    return scaled_dot_product_attention(q, k, v, attn_mask=visible[:, None], scale=scale, enable_gqa=True)
-
-
-def softmax(scores: Tensor, dtype: torch.dtype) -> Tensor:
-    """Softmax in fp32, returned in the dtype of the values."""
-    return torch.softmax(scores, -1, dtype=torch.float32).to(dtype)
+def _to(tensors, device: torch.device):
+    """The same dataclass with its tensors on `device`."""
+    moved = {f.name: getattr(tensors, f.name) for f in fields(tensors)}
+    return type(tensors)(**{n: x if x is None else x.to(device) for n, x in moved.items()})
 
 
 def pack(prompts: list, completions_BG: list[list[Tensor]], image_token: int) -> Pack:
@@ -187,7 +147,8 @@ def pack(prompts: list, completions_BG: list[list[Tensor]], image_token: int) ->
             predict.append(torch.cat([torch.tensor([start + length - 1]), steps[:-1]]))
             targets.append(completion)
             place += t
-    none = torch.zeros(0, dtype=torch.long)
+    none, last = torch.zeros(0, dtype=torch.long), prompt_at.gather(1, real.sum(1, keepdim=True) - 1)[:, 0]
+    predict = torch.cat(predict or [none])
     ids = torch.cat(ids)
     is_prompt = torch.zeros(place, dtype=torch.bool)
     is_prompt[prompt_at[real]] = True  # image slots come from prompts, never from what a model wrote
@@ -195,25 +156,61 @@ def pack(prompts: list, completions_BG: list[list[Tensor]], image_token: int) ->
         ids=ids,
         positions=torch.cat(positions, 1),
         image_slots=((ids == image_token) & is_prompt).nonzero()[:, 0],
-        predict=torch.cat(predict or [none]),
+        predict=predict,
+        read=torch.cat([predict, last]).unique(),
         targets=torch.cat(targets or [none]),
-        layout=PackLayout(prompt_at, real, completion_at, torch.cat(inverse)),
+        layout=PackLayout(prompt_at, None if real.all() else real, last, completion_at, torch.cat(inverse)),
     )
 
 
-def hidden_states(model, packed: Pack, features: Tensor | None, layout: Layout | None = None) -> Tensor:
-    """Last hidden states [N, hidden] of a pack; `features` [I, hidden] fill the image slots."""
+def hidden_states(model, packed: Pack, features: Tensor | None) -> Tensor:
+    """Last hidden states [C, hidden] that predict the completion tokens of a pack.
+
+    `features` [I, hidden] fill the image slots. Raises ValueError when their number is not that of the slots.
+    """
+    embeds = embed(model, packed, features)
+    return run_layers(model, embeds, packed.positions, packed.layout, packed.read)[packed.predict]
+
+
+def embed(model, packed: Pack, features: Tensor | None) -> Tensor:
+    """Input embeddings [N, hidden]."""
     embeds = model.get_input_embeddings()(packed.ids)
-    if features is not None:
-        if len(features) != len(packed.image_slots):
-            raise ValueError(f"{len(features)} image features for {len(packed.image_slots)} image tokens")
-        embeds = embeds.index_copy(0, packed.image_slots, features.to(embeds.dtype))
-    return run_layers(model, embeds, packed.positions, layout or packed.layout)
+    if features is None:
+        return embeds
+    if len(features) != len(packed.image_slots):
+        raise ValueError(f"{len(features)} image features for {len(packed.image_slots)} image tokens")
+    return embeds.index_copy(0, packed.image_slots, features.to(embeds.dtype))
 
 
-def run_layers(model, embeds: Tensor, positions: Tensor, layout: Layout) -> Tensor:
-    """Language model on embeddings [N, hidden] at positions [3, N] -> last hidden states [N, hidden]."""
+def run_layers(model, embeds: Tensor, positions: Tensor, layout: Layout, read: Tensor | None = None) -> Tensor:
+    """Language model on embeddings [N, hidden] at positions [3, N] -> last hidden states [N, hidden].
+
+    With `read` [r] only those rows are true; the others lack the last layer's MLP.
+    """
+    language = model.model.language_model
     masks = {"full_attention": layout, "sliding_attention": layout}
-    return model.model.language_model(
-        inputs_embeds=embeds[None], position_ids=positions[:, None], attention_mask=masks, use_cache=False
-    ).last_hidden_state[0]
+    with nullcontext() if read is None else only_rows(language.layers[-1].mlp, read):
+        return language(
+            inputs_embeds=embeds[None], position_ids=positions[:, None], attention_mask=masks, use_cache=False
+        ).last_hidden_state[0]
+
+
+@contextmanager
+def only_rows(module: nn.Module, rows: Tensor) -> Iterator[None]:
+    """`module`, called on [1, N, hidden], computes `rows` [r] and gives zeros elsewhere."""
+
+    def select(_, inputs: tuple[Tensor]) -> tuple[Tensor]:
+        nonlocal size
+        size = inputs[0].shape[1]
+        return (inputs[0][:, rows],)
+
+    def scatter(_, inputs: tuple[Tensor], out: Tensor) -> Tensor:
+        return out.new_zeros(1, size, out.shape[2]).index_copy(1, rows, out)
+
+    size = 0
+    hooks = [module.register_forward_pre_hook(select), module.register_forward_hook(scatter)]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()

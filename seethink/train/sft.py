@@ -159,7 +159,7 @@ def negative_log_likelihood(policy: Policy, config: SFTConfig, batch: list[Encod
     prompts = [e.prompt for e in batch]
     packed = pack(prompts, [[e.completion] for e in batch], policy.image_token).to(policy.device)
     with autocast(policy, config.model):
-        hidden = hidden_states(policy.model, packed, image_features(policy, prompts))[packed.predict]
+        hidden = hidden_states(policy.model, packed, image_features(policy, prompts))
         return -token_log_probs(hidden, policy.model.lm_head.weight, packed.targets, policy.banned)[0].sum()
 
 

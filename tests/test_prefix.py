@@ -1,0 +1,97 @@
+"""Training through a kept prefix equals computing prompt and completions together; continuous decoding changes nothing."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from seethink.train.config import GRPOConfig, ModelConfig, OptimConfig
+from seethink.train.grpo import Group, improve, reference_model
+from seethink.train.loss import token_log_probs
+from seethink.train.model import image_features, make_trainable
+from seethink.train.optim import Optimiser
+from seethink.train.pack import hidden_states, pack
+from seethink.train.prefix import continued_states, prefill
+from seethink.train.sampler import LocalSampler, rollout
+from tests.test_pack import RAGGED, completions
+from tests.tiny import IMAGE, STOP, tiny_policy, tiny_prompt
+
+
+def test_continuing_a_prefix_equals_the_pack():
+    policy, _ = tiny_policy()
+    prompts = [tiny_prompt(policy, n, i) for n, i in ((5, 1), (9, 2), (3, 0), (4, 1))]
+    groups = completions(RAGGED)
+    together = pack(prompts, groups, IMAGE)
+    prefix = prefill(policy.model, pack(prompts, [[]] * 4, IMAGE), image_features(policy, prompts))
+    states = [
+        hidden_states(policy.model, together, image_features(policy, prompts)),
+        continued_states(policy.model, prefix, groups),
+    ]
+    gradients = []
+    for s in states:
+        log_probs = token_log_probs(s, policy.model.lm_head.weight, together.targets, policy.banned)[0]
+        policy.model.zero_grad()
+        (log_probs * torch.linspace(-1, 1, len(log_probs))).sum().backward()
+        gradients.append(
+            (log_probs.detach(), {n: p.grad for n, p in policy.model.named_parameters() if p.grad is not None})
+        )
+    assert (gradients[0][0] - gradients[1][0]).abs().max() < 1e-5
+    for name, g in gradients[0][1].items():
+        assert (g - gradients[1][1][name]).norm() <= 1e-5 * g.norm(), name
+
+
+@pytest.mark.parametrize("trainable_vision", [True, False])
+def test_an_update_through_the_kept_prefix_equals_one_without(trainable_vision):
+    weights = []
+    for keep in (0, 3):
+        policy, _ = tiny_policy()
+        config = GRPOConfig(
+            out="x", data="x", model=ModelConfig(path=".", freeze_vision=not trainable_vision, dtype="float32"),
+            optim=OptimConfig(lr=1e-3), prompts=4, group=3, update_prompts=3, max_tokens=8, kl=0.1,
+        )  # fmt: skip
+        make_trainable(policy, config.model)
+        prompts = [tiny_prompt(policy, n, i) for n, i in ((5, 1), (9, 2), (3, 0), (4, 1))]
+        sampler = LocalSampler(policy, prefill_tokens=40, keep=keep)
+        rolled = sampler.rollout(prompts, 3, 8, 1.0, seed=0)
+        assert sum(len(p) for p in sampler.kept) == keep and (len(sampler.kept) > 1) == bool(keep)
+        advantages = [[1.0, -0.5, -0.5], [None] * 3, [0.2, None, -0.2], [0.5, 0.5, -1.0]]
+        groups = [Group(None, p, c, [], [], a) for p, c, a in zip(prompts, rolled, advantages, strict=True)]
+        optimiser = Optimiser(policy, config.optim, 2)
+        improve(policy, reference_model(policy), optimiser, config, groups, 0.1, sampler.kept)
+        assert not sampler.kept and optimiser.step == 2
+        weights.append({n: p.detach().clone() for n, p in policy.model.named_parameters()})
+    start = dict(tiny_policy()[0].model.named_parameters())
+    assert any((w - start[n]).abs().max() > 1e-4 for n, w in weights[0].items())
+    for name, w in weights[0].items():
+        assert torch.allclose(w, weights[1][name], atol=2e-5), name
+
+
+@pytest.mark.parametrize("capacity", [4, 8, 12])
+def test_waiting_prompts_enter_as_rows_finish_and_change_nothing(capacity):
+    policy, _ = tiny_policy()
+    policy.model.lm_head.weight.data[STOP] *= 6  # many early stops
+    prompts = [tiny_prompt(policy, 3 + n % 5, n % 3) for n in range(9)]
+    ticks = []
+    together = rollout(policy, prompts, 4, 30, 1.0, seed=5)
+    waiting = rollout(policy, prompts, 4, 30, 1.0, seed=5, capacity=capacity, prefill_tokens=50, tick=ticks.append)
+    assert [[c.ids.tolist() for c in g] for g in together] == [[c.ids.tolist() for c in g] for g in waiting]
+    assert sum(ticks) == 36
+    for a, b in zip(together, waiting, strict=True):
+        for c, d in zip(a, b, strict=True):
+            assert c.stop == d.stop and torch.allclose(c.log_probs, d.log_probs, atol=1e-5)
+
+
+def test_rows_never_exceed_the_capacity(monkeypatch):
+    from seethink.train import sampler
+
+    policy, _ = tiny_policy()
+    seen = []
+    plain = sampler.run_layers
+
+    def spy(model, embeds, *rest):
+        seen.append(len(embeds))
+        return plain(model, embeds, *rest)
+
+    monkeypatch.setattr(sampler, "run_layers", spy)
+    rollout(policy, [tiny_prompt(policy, 4 + n) for n in range(7)], 3, 10, 1.0, seed=0, capacity=9)
+    assert max(seen) == 9
