@@ -56,13 +56,20 @@ def run_case(case: Case, steps: int, attention: str, path: str) -> dict:
     result["parameters"], result["matmul_peak_gflops"] = first[0]["parameters"], first[0]["matmul_peak"] / 1e9
     for side in sides:
         side["share_of_peak"] = side["flops"] / side["cpu"] / first[0]["matmul_peak"]
+    ours_flops, cpu = counted[0]["phase_flops"], sides[0]["phase_cpu"]
+    result["share_of_peak_per_phase"] = {
+        "rollout": ours_flops["rollout"] / cpu["rollout"] / first[0]["matmul_peak"],
+        "update": (ours_flops["total"] - ours_flops["rollout"])
+        / (cpu["total"] - cpu["rollout"])
+        / first[0]["matmul_peak"],
+    }
     return result
 
 
 def summary(first: dict, rows: list[dict], counted: dict) -> dict:
     """Medians and spread of one side."""
     cpu = [row["cpu"] for row in rows]
-    phases = rows[0]["phases"]
+    phases = {name: median(row["phases"][name] for row in rows) for name in rows[0]["phases"]}
     return {
         "cpu": median(cpu),
         "cpu_min": min(cpu),
@@ -71,7 +78,7 @@ def summary(first: dict, rows: list[dict], counted: dict) -> dict:
         "peak_mb": rows[-1]["peak_mb"],
         "idle_mb": first["idle_mb"],
         "flops": counted["flops"],
-        **({"rollout_share": median(r["phases"]["rollout"] / r["phases"]["total"] for r in rows)} if phases else {}),
+        "phase_cpu": phases,
     }
 
 
@@ -128,19 +135,20 @@ def table(results: list[dict]) -> str:
     """The results as Markdown."""
     lines = [
         "| case | ours CPU s (min - max) | TRL CPU s (min - max) | CPU ratio | target | wall ratio "
-        "| peak MB ours / TRL (share) | rollout : update | share of matmul peak ours / TRL |",
+        "| peak MB ours / TRL (share) | without imports | share of matmul peak ours (rollout, update) / TRL |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for r in results:
         a, b = r["ours"], r["trl"]
-        target = TARGETS.get(r["case"])
+        target, phases = TARGETS.get(r["case"]), r["share_of_peak_per_phase"]
+        grown = [side["peak_mb"] - side["idle_mb"] for side in (a, b)]
         lines.append(
             f"| {r['case']} | {a['cpu']:.2f} ({a['cpu_min']:.2f} - {a['cpu_max']:.2f}) "
             f"| {b['cpu']:.2f} ({b['cpu_min']:.2f} - {b['cpu_max']:.2f}) "
             f"| **{r['cpu_ratio']:.2f}** | {target if target else ''} | {r['wall_ratio']:.2f} "
             f"| {a['peak_mb']:.0f} / {b['peak_mb']:.0f} ({r['memory_ratio']:.2f}) "
-            f"| {a['rollout_share']:.0%} : {1 - a['rollout_share']:.0%} "
-            f"| {a['share_of_peak']:.0%} / {b['share_of_peak']:.0%} |"
+            f"| {grown[0]:.0f} / {grown[1]:.0f} ({grown[0] / grown[1]:.2f}) "
+            f"| {a['share_of_peak']:.0%} ({phases['rollout']:.0%}, {phases['update']:.0%}) / {b['share_of_peak']:.0%} |"
         )
     return "\n".join(lines)
 

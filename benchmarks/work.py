@@ -122,6 +122,7 @@ class Turns:
     counter: object = None
     attention: object = None
     phases: dict[str, float] = field(default_factory=dict)
+    phase_flops: dict[str, int] = field(default_factory=dict)
 
     def ready(self, **facts) -> None:
         self.connection.send({**facts, "idle_mb": peak_mb()})
@@ -130,19 +131,24 @@ class Turns:
         """Sleep until the next turn; False: no more turns."""
         command = self.connection.recv()
         if command == "count":
+            import torch
             from torch.nn.attention import SDPBackend, sdpa_kernel
             from torch.utils.flop_counter import FlopCounterMode
 
             self.attention = sdpa_kernel(SDPBackend.MATH)  # as matmuls, so that the counter sees attention
-            self.counter = FlopCounterMode(display=False)
+            self.counter = FlopCounterMode(
+                display=False, custom_mapping={torch.ops.mkldnn._linear_pointwise: linear_flops}
+            )
             self.attention.__enter__()
             self.counter.__enter__()
         self.began = (time.process_time(), time.perf_counter())
         return command is not None
 
     def phase(self, name: str) -> None:
-        """CPU seconds of the turn so far, under a name."""
+        """CPU seconds, and counted operations, of the turn so far, under a name."""
         self.phases[name] = time.process_time() - self.began[0]
+        if self.counter:
+            self.phase_flops[name] = self.counter.get_total_flops()
 
     def done(self, **facts) -> None:
         """Report the turn."""
@@ -150,9 +156,17 @@ class Turns:
         if self.counter:
             self.counter.__exit__(None, None, None)
             self.attention.__exit__(None, None, None)
-            facts["flops"] = self.counter.get_total_flops()
+            facts["flops"], facts["phase_flops"] = self.counter.get_total_flops(), self.phase_flops
             self.counter = None
         self.connection.send({**facts, "cpu": cpu, "wall": wall, "phases": dict(self.phases), "peak_mb": peak_mb()})
+
+
+def linear_flops(x: list[int], weight: list[int], *_, out_shape=None, **__) -> int:
+    """Operations of oneDNN's linear layer, which torch's counter does not know: x [..., K], weight [N, K]."""
+    rows = 1
+    for n in x[:-1]:
+        rows *= n
+    return 2 * rows * weight[0] * weight[1]
 
 
 def peak_mb() -> float:

@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(),
 def log_probs(policy, prompts, groups):
     packed = pack(prompts, groups, IMAGE).to(policy.device)
     hidden = hidden_states(policy.model, packed, image_features(policy, prompts))
-    return token_log_probs(hidden, policy.model.lm_head.weight, packed.targets, policy.banned)[0]
+    return token_log_probs(hidden, policy.model.lm_head.weight, packed.targets, policy.banned)
 
 
 def test_log_probs_and_gradients_equal_the_cpu():

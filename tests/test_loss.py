@@ -7,7 +7,15 @@ import math
 import pytest
 import torch
 
-from seethink.train.loss import adapt_kl, group_advantages, grpo_loss, token_log_probs, token_weights
+from seethink.train import loss as loss_module
+from seethink.train.loss import (
+    adapt_kl,
+    group_advantages,
+    grpo_loss,
+    head_loss,
+    token_log_probs,
+    token_weights,
+)
 
 
 @pytest.mark.parametrize(
@@ -96,22 +104,49 @@ def test_loss_and_gradient_equal_trl(kind, beta):
     assert (our_grad - their_grad).abs().max() < 1e-5
 
 
-def test_chunked_log_probs_equal_plain(monkeypatch):
-    from seethink.train import loss as loss_module
-
+def head_and_states():
     torch.manual_seed(0)
-    hidden, head = torch.randn(37, 16, requires_grad=True), torch.randn(50, 16, requires_grad=True)
+    states, head = torch.randn(37, 16, requires_grad=True), torch.randn(50, 16, requires_grad=True)
     targets, banned = torch.randint(0, 40, (37,)), torch.tensor([48, 49])
-    plain, entropy = token_log_probs(hidden, head, targets, banned, 0.7)
-    grads = torch.autograd.grad(plain.sum(), (hidden, head))
-    monkeypatch.setattr(loss_module, "CHUNK_ELEMENTS", 50 * 8)
-    chunked, chunked_entropy = token_log_probs(hidden, head, targets, banned, 0.7)
-    for a, b in zip(grads, torch.autograd.grad(chunked.sum(), (hidden, head)), strict=True):
-        assert torch.allclose(a, b, atol=1e-5)
-    logits = (hidden @ head.T / 0.7).index_fill(1, banned, -torch.inf)
-    assert torch.allclose(plain, torch.log_softmax(logits, -1).gather(1, targets[:, None])[:, 0], atol=1e-5)
-    assert torch.allclose(entropy, torch.distributions.Categorical(logits=logits).entropy(), atol=1e-4)
-    assert torch.allclose(plain, chunked, atol=1e-5) and torch.allclose(entropy, chunked_entropy, atol=1e-5)
+    logits = (states @ head.T).index_fill(1, banned, -torch.inf) / 0.7
+    plain = torch.log_softmax(logits, -1).gather(1, targets[:, None])[:, 0]
+    return states, head, targets, banned, plain
+
+
+@pytest.mark.parametrize("rows", [8, 37, 1000])
+def test_log_probs_in_chunks_equal_plain(monkeypatch, rows):
+    states, head, targets, banned, plain = head_and_states()
+    monkeypatch.setattr(loss_module, "CHUNK_ELEMENTS", 50 * rows)
+    with torch.no_grad():
+        assert torch.allclose(token_log_probs(states, head, targets, banned, 0.7), plain, atol=1e-5)
+    grads = [
+        torch.autograd.grad(x.sum(), (states, head))
+        for x in (token_log_probs(states, head, targets, banned, 0.7), plain)
+    ]
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(*grads, strict=True))
+
+
+@pytest.mark.parametrize("rows", [8, 37, 1000])
+@pytest.mark.parametrize("trained_head", [True, False])
+def test_head_loss_equals_the_loss_of_plain_log_probs(monkeypatch, rows, trained_head):
+    states, head, targets, banned, plain = head_and_states()
+    monkeypatch.setattr(loss_module, "CHUNK_ELEMENTS", 50 * rows)
+    old, reference = plain.detach() + 0.3 * torch.randn(37), plain.detach() + 0.1 * torch.randn(37)
+    advantages, weights = torch.randn(37), torch.rand(37)
+
+    def loss_of(log_probs, rows):
+        return grpo_loss(log_probs, old[rows], reference[rows], advantages[rows], weights[rows], 0.2, 0.2, 0.1)
+
+    whole = loss_of(plain, slice(None))
+    expected = torch.autograd.grad(whole.loss, (states, head))
+    parts = head_loss(states, head.detach().requires_grad_(trained_head), targets, banned, 0.7, loss_of)
+    assert float(parts.loss.detach()) == pytest.approx(float(whole.loss.detach()), abs=1e-5)
+    assert all(torch.allclose(parts.per_token[n], v, atol=1e-5) for n, v in whole.per_token.items())
+    states.grad = None
+    trained = head.detach().clone().requires_grad_(trained_head)
+    (3 * head_loss(states, trained, targets, banned, 0.7, loss_of).loss).backward()
+    assert torch.allclose(states.grad, 3 * expected[0], atol=1e-5)
+    assert torch.allclose(trained.grad, 3 * expected[1], atol=1e-5) if trained_head else trained.grad is None
 
 
 @pytest.mark.parametrize(("kl", "direction"), [(1e-3, 1), (1e-4, -1), (5e-4, 0)])

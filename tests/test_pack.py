@@ -23,7 +23,7 @@ def completions(lengths, seed=7):
 def packed_log_probs(policy, prompts, groups):
     packed = pack(prompts, groups, IMAGE)
     hidden = hidden_states(policy.model, packed, image_features(policy, prompts))
-    return token_log_probs(hidden, policy.model.lm_head.weight, packed.targets, policy.banned)[0]
+    return token_log_probs(hidden, policy.model.lm_head.weight, packed.targets, policy.banned)
 
 
 @pytest.mark.parametrize("family", ["2.5", "2"])

@@ -29,7 +29,7 @@ def test_continuing_a_prefix_equals_the_pack():
     ]
     gradients = []
     for s in states:
-        log_probs = token_log_probs(s, policy.model.lm_head.weight, together.targets, policy.banned)[0]
+        log_probs = token_log_probs(s, policy.model.lm_head.weight, together.targets, policy.banned)
         policy.model.zero_grad()
         (log_probs * torch.linspace(-1, 1, len(log_probs))).sum().backward()
         gradients.append(

@@ -29,7 +29,15 @@ from seethink.traces import lexicon
 from seethink.train import alarms
 from seethink.train.config import GRPOConfig, system_prompt
 from seethink.train.lora import has_lora, without_lora
-from seethink.train.loss import adapt_kl, group_advantages, grpo_loss, token_log_probs, token_weights
+from seethink.train.loss import (
+    LossParts,
+    adapt_kl,
+    group_advantages,
+    grpo_loss,
+    head_loss,
+    token_log_probs,
+    token_weights,
+)
 from seethink.train.model import (
     EncodedPrompt,
     Policy,
@@ -242,30 +250,38 @@ def backward(
     def per_token(values: list[float]) -> Tensor:  # one value per completion -> [C]
         return torch.repeat_interleave(torch.tensor(values, dtype=torch.float32), lengths).to(device)
 
-    def log_probs_of(model, states: Tensor) -> Tensor:  # [C, hidden] -> [C]
-        return token_log_probs(states, model.lm_head.weight, packed.targets, policy.banned, config.temperature)[0]
-
+    advantages = per_token([a for _, a in trained])
+    weights = per_token([weight_of[id(c)] for c, _ in trained])
+    sampled = torch.cat([c.log_probs for c, _ in trained]).to(device)
     with autocast(policy, config.model):
         features = image_features(policy, prompts) if prefix is None or vision_frozen(policy) else None
-        if prefix is None:
-            states = hidden_states(policy.model, packed, features)
-        else:
-            states = continued_states(policy.model, prefix, [[i.to(device) for i in group] for group in ids])
-        log_probs = log_probs_of(policy.model, states)
         reference_log_probs = None
         if reference is not None:
             with torch.no_grad(), without_lora(reference):
                 own = features if vision_frozen(policy) else vision_features(reference, prompts)
-                reference_log_probs = log_probs_of(reference, hidden_states(reference, packed, own))
-    old = log_probs.detach() if on_policy else torch.cat([c.log_probs for c, _ in trained]).to(device)
-    advantages = per_token([a for _, a in trained])
-    weights = per_token([weight_of[id(c)] for c, _ in trained])
-    parts = grpo_loss(log_probs, old, reference_log_probs, advantages, weights, config.clip_low, config.clip_high, beta)
+                states = hidden_states(reference, packed, own)
+                reference_log_probs = token_log_probs(
+                    states, reference.lm_head.weight, packed.targets, policy.banned, config.temperature
+                )
+        if prefix is None:
+            states = hidden_states(policy.model, packed, features)
+        else:
+            states = continued_states(policy.model, prefix, [[i.to(device) for i in group] for group in ids])
+
+        def loss_of(log_probs: Tensor, rows: slice) -> LossParts:
+            old = log_probs.detach() if on_policy else sampled[rows]
+            kept = None if reference_log_probs is None else reference_log_probs[rows]
+            return grpo_loss(
+                log_probs, old, kept, advantages[rows], weights[rows], config.clip_low, config.clip_high, beta
+            )
+
+        parts = head_loss(
+            states, policy.model.lm_head.weight, packed.targets, policy.banned, config.temperature, loss_of
+        )
     parts.loss.backward()
     return {
         "loss": float(parts.loss.detach()),
-        "kl": float(parts.kl.sum()),
-        "clip_share": float(parts.clipped.sum()),
+        **{name: float(values.sum()) for name, values in parts.per_token.items()},
         "tokens/trained": len(packed.targets),
     }
 

@@ -6,12 +6,12 @@ Shape letters: C completion tokens of a micro-batch, S completions, V vocabulary
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from seethink.train.linear import linear
 
@@ -34,30 +34,71 @@ def group_advantages(rewards: list[float | None], scale_by_std: bool, eps: float
     return [None if r is None else next(values) for r in rewards]
 
 
-def token_log_probs(
-    hidden: Tensor, head: Tensor, targets: Tensor, banned: Tensor, temperature: float = 1.0
-) -> tuple[Tensor, Tensor]:
-    """Log-probability and entropy, each [C], of targets [C] given hidden [C, hidden] and head [V, hidden].
+def token_log_probs(states: Tensor, head: Tensor, targets: Tensor, banned: Tensor, temperature: float = 1.0) -> Tensor:
+    """Log-probabilities [C] of targets [C] given hidden states [C, hidden] and head [V, hidden].
 
-    The [C, V] logits are never held at once: chunks are recomputed in the backward pass. Entropy carries no gradient.
+    Without gradients the [C, V] logits are never held at once; with gradients see `head_loss`.
     """
-    rows = max(1, CHUNK_ELEMENTS // head.shape[0])
     parts = []
-    for h, y in zip(hidden.split(rows), targets.split(rows), strict=True):
-        recompute = torch.is_grad_enabled() and len(hidden) > rows
-        args = (h, head, y, banned, temperature)
-        parts.append(checkpoint(_chunk, *args, use_reentrant=False) if recompute else _chunk(*args))
-    if not parts:
-        return hidden.new_zeros(0), hidden.new_zeros(0)
-    return torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
+    for h, y in zip(states.split(_rows(head)), targets.split(_rows(head)), strict=True):
+        logits = linear(h, head).float().index_fill_(1, banned, -torch.inf)
+        if temperature != 1:
+            logits = logits.div_(temperature)
+        parts.append(torch.log_softmax(logits, -1).gather(1, y[:, None])[:, 0])
+    return torch.cat(parts) if parts else states.new_zeros(0)
 
 
-def _chunk(hidden: Tensor, head: Tensor, targets: Tensor, banned: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    logits = linear(hidden, head).float().index_fill(1, banned, -torch.inf) / temperature
-    log_p = torch.log_softmax(logits, -1)
-    with torch.no_grad():
-        entropy = -(log_p.exp() * log_p.masked_fill(log_p == -torch.inf, 0)).sum(-1)
-    return log_p.gather(1, targets[:, None])[:, 0], entropy
+def head_loss(
+    states: Tensor,
+    head: Tensor,
+    targets: Tensor,
+    banned: Tensor,
+    temperature: float,
+    loss_of: Callable[[Tensor, slice], LossParts],
+) -> LossParts:
+    """A loss of token log-probabilities through the language head, with the memory of one chunk of logits.
+
+    `loss_of` takes the log-probabilities [c] of a slice of the C tokens and returns a loss that is a sum over tokens, as
+    `token_weights` makes it. So each chunk can give its gradients on the way forward, and no logits are kept or computed
+    twice (the idea of Liger's fused losses, arXiv 2410.10989).
+    """
+    parts: list[LossParts] = []
+
+    def chunk_loss(h: Tensor, w: Tensor, rows: slice) -> Tensor:
+        parts.append(loss_of(token_log_probs(h, w, targets[rows], banned, temperature), rows))
+        return parts[-1].loss
+
+    loss = _ChunkedLoss.apply(states, head, chunk_loss)
+    return LossParts(loss, {name: torch.cat([p.per_token[name] for p in parts]) for name in parts[0].per_token})
+
+
+class _ChunkedLoss(torch.autograd.Function):
+    """Sum of chunk losses; forward already holds the gradients for states and head."""
+
+    @staticmethod
+    def forward(ctx, states: Tensor, head: Tensor, chunk_loss: Callable[[Tensor, Tensor, slice], Tensor]) -> Tensor:
+        w = head.detach().requires_grad_(head.requires_grad)
+        d_states, total = torch.empty_like(states), states.new_zeros((), dtype=torch.float32)
+        for start in range(0, len(states), _rows(head)):
+            rows = slice(start, start + _rows(head))
+            h = states[rows].detach().requires_grad_()
+            with torch.enable_grad():
+                loss = chunk_loss(h, w, rows)
+                loss.backward()
+            d_states[rows] = h.grad
+            total += loss.detach()
+        ctx.save_for_backward(d_states, w.grad)
+        return total
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        d_states, d_head = ctx.saved_tensors
+        return d_states * grad, None if d_head is None else d_head.mul_(grad), None
+
+
+def _rows(head: Tensor) -> int:
+    """Tokens of a chunk."""
+    return max(1, CHUNK_ELEMENTS // head.shape[0])
 
 
 def token_weights(lengths: list[int], normalisation: Normalisation, max_tokens: int) -> list[float]:
@@ -79,10 +120,8 @@ class LossParts:
     """Loss (a sum, already weighted) and what is logged of it."""
 
     loss: Tensor
-    kl: Tensor
-    """[C] k3 estimate of KL(policy || reference) per token; zeros without a reference."""
-    clipped: Tensor
-    """[C] True where the clip bound is active."""
+    per_token: dict[str, Tensor]
+    """Name -> [C], without gradients."""
 
 
 def grpo_loss(
@@ -95,7 +134,11 @@ def grpo_loss(
     clip_high: float,
     beta: float,
 ) -> LossParts:
-    """Clipped policy gradient with a k3 KL penalty (paper section 4). All tensors [C]; `weights` from token_weights."""
+    """Clipped policy gradient with a k3 KL penalty (paper section 4). All tensors [C]; `weights` from token_weights.
+
+    Per token: "kl", the k3 estimate of KL(policy || reference), zeros without a reference; "clip_share", 1 where the clip
+    bound is active.
+    """
     ratio = torch.exp(log_probs - old)
     bounded = ratio.clamp(1 - clip_low, 1 + clip_high)
     gain = torch.minimum(ratio * advantages, bounded * advantages)
@@ -105,7 +148,7 @@ def grpo_loss(
         kl = torch.exp(gap) - gap - 1
     loss = ((beta * kl - gain) * weights).sum()
     clipped = ((ratio < 1 - clip_low) & (advantages < 0)) | ((ratio > 1 + clip_high) & (advantages > 0))
-    return LossParts(loss, kl.detach(), clipped.detach())
+    return LossParts(loss, {"kl": kl.detach(), "clip_share": clipped.float()})
 
 
 def adapt_kl(beta: float, kl: float, target: float, completions: int, horizon: int) -> float:

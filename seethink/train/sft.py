@@ -22,7 +22,7 @@ from seethink.core.store import hash_file, hash_folder, load_examples
 from seethink.core.types import Example
 from seethink.train.alarms import spike
 from seethink.train.config import SFTConfig, system_prompt
-from seethink.train.loss import token_log_probs
+from seethink.train.loss import LossParts, head_loss, token_log_probs
 from seethink.train.model import (
     EncodedPrompt,
     Policy,
@@ -148,19 +148,24 @@ def imitate(policy: Policy, config: SFTConfig, batch: list[Encoded]) -> float:
     total = sum(len(e.completion) for e in batch)
     loss = 0.0
     for indices in micro_batches([e.tokens for e in batch], config.micro_tokens):
-        nll = negative_log_likelihood(policy, config, [batch[i] for i in indices]) / total
-        nll.backward()
-        loss += float(nll.detach())
+        targets, states = predict(policy, config, [batch[i] for i in indices])
+
+        def nll(log_probs: Tensor, _: slice) -> LossParts:
+            return LossParts(-log_probs.sum() / total, {})
+
+        with autocast(policy, config.model):
+            parts = head_loss(states, policy.model.lm_head.weight, targets, policy.banned, 1.0, nll)
+        parts.loss.backward()
+        loss += float(parts.loss.detach())
     return loss
 
 
-def negative_log_likelihood(policy: Policy, config: SFTConfig, batch: list[Encoded]) -> Tensor:
-    """Sum over completion tokens, nats."""
+def predict(policy: Policy, config: SFTConfig, batch: list[Encoded]) -> tuple[Tensor, Tensor]:
+    """Completion tokens [C] and the hidden states [C, hidden] that predict them."""
     prompts = [e.prompt for e in batch]
     packed = pack(prompts, [[e.completion] for e in batch], policy.image_token).to(policy.device)
     with autocast(policy, config.model):
-        hidden = hidden_states(policy.model, packed, image_features(policy, prompts))
-        return -token_log_probs(hidden, policy.model.lm_head.weight, packed.targets, policy.banned)[0].sum()
+        return packed.targets, hidden_states(policy.model, packed, image_features(policy, prompts))
 
 
 @torch.no_grad()
@@ -169,8 +174,16 @@ def evaluate(policy: Policy, config: SFTConfig, examples: list[Example], system:
     encoded = [encode(policy, e, system, config) for e in examples]
     nll = 0.0
     for indices in micro_batches([e.tokens for e in encoded], config.micro_tokens):
-        nll += float(negative_log_likelihood(policy, config, [encoded[i] for i in indices]))
+        nll += float(negative_log_likelihood(policy, config, [encoded[i] for i in indices]).sum())
     return nll / sum(len(e.completion) for e in encoded) if encoded else None
+
+
+@torch.no_grad()
+def negative_log_likelihood(policy: Policy, config: SFTConfig, batch: list[Encoded]) -> Tensor:
+    """Of every completion token [C], nats."""
+    targets, states = predict(policy, config, batch)
+    with autocast(policy, config.model):
+        return -token_log_probs(states, policy.model.lm_head.weight, targets, policy.banned)
 
 
 def resume(folder: Run, policy: Policy, optimiser: Optimiser) -> int:
