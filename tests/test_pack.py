@@ -7,8 +7,9 @@ import torch
 
 from seethink.train import attention
 from seethink.train.attention import causal_mask, prefixed, prefixed_fused
+from seethink.train.config import ModelConfig
 from seethink.train.loss import token_log_probs
-from seethink.train.model import image_features
+from seethink.train.model import image_features, make_trainable
 from seethink.train.pack import hidden_states, pack
 from tests.tiny import IMAGE, stock_log_probs, tiny_policy, tiny_prompt
 
@@ -94,3 +95,20 @@ def test_the_feature_cache_is_bounded(monkeypatch):
     monkeypatch.setattr(model, "FEATURES_LIMIT", max(f.nbytes for f in policy.features.values()))
     assert torch.equal(image_features(policy, prompts), whole)
     assert list(policy.features) == [prompts[-1].images]
+
+
+def test_checkpointed_layers_give_the_same_gradients():
+    gradients = []
+    for checkpoint_layers in (False, True):
+        policy, _ = tiny_policy()
+        make_trainable(policy, ModelConfig(path=".", checkpoint_layers=checkpoint_layers))
+        calls = []
+        policy.model.model.language_model.layers[0].mlp.register_forward_pre_hook(
+            lambda *_, calls=calls: calls.append(1)
+        )
+        packed_log_probs(
+            policy, [tiny_prompt(policy, 5), tiny_prompt(policy, 9)], completions([[4, 6], [3]])
+        ).sum().backward()
+        assert len(calls) == 1 + checkpoint_layers
+        gradients.append({n: p.grad for n, p in policy.model.named_parameters() if p.grad is not None})
+    assert all(torch.allclose(g, gradients[1][n], atol=1e-6) for n, g in gradients[0].items())

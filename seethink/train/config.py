@@ -24,6 +24,9 @@ class ModelConfig(Config):
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="compute precision: bfloat16 autocast, or float32; auto: bfloat16"
     )
+    checkpoint_layers: bool = Field(
+        False, description="compute language layers again in the backward pass instead of keeping their activations"
+    )
     max_prompt_tokens: int = Field(8192, ge=1, description="longer prompts are refused at load, never cut")
 
 
@@ -80,7 +83,7 @@ class GRPOConfig(Config):
     kl_horizon: int = Field(10_000, ge=1, description="completions over which the KL coefficient adapts")
     micro_tokens: int = Field(16384, ge=1, description="tokens computed at once; memory, not results, depend on it")
     rollout_prompts: int = Field(128, ge=1, description="prompts decoded at once; others wait and enter as rows finish")
-    reuse_prefill: bool = Field(
+    reuse_prefill: bool = Field(  # not with checkpoint_layers: a layer computed again would be another prefill
         False,
         description="train the first update of a round through the prompts as the rollout computed them: less work, but the "
         "graph of update_prompts prompts stays in memory during decoding",

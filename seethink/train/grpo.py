@@ -90,6 +90,11 @@ def run(config: GRPOConfig, dry_run: bool = False) -> None:
     samples = load_samples(config.data)
     if not samples:
         raise UserError("no samples", where=config.data, remedy="Give a JSONL file with at least one row")
+    if config.reuse_prefill and config.model.checkpoint_layers:
+        raise UserError(
+            "reuse_prefill and model.checkpoint_layers exclude each other: one keeps activations, the other drops them",
+            remedy="Choose one",
+        )
     order = data_order(len(samples), config.steps * config.prompts, config.seed)
     if dry_run:
         print(plan(config, samples))

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoTokenizer, PreTrainedModel
 from transformers.image_processing_utils import BaseImageProcessor
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
@@ -157,6 +159,11 @@ def save_policy(policy: Policy, folder: Path) -> None:
 
 def make_trainable(policy: Policy, config: ModelConfig) -> None:
     """Choose what trains: LoRA adapters only, or all weights but a frozen vision tower and projector (`visual.merger`)."""
+    if config.checkpoint_layers:
+        for layer in policy.model.model.language_model.layers[:-1]:  # the last one is trimmed to what is read
+            layer.gradient_checkpointing = True
+            layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
+            layer.train()  # transformers checkpoints only then; there is no dropout
     if config.lora_rank:
         add_lora(policy.model, config.lora_rank, config.lora_alpha)
         return
