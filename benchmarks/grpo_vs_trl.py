@@ -32,7 +32,7 @@ TARGETS = {"64x4": 3.5, "256x4": 5.0, "576x4": 6.0, "64x8": 4.0, "256x8": 6.5, "
 WARM_UP = 2
 
 
-def run_case(case: Case, steps: int, attention: str, path: str) -> dict:
+def run_case(case: Case, steps: int, attention: str, path: str, peer_onednn: bool) -> dict:
     """Both sides of a case by turns."""
     turns = WARM_UP + steps + 1  # the last one counts operations
     with tempfile.TemporaryDirectory() as name:
@@ -40,7 +40,7 @@ def run_case(case: Case, steps: int, attention: str, path: str) -> dict:
         context = multiprocessing.get_context("spawn")
         call(context, prepare, folder, case, turns)
         ours = start(context, serve_ours, folder, case, turns, path)
-        peer = start(context, serve_peer, folder, case, turns, attention)
+        peer = start(context, serve_peer, folder, case, turns, attention, peer_onednn)
         first = [side.recv() for side in (ours, peer)]
         rows = [[ask(side, "step") for side in (ours, peer)] for _ in range(WARM_UP + steps)][WARM_UP:]
         counted = [ask(side, "count") for side in (ours, peer)]
@@ -166,13 +166,18 @@ def main() -> None:
         choices=["A", "C"],
         help="C: ours trains through the rollout's prefill; A: computes it again",
     )
+    parser.add_argument(
+        "--peer-onednn",
+        action="store_true",
+        help="TRL's models get our oneDNN linear layers: what is left is removed work",
+    )
     parser.add_argument("--json", type=Path, help="write the results here")
     args = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
     results = []
     for case in CASES:
         if not args.case or case.name in args.case:
-            results.append(run_case(case, args.steps, args.attention, args.path))
+            results.append(run_case(case, args.steps, args.attention, args.path, args.peer_onednn))
             r = results[-1]
             print(f"{case.name}: {r['cpu_ratio']:.2f}x less CPU than TRL", flush=True)
     print(f"\n{json.dumps(machine())}\n\n{table(results)}")

@@ -19,6 +19,8 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 from trl import GRPOConfig, GRPOTrainer
 from work import BETA, LEARNING_RATE, QUESTION, TEMPERATURE, Case, Turns, image_paths, parameter_counts, reward
 
+from seethink.train.linear import use_onednn
+
 
 class ImageProcessor(Qwen2_5_VLProcessor):
     """Qwen's processor without the video half, which needs torchvision."""
@@ -72,8 +74,8 @@ class TakeTurns(TrainerCallback):
         control.should_training_stop = not self.turns.wait()
 
 
-def serve(connection, folder: Path, case: Case, steps: int, attention: str) -> None:
-    """Train by turns."""
+def serve(connection, folder: Path, case: Case, steps: int, attention: str, onednn: bool) -> None:
+    """Train by turns; `onednn` gives TRL's models our linear layers too."""
     torch.set_num_threads(1)
     tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
     processor = ImageProcessor(Qwen2VLImageProcessorPil.from_pretrained(folder), tokenizer, tokenizer.chat_template)
@@ -94,6 +96,9 @@ def serve(connection, folder: Path, case: Case, steps: int, attention: str) -> N
         processing_class=processor,
         callbacks=[TakeTurns(turns)],
     )
+    if onednn:
+        use_onednn(trainer.model)
+        use_onednn(trainer.ref_model)
     turns.ready(parameters=parameter_counts(model))
     trainer.train()
 
