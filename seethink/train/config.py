@@ -56,6 +56,21 @@ class SFTConfig(Config):
     overwrite: bool = Field(False, description="start afresh where the folder holds a run with other settings")
 
 
+class SamplerConfig(Config):
+    engine: Literal["local", "vllm", "vllm-server"] = Field(
+        "local", description="what samples: the policy itself, vLLM in this process, or a running vLLM server"
+    )
+    memory: float = Field(0.4, gt=0, lt=1, description="share of GPU memory for vLLM in this process, free in updates")
+    url: str = Field("http://127.0.0.1:8000", description="address of the vLLM server")
+    weights: Path | None = Field(
+        None, description="folder through which the server takes weights, seen by both; none: inside the run folder"
+    )
+    tolerance: float = Field(
+        0.0, ge=0, description="largest log-probability difference allowed; 0: 1e-3 in float32, 0.5 in bfloat16"
+    )
+    importance_cap: float = Field(2.0, gt=0, description="importance weights of tokens from vLLM are cut off here")
+
+
 class GRPOConfig(Config):
     """Explore: group-relative policy optimisation with the mixed reward (paper sections 4 and 5)."""
 
@@ -64,6 +79,7 @@ class GRPOConfig(Config):
     model: ModelConfig
     optim: OptimConfig = OptimConfig()
     reward: RewardConfig = RewardConfig()
+    sampler: SamplerConfig = SamplerConfig()
     steps: int = Field(49, ge=1, description="rollout rounds (paper: 49)")
     prompts: int = Field(512, ge=1, description="prompts per rollout round (paper: 512)")
     group: int = Field(4, ge=2, description="completions per prompt (paper: 4)")

@@ -28,6 +28,8 @@ from seethink.rewards import make_scorer, score_batch
 from seethink.traces import lexicon
 from seethink.train import alarms
 from seethink.train.config import GRPOConfig, system_prompt
+from seethink.train.engine_sampler import make_sampler
+from seethink.train.importance import Correction, policy_log_probs
 from seethink.train.lora import has_lora, without_lora
 from seethink.train.loss import (
     LossParts,
@@ -62,7 +64,7 @@ from seethink.train.optim import (
 )
 from seethink.train.pack import hidden_states, pack
 from seethink.train.prefix import Prefix, continued_states
-from seethink.train.sampler import Completion, LocalSampler, Sampler, decode
+from seethink.train.sampler import Completion, Sampler, decode
 
 
 @dataclass
@@ -127,10 +129,7 @@ def train(folder: Run, config: GRPOConfig, samples: list[Sample]) -> None:
     updates = -(-config.prompts // config.update_prompts)
     optimiser = Optimiser(policy, config.optim, config.steps * updates)
     start, beta = resume(folder, policy, optimiser, config.kl)
-    keep = min(config.update_prompts, config.prompts) if config.reuse_prefill else 0
-    sampler: Sampler = LocalSampler(
-        policy, optimiser.step, config.rollout_prompts * config.group, config.micro_tokens, keep
-    )
+    sampler = make_sampler(policy, config, optimiser.step)
     scorer = make_scorer(config.reward)
     system = system_prompt(config.model)
     with progress("grpo", config.steps, start) as bar:
@@ -141,7 +140,8 @@ def train(folder: Run, config: GRPOConfig, samples: list[Sample]) -> None:
             groups = explore(policy, sampler, config, batch, prompts, scorer, step)
             sampled = time.perf_counter()
             sampler.sleep()
-            metrics = improve(policy, reference, optimiser, config, groups, beta, sampler.kept)
+            correction = None if sampler.exact else recall(policy, config, groups)
+            metrics = improve(policy, reference, optimiser, config, groups, beta, sampler.kept, correction)
             beta = metrics.pop("next_kl_coefficient")
             metrics |= describe(groups)
             metrics |= {"seconds": time.perf_counter() - began, "seconds/rollout": sampled - began}
@@ -184,6 +184,16 @@ def explore(
     return groups
 
 
+def recall(policy: Policy, config: GRPOConfig, groups: list[Group]) -> Correction:
+    """What correcting for the engine needs: the policy's log-probabilities where the first update comes too early."""
+    later = [g for g in groups[config.update_prompts :] if g.trained]
+    ids_BG = [[c.ids for c, _ in g.trained] for g in later]
+    with autocast(policy, config.model):
+        scored = policy_log_probs(policy, [g.prompt for g in later], ids_BG, config.temperature, config.micro_tokens)
+    completions = [c for g in later for c, _ in g.trained]
+    return Correction(config.sampler.importance_cap, {id(c): s for c, s in zip(completions, scored, strict=True)})
+
+
 def improve(
     policy: Policy,
     reference,
@@ -192,6 +202,7 @@ def improve(
     groups: list[Group],
     beta: float,
     kept: list[Prefix] | None = None,
+    correction: Correction | None = None,
 ) -> dict:
     """One optimiser step per `update_prompts` prompts; groups without spread are skipped but stay in the averages.
 
@@ -205,7 +216,7 @@ def improve(
         weights = iter(token_weights(lengths, config.normalisation, config.max_tokens))
         weight_of = {id(c): next(weights) for g in chunk for c in g.completions}
         for part, prefix in batches(chunk, config.micro_tokens, kept if first == 0 else None):
-            parts = backward(policy, reference, config, part, weight_of, beta, on_policy=first == 0, prefix=prefix)
+            parts = backward(policy, reference, config, part, weight_of, beta, first == 0, prefix, correction)
             for key, value in parts.items():
                 total[key] += value
         norm, rate = optimiser.update()
@@ -215,7 +226,7 @@ def improve(
         beta = adapt_kl(beta, kl, config.kl_target, len(groups) * config.group, config.kl_horizon)
     return {
         **total, "kl": kl, "clip_share": total["clip_share"] / tokens, "grad_norm": norm, "lr": rate,
-        "kl_coefficient": beta, "next_kl_coefficient": beta,
+        "kl_coefficient": beta, "next_kl_coefficient": beta, **(correction.metrics() if correction else {}),
     }  # fmt: skip
 
 
@@ -243,6 +254,7 @@ def backward(
     beta: float,
     on_policy: bool,
     prefix: Prefix | None = None,
+    correction: Correction | None = None,
 ) -> dict:
     """Gradients of one micro-batch; sums over its tokens for the log. `prefix`: its prompts, already computed."""
     device = policy.device
@@ -258,6 +270,9 @@ def backward(
     advantages = per_token([a for _, a in trained])
     weights = per_token([weight_of[id(c)] for c, _ in trained])
     sampled = torch.cat([c.log_probs for c, _ in trained]).to(device)
+    before = sampled  # the policy's log-probabilities before the round's first update
+    if correction and not on_policy:
+        before = torch.cat([correction.recalled[id(c)] for c, _ in trained]).to(device)
     with autocast(policy, config.model):
         features = image_features(policy, prompts) if prefix is None or vision_frozen(policy) else None
         reference_log_probs = None
@@ -274,11 +289,11 @@ def backward(
             states = continued_states(policy.model, prefix, [[i.to(device) for i in group] for group in ids])
 
         def loss_of(log_probs: Tensor, rows: slice) -> LossParts:
-            old = log_probs.detach() if on_policy else sampled[rows]
+            old = log_probs.detach() if on_policy else before[rows]
+            importance = None if correction is None else correction.weights(old, sampled[rows])
             kept = None if reference_log_probs is None else reference_log_probs[rows]
-            return grpo_loss(
-                log_probs, old, kept, advantages[rows], weights[rows], config.clip_low, config.clip_high, beta
-            )
+            clip = config.clip_low, config.clip_high
+            return grpo_loss(log_probs, old, kept, advantages[rows], weights[rows], *clip, beta, importance)
 
         parts = head_loss(
             states, policy.model.lm_head.weight, packed.targets, policy.banned, config.temperature, loss_of

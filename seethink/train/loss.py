@@ -133,15 +133,19 @@ def grpo_loss(
     clip_low: float,
     clip_high: float,
     beta: float,
+    importance: Tensor | None = None,
 ) -> LossParts:
     """Clipped policy gradient with a k3 KL penalty (paper section 4). All tensors [C]; `weights` from token_weights.
 
+    `importance` (from importance_weights) scales the policy gradient, not the penalty.
     Per token: "kl", the k3 estimate of KL(policy || reference), zeros without a reference; "clip_share", 1 where the clip
     bound is active.
     """
     ratio = torch.exp(log_probs - old)
     bounded = ratio.clamp(1 - clip_low, 1 + clip_high)
     gain = torch.minimum(ratio * advantages, bounded * advantages)
+    if importance is not None:
+        gain = gain * importance
     kl = torch.zeros_like(log_probs)
     if reference is not None:
         gap = reference - log_probs
@@ -149,6 +153,14 @@ def grpo_loss(
     loss = ((beta * kl - gain) * weights).sum()
     clipped = ((ratio < 1 - clip_low) & (advantages < 0)) | ((ratio > 1 + clip_high) & (advantages > 0))
     return LossParts(loss, {"kl": kl.detach(), "clip_share": clipped.float()})
+
+
+def importance_weights(old: Tensor, sampled: Tensor, cap: float) -> Tensor:
+    """[C] min(policy / sampler, cap): truncated importance sampling (Ionides 2008) for an engine that is not the policy.
+
+    `old` and `sampled` are log-probabilities [C] of the same weights, in the policy's arithmetic and in the engine's.
+    """
+    return torch.exp((old - sampled).detach()).clamp_max(cap)
 
 
 def adapt_kl(beta: float, kl: float, target: float, completions: int, horizon: int) -> float:

@@ -1,0 +1,294 @@
+"""vLLM as the sampler: its log-probabilities are the policy's, after every push; a stale engine is caught.
+
+Runs in an environment of its own (`make test-vllm`): about two minutes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from benchmarks.work import Case, prepare
+from seethink.cli import main
+from seethink.core.errors import UserError
+from seethink.core.run import read_log
+from seethink.core.store import write_json
+from seethink.core.types import Sample
+from seethink.train import grpo
+from seethink.train.config import GRPOConfig, ModelConfig
+from seethink.train.engine_sampler import EngineSampler, make_sampler
+from seethink.train.importance import policy_log_probs
+from seethink.train.model import encode_prompt, load_policy, make_trainable, save_policy
+from seethink.train.sampler import rollout
+from seethink.train.vllm_engine import ServerEngine
+
+ROOT = Path(__file__).parents[1]
+BASE = ROOT / "seethink" / "pocket" / "base"
+PARITY = 1e-4
+
+pytestmark = [pytest.mark.vllm, pytest.mark.slow]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def vllm():
+    return pytest.importorskip("vllm", reason="vLLM is not in this environment: make test-vllm")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, vllm) -> Path:
+    """A random Qwen2.5-VL with grouped key-value heads and weights far from zero, so that errors would show."""
+    out = tmp_path_factory.mktemp("qwen")
+    prepare(out, Case("tiny", image_tokens=64, group=1, prompts=1, length=0, vocabulary=600), steps=1)
+    policy = load_policy(out)
+    shake(policy, 2.0)
+    save_policy(policy, out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def config(folder) -> GRPOConfig:
+    model = {"path": folder, "dtype": "float32", "max_prompt_tokens": 1024}
+    sampler = {"engine": "vllm", "tolerance": PARITY}
+    return GRPOConfig(out=folder / "run", data=folder, model=model, max_tokens=24, temperature=0.8, sampler=sampler)
+
+
+@pytest.fixture(scope="module")
+def prompts(folder) -> list:
+    """One image, two images, none; odd sizes, which both engines must shrink to the same pixels."""
+    policy = load_policy(folder)
+    noise = torch.randint(0, 256, (9, 9, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1)).numpy()
+    paths = [str(folder / f"{i}.png") for i in range(3)]
+    for path, size in zip(paths, [(451, 340), (150, 97), (60, 203)], strict=True):
+        Image.fromarray(noise).resize(size).save(path)
+    question = "how many red objects are in the image ?"
+    samples = [Sample(str(i), "s", tuple(p), question, "3", "digit") for i, p in enumerate((paths[:1], paths[1:], []))]
+    return [encode_prompt(policy, s, "look .") for s in samples]
+
+
+@pytest.fixture(scope="module")
+def engine(folder, config):
+    sampler = make_sampler(load_policy(folder), config, 0)
+    yield sampler.engine
+    sampler.close()
+
+
+@pytest.fixture
+def sampler(engine, folder, config) -> EngineSampler:
+    """A fresh policy, and the engine with its weights."""
+    sampler = EngineSampler(load_policy(folder), engine, config)
+    sampler.push(0)
+    return sampler
+
+
+@torch.no_grad()
+def shake(policy, size: float, only: str = "") -> None:
+    """Other weights: noise of `size` standard deviations on every matrix (of the named adapters)."""
+    torch.manual_seed(7)
+    for name, weight in policy.model.named_parameters():
+        if only in name and weight.ndim > 1:
+            weight += size * (weight.std() or 0.02) * torch.randn_like(weight)
+    policy.features.clear()
+
+
+def gap(sampler: EngineSampler, prompts: list, temperature: float = 0.8) -> float:
+    """Largest difference between recorded and recomputed log-probabilities."""
+    groups = sampler.sample(prompts, 3 if temperature else 1, 24, temperature, seed=1)
+    ids = [[c.ids for c in g] for g in groups]
+    ours = policy_log_probs(sampler.policy, prompts, ids, temperature or 1.0, 4096)
+    return float((torch.cat([c.log_probs for g in groups for c in g]) - torch.cat(ours)).abs().max())
+
+
+@pytest.mark.parametrize("temperature", [0.8, 1.3, 0.0])
+def test_log_probs_are_the_policys(sampler, prompts, temperature):
+    found = gap(sampler, prompts, temperature)
+    print(f"\n|dlogp| {found:.1e} at temperature {temperature}")
+    assert found <= PARITY
+
+
+def test_greedy_completions_are_those_of_the_local_sampler(sampler, prompts):
+    ours, theirs = sampler.rollout(prompts, 1, 24, 0.0, 0), rollout(sampler.policy, prompts, 1, 24, 0.0, 0)
+    for (a,), (b,) in zip(ours, theirs, strict=True):
+        assert a.ids.tolist() == b.ids.tolist() and a.stop == b.stop
+
+
+def test_seeds_repeat_and_prompts_draw_apart(sampler, prompts):
+    def draw(seed):
+        groups = sampler.rollout([prompts[0], prompts[0]], 2, 24, 1.0, seed)
+        return [c.ids.tolist() for g in groups for c in g]
+
+    assert draw(1) == draw(1) != draw(2)
+    assert len({tuple(ids) for ids in draw(1)}) == 4
+
+
+def test_banned_tokens_are_never_sampled(sampler, prompts):
+    with torch.no_grad():
+        embeddings = sampler.policy.model.get_input_embeddings().weight
+        embeddings[sampler.policy.banned] *= 20  # tied with the head: the model wants them badly
+    sampler.push(1)
+    groups = sampler.rollout(prompts, 4, 24, 1.0, 0)
+    drawn = torch.cat([c.ids for g in groups for c in g])
+    assert not torch.isin(drawn, sampler.policy.banned).any() and gap(sampler, prompts) <= PARITY
+
+
+def test_new_weights_need_a_push(sampler, prompts):
+    sampler.rollout(prompts, 1, 8, 0.8, 0)
+    shake(sampler.policy, 0.3)
+    with pytest.raises(UserError, match=r"policy of 0 steps: log-probability -\d+\.\d+ against -\d+\.\d+") as caught:
+        sampler.compare()
+    print(f"\nstale: {caught.value}")
+    sampler.push(1)
+    found = gap(sampler, prompts)
+    print(f"after the push: |dlogp| {found:.1e}")
+    assert found <= PARITY and sampler.version == 1
+
+
+def test_a_kept_prefix_cache_is_caught(sampler, prompts, monkeypatch):
+    sampler.rollout(prompts, 1, 8, 0.8, 0)
+    shake(sampler.policy, 0.3)
+    with monkeypatch.context() as patch:
+        patch.setattr(sampler.engine.llm, "reset_prefix_cache", lambda: True)
+        with pytest.raises(UserError, match="the sampler is not the policy of 1 steps"):
+            sampler.push(1)
+    sampler.push(1)
+
+
+def test_adapters_arrive_merged(engine, folder, config, prompts):
+    policy = load_policy(folder)
+    make_trainable(policy, ModelConfig(path=folder, lora_rank=4))
+    sampler = EngineSampler(policy, engine, config)
+    sampler.push(0)
+    shake(policy, 1.0, only="lora_B")
+    assert gap(sampler, prompts) > 100 * PARITY
+    sampler.push(1)
+    assert gap(sampler, prompts) <= PARITY
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory) -> Path:
+    from seethink.pocket.build import build
+
+    out = tmp_path_factory.mktemp("world")
+    build(out, seed=7, sft=0, rl=12, board=0, ood=0)
+    return out
+
+
+def write_settings(world: Path, out: Path, sampler: dict) -> str:
+    """Three rounds of two updates each."""
+    settings = {
+        "out": str(out), "data": str(world / "rl_pool.jsonl"), "model": {"path": str(BASE), "dtype": "float32"},
+        "steps": 3, "prompts": 6, "update_prompts": 3, "group": 4, "max_tokens": 24, "temperature": 1.0,
+        "save_every": 1, "optim": {"lr": 1e-4}, "reward": {"scorer": "lexical"}, "sampler": sampler,
+    }  # fmt: skip
+    write_json(out.with_suffix(".json"), settings)
+    return f"@{out.with_suffix('.json')}"
+
+
+def test_grpo_with_vllm_rollouts_resumes_bit_identical(world, tmp_path, monkeypatch):
+    whole, cut = (write_settings(world, tmp_path / name, {"engine": "vllm"}) for name in ("whole", "cut"))
+    assert main(["grpo", whole]) == 0
+    save = grpo.save_checkpoint
+
+    def save_and_stop(folder, step, state):
+        save(folder, step, state)
+        if step == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(grpo, "save_checkpoint", save_and_stop)
+        assert main(["grpo", cut]) != 0
+    assert main(["grpo", cut]) == 0
+    ours, theirs = (load_file(tmp_path / name / "model" / "model.safetensors") for name in ("cut", "whole"))
+    assert all((ours[name] == theirs[name]).all() for name in theirs)
+    rows = read_log(tmp_path / "cut" / "metrics.jsonl")
+    assert [r["step"] for r in rows] == [1, 2, 3] and all(r["tokens/trained"] for r in rows)
+    print(f"\ngrpo: |dlogp| {max(r['sampler/log_prob_gap_max'] for r in rows):.1e} at most")
+    assert max(r["sampler/log_prob_gap_max"] for r in rows) <= PARITY
+    assert {r["sampler/capped_share"] for r in rows} == {0.0}
+
+
+@pytest.fixture(scope="module")
+def url(vllm):
+    """A vLLM server of the pocket base on loopback."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [
+        sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", str(BASE), "--host", "127.0.0.1", "--port", str(port),
+        "--dtype", "float32", "--enforce-eager", "--skip-mm-profiling", "--logprobs-mode", "processed_logprobs",
+        "--kv-cache-memory-bytes", str(2**29), "--mm-processor-kwargs", json.dumps({"do_resize": False}),
+    ]  # fmt: skip
+    environment = {**os.environ, "VLLM_SERVER_DEV_MODE": "1", "VLLM_ENABLE_V1_MULTIPROCESSING": "1"}
+    child = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        wait_until_healthy(child, f"http://127.0.0.1:{port}/health")
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        child.terminate()
+        child.communicate(timeout=60)
+
+
+def wait_until_healthy(child: subprocess.Popen, url: str, seconds: float = 180) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and child.poll() is None:
+        try:
+            urllib.request.urlopen(url, timeout=1).close()
+            return
+        except OSError:
+            time.sleep(0.5)
+    child.kill()
+    pytest.fail(f"the server did not start:\n{child.communicate()[0][-3000:]}")
+
+
+def test_grpo_with_a_vllm_server(url, world, tmp_path):
+    assert main(["grpo", write_settings(world, tmp_path / "run", {"engine": "vllm-server", "url": url})]) == 0
+    rows = read_log(tmp_path / "run" / "metrics.jsonl")
+    assert len(rows) == 3 and max(r["sampler/log_prob_gap_max"] for r in rows) <= PARITY
+    assert not (tmp_path / "run" / "weights").exists()
+
+
+def test_a_server_with_other_weights_is_caught(url, world, tmp_path):
+    policy = load_policy(BASE)
+    config = GRPOConfig(
+        out=tmp_path, data=tmp_path, model={"path": BASE, "dtype": "float32"}, sampler={"engine": "vllm-server", "url": url}
+    )  # fmt: skip
+    sampler = make_sampler(policy, config, 0)
+    sample = Sample("1", "s", (), "how many red objects are in the image ?", "3", "digit")
+    sampler.rollout([encode_prompt(policy, sample, "look .")], 2, 8, 1.0, 0)
+    shake(policy, 0.3)
+    with pytest.raises(UserError, match="the sampler is not the policy"):
+        sampler.compare()
+    sampler.close()
+
+
+def test_a_dead_server_is_one_line(tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        dead = ServerEngine(f"http://127.0.0.1:{free.getsockname()[1]}", tmp_path)
+        with pytest.raises(UserError, match="cannot be reached"):
+            dead.forget()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+def test_sleep_gives_gpu_memory_back(folder, prompts):
+    config = GRPOConfig(out=folder / "gpu", data=folder, model={"path": folder}, sampler={"engine": "vllm"})
+    sampler = make_sampler(load_policy(folder), config, 0)
+    sampler.rollout(prompts, 2, 24, 0.8, 0)
+    awake = torch.cuda.mem_get_info()[0]
+    sampler.sleep()
+    assert torch.cuda.mem_get_info()[0] > awake
+    sampler.push(1)
+    sampler.rollout(prompts, 2, 24, 0.8, 0)
+    sampler.close()
