@@ -225,9 +225,9 @@ def url(vllm):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [
-        sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", str(BASE), "--host", "127.0.0.1", "--port", str(port),
+        sys.executable, "-m", "vllm.entrypoints.launchers.api_server.entry", "--model", str(BASE), "--host", "127.0.0.1", "--port", str(port),
         "--dtype", "float32", "--enforce-eager", "--skip-mm-profiling", "--logprobs-mode", "processed_logprobs",
-        "--kv-cache-memory-bytes", str(2**29), "--mm-processor-kwargs", json.dumps({"do_resize": False}),
+        "--enable-scale-out", "--kv-cache-memory-bytes", str(2**29), "--mm-processor-kwargs", json.dumps({"do_resize": False}),
     ]  # fmt: skip
     environment = {**os.environ, "VLLM_SERVER_DEV_MODE": "1", "VLLM_ENABLE_V1_MULTIPROCESSING": "1"}
     child = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

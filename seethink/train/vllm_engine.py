@@ -159,8 +159,10 @@ class InProcessEngine:
 class ServerEngine:
     """A vLLM server of the same model: weights go through a folder that both see.
 
-    It must run in development mode, for its endpoints that load weights and reset caches:
-    VLLM_SERVER_DEV_MODE=1 vllm serve MODEL --logprobs-mode processed_logprobs --mm-processor-kwargs '{"do_resize": false}'
+    VLLM_SERVER_DEV_MODE=1 vllm serve MODEL --enable-scale-out --logprobs-mode processed_logprobs
+        --mm-processor-kwargs '{"do_resize": false}'
+
+    Development mode has the endpoints that load weights and reset caches, scale-out the one that takes token ids.
     """
 
     def __init__(self, url: str, folder: Path) -> None:
