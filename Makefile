@@ -1,10 +1,11 @@
 # Two commands: `make study` answers the question on this machine, `make test` checks the code. Each sets everything up.
 PYTHON ?= python3
 VENV := .venv
+VLLM := .venv-vllm
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: study test lint setup clean
+.PHONY: study test test-vllm lint setup clean
 .DELETE_ON_ERROR:
 
 study: $(VENV)/ready
@@ -12,6 +13,10 @@ study: $(VENV)/ready
 
 test: $(VENV)/ready
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+# vLLM pins other versions than we do, so it has an environment of its own (about 3 GB); optional.
+test-vllm: $(VLLM)/ready
+	OMP_NUM_THREADS=1 $(VLLM)/bin/python -m pytest -s -m vllm --disable-warnings tests/test_vllm.py $(ARGS)
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check seethink tests benchmarks
@@ -27,5 +32,13 @@ $(VENV)/ready: requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
 	@touch $@
 
+# --no-deps: vLLM for CPUs asks for triton, torchaudio and torchcodec, built for GPUs, which break it beside CPU torch.
+# Its torchvision is such a build too, and needs tests/vllm_site.py, in every process, before it is imported.
+$(VLLM)/ready: requirements-vllm.lock tests/vllm_site.py
+	$(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-vllm.lock
+	cp tests/vllm_site.py "$$($(VLLM)/bin/python -c 'import site; print(site.getsitepackages()[0])')/sitecustomize.py"
+	@touch $@
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) $(VLLM) build dist *.egg-info

@@ -13,6 +13,7 @@ from seethink.train.loss import (
     group_advantages,
     grpo_loss,
     head_loss,
+    importance_weights,
     token_log_probs,
     token_weights,
 )
@@ -42,7 +43,7 @@ def tokens(lengths, seed=0):
     return log_probs.requires_grad_(), old, reference
 
 
-def trl_loss(log_probs, old, reference, advantages, lengths, kind, max_tokens, beta, low, high):
+def trl_loss(log_probs, old, reference, advantages, lengths, kind, max_tokens, beta, low, high, importance=None):
     """TRL 1.x `_compute_loss`, called on a bare trainer whose model returns our log-probabilities."""
     from collections import defaultdict
     from types import SimpleNamespace
@@ -69,8 +70,8 @@ def trl_loss(log_probs, old, reference, advantages, lengths, kind, max_tokens, b
     )
     for name, value in dict(
         beta=beta, loss_type=kind, epsilon_low=low, epsilon_high=high, max_completion_length=max_tokens,
-        importance_sampling_level="token", top_entropy_quantile=1.0, use_vllm=False, use_liger_kernel=False,
-        off_policy_mask_threshold=None, vllm_importance_sampling_correction=False, current_gradient_accumulation_steps=1,
+        importance_sampling_level="token", top_entropy_quantile=1.0, use_vllm=importance is not None, use_liger_kernel=False,
+        off_policy_mask_threshold=None, vllm_importance_sampling_correction=True, current_gradient_accumulation_steps=1,
         aux_loss_enabled=False, _entropy_bonus_enabled=False, model=SimpleNamespace(training=False), tools=None, _metrics={"eval": defaultdict(list)},
     ).items():  # fmt: skip
         setattr(trainer, name, value)
@@ -81,12 +82,15 @@ def trl_loss(log_probs, old, reference, advantages, lengths, kind, max_tokens, b
         completion_ids=torch.zeros(S, T, dtype=torch.long), completion_mask=mask.long(), advantages=advantages,
         old_per_token_logps=pad(old), ref_per_token_logps=pad(reference), num_items_in_batch=torch.tensor(float(sum(lengths))),
     )  # fmt: skip
+    if importance is not None:
+        inputs["importance_sampling_ratio"] = pad(importance)
     return GRPOTrainer._compute_loss(trainer, trainer.model, inputs)
 
 
 @pytest.mark.parametrize("kind", ["grpo", "dapo", "dr_grpo"])
 @pytest.mark.parametrize("beta", [0.0, 0.04])
-def test_loss_and_gradient_equal_trl(kind, beta):
+@pytest.mark.parametrize("corrected", [False, True])
+def test_loss_and_gradient_equal_trl(kind, beta, corrected):
     pytest.importorskip("trl")
     lengths, max_tokens = [3, 1, 7, 4], 9
     advantages = torch.tensor([0.7, -0.7, 1.2, -0.4], dtype=torch.float64)
@@ -96,12 +100,21 @@ def test_loss_and_gradient_equal_trl(kind, beta):
         torch.tensor(token_weights(lengths, kind, max_tokens), dtype=torch.float64), lengths_t
     )
     per_token = torch.repeat_interleave(advantages, lengths_t)
-    ours = grpo_loss(log_probs, old, reference if beta else None, per_token, weights, 0.2, 0.25, beta).loss
+    sampled = old + torch.randn(len(old), generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    importance = importance_weights(old, sampled, 2.0) if corrected else None
+    ours = grpo_loss(log_probs, old, reference if beta else None, per_token, weights, 0.2, 0.25, beta, importance).loss
     (our_grad,) = torch.autograd.grad(ours, log_probs)
-    theirs = trl_loss(log_probs, old, reference, advantages, lengths, kind, max_tokens, beta, 0.2, 0.25)
+    theirs = trl_loss(log_probs, old, reference, advantages, lengths, kind, max_tokens, beta, 0.2, 0.25, importance)
     (their_grad,) = torch.autograd.grad(theirs, log_probs)
     assert float(ours) == pytest.approx(float(theirs), abs=1e-5)
     assert (our_grad - their_grad).abs().max() < 1e-5
+
+
+def test_importance_weights_are_cut_above_only():
+    old = torch.tensor([-1.0, -1.0, -1.0, -3.0], requires_grad=True)
+    sampled = torch.tensor([-1.0, -1.0 - math.log(1.5), -4.0, -1.0])
+    weights = importance_weights(old, sampled, 2.0)
+    assert weights.tolist() == pytest.approx([1.0, 1.5, 2.0, math.exp(-2)]) and not weights.requires_grad
 
 
 def head_and_states():

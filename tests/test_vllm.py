@@ -11,7 +11,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -32,7 +31,6 @@ from seethink.train.engine_sampler import EngineSampler, make_sampler
 from seethink.train.importance import policy_log_probs
 from seethink.train.model import encode_prompt, load_policy, make_trainable, save_policy
 from seethink.train.sampler import rollout
-from seethink.train.vllm_engine import ServerEngine
 
 ROOT = Path(__file__).parents[1]
 BASE = ROOT / "seethink" / "pocket" / "base"
@@ -94,7 +92,7 @@ def sampler(engine, folder, config) -> EngineSampler:
 
 @torch.no_grad()
 def shake(policy, size: float, only: str = "") -> None:
-    """Other weights: noise of `size` standard deviations on every matrix (of the named adapters)."""
+    """Other weights: noise of `size` standard deviations on every matrix, or on those whose name holds `only`."""
     torch.manual_seed(7)
     for name, weight in policy.model.named_parameters():
         if only in name and weight.ndim > 1:
@@ -112,7 +110,7 @@ def gap(sampler: EngineSampler, prompts: list, temperature: float = 0.8) -> floa
 
 @pytest.mark.parametrize("temperature", [0.8, 1.3, 0.0])
 def test_log_probs_are_the_policys(sampler, prompts, temperature):
-    found = gap(sampler, prompts, temperature)
+    found = gap(sampler, prompts * 12, temperature)  # more tokens than the engine takes in one step
     print(f"\n|dlogp| {found:.1e} at temperature {temperature}")
     assert found <= PARITY
 
@@ -227,7 +225,8 @@ def url(vllm):
     command = [
         sys.executable, "-m", "vllm.entrypoints.launchers.api_server.entry", "--model", str(BASE), "--host", "127.0.0.1", "--port", str(port),
         "--dtype", "float32", "--enforce-eager", "--skip-mm-profiling", "--logprobs-mode", "processed_logprobs",
-        "--enable-scale-out", "--kv-cache-memory-bytes", str(2**29), "--mm-processor-kwargs", json.dumps({"do_resize": False}),
+        "--enable-scale-out", "--no-enable-chunked-prefill", "--max-num-batched-tokens", "8192",
+        "--kv-cache-memory-bytes", str(2**29), "--mm-processor-kwargs", json.dumps({"do_resize": False}),
     ]  # fmt: skip
     environment = {**os.environ, "VLLM_SERVER_DEV_MODE": "1", "VLLM_ENABLE_V1_MULTIPROCESSING": "1"}
     child = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -254,8 +253,9 @@ def wait_until_healthy(child: subprocess.Popen, url: str, seconds: float = 180) 
 def test_grpo_with_a_vllm_server(url, world, tmp_path):
     assert main(["grpo", write_settings(world, tmp_path / "run", {"engine": "vllm-server", "url": url})]) == 0
     rows = read_log(tmp_path / "run" / "metrics.jsonl")
+    print(f"\nserved: |dlogp| {max(r['sampler/log_prob_gap_max'] for r in rows):.1e} at most")
     assert len(rows) == 3 and max(r["sampler/log_prob_gap_max"] for r in rows) <= PARITY
-    assert not (tmp_path / "run" / "weights").exists()
+    assert not (tmp_path / "run" / "pushed").exists()
 
 
 def test_a_server_with_other_weights_is_caught(url, world, tmp_path):
@@ -270,14 +270,6 @@ def test_a_server_with_other_weights_is_caught(url, world, tmp_path):
     with pytest.raises(UserError, match="the sampler is not the policy"):
         sampler.compare()
     sampler.close()
-
-
-def test_a_dead_server_is_one_line(tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        dead = ServerEngine(f"http://127.0.0.1:{free.getsockname()[1]}", tmp_path)
-        with pytest.raises(UserError, match="cannot be reached"):
-            dead.forget()
 
 
 @pytest.mark.gpu

@@ -51,6 +51,11 @@ def grpo(metrics: list[dict[str, Any]]) -> dict[str, str]:
         found["entropy_collapse"] = (
             f"entropy fell from {mean(first, 'entropy'):.3f} to {mean(last, 'entropy'):.3f} nats"
         )
+    capped = mean(last, "sampler/capped_share")
+    if capped > 0.01:
+        found["sampler"] = (
+            f"{capped:.1%} of tokens have capped importance weights: the engine samples from another policy"
+        )
     for key in sorted({k for r in last for k in r if k.startswith("reward/") and k != "reward/mean"}):
         values = [r[key] for r in metrics if r.get(key) is not None]
         if len(values) >= 2 * WINDOW and max(values) == 0:

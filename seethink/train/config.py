@@ -63,7 +63,7 @@ class SamplerConfig(Config):
     memory: float = Field(0.4, gt=0, lt=1, description="share of GPU memory for vLLM in this process, free in updates")
     url: str = Field("http://127.0.0.1:8000", description="address of the vLLM server")
     weights: Path | None = Field(
-        None, description="folder through which the server takes weights, seen by both; none: inside the run folder"
+        None, description="folder through which the server takes weights, seen by both; none: the run folder"
     )
     tolerance: float = Field(
         0.0, ge=0, description="largest log-probability difference allowed; 0: 1e-3 in float32, 0.5 in bfloat16"

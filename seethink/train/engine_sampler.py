@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from itertools import groupby
 
 import numpy as np
@@ -26,12 +27,17 @@ def make_sampler(policy: Policy, config: GRPOConfig, version: int) -> Sampler:
     if config.sampler.engine == "local":
         keep = min(config.update_prompts, config.prompts) if config.reuse_prefill else 0
         return LocalSampler(policy, version, config.rollout_prompts * config.group, config.micro_tokens, keep)
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:  # weights lie in shards, and every rank would start an engine
+        raise UserError(
+            f"sampler.engine {config.sampler.engine} works with one training process only",
+            remedy="Start one process, or use --sampler.engine local",
+        )
     if config.sampler.engine == "vllm":
         longest = policy.model.config.text_config.max_position_embeddings
         length = min(config.model.max_prompt_tokens + config.max_tokens, longest)
         engine = InProcessEngine(policy.folder, policy.device, engine_dtype(config), length, config.sampler.memory)
     else:
-        engine = ServerEngine(config.sampler.url, config.sampler.weights or config.out / "weights")
+        engine = ServerEngine(config.sampler.url, config.sampler.weights or config.out)
     sampler = EngineSampler(policy, engine, config)
     sampler.push(version)  # also at step 0: a transfer that fails should fail now
     return sampler

@@ -91,13 +91,18 @@ class InProcessEngine:
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
         try:
             import vllm
+            import vllm.distributed
         except ImportError as error:
             raise UserError(
                 f"vLLM cannot be imported ({error})",
                 remedy="Install vllm beside seethink, or use --sampler.engine local",
             ) from None
         self.vllm, self.gpu, self.asleep = vllm, device.type == "cuda", False
-        on_cpu = {"enforce_eager": True, "skip_mm_profiling": True, "kv_cache_memory_bytes": CPU_CACHE}
+        on_cpu = {
+            "enforce_eager": True, "skip_mm_profiling": True, "kv_cache_memory_bytes": CPU_CACHE,
+            "enable_chunked_prefill": False,  # a seeded request cut in two dies: CPU generators cannot step back
+            "max_num_batched_tokens": max(8192, max_tokens),
+        }  # fmt: skip
         on_gpu = {"gpu_memory_utilization": memory, "enable_sleep_mode": True}
         self.llm = vllm.LLM(
             model=str(folder),
@@ -109,6 +114,7 @@ class InProcessEngine:
             mm_processor_kwargs={"do_resize": False},  # torchvision resizes otherwise than PIL: |dlogp| up to 1e-2
             generation_config="vllm",
             disable_log_stats=True,
+            use_tqdm_on_load=False,
             **(on_gpu if self.gpu else on_cpu),
         )
 
@@ -154,6 +160,7 @@ class InProcessEngine:
 
     def close(self) -> None:
         self.llm.llm_engine.engine_core.shutdown()
+        self.vllm.distributed.cleanup_dist_env_and_memory()  # it had made itself a process group
 
 
 class ServerEngine:
@@ -166,7 +173,7 @@ class ServerEngine:
     """
 
     def __init__(self, url: str, folder: Path) -> None:
-        self.url, self.folder = url.rstrip("/"), Path(folder).resolve()
+        self.url, self.folder = url.rstrip("/"), Path(folder).resolve() / "pushed"
 
     def generate(self, requests: list[Request]) -> list[Answer]:
         with ThreadPoolExecutor(PARALLEL) as pool:

@@ -1,0 +1,176 @@
+"""Rollouts from an engine that holds a copy of the weights: the probe, the requests, the correction. About five seconds."""
+
+from __future__ import annotations
+
+import copy
+import math
+import socket
+from dataclasses import replace
+
+import pytest
+import torch
+
+from seethink.core.errors import UserError
+from seethink.core.types import Reward, Sample
+from seethink.train import grpo
+from seethink.train.config import GRPOConfig
+from seethink.train.engine_sampler import EngineSampler, completions, placeholders
+from seethink.train.importance import Correction, policy_log_probs
+from seethink.train.optim import Optimiser
+from seethink.train.sampler import LocalSampler, rollout
+from seethink.train.vllm_engine import Answer, ServerEngine
+from tests.tiny import IMAGE, tiny_policy, tiny_prompt
+
+
+class CopyEngine:
+    """The local sampler over a second copy of the policy, fed like any engine; `bias` makes its log-probabilities wrong."""
+
+    def __init__(self, policy, prompts, bias: float = 0.0) -> None:
+        self.policy = copy.deepcopy(policy)
+        self.prompts = {tuple(placeholders(p, policy)): p for p in prompts}
+        self.bias, self.calls = bias, []
+
+    def generate(self, requests):
+        self.calls.append("generate")
+        return [self.answer(request) for request in requests]
+
+    def answer(self, request) -> Answer:
+        prompt, p = self.prompts[tuple(request.ids)], request.params
+        (group,) = rollout(self.policy, [prompt], p["n"], p["max_tokens"], p["temperature"], p["seed"])
+        found = [(c.ids.tolist(), (c.log_probs + self.bias).tolist(), c.stop) for c in group]
+        return Answer(prompt.ids.tolist(), found)
+
+    def load(self, weights) -> None:
+        self.calls.append("load")
+        self.policy.model.load_state_dict(dict(weights))
+        self.policy.features.clear()
+
+    def forget(self) -> None:
+        self.calls.append("forget")
+
+
+@pytest.fixture
+def config(tmp_path) -> GRPOConfig:
+    model = {"path": tmp_path, "dtype": "float32"}
+    settings = {"prompts": 4, "update_prompts": 2, "group": 3, "max_tokens": 8, "temperature": 0.9, "kl": 0.0}
+    return GRPOConfig(out=tmp_path, data=tmp_path, model=model, optim={"lr": 1e-2, "warmup": 0}, **settings)
+
+
+@pytest.fixture
+def policy(monkeypatch):
+    """Its prompts have pixels without files, so the images of a request stay out."""
+    monkeypatch.setattr("seethink.train.engine_sampler.sized_images", lambda prompt, policy: [])
+    return tiny_policy()[0]
+
+
+def prompts_of(policy) -> list:
+    return [tiny_prompt(policy, n, images) for n, images in ((5, 1), (9, 2), (3, 0), (7, 1))]
+
+
+@torch.no_grad()
+def shake(policy) -> None:
+    for weight in policy.model.parameters():
+        weight += 0.1 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(0))
+    policy.features.clear()
+
+
+def test_placeholders_hold_one_id_per_image(policy):
+    prompt = tiny_prompt(policy, 6, images=3)
+    ids = placeholders(prompt, policy)
+    assert ids.count(IMAGE) == 3 and [i for i in ids if i != IMAGE] == [i for i in prompt.ids.tolist() if i != IMAGE]
+    assert placeholders(tiny_prompt(policy, 6, images=0), policy) == tiny_prompt(policy, 6, images=0).ids.tolist()
+
+
+def test_another_prompt_in_the_engine_is_an_error(policy):
+    prompt = tiny_prompt(policy, 6)
+    with pytest.raises(UserError, match="the engine sees a prompt of 2 tokens"):
+        completions(prompt, Answer([1, 2], [([3], [-1.0], "stop")]))
+    with pytest.raises(RuntimeError, match="gave up"):
+        completions(prompt, Answer(prompt.ids.tolist(), [([3], [-1.0], "abort")]))
+
+
+def test_probe_catches_weights_that_were_not_pushed(policy, config):
+    prompts = prompts_of(policy)
+    engine = CopyEngine(policy, prompts)
+    sampler = EngineSampler(policy, engine, config)
+    sampler.rollout(prompts, 2, 8, 0.9, seed=3)
+    assert engine.calls == ["generate", "forget", "generate"], (
+        "the first rollout is probed, and the probe leaves no trace"
+    )
+    assert sampler.compare() < 1e-4
+    shake(policy)
+    with pytest.raises(UserError, match=r"not the policy of 0 steps: log-probability -\d+\.\d+ against -\d+\.\d+"):
+        sampler.compare()
+    sampler.push(1)
+    assert sampler.compare() < 1e-4 and sampler.version == 1
+    engine.load = lambda weights: None  # a push that does nothing
+    policy.model.load_state_dict(tiny_policy()[0].model.state_dict())
+    with pytest.raises(UserError, match="not the policy of 2 steps"):
+        sampler.push(2)
+
+
+def groups_from(sampler, prompts, config) -> list[grpo.Group]:
+    groups = []
+    for i, (prompt, members) in enumerate(zip(prompts, sampler.rollout(prompts, 3, 8, 0.9, seed=3), strict=True)):
+        sample = Sample(str(i), "s", (), "?", "1", "digit")
+        groups.append(
+            grpo.Group(sample, prompt, members, [""] * 3, [Reward(0.0, "ok", "digit")] * 3, [1.0, -0.5, -0.5])
+        )
+    return groups
+
+
+def test_policy_log_probs_are_those_recorded(policy):
+    prompts = prompts_of(policy)
+    groups = rollout(policy, prompts, 3, 8, 0.9, seed=3)
+    for budget in (1, 10_000):
+        scored = policy_log_probs(policy, prompts, [[c.ids for c in g] for g in groups], 0.9, budget)
+        for completion, ours in zip([c for g in groups for c in g], scored, strict=True):
+            assert torch.allclose(completion.log_probs, ours, atol=1e-5)
+
+
+@pytest.mark.parametrize("bias", [0.0, 0.3])
+def test_updates_correct_for_the_engine(policy, config, bias):
+    """An engine that agrees changes nothing; one that overrates every token by e^0.3 has its gradients scaled back."""
+    prompts = prompts_of(policy)
+    start = {n: w.clone() for n, w in policy.model.state_dict().items()}
+
+    def trained(groups, correction) -> dict:
+        policy.model.load_state_dict(start)
+        optimiser = Optimiser(policy, config.optim, 2)
+        return grpo.improve(policy, None, optimiser, config, groups, 0.0, correction=correction)
+
+    engine = EngineSampler(policy, CopyEngine(policy, prompts, bias), config)
+    engine.tolerance = 1.0
+    groups = groups_from(engine, prompts, config)
+    correction = grpo.recall(policy, config, groups)
+    assert len(correction.recalled) == 6, "only completions of the second update need what the policy thought before"
+    metrics = trained(groups, correction)
+    assert metrics["sampler/log_prob_gap"] == pytest.approx(bias, abs=1e-5)
+    assert metrics["sampler/capped_share"] == 0
+    for group in groups:  # the same completions, as if the policy had sampled them
+        group.completions = [replace(c, log_probs=c.log_probs - bias) for c in group.completions]
+    plain, scale = trained(groups, None), math.exp(-bias)
+    assert metrics["loss"] == pytest.approx(plain["loss"] * scale, abs=1e-5)
+    assert metrics["grad_norm"] == pytest.approx(plain["grad_norm"] * scale, rel=1e-2)
+    assert metrics["clip_share"] == plain["clip_share"]
+
+
+def test_capped_tokens_are_counted():
+    correction = Correction(cap=2.0)
+    weights = correction.weights(torch.tensor([-1.0, -1.0]), torch.tensor([-1.0, -3.0]))
+    assert weights.tolist() == [1.0, 2.0]
+    assert correction.metrics() == {
+        "sampler/log_prob_gap": 1.0, "sampler/log_prob_gap_max": 2.0, "sampler/capped_share": 0.5,
+    }  # fmt: skip
+
+
+def test_the_local_sampler_is_exact(policy):
+    assert LocalSampler(policy).exact and not EngineSampler.exact
+
+
+def test_a_dead_server_is_one_line(tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        dead = ServerEngine(f"http://127.0.0.1:{free.getsockname()[1]}", tmp_path)
+        with pytest.raises(UserError, match="cannot be reached"):
+            dead.forget()
