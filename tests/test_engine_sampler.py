@@ -1,4 +1,4 @@
-"""Rollouts from an engine that holds a copy of the weights: the probe, the requests, the correction. About five seconds."""
+"""Rollouts from an engine that holds a copy of the weights: the probe, the requests, the correction. About ten seconds."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from itertools import groupby
 
 import numpy as np
@@ -104,12 +105,14 @@ class EngineSampler:
         Raises UserError with both numbers when they differ by more than the tolerance.
         """
         groups = self.sample(self.probe, 1, PROBED_TOKENS, self.config.temperature, seed=0)
-        self.engine.forget()  # a resumed run probes at other moments, and must find the same engine
+        # a resumed run probes at other moments, so a probe leaves nothing in the caches of either side
+        self.engine.forget()
+        policy = replace(self.policy, features={})
         theirs = torch.cat([c.log_probs for g in groups for c in g])
         ids = [[c.ids for c in g] for g in groups]
         with autocast(self.policy, self.config.model):
             ours = torch.cat(
-                policy_log_probs(self.policy, self.probe, ids, self.config.temperature, self.config.micro_tokens)
+                policy_log_probs(policy, self.probe, ids, self.config.temperature, self.config.micro_tokens)
             )
         gaps = (theirs - ours).abs()
         worst = int(gaps.argmax())
