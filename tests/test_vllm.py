@@ -178,7 +178,7 @@ def world(tmp_path_factory) -> Path:
     from seethink.pocket.build import build
 
     out = tmp_path_factory.mktemp("world")
-    build(out, seed=7, sft=0, rl=12, board=0, ood=0)
+    build(out, seed=7, sft=0, rl=18, board=0, ood=0)  # three rounds of six: no picture twice
     return out
 
 
