@@ -12,7 +12,7 @@ import torch
 
 from seethink.core.errors import UserError
 from seethink.core.types import Reward, Sample
-from seethink.train import grpo
+from seethink.train import alarms, grpo
 from seethink.train.config import GRPOConfig
 from seethink.train.engine_sampler import EngineSampler, completions, placeholders
 from seethink.train.importance import Correction, policy_log_probs
@@ -162,6 +162,13 @@ def test_capped_tokens_are_counted():
     assert correction.metrics() == {
         "sampler/log_prob_gap": 1.0, "sampler/log_prob_gap_max": 2.0, "sampler/capped_share": 0.5,
     }  # fmt: skip
+
+
+def test_a_drifting_engine_raises_an_alarm():
+    calm = {"undecided": 0, "completion/length": 9.0, "entropy": 1.0, "sampler/capped_share": 0.0}
+    assert alarms.grpo([calm] * 6) == {}
+    drifting = {**calm, "sampler/capped_share": 0.04}
+    assert alarms.grpo([calm] + [drifting] * 5)["sampler"].startswith("4.0% of tokens")
 
 
 def test_the_local_sampler_is_exact(policy):
