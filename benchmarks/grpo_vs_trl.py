@@ -16,6 +16,7 @@ import multiprocessing
 import os
 import platform
 import tempfile
+from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
@@ -182,7 +183,9 @@ def main() -> None:
             print(f"{case.name}: {r['cpu_ratio']:.2f}x less CPU than TRL", flush=True)
     print(f"\n{json.dumps(machine())}\n\n{table(results)}")
     if args.json:
-        args.json.write_text(json.dumps({"machine": machine(), "results": results}, indent=2) + "\n")
+        args.json.parent.mkdir(parents=True, exist_ok=True)
+        record = {"date": date.today().isoformat(), "machine": machine(), "results": results}
+        args.json.write_text(json.dumps(record, indent=2) + "\n")
 
 
 if __name__ == "__main__":

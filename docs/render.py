@@ -1,4 +1,4 @@
-"""Render the parts of README.md that are never typed: the file tree from docstrings, the study's table from its folder.
+"""Render what is never typed: README's file tree and study table, the benchmark table of docs/engine.md.
 
 python docs/render.py [--study runs/study]
 """
@@ -9,11 +9,13 @@ import argparse
 import ast
 import json
 import re
+import sys
 from datetime import datetime
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "seethink"
+BENCHMARK = ROOT / "benchmarks" / "results" / "grpo_vs_trl.json"
 ROOMS = ("cli.py", "pocket", "study", "evals", "train", "rewards", "data", "doctor.py", "ask", "traces", "core")
 
 
@@ -52,7 +54,7 @@ def replace(text: str, name: str, content: str) -> str:
     """Content between `<!-- name -->` and `<!-- /name -->`."""
     pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.S)
     if not pattern.search(text):
-        raise SystemExit(f"README.md has no <!-- {name} --> markers")
+        raise SystemExit(f"no <!-- {name} --> markers")
     return pattern.sub(lambda m: m[1] + content + "\n" + m[2], text)
 
 
@@ -67,6 +69,19 @@ def main() -> None:
         text = replace(text, "study", re.sub(r"^# (.*)", r"**\1**", report).replace("\n## ", "\n### "))
         text = replace(text, "measured", measured(arguments.study))
     readme.write_text(text, encoding="utf-8")
+    if BENCHMARK.is_file():
+        engine = ROOT / "docs" / "engine.md"
+        engine.write_text(replace(engine.read_text(encoding="utf-8"), "benchmark", benchmark()), encoding="utf-8")
+
+
+def benchmark() -> str:
+    """The recorded comparison with TRL as a table, with the machine it was measured on."""
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    from grpo_vs_trl import table
+
+    recorded = json.loads(BENCHMARK.read_text(encoding="utf-8"))
+    machine = ", ".join(f"{name} {value}" for name, value in recorded["machine"].items())
+    return f"{table(recorded['results'])}\n\n{recorded['date']}: {machine}."
 
 
 if __name__ == "__main__":
