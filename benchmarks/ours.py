@@ -94,7 +94,7 @@ def explore(
         texts = [sampler.decode(policy, c) for c in group]
         rewards = [Reward(reward(c.ids.tolist()), "ok", "digit") for c in group]
         advantages = group_advantages([r.value for r in rewards], config.std_norm)
-        groups.append(Group(samples[i], prompts[i], group, texts, rewards, advantages))
+        groups.append(Group(samples[i], prompts[i], group, texts, rewards, advantages, i))
     return groups
 
 

@@ -36,6 +36,7 @@ GROUPS = {
     "pocket": ("seethink.pocket.verbs", "build the pocket world, serve its simulated teacher, rebuild its base model"),
 }
 
+PARALLEL = ("sft", "grpo")  # verbs that --gpus starts on several
 DEFAULTS = {"study": "pocket/study.toml"}  # settings of a verb that was given no @file
 
 
@@ -52,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"seethink {__version__}")
         return 0
     try:
-        dispatch(arguments)
+        return dispatch(arguments)
     except UserError as error:
         print(f"seethink: {error}", file=sys.stderr)
         return error.code
@@ -60,15 +61,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"seethink: {error.filename or 'input/output'}: {error.strerror or error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("seethink: interrupted; the same command continues", file=sys.stderr)
+        from seethink.train.launch import under_torchrun
+
+        if not under_torchrun():
+            print("seethink: interrupted; the same command continues", file=sys.stderr)
         return 130
-    return 0
 
 
-def dispatch(arguments: list[str]) -> None:
-    """Call the verb's function with its resolved config."""
+def dispatch(arguments: list[str]) -> int:
+    """Call the verb's function with its resolved config, here or on several GPUs."""
     from seethink.core.config import resolve
     from seethink.core.run import end_with_parent
+    from seethink.train.launch import launch, under_torchrun
 
     end_with_parent()
     verb, rest = arguments[0], arguments[1:]
@@ -84,14 +88,17 @@ def dispatch(arguments: list[str]) -> None:
         raise _unknown_verb(verb)
     if {"-h", "--help"} & set(rest):
         print(help_text(name, config_class))
-        return
+        return 0
     dry_run = "--dry-run" in rest
     rest = [a for a in rest if a != "--dry-run"]
     if name in DEFAULTS and not any(a.startswith("@") for a in rest):
         rest.insert(0, f"@{Path(__file__).parent / DEFAULTS[name]}")
     config = resolve(config_class, rest)
+    if name in PARALLEL and config.gpus > 1 and not dry_run and not under_torchrun():
+        return launch(arguments, config.gpus, config.device)
     run = run or getattr(_import(module), function)
     run(config, dry_run=dry_run)
+    return 0
 
 
 def usage() -> str:

@@ -114,7 +114,7 @@ def groups_from(sampler, prompts, config) -> list[grpo.Group]:
     for i, (prompt, members) in enumerate(zip(prompts, sampler.rollout(prompts, 3, 8, 0.9, seed=3), strict=True)):
         sample = Sample(str(i), "s", (), "?", "1", "digit")
         groups.append(
-            grpo.Group(sample, prompt, members, [""] * 3, [Reward(0.0, "ok", "digit")] * 3, [1.0, -0.5, -0.5])
+            grpo.Group(sample, prompt, members, [""] * 3, [Reward(0.0, "ok", "digit")] * 3, [1.0, -0.5, -0.5], i)
         )
     return groups
 

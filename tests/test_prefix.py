@@ -55,7 +55,9 @@ def test_an_update_through_the_kept_prefix_equals_one_without(trainable_vision):
         rolled = sampler.rollout(prompts, 3, 8, 1.0, seed=0)
         assert sum(len(p) for p in sampler.kept) == keep and (len(sampler.kept) > 1) == bool(keep)
         advantages = [[1.0, -0.5, -0.5], [None] * 3, [0.2, None, -0.2], [0.5, 0.5, -1.0]]
-        groups = [Group(None, p, c, [], [], a) for p, c, a in zip(prompts, rolled, advantages, strict=True)]
+        groups = [
+            Group(None, p, c, [], [], a, i) for i, (p, c, a) in enumerate(zip(prompts, rolled, advantages, strict=True))
+        ]
         optimiser = Optimiser(policy, config.optim, 2)
         improve(policy, reference_model(policy), optimiser, config, groups, 0.1, sampler.kept)
         assert not sampler.kept and optimiser.step == 2

@@ -198,8 +198,8 @@ def test_grpo_with_vllm_rollouts_resumes_bit_identical(world, tmp_path, monkeypa
     assert main(["grpo", whole]) == 0
     save = grpo.save_checkpoint
 
-    def save_and_stop(folder, step, state):
-        save(folder, step, state)
+    def save_and_stop(folder, step, state, ranks):
+        save(folder, step, state, ranks)
         if step == 2:
             raise KeyboardInterrupt
 

@@ -41,9 +41,16 @@ class _Bar(Progress):
         self._bar.update(self._task, completed=self.done, text=text)
 
 
+class _Silent(Progress):
+    def advance(self, by: int = 1, text: str = "") -> None: ...
+
+
 @contextmanager
-def progress(label: str, total: int, done: int = 0) -> Iterator[Progress]:
+def progress(label: str, total: int, done: int = 0, show: bool = True) -> Iterator[Progress]:
     """Progress shown while the block runs; `done` steps were made by an earlier process."""
+    if not show:
+        yield _Silent(label, total, done)
+        return
     if not sys.stderr.isatty():
         yield Progress(label, total, done)
         return

@@ -28,7 +28,7 @@ from seethink import __version__
 from seethink.core.errors import UserError
 from seethink.core.store import hash_json, read_json, write_json, write_text
 
-NOT_IN_KEY = {"out", "overwrite"}  # fields that do not change what a run computes
+NOT_IN_KEY = {"out", "overwrite", "gpus", "device"}  # fields that do not change what a run computes
 PARENT = "SEETHINK_PARENT"  # environment variable: process id of the study that started this process
 LIBRARIES = ("torch", "transformers", "peft", "numpy", "pillow", "openai", "pyarrow", "math-verify")
 
@@ -181,6 +181,32 @@ class Run:
             self._files[name] = open(self.folder / name, "a", encoding="utf-8")  # noqa: SIM115 - until __exit__
         self._files[name].write(json.dumps(row, ensure_ascii=False) + "\n")
         self._files[name].flush()
+
+
+class Guest(Run):
+    """The run folder as the other ranks of a run see it: they read, the first rank writes."""
+
+    def __init__(self, folder: Path, done: bool):
+        self.folder, self._done = folder, done
+
+    def __exit__(self, *_: object) -> None: ...
+
+    @property
+    def done(self) -> bool:
+        """As the first rank found it."""
+        return self._done
+
+    def log(self, step: int, **values: Any) -> None: ...
+
+    def write_rows(self, name: str, rows: list[dict[str, Any]]) -> None: ...
+
+    def alarm(self, name: str, text: str, step: int | None = None) -> None: ...
+
+    def rewind(self, step: int) -> None: ...
+
+    def keep_rows(self, name: str, rows: list[dict[str, Any]]) -> None: ...
+
+    def finish(self, **summary: Any) -> None: ...
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:

@@ -38,6 +38,10 @@ class OptimConfig(Config):
     max_grad_norm: float = Field(1.0, gt=0, description="gradient norm is clipped to this")
 
 
+GPUS = Field(1, ge=0, description="processes on this machine, one per GPU, that share the work; 0 or 1: this one")
+DEVICE = Field("auto", description="auto: a GPU where there is one; cpu: leave GPUs alone")
+
+
 class SFTConfig(Config):
     """Imitate: supervised fine-tuning on traces, loss on completions only."""
 
@@ -53,6 +57,8 @@ class SFTConfig(Config):
     limit: int = Field(0, ge=0, description="use only this many rows; 0: all")
     save_every: int = Field(20, ge=1, description="optimiser steps between checkpoints")
     seed: int = Field(0, description="data order")
+    gpus: int = GPUS
+    device: Literal["auto", "cpu"] = DEVICE
     overwrite: bool = Field(False, description="start afresh where the folder holds a run with other settings")
 
 
@@ -106,6 +112,8 @@ class GRPOConfig(Config):
     )
     save_every: int = Field(10, ge=1, description="rounds between checkpoints")
     seed: int = Field(0, description="data order and sampling")
+    gpus: int = GPUS
+    device: Literal["auto", "cpu"] = DEVICE
     overwrite: bool = Field(False, description="start afresh where the folder holds a run with other settings")
 
 

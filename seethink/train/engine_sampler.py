@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from itertools import groupby
 
@@ -14,7 +13,7 @@ from seethink.core.errors import UserError
 from seethink.core.images import open_image
 from seethink.train.config import GRPOConfig
 from seethink.train.importance import policy_log_probs
-from seethink.train.lora import has_lora, merged_weights
+from seethink.train.lora import full_weights
 from seethink.train.model import EncodedPrompt, Policy
 from seethink.train.optim import autocast
 from seethink.train.sampler import Completion, LocalSampler, Sampler
@@ -26,9 +25,10 @@ PROBED_PROMPTS, PROBED_TOKENS = 4, 16
 def make_sampler(policy: Policy, config: GRPOConfig, version: int) -> Sampler:
     """The sampler that the config names, with the policy's weights of `version` optimiser steps."""
     if config.sampler.engine == "local":
-        keep = min(config.update_prompts, config.prompts) if config.reuse_prefill else 0
+        # on several ranks a kept graph would need the gathered weights until the update
+        keep = min(config.update_prompts, config.prompts) if config.reuse_prefill and not policy.ranks.mesh else 0
         return LocalSampler(policy, version, config.rollout_prompts * config.group, config.micro_tokens, keep)
-    if int(os.environ.get("WORLD_SIZE", 1)) > 1:  # weights lie in shards, and every rank would start an engine
+    if policy.ranks.world > 1:  # weights lie in shards, and every rank would start an engine
         raise UserError(
             f"sampler.engine {config.sampler.engine} works with one training process only",
             remedy="Start one process, or use --sampler.engine local",
@@ -129,8 +129,11 @@ class EngineSampler:
 
 def plain_weights(policy: Policy, dtype: torch.dtype) -> Weights:
     """Weights by the plain model's names, adapters merged. Tied ones come under both names: vLLM waits for both."""
-    weights = merged_weights(policy.model) if has_lora(policy.model) else policy.model.state_dict()
-    return ((name, w.to(dtype)) for name, w in weights.items())
+    head, embedding = policy.model.lm_head, policy.model.get_input_embeddings()
+    for name, weight in full_weights(policy.model):
+        yield name, weight.to(dtype)
+        if name.endswith("embed_tokens.weight") and head.weight is embedding.weight:
+            yield "lm_head.weight", weight.to(dtype)
 
 
 def placeholders(prompt: EncodedPrompt, policy: Policy) -> list[int]:

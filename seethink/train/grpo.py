@@ -13,7 +13,7 @@ import copy
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 
 import torch
@@ -28,6 +28,7 @@ from seethink.rewards import make_scorer, score_batch
 from seethink.traces import lexicon
 from seethink.train import alarms
 from seethink.train.config import GRPOConfig, system_prompt
+from seethink.train.dist import Ranks, join
 from seethink.train.engine_sampler import make_sampler
 from seethink.train.importance import Correction, policy_log_probs
 from seethink.train.lora import has_lora, without_lora
@@ -44,6 +45,7 @@ from seethink.train.model import (
     EncodedPrompt,
     Policy,
     encode_prompt,
+    idle_prompt,
     image_features,
     load_policy,
     make_trainable,
@@ -54,6 +56,7 @@ from seethink.train.model import (
 from seethink.train.optim import (
     Optimiser,
     autocast,
+    compute_dtype,
     data_order,
     load_checkpoint,
     micro_batches,
@@ -77,6 +80,8 @@ class Group:
     texts: list[str]
     rewards: list[Reward]
     advantages: list[float | None]
+    place: int
+    """Which prompt of the round."""
 
     @property
     def trained(self) -> list[tuple[Completion, float]]:
@@ -86,30 +91,41 @@ class Group:
     def tokens(self) -> int:
         return len(self.prompt.ids) + sum(len(c.ids) for c, _ in self.trained)
 
+    def without_pixels(self) -> Group:
+        """What the log of a round needs."""
+        return replace(self, prompt=replace(self.prompt, pixels=None, grids=None))
+
 
 def run(config: GRPOConfig, dry_run: bool = False) -> None:
     """The verb. Raises UserError for bad data, model or folder; the same call again resumes."""
-    samples = load_samples(config.data)
-    if not samples:
-        raise UserError("no samples", where=config.data, remedy="Give a JSONL file with at least one row")
-    if config.reuse_prefill and config.model.checkpoint_layers:
-        raise UserError(
-            "reuse_prefill and model.checkpoint_layers exclude each other: one keeps activations, the other drops them",
-            remedy="Choose one",
-        )
-    order = data_order(len(samples), config.steps * config.prompts, config.seed)
-    if dry_run:
-        print(plan(config, samples))
-        return
+    with join(config.device) as ranks:
+        with ranks.together():
+            samples = load_samples(config.data)
+            if not samples:
+                raise UserError("no samples", where=config.data, remedy="Give a JSONL file with at least one row")
+            if config.reuse_prefill and config.model.checkpoint_layers:
+                raise UserError(
+                    "reuse_prefill and model.checkpoint_layers exclude each other: one keeps activations, the other drops them",
+                    remedy="Choose one",
+                )
+        order = data_order(len(samples), config.steps * config.prompts, config.seed)
+        if dry_run:
+            print(plan(config, samples))
+            return
+        with ranks.open(lambda: open_run(config)) as folder:
+            if not folder.done:
+                train(folder, config, [samples[i] for i in order], ranks)
+        if ranks.first:
+            print(f"grpo: {folder.path('model')}")
+
+
+def open_run(config: GRPOConfig) -> Run:
     inputs = {
         "model": hash_folder(config.model.path),
         "data": hash_file(config.data),
         "system": system_prompt(config.model),
     }
-    with Run(config.out, "grpo", config, inputs, config.overwrite) as folder:
-        if not folder.done:
-            train(folder, config, [samples[i] for i in order])
-        print(f"grpo: {folder.path('model')}")
+    return Run(config.out, "grpo", config, inputs, config.overwrite)
 
 
 def plan(config: GRPOConfig, samples: list[Sample]) -> str:
@@ -121,39 +137,47 @@ def plan(config: GRPOConfig, samples: list[Sample]) -> str:
     )
 
 
-def train(folder: Run, config: GRPOConfig, samples: list[Sample]) -> None:
+def train(folder: Run, config: GRPOConfig, samples: list[Sample], ranks: Ranks) -> None:
     """All rounds over `samples`, already in the order in which they are drawn; resumes from the latest checkpoint."""
-    policy = load_policy(config.model.path)
-    make_trainable(policy, config.model)
+    with ranks.together():
+        policy = load_policy(config.model.path, ranks)
+    make_trainable(policy, config.model, config.seed)
     reference = reference_model(policy) if config.kl > 0 else None
+    ranks.shard(compute_dtype(config.model), policy.model, reference)
     updates = -(-config.prompts // config.update_prompts)
     optimiser = Optimiser(policy, config.optim, config.steps * updates)
     start, beta = resume(folder, policy, optimiser, config.kl)
-    sampler = make_sampler(policy, config, optimiser.step)
+    with ranks.together():
+        sampler = make_sampler(policy, config, optimiser.step)
     scorer = make_scorer(config.reward)
     system = system_prompt(config.model)
-    with progress("grpo", config.steps, start) as bar:
+    places = ranks.share_of_each(list(range(config.prompts)), config.update_prompts)
+    with progress("grpo", config.steps, start, show=ranks.first) as bar:
         for step in range(start, config.steps):
             began, cpu = time.perf_counter(), time.process_time()
-            batch = samples[step * config.prompts : (step + 1) * config.prompts]
-            prompts = [encode_prompt(policy, s, system, config.model.max_prompt_tokens) for s in batch]
-            groups = explore(policy, sampler, config, batch, prompts, scorer, step)
+            batch = [samples[step * config.prompts + place] for place in places]
+            with ranks.together():
+                prompts = [encode_prompt(policy, s, system, config.model.max_prompt_tokens) for s in batch]
+                groups = explore(policy, sampler, config, batch, prompts, scorer, step, places)
             sampled = time.perf_counter()
             sampler.sleep()
             correction = None if sampler.exact else recall(policy, config, groups)
             metrics = improve(policy, reference, optimiser, config, groups, beta, sampler.kept, correction)
             beta = metrics.pop("next_kl_coefficient")
+            groups = sorted(ranks.gather([g.without_pixels() for g in groups]), key=lambda g: g.place)
             metrics |= describe(groups)
             metrics |= {"seconds": time.perf_counter() - began, "seconds/rollout": sampled - began}
             metrics["tokens_per_s"] = metrics["tokens/generated"] / metrics["seconds"]
-            metrics["memory_gb"] = peak_memory_gb(policy.device)
-            metrics["cpu_seconds"] = time.process_time() - cpu
+            metrics["memory_gb"] = max(ranks.gather([peak_memory_gb(policy.device)]))
+            metrics["cpu_seconds"] = sum(ranks.gather([time.process_time() - cpu]))
             folder.log(step + 1, **metrics)
             folder.write_rows("rollouts.jsonl", rollout_rows(step, groups, sampler.version))
-            sampler.push(optimiser.step)
             alarms.raise_new(folder, alarms.grpo(read_log(folder.path("metrics.jsonl"))), step + 1)
             if (step + 1) % config.save_every == 0 or step + 1 == config.steps:
-                save_checkpoint(folder.path("checkpoint"), step + 1, {**optimiser.state(), "kl_coefficient": beta})
+                save_checkpoint(
+                    folder.path("checkpoint"), step + 1, {**optimiser.state(), "kl_coefficient": beta}, ranks
+                )
+            sampler.push(optimiser.step)
             bar.advance(text=f"reward {metrics['reward/mean']:.3f}  length {metrics['completion/length']:.0f}")
     sampler.close()
     finish(folder, policy, config, samples)
@@ -167,9 +191,11 @@ def explore(
     prompts: list[EncodedPrompt],
     scorer,
     step: int,
+    places: list[int],
 ) -> list[Group]:
-    """Rollouts of one round, scored; undecided rewards leave their group."""
-    seed = (config.seed * 1_000_003 + step) * 1_009  # a function of the step alone, so that a resume repeats it
+    """Rollouts of this rank's part of a round, scored; undecided rewards leave their group."""
+    # a function of the step and the first prompt here alone, so that a resume repeats it
+    seed = (config.seed * 1_000_003 + step) * 1_009 + (places or [0])[0]
     with autocast(policy, config.model):
         completions = sampler.rollout(prompts, config.group, config.max_tokens, config.temperature, seed)
     texts = [[decode(policy, c) for c in group] for group in completions]
@@ -180,7 +206,7 @@ def explore(
     for i, sample in enumerate(samples):
         rewards = flat[i * config.group : (i + 1) * config.group]
         advantages = group_advantages([r.value for r in rewards], config.std_norm)
-        groups.append(Group(sample, prompts[i], completions[i], texts[i], rewards, advantages))
+        groups.append(Group(sample, prompts[i], completions[i], texts[i], rewards, advantages, places[i]))
     return groups
 
 
@@ -206,24 +232,29 @@ def improve(
 ) -> dict:
     """One optimiser step per `update_prompts` prompts; groups without spread are skipped but stay in the averages.
 
-    `kept` are prefixes of the first chunk's prompts with their graphs, from the rollout; they are used up.
+    `groups` are those of this rank. `kept` are prefixes of the first chunk's prompts with their graphs, from the rollout;
+    they are used up.
     """
+    ranks, idle = policy.ranks, idle_group(policy)
     total = {"loss": 0.0, "kl": 0.0, "clip_share": 0.0, "tokens/trained": 0}
     norm = rate = 0.0
-    for first in range(0, len(groups), config.update_prompts):
-        chunk = groups[first : first + config.update_prompts]
+    drawn = sum(ranks.gather([len(groups)]))
+    for first in range(0, drawn, config.update_prompts):
+        chunk = [g for g in groups if first <= g.place < first + config.update_prompts]
         lengths = [len(c.ids) for g in chunk for c in g.completions]
-        weights = iter(token_weights(lengths, config.normalisation, config.max_tokens))
-        weight_of = {id(c): next(weights) for g in chunk for c in g.completions}
-        for part, prefix in batches(chunk, config.micro_tokens, kept if first == 0 else None):
+        weights = iter(token_weights(lengths, config.normalisation, config.max_tokens, ranks.gather(lengths)))
+        weight_of = {id(c): next(weights) for g in chunk for c in g.completions} | {id(idle.completions[0]): 0.0}
+        work = batches(chunk, config.micro_tokens, kept if first == 0 else None)
+        for (part, prefix), real in ranks.even(work, ([idle], None)):
             parts = backward(policy, reference, config, part, weight_of, beta, first == 0, prefix, correction)
-            for key, value in parts.items():
+            for key, value in parts.items() if real else ():
                 total[key] += value
         norm, rate = optimiser.update()
+    total = ranks.sum(total)
     tokens = max(total["tokens/trained"], 1)
     kl = total["kl"] / tokens
     if reference is not None and config.kl_target > 0:
-        beta = adapt_kl(beta, kl, config.kl_target, len(groups) * config.group, config.kl_horizon)
+        beta = adapt_kl(beta, kl, config.kl_target, drawn * config.group, config.kl_horizon)
     return {
         **total, "kl": kl, "clip_share": total["clip_share"] / tokens, "grad_norm": norm, "lr": rate,
         "kl_coefficient": beta, "next_kl_coefficient": beta, **(correction.metrics() if correction else {}),
@@ -243,6 +274,13 @@ def batches(chunk: list[Group], budget: int, kept: list[Prefix] | None) -> Itera
         part = list(islice(groups, len(prefix)))
         if any(g.trained for g in part):
             yield part, prefix
+
+
+def idle_group(policy: Policy) -> Group:
+    """A group that a rank computes without weight while only others have work."""
+    prompt = idle_prompt(policy)
+    completion = Completion(prompt.ids, torch.zeros(1), torch.zeros(1), "stop")
+    return Group(Sample("idle", "", (), "", "", "letter"), prompt, [completion], [""], [], [0.0], -1)
 
 
 def backward(
@@ -267,41 +305,43 @@ def backward(
     def per_token(values: list[float]) -> Tensor:  # one value per completion -> [C]
         return torch.repeat_interleave(torch.tensor(values, dtype=torch.float32), lengths).to(device)
 
+    def at_the_start() -> Tensor:
+        features = image_features(policy, prompts) if vision_frozen(policy) else vision_features(reference, prompts)
+        states = hidden_states(reference, packed, features)
+        return token_log_probs(states, reference.lm_head.weight, packed.targets, policy.banned, config.temperature)
+
+    def current() -> tuple[Tensor, dict[str, Tensor]]:
+        if prefix is None:
+            states = hidden_states(policy.model, packed, image_features(policy, prompts))
+        else:
+            states = continued_states(policy.model, prefix, [[i.to(device) for i in group] for group in ids])
+        head = policy.model.lm_head.weight
+        parts = head_loss(states, head, packed.targets, policy.banned, config.temperature, loss_of)
+        return parts.loss, parts.per_token
+
+    def loss_of(log_probs: Tensor, rows: slice) -> LossParts:
+        old = log_probs.detach() if on_policy else before[rows]
+        importance = None if correction is None else correction.weights(old, sampled[rows])
+        kept = None if reference_log_probs is None else reference_log_probs[rows]
+        clip = config.clip_low, config.clip_high
+        return grpo_loss(log_probs, old, kept, advantages[rows], weights[rows], *clip, beta, importance)
+
     advantages = per_token([a for _, a in trained])
     weights = per_token([weight_of[id(c)] for c, _ in trained])
     sampled = torch.cat([c.log_probs for c, _ in trained]).to(device)
     before = sampled  # the policy's log-probabilities before the round's first update
     if correction and not on_policy:
         before = torch.cat([correction.recalled[id(c)] for c, _ in trained]).to(device)
+    reference_log_probs = None
     with autocast(policy, config.model):
-        features = image_features(policy, prompts) if prefix is None or vision_frozen(policy) else None
-        reference_log_probs = None
         if reference is not None:
             with torch.no_grad(), without_lora(reference):
-                own = features if vision_frozen(policy) else vision_features(reference, prompts)
-                states = hidden_states(reference, packed, own)
-                reference_log_probs = token_log_probs(
-                    states, reference.lm_head.weight, packed.targets, policy.banned, config.temperature
-                )
-        if prefix is None:
-            states = hidden_states(policy.model, packed, features)
-        else:
-            states = continued_states(policy.model, prefix, [[i.to(device) for i in group] for group in ids])
-
-        def loss_of(log_probs: Tensor, rows: slice) -> LossParts:
-            old = log_probs.detach() if on_policy else before[rows]
-            importance = None if correction is None else correction.weights(old, sampled[rows])
-            kept = None if reference_log_probs is None else reference_log_probs[rows]
-            clip = config.clip_low, config.clip_high
-            return grpo_loss(log_probs, old, kept, advantages[rows], weights[rows], *clip, beta, importance)
-
-        parts = head_loss(
-            states, policy.model.lm_head.weight, packed.targets, policy.banned, config.temperature, loss_of
-        )
-    parts.loss.backward()
+                reference_log_probs = policy.ranks.forward(reference, at_the_start)
+        loss, logged = policy.ranks.forward(policy.model, current)
+    loss.backward()
     return {
-        "loss": float(parts.loss.detach()),
-        **{name: float(values.sum()) for name, values in parts.per_token.items()},
+        "loss": float(loss.detach()),
+        **{name: float(values.sum()) for name, values in logged.items()},
         "tokens/trained": len(packed.targets),
     }
 
@@ -319,13 +359,15 @@ def reference_model(policy: Policy):
 
 def resume(folder: Run, policy: Policy, optimiser: Optimiser, beta: float) -> tuple[int, float]:
     """(rounds done, KL coefficient) from the latest checkpoint; logs written after it are forgotten."""
-    found = load_checkpoint(folder.path("checkpoint"), policy.device)
+    blank = lambda: {**optimiser.blank(), "kl_coefficient": beta}  # noqa: E731
+    found = load_checkpoint(folder.path("checkpoint"), policy.device, blank)
     step = 0
     if found:
         step, state = found
         beta = state.pop("kl_coefficient")
         optimiser.restore(state)
-    folder.rewind(step)
+    with policy.ranks.together():
+        folder.rewind(step)
     return step, beta
 
 
@@ -379,6 +421,8 @@ def rollout_rows(step: int, groups: list[Group], version: int) -> list[dict]:
 def finish(folder: Run, policy: Policy, config: GRPOConfig, samples: list[Sample]) -> None:
     """Final model, rollouts table and summary; the done-mark comes last."""
     save_policy(policy, folder.path("model"))
+    if not policy.ranks.first:
+        return
     raw = folder.path("rollouts.jsonl")
     write_table(
         folder.path("rollouts.parquet"), [json.loads(line) for line in raw.read_text(encoding="utf-8").splitlines()]

@@ -9,6 +9,8 @@ from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
+from seethink.train.dist import whole
+
 TARGETS = r".*language_model\.layers\.\d+\.(self_attn|mlp)\.[a-z]+_proj"
 
 
@@ -39,14 +41,18 @@ def without_lora(model: nn.Module) -> Iterator[None]:
             layer.enable_adapters(True)
 
 
-def merged_weights(model: nn.Module) -> dict[str, Tensor]:
-    """State dict of the plain model with the adapters merged in; the model itself is left as it was."""
-    layers = [m for m in model.modules() if isinstance(m, BaseTunerLayer)]
-    for layer in layers:
-        layer.merge()
-    weights = {
-        n.replace(".base_layer", ""): w.detach().clone() for n, w in model.state_dict().items() if "lora_" not in n
-    }
-    for layer in layers:
-        layer.unmerge()
-    return weights
+def full_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Names and values of a plain model's weights, adapters merged in; the model itself is left as it was.
+
+    Sharded weights come whole, one at a time; every rank must iterate. Tied weights come once, as the embedding.
+    """
+    parameters = dict(model.named_parameters())
+    for name, parameter in parameters.items():
+        if "lora_" in name:
+            continue
+        weight = whole(parameter.detach())
+        if name.endswith(".base_layer.weight"):
+            projection = name.removesuffix(".base_layer.weight")
+            a, b = (whole(parameters[f"{projection}.lora_{x}.default.weight"].detach()) for x in "AB")
+            weight = weight + (b @ a) * model.get_submodule(projection).scaling["default"]
+        yield name.replace(".base_layer", ""), weight

@@ -101,18 +101,21 @@ def _rows(head: Tensor) -> int:
     return max(1, CHUNK_ELEMENTS // head.shape[0])
 
 
-def token_weights(lengths: list[int], normalisation: Normalisation, max_tokens: int) -> list[float]:
+def token_weights(
+    lengths: list[int], normalisation: Normalisation, max_tokens: int, everyone: list[int] | None = None
+) -> list[float]:
     """Weight of each token of each completion, so that the loss of a batch is a plain sum over its micro-batches.
 
-    `lengths` are those of all completions of the optimiser step. grpo: mean over completions of the mean over tokens
+    `lengths` are those of all completions of the optimiser step, or `everyone` where this rank has only some. grpo: mean over completions of the mean over tokens
     (the paper); dapo: mean over all tokens; dr_grpo: sum over tokens / (completions x max_tokens).
     """
-    S, total = len(lengths), sum(lengths)
+    everyone = lengths if everyone is None else everyone
+    S, total = len(everyone), sum(everyone)
     if normalisation == "grpo":
         return [1 / (S * max(n, 1)) for n in lengths]
     if normalisation == "dapo":
-        return [1 / max(total, 1)] * S
-    return [1 / (S * max_tokens)] * S
+        return [1 / max(total, 1)] * len(lengths)
+    return [1 / (S * max_tokens)] * len(lengths)
 
 
 @dataclass(frozen=True)

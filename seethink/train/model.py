@@ -21,8 +21,9 @@ from seethink.core.errors import UserError
 from seethink.core.images import open_image
 from seethink.core.types import Sample
 from seethink.train.config import ModelConfig
+from seethink.train.dist import Ranks, groups
 from seethink.train.linear import use_onednn
-from seethink.train.lora import add_lora, has_lora, merged_weights
+from seethink.train.lora import add_lora, full_weights
 from seethink.train.pack import ATTENTION
 
 transformers_logging.disable_progress_bar()  # ours says what takes time
@@ -49,6 +50,8 @@ class Policy:
     """Where it was loaded from: side files are copied from here on saving."""
     features: dict[tuple[str, ...], Tensor] = field(default_factory=dict)
     """Image paths of a prompt -> [tokens, hidden] of a frozen vision tower, on the CPU; the latest FEATURES_LIMIT bytes."""
+    ranks: Ranks = field(default_factory=Ranks)
+    """The processes that its weights and work are split over."""
 
     @property
     def device(self) -> torch.device:
@@ -99,13 +102,10 @@ class EncodedPrompt:
         return int(self.positions.max()) + 1
 
 
-def best_device() -> torch.device:
-    """A GPU where there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def load_policy(folder: Path, device: torch.device | None = None, dtype: torch.dtype = torch.float32) -> Policy:
+def load_policy(folder: Path, ranks: Ranks | None = None, dtype: torch.dtype = torch.float32) -> Policy:
     """Policy from a Hugging Face folder of a Qwen2-VL or Qwen2.5-VL model. Raises UserError naming what is missing.
+
+    On several ranks the weights stay on the CPU until `Ranks.shard` moves each rank's part to its device.
 
     torchvision is not needed: tokenizer, image processor and chat template are loaded one by one, not as a processor.
     """
@@ -130,14 +130,28 @@ def load_policy(folder: Path, device: torch.device | None = None, dtype: torch.d
     )
     use_onednn(model)
     processor = AutoImageProcessor.from_pretrained(folder, backend="pil")  # torchvision is not needed
-    return Policy(model.to(device or best_device()).eval(), tokenizer, processor, folder)
+    ranks = ranks or Ranks()
+    model = model.to("cpu" if ranks.mesh else ranks.device).eval()
+    return Policy(model, tokenizer, processor, folder, ranks=ranks)
 
 
 def save_policy(policy: Policy, folder: Path) -> None:
-    """Plain Hugging Face folder that transformers and vLLM load: weights, config, tokenizer, processor, template."""
+    """Plain Hugging Face folder that transformers and vLLM load: weights, config, tokenizer, processor, template.
+
+    Every rank calls it, the first one writes.
+    """
+    weights = {}
+    for name, weight in full_weights(policy.model):
+        if policy.ranks.first:
+            weights[name] = weight.cpu()
+    with policy.ranks.together():
+        if policy.ranks.first:
+            write_policy(policy, weights, folder)
+
+
+def write_policy(policy: Policy, weights: dict[str, Tensor], folder: Path) -> None:
     temporary = Path(folder).with_name(Path(folder).name + ".tmp")
     shutil.rmtree(temporary, ignore_errors=True)
-    weights = merged_weights(policy.model) if has_lora(policy.model) else None
     try:
         policy.model.save_pretrained(temporary, state_dict=weights)
         policy.tokenizer.save_pretrained(temporary)
@@ -157,7 +171,7 @@ def save_policy(policy: Policy, folder: Path) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def make_trainable(policy: Policy, config: ModelConfig) -> None:
+def make_trainable(policy: Policy, config: ModelConfig, seed: int = 0) -> None:
     """Choose what trains: LoRA adapters only, or all weights but a frozen vision tower and projector (`visual.merger`)."""
     if config.checkpoint_layers:
         for layer in policy.model.model.language_model.layers[:-1]:  # the last one is trimmed to what is read
@@ -165,6 +179,7 @@ def make_trainable(policy: Policy, config: ModelConfig) -> None:
             layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
             layer.train()  # transformers checkpoints only then; there is no dropout
     if config.lora_rank:
+        torch.manual_seed(seed)  # adapters begin the same on every rank and after a restart
         add_lora(policy.model, config.lora_rank, config.lora_alpha)
         return
     for name, parameter in policy.model.named_parameters():
@@ -223,11 +238,11 @@ def rope_positions(policy: Policy, ids: Tensor, grids: Tensor | None) -> Tensor:
 
 def image_features(policy: Policy, prompts: list[EncodedPrompt]) -> Tensor | None:
     """Image tokens [sum of tokens, hidden] of all prompts in order; cached while the vision tower is frozen."""
+    if not vision_frozen(policy):
+        return vision_features(policy.model, prompts)
     prompts = [p for p in prompts if p.pixels is not None]
     if not prompts:
         return None
-    if not vision_frozen(policy):
-        return vision_features(policy.model, prompts)
     missing = [p for p in {p.images: p for p in prompts if p.images not in policy.features}.values()]
     if missing:
         with torch.no_grad():
@@ -245,10 +260,25 @@ def vision_features(model: PreTrainedModel, prompts: list[EncodedPrompt]) -> Ten
     """Image tokens [sum of tokens, hidden] of all prompts by this model's own vision tower."""
     prompts = [p for p in prompts if p.pixels is not None]
     if not prompts:
-        return None
+        return no_features(model) if groups(model.model.visual) else None
     pixels = torch.cat([p.pixels for p in prompts]).to(model.device)
     grids = torch.cat([p.grids for p in prompts]).to(model.device)
     return torch.cat(model.model.get_image_features(pixels, grids, return_dict=True).pooler_output)
+
+
+def idle_prompt(policy: Policy) -> EncodedPrompt:
+    """One text token: what a rank computes on, without weight, while only others have work."""
+    return EncodedPrompt(policy.stop_ids[:1].cpu(), torch.zeros(3, 1, dtype=torch.long), None, None)
+
+
+def no_features(model: PreTrainedModel) -> Tensor:
+    """[0, hidden] by way of the vision tower: its layers are sharded, and other ranks may run them on images now."""
+    config = model.config.vision_config
+    size = config.spatial_merge_size  # one image token
+    values = config.in_channels * config.temporal_patch_size * config.patch_size**2
+    pixels = torch.zeros(size**2, values, device=model.device)
+    grids = torch.tensor([[1, size, size]], device=model.device)
+    return torch.cat(model.model.get_image_features(pixels, grids, return_dict=True).pooler_output)[:0]
 
 
 def _expand_images(ids: list[int], grids: Tensor, policy: Policy) -> list[int]:

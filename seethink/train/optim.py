@@ -7,7 +7,7 @@ import math
 import os
 import resource
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from seethink.core.errors import UserError
 from seethink.core.store import hash_text
 from seethink.train.config import ModelConfig, OptimConfig
+from seethink.train.dist import Ranks, cannot_write, like, load_shards, whole
 from seethink.train.model import Policy
 
 
@@ -81,7 +81,7 @@ class Optimiser:
     def update(self) -> tuple[float, float]:
         """(gradient norm before clipping, learning rate). A gradient that is not finite changes nothing."""
         rate = learning_rate(self.step, self.total_steps, self.config)
-        norm = float(nn.utils.clip_grad_norm_(self.parameters, self.config.max_grad_norm))
+        norm = float(whole(nn.utils.clip_grad_norm_(self.parameters, self.config.max_grad_norm)))
         if math.isfinite(norm):
             for group in self.adam.param_groups:
                 group["lr"] = rate
@@ -94,6 +94,16 @@ class Optimiser:
         names = {id(p): n for n, p in self.policy.model.named_parameters()}
         weights = {names[id(p)]: p.detach() for p in self.parameters}
         return {"step": self.step, "adam": self.adam.state_dict(), "weights": weights}
+
+    def blank(self) -> dict:
+        """A state of the right names and shapes, to be filled from a checkpoint; its weights are those of the model."""
+        moments = [
+            {"step": torch.zeros(()), "exp_avg": torch.zeros_like(p), "exp_avg_sq": torch.zeros_like(p)}
+            for group in self.adam.param_groups
+            for p in group["params"]
+        ]
+        adam = {**self.adam.state_dict(), "state": dict(enumerate(moments))}
+        return {**self.state(), "adam": adam}
 
     def state_copy(self) -> dict:
         """A copy that later updates do not touch, for rolling back."""
@@ -109,9 +119,18 @@ class Optimiser:
         parameters = dict(self.policy.model.named_parameters())
         with torch.no_grad():
             for name, value in state["weights"].items():
-                parameters[name].copy_(value)
-        self.adam.load_state_dict(state["adam"])
+                parameters[name].copy_(like(value, parameters[name]))
+        ordered = [p for group in self.adam.param_groups for p in group["params"]]
+        moments = {
+            i: {k: v if k == "step" else like(v, ordered[i]) for k, v in s.items()}
+            for i, s in state["adam"]["state"].items()
+        }
+        self.adam.load_state_dict({**state["adam"], "state": moments})
         self.step = state["step"]
+
+
+def compute_dtype(config: ModelConfig) -> torch.dtype:
+    return torch.float32 if config.dtype == "float32" else torch.bfloat16
 
 
 def autocast(policy: Policy, config: ModelConfig) -> AbstractContextManager:
@@ -121,42 +140,42 @@ def autocast(policy: Policy, config: ModelConfig) -> AbstractContextManager:
     return torch.autocast(policy.device.type, torch.bfloat16)
 
 
-def save_checkpoint(folder: Path, step: int, state: dict) -> None:
-    """checkpoint-<step>.pt, complete or absent; older ones are removed."""
-    folder.mkdir(exist_ok=True)
-    temporary = folder / ".saving.tmp"
+def save_checkpoint(folder: Path, step: int, state: dict, ranks: Ranks) -> None:
+    """checkpoint-<step>.pt, or on several ranks a folder checkpoint-<step>, complete or absent; older ones are removed."""
+    with ranks.together():
+        folder.mkdir(exist_ok=True)
+        if ranks.mesh:
+            ranks.save(folder / f"checkpoint-{step}", state)
+        else:
+            _write(folder / f"checkpoint-{step}.pt", state)
+    for old in folder.glob("checkpoint-*") if ranks.first else ():
+        if _step_of(old) < step:
+            shutil.rmtree(old) if old.is_dir() else old.unlink()
+
+
+def _write(path: Path, state: dict) -> None:
+    temporary = path.with_name(".saving.tmp")
     try:
         with open(temporary, "wb") as f:
             torch.save(state, f)
             f.flush()
             os.fsync(f.fileno())
-        os.replace(temporary, folder / f"checkpoint-{step}.pt")
+        os.replace(temporary, path)
     except RuntimeError as error:  # torch hides the cause of a failed write
-        raise cannot_write(folder, error) from None
+        raise cannot_write(path.parent, error) from None
     finally:
         temporary.unlink(missing_ok=True)
-    for old in folder.glob("checkpoint-*.pt"):
-        if _step_of(old) < step:
-            old.unlink()
 
 
-def cannot_write(folder: Path, error: Exception) -> UserError:
-    """A full disk, most of the time."""
-    free = shutil.disk_usage(folder).free / 2**20
-    return UserError(
-        f"cannot write ({error}; {free:.0f} MB free)",
-        where=folder,
-        remedy="Free some space; the same command then continues",
-        code=1,
-    )
-
-
-def load_checkpoint(folder: Path, device: torch.device) -> tuple[int, dict] | None:
-    """(step, state) of the latest checkpoint, or None."""
-    found = sorted(folder.glob("checkpoint-*.pt"), key=_step_of)
+def load_checkpoint(folder: Path, device: torch.device, blank: Callable[[], dict]) -> tuple[int, dict] | None:
+    """(step, state) of the latest checkpoint, or None. `blank` makes a state to fill, for one that several ranks wrote."""
+    found = sorted(folder.glob("checkpoint-*"), key=_step_of)
     if not found:
         return None
-    return _step_of(found[-1]), torch.load(found[-1], map_location=device, weights_only=True)
+    latest = found[-1]
+    if latest.is_dir():
+        return _step_of(latest), load_shards(latest, blank())
+    return _step_of(latest), torch.load(latest, map_location=device, weights_only=True)
 
 
 def remove_checkpoints(folder: Path) -> None:

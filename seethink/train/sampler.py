@@ -80,6 +80,9 @@ class LocalSampler:
     kept: list[Prefix] = field(default_factory=list)
     exact = True
 
+    def __post_init__(self) -> None:
+        self.push(self.version)
+
     def rollout(
         self, prompts: list[EncodedPrompt], group: int, max_tokens: int, temperature: float, seed: int
     ) -> list[list[Completion]]:
@@ -98,11 +101,14 @@ class LocalSampler:
         )
 
     def push(self, version: int) -> None:
+        self.policy.ranks.gather_weights(self.policy.model)
         self.version = version
 
-    def sleep(self) -> None: ...
+    def sleep(self) -> None:
+        self.policy.ranks.release_weights(self.policy.model)
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        self.sleep()
 
 
 @dataclass

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -22,12 +23,14 @@ from seethink.core.store import hash_file, hash_folder, load_examples
 from seethink.core.types import Example
 from seethink.train.alarms import spike
 from seethink.train.config import SFTConfig, system_prompt
+from seethink.train.dist import Ranks, join
 from seethink.train.loss import LossParts, head_loss, token_log_probs
 from seethink.train.model import (
     EncodedPrompt,
     Policy,
     encode_completion,
     encode_prompt,
+    idle_prompt,
     image_features,
     load_policy,
     make_trainable,
@@ -36,6 +39,7 @@ from seethink.train.model import (
 from seethink.train.optim import (
     Optimiser,
     autocast,
+    compute_dtype,
     data_order,
     load_checkpoint,
     micro_batches,
@@ -63,27 +67,32 @@ class Encoded:
 
 def run(config: SFTConfig, dry_run: bool = False) -> None:
     """The verb. Raises UserError for bad data, model or folder; the same call again resumes."""
-    examples = load_examples(config.data)
-    if config.limit:
-        examples = examples[: config.limit]
-    train_set, eval_set = hold_out(examples, config)
-    if not train_set:
-        raise UserError("no examples to train on", where=config.data, remedy="Give more rows or a smaller eval_share")
-    steps = math.ceil(config.epochs * len(train_set) / config.batch_size)
-    if dry_run:
-        print(
-            f"{len(train_set)} examples, {len(eval_set)} held out; {config.epochs} epochs = {steps} steps of {config.batch_size}"
-        )
-        return
+    with join(config.device) as ranks:
+        with ranks.together():
+            train_set, eval_set = hold_out(load_examples(config.data)[: config.limit or None], config)
+            if not train_set:
+                remedy = "Give more rows or a smaller eval_share"
+                raise UserError("no examples to train on", where=config.data, remedy=remedy)
+        steps = math.ceil(config.epochs * len(train_set) / config.batch_size)
+        if dry_run:
+            print(
+                f"{len(train_set)} examples, {len(eval_set)} held out; {config.epochs} epochs = {steps} steps of {config.batch_size}"
+            )
+            return
+        with ranks.open(lambda: open_run(config)) as folder:
+            if not folder.done:
+                train(folder, config, train_set, eval_set, steps, ranks)
+        if ranks.first:
+            print(f"sft: {folder.path('model')}")
+
+
+def open_run(config: SFTConfig) -> Run:
     inputs = {
         "model": hash_folder(config.model.path),
         "data": hash_file(config.data),
         "system": system_prompt(config.model),
     }
-    with Run(config.out, "sft", config, inputs, config.overwrite) as folder:
-        if not folder.done:
-            train(folder, config, train_set, eval_set, steps)
-        print(f"sft: {folder.path('model')}")
+    return Run(config.out, "sft", config, inputs, config.overwrite)
 
 
 def hold_out(examples: list[Example], config: SFTConfig) -> tuple[list[Example], list[Example]]:
@@ -93,21 +102,26 @@ def hold_out(examples: list[Example], config: SFTConfig) -> tuple[list[Example],
     return [e for i, e in enumerate(examples) if i not in held], [examples[i] for i in sorted(held)]
 
 
-def train(folder: Run, config: SFTConfig, train_set: list[Example], eval_set: list[Example], steps: int) -> None:
-    policy = load_policy(config.model.path)
-    make_trainable(policy, config.model)
+def train(
+    folder: Run, config: SFTConfig, train_set: list[Example], eval_set: list[Example], steps: int, ranks: Ranks
+) -> None:
+    with ranks.together():
+        policy = load_policy(config.model.path, ranks)
+    make_trainable(policy, config.model, config.seed)
+    ranks.shard(compute_dtype(config.model), policy.model)
     optimiser = Optimiser(policy, config.optim, steps)
     start = resume(folder, policy, optimiser)
     total = min(steps * config.batch_size, math.ceil(config.epochs * len(train_set)))
     order = data_order(len(train_set), total, config.seed)
     system = system_prompt(config.model)
-    losses = [r["loss"] for r in read_log(folder.path("metrics.jsonl"))]
+    losses = ranks.of_first([r["loss"] for r in read_log(folder.path("metrics.jsonl"))])
     good = optimiser.state_copy()  # weights whose loss was seen to be normal
-    with progress("sft", steps, start) as bar:
+    with progress("sft", steps, start, show=ranks.first) as bar:
         for step in range(start, steps):
             began, cpu = time.perf_counter(), time.process_time()
             drawn = order[step * config.batch_size : (step + 1) * config.batch_size]
-            batch = [encode(policy, train_set[i], system, config) for i in drawn]
+            with ranks.together():
+                batch = [encode(policy, train_set[i], system, config) for i in ranks.share(drawn)]
             loss = imitate(policy, config, batch)
             losses.append(loss)
             if not math.isfinite(loss) or spike(losses, config.spike_factor):
@@ -124,16 +138,17 @@ def train(folder: Run, config: SFTConfig, train_set: list[Example], eval_set: li
                 good = optimiser.state_copy()
             norm, rate = optimiser.update()
             seconds = time.perf_counter() - began
-            metrics = {"loss": loss, "grad_norm": norm, "lr": rate, "tokens": sum(len(e.completion) for e in batch)}
-            metrics |= {"tokens_per_s": sum(e.tokens for e in batch) / seconds, "seconds": seconds}
-            metrics["memory_gb"] = peak_memory_gb(policy.device)
-            metrics["cpu_seconds"] = time.process_time() - cpu
+            metrics = {"loss": loss, "grad_norm": norm, "lr": rate}
+            metrics["tokens"] = sum(ranks.gather([len(e.completion) for e in batch]))
+            metrics |= {"tokens_per_s": sum(ranks.gather([e.tokens for e in batch])) / seconds, "seconds": seconds}
+            metrics["memory_gb"] = max(ranks.gather([peak_memory_gb(policy.device)]))
+            metrics["cpu_seconds"] = sum(ranks.gather([time.process_time() - cpu]))
             last = step + 1 == steps
             if (step + 1) % config.save_every == 0 or last:
                 metrics["eval_loss"] = evaluate(policy, config, eval_set, system)
             folder.log(step + 1, **metrics)
             if (step + 1) % config.save_every == 0 or last:
-                save_checkpoint(folder.path("checkpoint"), step + 1, optimiser.state())
+                save_checkpoint(folder.path("checkpoint"), step + 1, optimiser.state(), ranks)
             bar.advance(text=f"loss {loss:.3f}")
     finish(folder, policy, train_set, order)
 
@@ -144,61 +159,86 @@ def encode(policy: Policy, example: Example, system: str, config: SFTConfig) -> 
 
 
 def imitate(policy: Policy, config: SFTConfig, batch: list[Encoded]) -> float:
-    """Gradients of the mean negative log-likelihood over all completion tokens of the batch; returns that mean."""
-    total = sum(len(e.completion) for e in batch)
+    """Gradients of the mean negative log-likelihood over all completion tokens of the batch; returns that mean.
+
+    `batch` is this rank's part; gradients and mean are those of all parts.
+    """
+    total = sum(policy.ranks.gather([len(e.completion) for e in batch]))
     loss = 0.0
-    for indices in micro_batches([e.tokens for e in batch], config.micro_tokens):
-        targets, states = predict(policy, config, [batch[i] for i in indices])
-
-        def nll(log_probs: Tensor, _: slice) -> LossParts:
-            return LossParts(-log_probs.sum() / total, {})
-
-        with autocast(policy, config.model):
-            parts = head_loss(states, policy.model.lm_head.weight, targets, policy.banned, 1.0, nll)
-        parts.loss.backward()
-        loss += float(parts.loss.detach())
-    return loss
+    for part, real in turns(policy, config, batch):
+        nll = weighted_nll(policy, config, part, real / total)
+        nll.backward()
+        loss += float(nll.detach())
+    return sum(policy.ranks.gather([loss]))
 
 
-def predict(policy: Policy, config: SFTConfig, batch: list[Encoded]) -> tuple[Tensor, Tensor]:
-    """Completion tokens [C] and the hidden states [C, hidden] that predict them."""
-    prompts = [e.prompt for e in batch]
-    packed = pack(prompts, [[e.completion] for e in batch], policy.image_token).to(policy.device)
+def turns(policy: Policy, config: SFTConfig, batch: list[Encoded]) -> Iterator[tuple[list[Encoded], bool]]:
+    """(micro-batch, True), and (something to compute, False) while only other ranks have work."""
+    prompt = idle_prompt(policy)
+    indices = micro_batches([e.tokens for e in batch], config.micro_tokens)
+    return policy.ranks.even(([batch[i] for i in part] for part in indices), [Encoded(prompt, prompt.ids)])
+
+
+def weighted_nll(policy: Policy, config: SFTConfig, batch: list[Encoded], weight: float) -> Tensor:
+    """`weight` times the negative log-likelihood of all completion tokens, to go backward from."""
+
+    def loss_of(log_probs: Tensor, _: slice) -> LossParts:
+        return LossParts(-weight * log_probs.sum(), {})
+
+    def compute() -> Tensor:
+        targets, states = predict(policy, batch)
+        return head_loss(states, policy.model.lm_head.weight, targets, policy.banned, 1.0, loss_of).loss
+
     with autocast(policy, config.model):
-        return packed.targets, hidden_states(policy.model, packed, image_features(policy, prompts))
-
-
-@torch.no_grad()
-def evaluate(policy: Policy, config: SFTConfig, examples: list[Example], system: str) -> float | None:
-    """Mean loss per completion token of held-out examples; None without any."""
-    encoded = [encode(policy, e, system, config) for e in examples]
-    nll = 0.0
-    for indices in micro_batches([e.tokens for e in encoded], config.micro_tokens):
-        nll += float(negative_log_likelihood(policy, config, [encoded[i] for i in indices]).sum())
-    return nll / sum(len(e.completion) for e in encoded) if encoded else None
+        return policy.ranks.forward(policy.model, compute)
 
 
 @torch.no_grad()
 def negative_log_likelihood(policy: Policy, config: SFTConfig, batch: list[Encoded]) -> Tensor:
     """Of every completion token [C], nats."""
-    targets, states = predict(policy, config, batch)
-    with autocast(policy, config.model):
+
+    def compute() -> Tensor:
+        targets, states = predict(policy, batch)
         return -token_log_probs(states, policy.model.lm_head.weight, targets, policy.banned)
+
+    with autocast(policy, config.model):
+        return policy.ranks.forward(policy.model, compute)
+
+
+def predict(policy: Policy, batch: list[Encoded]) -> tuple[Tensor, Tensor]:
+    """Completion tokens [C] and the hidden states [C, hidden] that predict them."""
+    prompts = [e.prompt for e in batch]
+    packed = pack(prompts, [[e.completion] for e in batch], policy.image_token).to(policy.device)
+    return packed.targets, hidden_states(policy.model, packed, image_features(policy, prompts))
+
+
+@torch.no_grad()
+def evaluate(policy: Policy, config: SFTConfig, examples: list[Example], system: str) -> float | None:
+    """Mean loss per completion token of held-out examples; None without any."""
+    with policy.ranks.together():
+        encoded = [encode(policy, e, system, config) for e in policy.ranks.share(examples)]
+    work = turns(policy, config, encoded)
+    nll = sum(real * float(negative_log_likelihood(policy, config, part).sum()) for part, real in work)
+    tokens = sum(policy.ranks.gather([len(e.completion) for e in encoded]))
+    return sum(policy.ranks.gather([nll])) / tokens if examples else None
 
 
 def resume(folder: Run, policy: Policy, optimiser: Optimiser) -> int:
     """Steps done, from the latest checkpoint; logs written after it are forgotten."""
-    found = load_checkpoint(folder.path("checkpoint"), policy.device)
+    found = load_checkpoint(folder.path("checkpoint"), policy.device, optimiser.blank)
     step = 0
     if found:
         step, state = found
         optimiser.restore(state)
-    folder.rewind(step)
+    with policy.ranks.together():
+        folder.rewind(step)
     return step
 
 
 def finish(folder: Run, policy: Policy, train_set: list[Example], order: list[int]) -> None:
     save_policy(policy, folder.path("model"))
+    if not policy.ranks.first:
+        return
     metrics = read_log(folder.path("metrics.jsonl"))
     folder.finish(
         optimiser_steps=len(metrics),

@@ -1,0 +1,275 @@
+"""Several processes, one run: each holds a part of the weights (FSDP2) and works on its part of every optimiser step.
+
+    seethink grpo ... --gpus 8                                     starts torchrun on this machine
+    torchrun --nnodes 2 --nproc-per-node 8 ... -m seethink grpo .. more machines, see docs/cluster.md
+
+Everything distributed is in this file; the trainers speak to `Ranks`, which is trivial in a single process. The result is
+that of one process: the prompts of an optimiser step are split among the ranks, losses are weighted by the lengths of all
+completions of the step, gradients are summed. All ranks call the same collectives in the same order, so every rank makes
+the same number of forward passes (`even`), and a rank without images runs the vision tower on an empty one (`model.py`).
+Left out on purpose: tensor and pipeline parallelism, replicas of shards (HSDP), offloading.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
+from torch import Tensor, nn
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from seethink.core.errors import UserError
+from seethink.core.run import Guest, Run
+
+T = TypeVar("T")
+GOODBYE = 0.2  # seconds; gloo's threads drop their last tensors, which aborts a Python that is already shutting down
+PATIENCE = timedelta(hours=2)  # rollouts and rewards of one rank may take long; a dead rank is noticed by torchrun
+
+
+def best_device() -> torch.device:
+    """A GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+class Root(nn.Module):
+    """The sharded model as FSDP's root: its forward runs a function while the root's own weights are whole.
+
+    We call the parts of a model (`language_model`, `lm_head.weight`, `get_image_features`), never its forward, so the
+    hooks that gather embeddings, norm, head and projector need a forward of their own.
+    """
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(self, compute: Callable[[], T]) -> T:
+        return compute()
+
+
+@dataclass
+class Ranks:
+    """This process among those of its run. The default is a process alone: nothing is split, nothing is sent."""
+
+    rank: int = 0
+    world: int = 1
+    device: torch.device = field(default_factory=best_device)
+    mesh: DeviceMesh | None = None
+    """Where weights are sharded over; None: not at all."""
+    roots: dict[nn.Module, Root] = field(default_factory=dict)
+    """Sharded models."""
+
+    @property
+    def first(self) -> bool:
+        """True on the rank that owns the run folder and speaks."""
+        return self.rank == 0
+
+    # ---- work
+
+    def share(self, items: list[T]) -> list[T]:
+        """This rank's contiguous part; all parts in rank order are `items`."""
+        start, end = (len(items) * r // self.world for r in (self.rank, self.rank + 1))
+        return items[start:end]
+
+    def share_of_each(self, items: list[T], size: int) -> list[T]:
+        """This rank's part of every `size` consecutive items, so that all ranks work on each optimiser step."""
+        return [x for at in range(0, len(items), size) for x in self.share(items[at : at + size])]
+
+    def even(self, work: Iterable[T], idle: T) -> Iterator[tuple[T, bool]]:
+        """(item, True) for each item, then (`idle`, False) until every rank has had as many turns."""
+        if self.world > 1:
+            work = list(work)
+            most = max(self.gather([len(work)]))
+            idles = [idle] * (most - len(work))
+        else:
+            idles = []
+        for item in work:
+            yield item, True
+        for item in idles:
+            yield item, False
+
+    # ---- words between ranks (on the CPU)
+
+    def gather(self, items: list[T]) -> list[T]:
+        """The items of all ranks in rank order, on every rank. They are pickled: keep them small."""
+        if self.world == 1:
+            return items
+        parts: list[list[T]] = [[] for _ in range(self.world)]
+        dist.all_gather_object(parts, items)
+        return [x for part in parts for x in part]
+
+    def sum(self, values: dict[str, float]) -> dict[str, float]:
+        """Sums over ranks, equal on every rank."""
+        parts = self.gather([values])
+        return {key: sum(part[key] for part in parts) for key in values}
+
+    def of_first(self, value: T) -> T:
+        """The first rank's value, on every rank."""
+        return self.gather([value])[0]
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """An error that a user can fix ends all ranks here and is said once, on whichever rank it happened."""
+        error = None
+        try:
+            yield
+        except (UserError, OSError) as raised:
+            error = raised
+        for raised in self.gather([error]):
+            if raised is not None and self.first:
+                raise raised
+            if raised is not None:
+                raise SystemExit(raised.code if isinstance(raised, UserError) else 1)
+
+    @contextmanager
+    def open(self, run: Callable[[], Run]) -> Iterator[Run]:
+        """The run folder: opened, locked and written by the first rank, read by the others."""
+        folder = None
+        with self.together():
+            folder = run() if self.first else None
+        path, done = self.of_first(folder and (folder.folder, folder.done))
+        with folder or Guest(path, done) as opened:
+            yield opened
+
+    # ---- weights
+
+    def shard(self, dtype: torch.dtype, *models: nn.Module | None) -> None:
+        """Split the weights of the models over the ranks: a group per layer, the rest in the root's.
+
+        Weights of layers are gathered in `dtype`, gradients are summed in fp32. A vision tower that does not train stays
+        whole on every rank, because features are computed when a rank needs them. Call it before making an optimiser.
+        """
+        for model in models:
+            if self.mesh is None or model is None or model in self.roots:
+                continue
+            visual = model.model.visual
+            frozen = not any(p.requires_grad for p in visual.parameters())
+            if frozen:
+                visual.to(self.device)
+            policy = MixedPrecisionPolicy(dtype, torch.float32, cast_forward_inputs=False)  # autocast does the rest
+            for layer in [*model.model.language_model.layers, *([] if frozen else visual.blocks)]:
+                fully_shard(layer, mesh=self.mesh, mp_policy=policy)
+            whole = set(visual.parameters()) if frozen else set()
+            root = fully_shard(Root(model), mesh=self.mesh, reshard_after_forward=False, ignored_params=whole)
+            for group in groups(root):
+                group.set_force_sum_reduction_for_comms(True)
+                group.set_gradient_divide_factor(1.0)
+            self.roots[model] = root
+            with torch.no_grad():
+                self.forward(model, lambda: None)  # the first forward decides who is the root
+
+    def forward(self, model: nn.Module, compute: Callable[[], T]) -> T:
+        """`compute()`, which may use every weight of the model. Its tensors must come out as the result."""
+        if model not in self.roots:
+            return compute()
+        result = self.roots[model](compute)
+        if not torch.is_grad_enabled():  # otherwise the backward pass does it
+            self.roots[model].reshard()
+        return result
+
+    def gather_weights(self, model: nn.Module) -> None:
+        """Every weight whole on every rank, until `release_weights`: what follows needs no other rank."""
+        if model in self.roots:
+            self.roots[model].set_reshard_after_forward(False)
+            for group in groups(self.roots[model]):
+                group.unshard()
+
+    def release_weights(self, model: nn.Module) -> None:
+        """Back to shards."""
+        if model in self.roots:
+            self.roots[model].set_reshard_after_forward(True)
+            self.roots[model].set_reshard_after_forward(False, recurse=False)
+            for group in groups(self.roots[model]):
+                group.reshard()
+
+    # ---- checkpoints
+
+    def save(self, path: Path, state: dict[str, Any]) -> None:
+        """The folder `path` with every rank's shards of `state`, complete or absent; end of it where all are `together`.
+
+        Raises UserError on all ranks when one cannot write.
+        """
+        temporary = path.with_name(".saving.tmp")
+        if self.first:
+            shutil.rmtree(temporary, ignore_errors=True)
+        self.gather([None])
+        try:
+            dcp.save(state, checkpoint_id=temporary)
+            if self.first:
+                temporary.rename(path)
+        except CheckpointException as error:
+            raise cannot_write(path.parent, next(iter(error.failures.values()))[0]) from None
+        finally:
+            if self.first:
+                shutil.rmtree(temporary, ignore_errors=True)
+
+
+def cannot_write(folder: Path, error: Exception) -> UserError:
+    """A full disk, most of the time."""
+    free = shutil.disk_usage(folder).free / 2**20
+    return UserError(
+        f"cannot write ({error}; {free:.0f} MB free)",
+        where=folder,
+        remedy="Free some space; the same command then continues",
+        code=1,
+    )
+
+
+@contextmanager
+def join(device: str = "auto") -> Iterator[Ranks]:
+    """This process's ranks: those that torchrun started, or it alone. `device` "cpu" leaves GPUs alone."""
+    if not dist.is_torchelastic_launched():
+        yield Ranks(device=torch.device("cpu") if device == "cpu" else best_device())
+        return
+    rank, local, world = (int(os.environ[name]) for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"))
+    if device == "cpu" or not torch.cuda.is_available():
+        place = torch.device("cpu")
+        dist.init_process_group("gloo", timeout=PATIENCE)
+    else:
+        place = torch.device("cuda", local)
+        torch.cuda.set_device(place)
+        dist.init_process_group("cpu:gloo,cuda:nccl", timeout=PATIENCE)
+    try:
+        yield Ranks(rank, world, place, init_device_mesh(place.type, (world,)))
+        dist.destroy_process_group()  # not after an error: it would wait for ranks that are gone
+    finally:
+        time.sleep(GOODBYE)
+
+
+def groups(module: nn.Module) -> list[FSDPModule]:
+    """The parts of a module whose weights are gathered together; none if it is not sharded."""
+    return [m for m in module.modules() if isinstance(m, FSDPModule)]
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """A sharded tensor as it is on all ranks together; every rank must ask for it."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def like(tensor: Tensor, other: Tensor) -> Tensor:
+    """A whole tensor sharded as `other` is."""
+    if isinstance(other, DTensor) and not isinstance(tensor, DTensor):
+        return distribute_tensor(tensor.to(other.device), other.device_mesh, other.placements, src_data_rank=None)
+    return tensor
+
+
+def load_shards(path: Path, state: dict[str, Any]) -> dict[str, Any]:
+    """`state` filled from a folder that `Ranks.save` wrote, on any number of ranks.
+
+    What the folder lacks stays as it is: moments of an optimiser whose first update is still to come.
+    """
+    planner = dcp.DefaultLoadPlanner(allow_partial_load=True)
+    dcp.load(state, checkpoint_id=path, planner=planner, no_dist=not dist.is_initialized())
+    return state

@@ -1,0 +1,325 @@
+"""Two processes through torchrun (gloo) give the gradients of one, resume bit for bit and leave a plain model behind."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForImageTextToText
+
+from seethink.core.errors import UserError
+from seethink.core.run import read_log
+from seethink.core.store import load_samples, read_table, save_examples, write_json
+from seethink.core.tags import compose
+from seethink.core.types import Example, Reward, Sample
+from seethink.train.config import GRPOConfig, ModelConfig, OptimConfig, SFTConfig
+from seethink.train.dist import Ranks, join, whole
+from seethink.train.grpo import Group, improve, reference_model
+from seethink.train.launch import launch
+from seethink.train.lora import full_weights
+from seethink.train.model import Policy, make_trainable
+from seethink.train.optim import Optimiser, compute_dtype, data_order
+from seethink.train.sampler import Completion, LocalSampler
+from seethink.train.sft import Encoded, imitate
+from tests.tiny import tiny_policy, tiny_prompt
+
+ROOT = Path(__file__).parents[1]
+BASE = ROOT / "seethink" / "pocket" / "base"
+TIMES = {"cpu_seconds", "seconds", "seconds/rollout", "tokens_per_s", "memory_gb"}
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+IMAGES = (2, 1, 0, 0, 1, 0, 0, 0)  # per prompt: the second rank has only text, and less work
+MODES = {
+    "full": ModelConfig(path=".", dtype="float32", freeze_vision=False, freeze_projector=False),
+    "projector": ModelConfig(path=".", dtype="float32", freeze_projector=False),
+    "frozen": ModelConfig(path=".", dtype="float32"),
+    "lora": ModelConfig(path=".", dtype="float32", lora_rank=4),
+    "again": ModelConfig(
+        path=".", dtype="float32", freeze_vision=False, freeze_projector=False, checkpoint_layers=True
+    ),
+    "bf16": ModelConfig(path=".", dtype="bfloat16", freeze_vision=False, freeze_projector=False),
+}
+UPDATE = 4  # prompts per optimiser step
+
+
+class Recorder:
+    """In the optimiser's place: keeps the gradients of every optimiser step, changes nothing."""
+
+    def __init__(self, policy: Policy):
+        self.policy, self.seen = policy, []
+
+    def update(self) -> tuple[float, float]:
+        named = self.policy.model.named_parameters()
+        self.seen.append({n: whole(p.grad) for n, p in named if p.grad is not None})
+        self.policy.model.zero_grad()
+        return 0.0, 0.0
+
+
+def make_policy(mode: str, ranks: Ranks):
+    """(policy, reference) with weights that differ a little; the same on every rank."""
+    policy, _ = tiny_policy()
+    policy.ranks = ranks
+    make_trainable(policy, MODES[mode])
+    reference = reference_model(policy)
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for parameter in policy.model.parameters():
+            if parameter.requires_grad:
+                parameter += 0.01 * torch.randn_like(parameter)
+    if ranks.mesh is None:
+        policy.model.to(ranks.device)
+        reference.to(ranks.device)
+    ranks.shard(compute_dtype(MODES[mode]), policy.model, reference)
+    return policy, reference
+
+
+def make_groups(policy: Policy) -> list[Group]:
+    """Ragged groups; one without spread, so that a rank has nothing to do in a turn."""
+    g = torch.Generator().manual_seed(3)
+    groups = []
+    for place, images in enumerate(IMAGES):
+        ids = [torch.randint(3, 100, (n,), generator=g) for n in (5, 1, 3 + place)]
+        completions = [Completion(x, -3 * torch.rand(len(x), generator=g), torch.zeros(len(x)), "stop") for x in ids]
+        advantages = [None] * 3 if place in (2, 6, 7) else [1.0, -0.3, 0.5]
+        sample = Sample(str(place), "", (), "", "", "letter")
+        rewards = [Reward(0.0, "ok", "letter")] * 3
+        prompt = tiny_prompt(policy, 4 + place, images)
+        groups.append(Group(sample, prompt, completions, [""] * 3, rewards, advantages, place))
+    return groups
+
+
+def grpo_step(policy: Policy, reference, groups: list[Group], mode: str) -> tuple[Recorder, dict]:
+    config = GRPOConfig(out=".", data=".", model=MODES[mode], update_prompts=UPDATE, group=3, micro_tokens=1)
+    recorder = Recorder(policy)
+    return recorder, improve(policy, reference, recorder, config, groups, beta=0.1)
+
+
+def compare(ours: dict, theirs: dict, within: float, what: str) -> None:
+    assert set(ours) == set(theirs), what
+    for name, gradient in ours.items():
+        assert (gradient - theirs[name]).norm() <= within * theirs[name].norm(), f"{what} {name}"
+
+
+def check_gradients(ranks: Ranks, mode: str) -> None:
+    """GRPO: two optimiser steps of a round, and SFT: one step, here and in one process."""
+    (policy, reference), (alone, its_reference) = (
+        make_policy(mode, ranks),
+        make_policy(mode, Ranks(device=ranks.device)),
+    )
+    groups, within = make_groups(alone), 1e-6 if ranks.device.type == "cpu" else 1e-4
+    ours, metrics = grpo_step(policy, reference, ranks.share_of_each(groups, UPDATE), mode)
+    theirs, expected = grpo_step(alone, its_reference, groups, mode)
+    for step, (a, b) in enumerate(zip(ours.seen, theirs.seen, strict=True)):
+        compare(a, b, within, f"{mode} grpo step {step}")
+    assert metrics == pytest.approx(expected, rel=10 * within, abs=1e-9), mode
+    config = SFTConfig(out=".", data=".", model=MODES[mode], micro_tokens=1)
+    examples = [Encoded(g.prompt, g.completions[2].ids) for g in groups[:5]]
+    losses = imitate(policy, config, ranks.share(examples)), imitate(alone, config, examples)
+    assert losses[0] == pytest.approx(losses[1], rel=within)
+    gradients = [
+        {n: whole(p.grad) for n, p in x.model.named_parameters() if p.grad is not None} for x in (policy, alone)
+    ]
+    compare(*gradients, within, f"{mode} sft")
+
+
+def check_bf16(ranks: Ranks) -> None:
+    """Layers are gathered in bf16, autocast does the rest: off by no more than bf16 is off fp32 in a model this small."""
+    (policy, reference), (alone, its_reference) = (
+        make_policy("bf16", ranks),
+        make_policy("bf16", Ranks(device=ranks.device)),
+    )
+    layer = policy.model.model.language_model.layers[0]
+    policy.ranks.gather_weights(policy.model)
+    assert layer.mlp.up_proj.weight.dtype == torch.bfloat16 and policy.model.lm_head.weight.dtype == torch.float32
+    policy.ranks.release_weights(policy.model)
+    groups = make_groups(alone)
+    ours, _ = grpo_step(policy, reference, ranks.share_of_each(groups, UPDATE), "bf16")
+    theirs, _ = grpo_step(alone, its_reference, groups, "bf16")
+    for gradients in zip(ours.seen, theirs.seen, strict=True):
+        a, b = (torch.cat([g[name].flatten().float() for name in sorted(g)]) for g in gradients)
+        assert (a - b).norm() <= 0.1 * b.norm()
+
+
+def check_weights(ranks: Ranks, mode: str) -> None:
+    """Gathered for sampling and gathered for saving, the weights are those of one process."""
+    (policy, _), (alone, _) = make_policy(mode, ranks), make_policy(mode, Ranks(device=ranks.device))
+    prompts = [tiny_prompt(alone, 5, 1), tiny_prompt(alone, 9, 0)]
+    sampler = LocalSampler(policy)
+    for length in (6 + 10 * ranks.rank, 8):  # ranks need not decode equally long
+        ours = sampler.rollout(prompts, 3, length, 1.0, seed=4)
+        theirs = LocalSampler(alone).rollout(prompts, 3, length, 1.0, seed=4)
+        assert all(
+            torch.equal(a.ids, b.ids) for x, y in zip(ours, theirs, strict=True) for a, b in zip(x, y, strict=True)
+        )
+    sampler.close()
+    expected = dict(full_weights(alone.model))
+    found = dict(full_weights(policy.model))
+    assert set(found) == set(expected) and all(torch.equal(found[n], w) for n, w in expected.items())
+
+
+def check_one_to_many(ranks: Ranks, mode: str) -> None:
+    """The state of one process goes on in several: the next update is the same."""
+    policies = [make_policy(mode, r)[0] for r in (ranks, Ranks(device=ranks.device))]
+    ours, theirs = (Optimiser(p, OptimConfig(lr=1e-2), 4) for p in policies)
+    config = SFTConfig(out=".", data=".", model=MODES[mode], micro_tokens=1)
+    examples = [Encoded(g.prompt, g.completions[2].ids) for g in make_groups(policies[1])[:5]]
+    imitate(policies[1], config, examples)
+    theirs.update()
+    ours.restore(theirs.state_copy())
+    for policy, part in zip(policies, (ranks.share(examples), examples), strict=True):
+        imitate(policy, config, part)
+    assert ours.update() == pytest.approx(theirs.update(), rel=1e-4)
+    expected = dict(full_weights(policies[1].model))
+    for name, weight in full_weights(policies[0].model):
+        assert (weight - expected[name]).abs().max() < 1e-4, f"{mode} {name}"
+
+
+def worker() -> None:
+    """What each process of `equal_one` runs."""
+    torch.set_num_threads(1)
+    with join(sys.argv[1]) as ranks:
+        for mode in MODES:
+            if mode == "bf16":
+                check_bf16(ranks)
+            else:
+                check_gradients(ranks, mode)
+                check_weights(ranks, mode)
+                check_one_to_many(ranks, mode)
+        assert ranks.gather([ranks.rank]) == list(range(ranks.world)) and ranks.of_first(ranks.rank) == 0
+        if ranks.first:
+            print("equal", *MODES)
+
+
+def check_equal_one(processes: int, device: str) -> None:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    command += ["-m", "tests.test_dist", device]
+    done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0 and done.stdout.split() == ["equal", *MODES], done.stderr
+
+
+def test_two_processes_equal_one():
+    check_equal_one(2, "cpu")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+def test_all_gpus_equal_one_process():
+    check_equal_one(torch.cuda.device_count(), "auto")
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory) -> Path:
+    from seethink.pocket.build import build
+
+    out = tmp_path_factory.mktemp("world")
+    build(out, seed=7, sft=24, rl=40, board=0, ood=0)
+    samples = load_samples(out / "sft_pool.jsonl")
+    save_examples(out / "sft.jsonl", [Example(s, compose("let me look .", s.gold)) for s in samples])
+    return out
+
+
+def start(verb: str, world: Path, out: Path, gpus: int) -> subprocess.Popen:
+    shared = {"model": {"path": str(BASE), "dtype": "float32"}, "save_every": 2, "device": "cpu", "gpus": gpus}
+    sft = {"data": str(world / "sft.jsonl"), "epochs": 2, "batch_size": 6, "optim": {"lr": 5e-4}, "eval_share": 0.1}
+    grpo = {"data": str(world / "rl_pool.jsonl"), "steps": 4, "prompts": 6, "update_prompts": 3, "group": 4}
+    grpo |= {"max_tokens": 24, "temperature": 1.0, "optim": {"lr": 1e-4}, "reward": {"scorer": "lexical"}}
+    file = out.with_suffix(".json")
+    write_json(file, {**shared, **{"sft": sft, "grpo": grpo}[verb], "out": str(out)})
+    command = [sys.executable, "-m", "seethink", verb, f"@{file}"]
+    return subprocess.Popen(
+        command, cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def finish(verb: str, world: Path, out: Path, gpus: int) -> str:
+    child = start(verb, world, out, gpus)
+    output = child.communicate(timeout=200)[0]
+    assert child.returncode == 0, output
+    return output
+
+
+def kill_after_checkpoint(verb: str, world: Path, out: Path) -> None:
+    """kill -9 of the launcher of two processes, once a checkpoint is there; its processes end with it."""
+    child = start(verb, world, out, 2)
+    deadline = time.monotonic() + 100
+    while not list(out.glob("checkpoint/checkpoint-*")):
+        assert child.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    child.kill()
+    child.communicate()
+    with open(out / ".lock") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    assert not (out / "done.json").exists()
+
+
+def weights(out: Path) -> dict[str, torch.Tensor]:
+    return load_file(out / "model" / "model.safetensors")
+
+
+def logged(out: Path) -> list[dict]:
+    return [{k: v for k, v in row.items() if k not in TIMES} for row in read_log(out / "metrics.jsonl")]
+
+
+@pytest.mark.slow
+def test_grpo_on_two_processes_is_killed_and_ends_bit_identical(world, tmp_path):
+    output = finish("grpo", world, tmp_path / "whole", 2)
+    assert "-m torch.distributed.run --standalone --nproc-per-node 2 -m seethink grpo" in output
+    assert output.count("grpo:") == 1, "only the first rank speaks"
+    kill_after_checkpoint("grpo", world, tmp_path / "killed")
+    finish("grpo", world, tmp_path / "killed", 2)
+    ours, theirs = weights(tmp_path / "killed"), weights(tmp_path / "whole")
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert logged(tmp_path / "killed") == logged(tmp_path / "whole")
+    rows = read_table(tmp_path / "whole" / "rollouts.parquet")
+    order = [s.id for s in load_samples(world / "rl_pool.jsonl")]
+    drawn = [order[i] for i in data_order(len(order), 24, 0)]
+    assert [r["sample_id"] for r in rows] == [s for s in drawn for _ in range(4)], "rounds keep their order"
+    assert sorted(p.name for p in (tmp_path / "killed").iterdir()) == sorted(
+        p.name for p in (tmp_path / "whole").iterdir()
+    )
+    assert set(theirs) == set(load_file(BASE / "model.safetensors"))
+    plain = AutoModelForImageTextToText.from_pretrained(tmp_path / "whole" / "model").state_dict()
+    saved = {name: "model." + name.replace("model.", "language_model.") for name in theirs}
+    assert all(torch.equal(plain[saved[name]], weight) for name, weight in theirs.items())
+
+
+@pytest.mark.slow
+def test_sft_goes_on_in_one_process_as_if_it_had_always_been_one(world, tmp_path):
+    finish("sft", world, tmp_path / "one", 1)
+    kill_after_checkpoint("sft", world, tmp_path / "two")
+    finish("sft", world, tmp_path / "two", 1)
+    for ours, theirs in zip(logged(tmp_path / "two"), logged(tmp_path / "one"), strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-3, abs=1e-6)
+    ours, theirs = weights(tmp_path / "two"), weights(tmp_path / "one")
+    assert all((ours[n] - w).norm() <= 1e-3 * w.norm() for n, w in theirs.items())
+
+
+def test_an_error_of_one_rank_ends_all_and_is_said_once(world, tmp_path):
+    rows = [json.loads(line) for line in (world / "rl_pool.jsonl").read_text().splitlines()]
+    shutil.copytree(world, tmp_path / "world")
+    broken = next((tmp_path / "world").rglob("*.png"))
+    for row in rows:
+        row["images"] = [str(broken)]
+    (tmp_path / "world" / "rl_pool.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    broken.write_bytes(b"no image")
+    child = start("grpo", tmp_path / "world", tmp_path / "run", 2)
+    output = child.communicate(timeout=100)[0]
+    assert child.returncode == 2 and "Traceback" not in output
+    assert sum(line.startswith("seethink:") for line in output.splitlines()) == 1, output
+
+
+def test_more_gpus_than_there_are_is_refused():
+    with pytest.raises(UserError, match="1024 GPUs asked for"):
+        launch(["grpo"], 1024, "auto")
+
+
+if __name__ == "__main__":
+    worker()
