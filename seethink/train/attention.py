@@ -104,11 +104,17 @@ def completions_on(
     B, G, T = places.shape
     H, _, D = q.shape
     rows = places.flatten(0, 1)
-    q_T, own_k, own_v = (x[:, rows].transpose(0, 1) for x in (q, k, v))  # [B*G, heads, T, D]
+    q_T, own_k, own_v = (gather_rows(x, rows) for x in (q, k, v))  # [B*G, heads, T, D]
     fused = B * G * H * T * (prefix_k.shape[2] + T) > SCORES_LIMIT
     attend = prefixed_fused if fused else prefixed
     out = attend(q_T, prefix_k, prefix_v, real, own_k, own_v, causal_mask(T, q.device), scale)
     return out.transpose(1, 2).reshape(-1, H, D)
+
+
+def gather_rows(x: Tensor, places: Tensor) -> Tensor:
+    """Flat tokens x [heads, N, D] at places [R, T] -> [R, heads, T, D], contiguous."""
+    heads = torch.arange(len(x), device=x.device)
+    return x[heads[:, None], places[:, None]]
 
 
 def last_queries(q: Tensor, k: Tensor, v: Tensor, real: Tensor | None, scale: float) -> Tensor:

@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface
 
-from seethink.train.attention import causal, completions_on, last_queries
+from seethink.train.attention import causal, completions_on, gather_rows, last_queries
 
 ATTENTION = "shared_prefix"
 LAST = -1  # layers are counted from the end
@@ -96,7 +96,7 @@ class PackLayout:
         return _to(self, device)
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
-        k_P, v_P = (x[:, self.prompt].transpose(0, 1) for x in (k, v))  # [B, K, P, D]
+        k_P, v_P = (gather_rows(x, self.prompt) for x in (k, v))  # [B, K, P, D]
         out = self.attend_prompts(layer, q, k_P, v_P, scale)
         if self.completion.numel():
             out = torch.cat([out, completions_on(k_P, v_P, self.real, q, k, v, self.completion, scale)])
@@ -105,8 +105,7 @@ class PackLayout:
     def attend_prompts(self, layer: int, q: Tensor, k_P: Tensor, v_P: Tensor, scale: float) -> Tensor:
         """Prompts among themselves, q [H, N, D] -> [B*P, H, D]; in the last layer only their last tokens."""
         if layer != LAST:
-            q_P = q[:, self.prompt].transpose(0, 1)
-            return causal(q_P, k_P, v_P, scale).transpose(1, 2).flatten(0, 1)
+            return causal(gather_rows(q, self.prompt), k_P, v_P, scale).transpose(1, 2).flatten(0, 1)
         last = last_queries(q[:, self.last].transpose(0, 1), k_P, v_P, self.real, scale)  # [B, H, D]
         return last.new_zeros(self.prompt.numel(), *last.shape[1:]).index_copy(0, self.inverse[self.last], last)
 

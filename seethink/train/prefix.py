@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from seethink.train.attention import completions_on
+from seethink.train.attention import completions_on, gather_rows
 from seethink.train.pack import Pack, PackLayout, embed, run_layers
 
 
@@ -97,7 +97,7 @@ class _PrefillLayout:
     values: list[Tensor]
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
-        k_P, v_P = (x[:, self.inner.prompt].transpose(0, 1).contiguous() for x in (k, v))
+        k_P, v_P = (gather_rows(x, self.inner.prompt) for x in (k, v))
         self.keys.append(k_P)
         self.values.append(v_P)
         return self.inner.attend_prompts(layer, q, k_P, v_P, scale)[self.inner.inverse]
