@@ -23,6 +23,7 @@ VERBS: dict[str, tuple[str, str, str, str, str]] = {
     "export": ("seethink.data.export", "ExportConfig", "seethink.data.export", "run", "write a data set in another trainer's format"),
     "sft": ("seethink.train.config", "SFTConfig", "seethink.train.sft", "run", "imitate: fine-tune on traces"),
     "grpo": ("seethink.train.config", "GRPOConfig", "seethink.train.grpo", "run", "explore: GRPO with the mixed reward"),
+    "rank": ("seethink.train.config", "RankConfig", "seethink.train.rank", "run", "rank SFT examples by perplexity, and cut subsets"),
     "eval": ("seethink.evals.run", "EvalConfig", "seethink.evals.run", "run", "score a model or an endpoint on a board"),
     "traces": ("seethink.traces.verb", "TracesConfig", "seethink.traces.verb", "run", "analyse hesitation, length and step truth of traces"),
     "study": ("seethink.study.arms", "StudyConfig", "seethink.pocket.study", "run", "run all arms with matched controls; no plan: the pocket study"),

@@ -38,6 +38,8 @@ class Settings(Config):
         (["--out=x", "--no-freeze"], lambda c: c.freeze is False),
         (["--out", "x", "--freeze", "false", "--name", "3"], lambda c: c.freeze is False and c.name == "3"),
         (["--out", "x", "--seeds", "[1, 2]"], lambda c: c.seeds == [1, 2]),
+        (["--seeds", "1", "2", "--out", "x"], lambda c: c.seeds == [1, 2]),
+        (["--out", "x", "--seeds", "1"], lambda c: c.seeds == [1]),
         (["--out", "x", "--table.a.b", "1e-4"], lambda c: c.table == {"a": {"b": 1e-4}}),
     ],
 )

@@ -114,6 +114,11 @@ def _flag(name: str, text: str | None, rest: list[str], keys: dict[str, tuple[st
         if not rest:
             raise UserError(f"--{name} needs a value")
         text = rest.pop(0)
+        if kind.startswith(("list[", "tuple[")) and not text.startswith("["):  # --sizes 3 4 instead of --sizes "[3, 4]"
+            values = [to_toml_value(text)]
+            while rest and not rest[0].startswith(("--", "@")):
+                values.append(to_toml_value(rest.pop(0)))
+            return name, values
     return name, text if kind in ("str", "Path", "str | None", "Path | None") else to_toml_value(text)
 
 

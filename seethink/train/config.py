@@ -1,11 +1,11 @@
-"""Settings of `sft` and `grpo`; no torch here, so that help and --dry-run answer at once."""
+"""Settings of `sft`, `grpo` and `rank`; no torch here, so that help and --dry-run answer at once."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, PositiveInt
 
 from seethink.core.config import Config
 from seethink.core.store import read_text
@@ -13,7 +13,7 @@ from seethink.rewards import RewardConfig
 
 
 class ModelConfig(Config):
-    path: Path = Field(description="Hugging Face folder of a Qwen2-VL or Qwen2.5-VL model")
+    path: Path = Field(description="Hugging Face folder of a Qwen2-VL, Qwen2.5-VL or Qwen3-VL model")
     system: str = Field(
         "", description="system prompt, or @file to read it from; empty: the system.txt of the model folder"
     )
@@ -75,6 +75,29 @@ class SamplerConfig(Config):
         0.0, ge=0, description="largest log-probability difference allowed; 0: 1e-3 in float32, 0.5 in bfloat16"
     )
     importance_cap: float = Field(2.0, gt=0, description="importance weights of tokens from vLLM are cut off here")
+
+
+class RankConfig(Config):
+    """Rank SFT examples by the perplexity of their completions under one or more models, and cut subsets."""
+
+    out: Path = Field(description="run folder")
+    data: Path = Field(description="JSONL of samples with a completion")
+    models: tuple[Path, ...] = Field(
+        min_length=1, description="Hugging Face folders; perplexities are averaged over them (paper: two)"
+    )
+    sizes: tuple[PositiveInt, ...] = Field((), description="examples in each subset (paper: 25000 10000 5000)")
+    choose: Literal["highest", "lowest", "middle"] = Field(
+        "highest",
+        description="which perplexities a subset takes; smaller subsets lie inside larger ones (paper: highest)",
+    )
+    system: str = Field("", description="system prompt, or @file; empty: the system.txt of each model folder")
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="compute precision: bfloat16 autocast, or float32; auto: bfloat16"
+    )
+    max_prompt_tokens: int = Field(8192, ge=1, description="longer prompts are refused, never cut")
+    micro_tokens: int = Field(16384, ge=1, description="tokens computed at once; memory, not results, depend on it")
+    limit: int = Field(0, ge=0, description="use only this many rows; 0: all")
+    overwrite: bool = Field(False, description="start afresh where the folder holds a run with other settings")
 
 
 class GRPOConfig(Config):

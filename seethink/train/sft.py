@@ -22,7 +22,7 @@ from seethink.core.run import Run, read_log
 from seethink.core.store import hash_file, hash_folder, load_examples
 from seethink.core.types import Example
 from seethink.train.alarms import spike
-from seethink.train.config import SFTConfig, system_prompt
+from seethink.train.config import ModelConfig, SFTConfig, system_prompt
 from seethink.train.dist import Ranks, join
 from seethink.train.loss import LossParts, head_loss, token_log_probs
 from seethink.train.model import (
@@ -82,6 +82,8 @@ def run(config: SFTConfig, dry_run: bool = False) -> None:
         with ranks.open(lambda: open_run(config)) as folder:
             if not folder.done:
                 train(folder, config, train_set, eval_set, steps, ranks)
+            if ranks.first:  # a killed process may have come to its end, but not to this
+                remove_checkpoints(folder.path("checkpoint"))
         if ranks.first:
             print(f"sft: {folder.path('model')}")
 
@@ -121,7 +123,7 @@ def train(
             began, cpu = time.perf_counter(), time.process_time()
             drawn = order[step * config.batch_size : (step + 1) * config.batch_size]
             with ranks.together():
-                batch = [encode(policy, train_set[i], system, config) for i in ranks.share(drawn)]
+                batch = [encode(policy, train_set[i], system, config.model) for i in ranks.share(drawn)]
             loss = imitate(policy, config, batch)
             losses.append(loss)
             if not math.isfinite(loss) or spike(losses, config.spike_factor):
@@ -153,8 +155,8 @@ def train(
     finish(folder, policy, train_set, order)
 
 
-def encode(policy: Policy, example: Example, system: str, config: SFTConfig) -> Encoded:
-    prompt = encode_prompt(policy, example.sample, system, config.model.max_prompt_tokens)
+def encode(policy: Policy, example: Example, system: str, config: ModelConfig) -> Encoded:
+    prompt = encode_prompt(policy, example.sample, system, config.max_prompt_tokens)
     return Encoded(prompt, encode_completion(policy, example.completion))
 
 
@@ -194,14 +196,14 @@ def weighted_nll(policy: Policy, config: SFTConfig, batch: list[Encoded], weight
 
 
 @torch.no_grad()
-def negative_log_likelihood(policy: Policy, config: SFTConfig, batch: list[Encoded]) -> Tensor:
-    """Of every completion token [C], nats."""
+def negative_log_likelihood(policy: Policy, config: ModelConfig, batch: list[Encoded]) -> Tensor:
+    """Of every completion token [C], example by example, nats."""
 
     def compute() -> Tensor:
         targets, states = predict(policy, batch)
         return -token_log_probs(states, policy.model.lm_head.weight, targets, policy.banned)
 
-    with autocast(policy, config.model):
+    with autocast(policy, config):
         return policy.ranks.forward(policy.model, compute)
 
 
@@ -216,9 +218,9 @@ def predict(policy: Policy, batch: list[Encoded]) -> tuple[Tensor, Tensor]:
 def evaluate(policy: Policy, config: SFTConfig, examples: list[Example], system: str) -> float | None:
     """Mean loss per completion token of held-out examples; None without any."""
     with policy.ranks.together():
-        encoded = [encode(policy, e, system, config) for e in policy.ranks.share(examples)]
+        encoded = [encode(policy, e, system, config.model) for e in policy.ranks.share(examples)]
     work = turns(policy, config, encoded)
-    nll = sum(real * float(negative_log_likelihood(policy, config, part).sum()) for part, real in work)
+    nll = sum(real * float(negative_log_likelihood(policy, config.model, part).sum()) for part, real in work)
     tokens = sum(policy.ranks.gather([len(e.completion) for e in encoded]))
     return sum(policy.ranks.gather([nll])) / tokens if examples else None
 
@@ -252,4 +254,3 @@ def finish(folder: Run, policy: Policy, train_set: list[Example], order: list[in
         eval_loss=next((m["eval_loss"] for m in reversed(metrics) if "eval_loss" in m), None),
         data_order=order_hash([train_set[i].sample.id for i in order]),
     )
-    remove_checkpoints(folder.path("checkpoint"))
