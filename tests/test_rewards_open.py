@@ -18,6 +18,7 @@ from seethink.rewards.judge import Judge, read_grade
 from seethink.rewards.open import Formula, OpenItem, guard, repetition, save_calibration
 from seethink.rewards.scorers import Cached, ChatRM, Embedding, Lexical, LocalRM, token_f1
 from tests.fake_api import FakeApi, last_text
+from tests.tiny import tiny_reward_model, word_tokenizer
 
 REFERENCE = "A man in a blue jacket is repairing a bicycle next to a lake."
 SAMPLE = Sample("o", "", (), "What is the man doing?", REFERENCE, "open")
@@ -214,32 +215,12 @@ def test_hostile_answers_stay_between_their_marks(tmp_path):
 
 @pytest.fixture(scope="module")
 def tiny_tokenizer():
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    words = sorted(set(f"{REFERENCE} {GOOD} {BAD} {SAMPLE.question}".replace(".", "").replace("?", "").split()))
-    vocabulary = {word: i for i, word in enumerate(["<pad>", "<unk>", "<user>", "<assistant>", ".", "?", *words])}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", unk_token="<unk>")
-    fast.chat_template = "{% for m in messages %}<{{ m['role'] }}> {{ m['content'] }} {% endfor %}"
-    return fast
+    return word_tokenizer(f"{REFERENCE} {GOOD} {BAD} {SAMPLE.question}")
 
 
 @pytest.fixture(scope="module")
 def reward_model(tmp_path_factory, tiny_tokenizer) -> str:
-    import torch
-    from transformers import Qwen2Config, Qwen2ForSequenceClassification
-
-    torch.manual_seed(0)
-    config = Qwen2Config(
-        vocab_size=64, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=2,
-        num_labels=1, pad_token_id=0, initializer_range=0.5,
-    )  # fmt: skip
-    folder = tmp_path_factory.mktemp("rm")
-    Qwen2ForSequenceClassification(config).save_pretrained(folder)
-    tiny_tokenizer.save_pretrained(folder)
-    return str(folder)
+    return tiny_reward_model(tmp_path_factory.mktemp("rm"), tiny_tokenizer)
 
 
 def test_local_reward_model(reward_model):
@@ -286,6 +267,26 @@ def test_batches_are_halved_when_memory_runs_out(reward_model):
     assert Full(reward_model, device="full", batch=4).score_batch(items) == pytest.approx(expected, abs=1e-4)
 
 
+@pytest.mark.parametrize("fails", [False, True])
+def test_weights_rest_in_cpu_memory_after_scoring(reward_model, fails):
+    """The visit itself, to a second place in CPU memory."""
+    away = {}
+
+    class Visitor(LocalRM):
+        def _forward(self, items, device):
+            away.update({name: tensor.data_ptr() for name, tensor in self._tensors()})
+            if fails:
+                raise RuntimeError("scoring failed")
+            return [1.0] * len(items)
+
+    scorer = Visitor(reward_model, device="cpu:0")
+    home = {name: tensor.data_ptr() for name, tensor in scorer._tensors()}
+    with pytest.raises(RuntimeError, match="scoring failed") if fails else contextlib.nullcontext():
+        scorer.score_batch([OpenItem(SAMPLE.question, GOOD, REFERENCE)])
+    assert away.keys() == home.keys() and not set(away.values()) & set(home.values())
+    assert {name: tensor.data_ptr() for name, tensor in scorer._tensors()} == home
+
+
 @pytest.mark.gpu
 def test_the_model_visits_the_gpu_and_goes_home(reward_model):
     import torch
@@ -297,6 +298,9 @@ def test_the_model_visits_the_gpu_and_goes_home(reward_model):
     items = [OpenItem(SAMPLE.question, answer, REFERENCE) for answer in (GOOD, BAD)]
     assert scorer.score_batch(items) == pytest.approx(LocalRM(reward_model, device="cpu").score_batch(items), abs=1e-2)
     assert {p.device.type for p in scorer._model.parameters()} == {"cpu"} and logged[0]["transfer_seconds"] > 0
+    before = torch.cuda.memory_allocated()
+    scorer.score_batch(items)
+    assert torch.cuda.memory_allocated() == before
 
 
 def test_a_reward_model_has_one_output(tmp_path, tiny_tokenizer):

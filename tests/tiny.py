@@ -1,4 +1,4 @@
-"""A tiny random Qwen2-VL or Qwen2.5-VL, and prompts for it, without files."""
+"""A tiny random Qwen2-VL, Qwen2.5-VL or Qwen3-VL, and prompts for it, without files."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from transformers import (
     Qwen2_5_VLForConditionalGeneration,
     Qwen2VLConfig,
     Qwen2VLForConditionalGeneration,
+    Qwen3VLConfig,
+    Qwen3VLForConditionalGeneration,
 )
 
 from seethink.train.model import EncodedPrompt, Policy, rope_positions
@@ -16,21 +18,30 @@ from seethink.train.pack import ATTENTION
 IMAGE, VIDEO, STOP, VOCABULARY = 150, 151, 2, 200
 
 
-def tiny_model(family: str = "2.5"):
-    """fp32 model with random weights (not near zero, so that errors would show)."""
+def tiny_model(family: str = "2.5", vocabulary: int = VOCABULARY, **ids: int):
+    """fp32 model with random weights (not near zero, so that errors would show); `ids` replace those of its tokens."""
     torch.manual_seed(0)
     text = dict(
         hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
-        vocab_size=VOCABULARY, rope_parameters={"rope_type": "default", "mrope_section": [2, 3, 3], "rope_theta": 1e4},
+        vocab_size=vocabulary, rope_parameters={"rope_type": "default", "mrope_section": [2, 3, 3], "rope_theta": 1e4},
         max_position_embeddings=2048, bos_token_id=1, eos_token_id=STOP, pad_token_id=0, initializer_range=0.2,
     )  # fmt: skip
-    ids = dict(image_token_id=IMAGE, video_token_id=VIDEO, vision_start_token_id=152, vision_end_token_id=153)
+    ids = dict(image_token_id=IMAGE, video_token_id=VIDEO, vision_start_token_id=152, vision_end_token_id=153) | ids
     if family == "2.5":
         vision = dict(depth=2, hidden_size=32, intermediate_size=64, num_heads=2, out_hidden_size=64, window_size=56)
         config = Qwen2_5_VLConfig(
             text_config=text, vision_config={**vision, "fullatt_block_indexes": [1]}, tie_word_embeddings=True, **ids
         )
         return Qwen2_5_VLForConditionalGeneration(config).eval()
+    if family == "3":
+        rope = {**text["rope_parameters"], "mrope_interleaved": True}
+        text = {**text, "num_hidden_layers": 3, "head_dim": 16, "rope_parameters": rope}
+        vision = dict(
+            depth=3, hidden_size=32, intermediate_size=64, num_heads=2, out_hidden_size=64, patch_size=14,
+            num_position_embeddings=36, deepstack_visual_indexes=[0, 1],
+        )  # fmt: skip
+        config = Qwen3VLConfig(text_config=text, vision_config=vision, tie_word_embeddings=True, **ids)
+        return Qwen3VLForConditionalGeneration(config).eval()
     vision = dict(depth=2, embed_dim=32, hidden_size=64, mlp_ratio=2, num_heads=2)
     return Qwen2VLForConditionalGeneration(
         Qwen2VLConfig(text_config=text, vision_config=vision, tie_word_embeddings=True, **ids)
@@ -77,8 +88,40 @@ def stock_log_probs(
     ids = torch.cat([prompt.ids, completion])[None]
     vision = {}
     if prompt.pixels is not None:
-        vision = dict(pixel_values=prompt.pixels, image_grid_thw=prompt.grids, mm_token_type_ids=(ids == IMAGE).int())
+        vision = dict(
+            pixel_values=prompt.pixels,
+            image_grid_thw=prompt.grids,
+            mm_token_type_ids=(ids == stock.config.image_token_id).int(),
+        )
     logits = stock(input_ids=ids, **vision).logits[0].float() / temperature
     logits[:, list(banned)] = -torch.inf
     log_p = torch.log_softmax(logits, -1)[len(prompt.ids) - 1 : -1]
     return log_p.gather(1, completion[:, None])[:, 0]
+
+
+def word_tokenizer(text: str):
+    """A tokenizer with one id per word of a text, and a plain chat template."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    words = sorted(set(text.replace(".", "").replace("?", "").split()))
+    vocabulary = {word: i for i, word in enumerate(["<pad>", "<unk>", "<user>", "<assistant>", ".", "?", *words])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", unk_token="<unk>")
+    fast.chat_template = "{% for m in messages %}<{{ m['role'] }}> {{ m['content'] }} {% endfor %}"
+    return fast
+
+
+def tiny_reward_model(folder, tokenizer) -> str:
+    """Folder of a text-only reward model with random weights."""
+    from transformers import Qwen2Config, Qwen2ForSequenceClassification
+
+    torch.manual_seed(0)
+    config = Qwen2Config(
+        vocab_size=64, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=2,
+        num_labels=1, pad_token_id=0, initializer_range=0.5,
+    )  # fmt: skip
+    Qwen2ForSequenceClassification(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 
@@ -83,7 +84,8 @@ def evaluate(folder: Run, config: EvalConfig, samples: list[Sample]) -> None:
     rows = [answered[s.id] for s in samples]
     seconds = [r["seconds"] for r in rows]
     traces = [Trace(**{k: v for k, v in r.items() if k != "seconds"}) for r in rows]
-    scores = grade(config.board.stem, samples, traces, seconds, config.reward, make_scorer(config.reward))
+    with closing(make_scorer(config.reward)) as scorer:
+        scores = grade(config.board.stem, samples, traces, seconds, config.reward, scorer)
     write_table(folder.path("scores.parquet"), scores)
     folder.finish(**summarise(scores), board=config.board.name, model=config.model)
 

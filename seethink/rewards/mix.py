@@ -9,7 +9,7 @@ format reward is implicit (paper sec. 4.1). Scores depend on sample, response an
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -108,8 +108,11 @@ def is_correct(reward: Reward, config: RewardConfig = DEFAULT) -> bool | None:
     return reward.value >= {"box": config.box_correct, "open": config.open_correct}.get(reward.kind, 1.0)
 
 
-def make_scorer(config: RewardConfig) -> Scorer:
-    """The scorer of open answers that the config asks for, cached. Raises UserError for what it lacks."""
+def make_scorer(config: RewardConfig, log: Callable[..., None] | None = None) -> Scorer:
+    """The scorer of open answers that the config asks for, cached. Raises UserError for what it lacks.
+
+    `log` takes the seconds and sizes of every use of a local reward model as keywords.
+    """
     if config.scorer == "lexical":
         return Lexical()
     if config.scorer == "judge":
@@ -119,7 +122,7 @@ def make_scorer(config: RewardConfig) -> Scorer:
     if config.scorer == "embedding":
         return Cached(Embedding(config.scorer_path), config.scorer_cache)
     model = LocalRM if config.scorer == "model" else ChatRM
-    return Cached(model(config.scorer_path, config.scorer_revision), config.scorer_cache)
+    return Cached(model(config.scorer_path, config.scorer_revision, log=log), config.scorer_cache)
 
 
 def open_formula(config: RewardConfig, scorer: Scorer) -> Formula:

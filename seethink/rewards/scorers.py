@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import sqlite3
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -151,13 +152,14 @@ class LocalRM:
         start = time.perf_counter()
         try:
             for _, tensor in self._tensors():
-                tensor.data = tensor.data.to(self._device, non_blocking=True)
-            torch.cuda.synchronize()
+                tensor.data = tensor.data.to(self._device, non_blocking=True, copy=True)
+            if self._device.startswith("cuda"):
+                torch.cuda.synchronize()
             yield time.perf_counter() - start
         finally:
             for name, tensor in self._tensors():
                 tensor.data = home[name]  # weights do not change: the CPU copy is still true
-            torch.cuda.empty_cache()
+            torch.cuda.empty_cache()  # nothing of the visit stays, where the policy needs the memory next
 
     def _tensors(self) -> list[tuple[str, torch.Tensor]]:
         return [*self._model.named_parameters(), *self._model.named_buffers()]
@@ -210,6 +212,7 @@ class Cached:
             path.parent.mkdir(parents=True, exist_ok=True)
         self._db = sqlite3.connect(path or ":memory:", check_same_thread=False, isolation_level=None, timeout=60)
         self._db.execute("create table if not exists scores (key text primary key, score real not null) without rowid")
+        self._writing = threading.Lock()
         self.hits = 0
 
     def score_batch(self, items: Sequence[OpenItem]) -> list[float | None]:
@@ -217,10 +220,13 @@ class Cached:
         known = {key: score for key in keys if (score := self._find(key)) is not None}
         self.hits += sum(key in known for key in keys)
         new = {key: item for key, item in zip(keys, items, strict=True) if key not in known}
-        for key, score in zip(new, self._scorer.score_batch(list(new.values())) if new else [], strict=True):
-            if score is not None:
-                known[key] = score
-                self._db.execute("insert or replace into scores values (?, ?)", (key, score))
+        scores = self._scorer.score_batch(list(new.values())) if new else []
+        found = {key: score for key, score in zip(new, scores, strict=True) if score is not None}
+        with self._writing:
+            self._db.execute("begin")  # all or none, so that a killed run asks in the same batches again
+            self._db.executemany("insert or replace into scores values (?, ?)", found.items())
+            self._db.execute("commit")
+        known |= found
         return [known.get(key) for key in keys]
 
     def close(self) -> None:

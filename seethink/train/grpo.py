@@ -13,6 +13,7 @@ import copy
 import json
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 
@@ -24,7 +25,7 @@ from seethink.core.progress import progress
 from seethink.core.run import Run, read_log
 from seethink.core.store import hash_file, hash_folder, load_samples, write_table
 from seethink.core.types import Reward, Rollout, Sample
-from seethink.rewards import make_scorer, score_batch
+from seethink.rewards import RewardConfig, make_scorer, score_batch
 from seethink.traces import lexicon
 from seethink.train import alarms
 from seethink.train.config import GRPOConfig, system_prompt
@@ -115,6 +116,8 @@ def run(config: GRPOConfig, dry_run: bool = False) -> None:
         with ranks.open(lambda: open_run(config)) as folder:
             if not folder.done:
                 train(folder, config, [samples[i] for i in order], ranks)
+            if ranks.first:
+                clear_up(folder)
         if ranks.first:
             print(f"grpo: {folder.path('model')}")
 
@@ -149,10 +152,11 @@ def train(folder: Run, config: GRPOConfig, samples: list[Sample], ranks: Ranks) 
     start, beta = resume(folder, policy, optimiser, config.kl)
     with ranks.together():
         sampler = make_sampler(policy, config, optimiser.step)
-    scorer = make_scorer(config.reward)
+    uses: list[dict] = []  # of a local reward model, in this round
+    scorer = make_scorer(reward_config(folder, config, ranks), log=lambda **use: uses.append(use))
     system = system_prompt(config.model)
     places = ranks.share_of_each(list(range(config.prompts)), config.update_prompts)
-    with progress("grpo", config.steps, start, show=ranks.first) as bar:
+    with closing(scorer), progress("grpo", config.steps, start, show=ranks.first) as bar:
         for step in range(start, config.steps):
             began, cpu = time.perf_counter(), time.process_time()
             batch = [samples[step * config.prompts + place] for place in places]
@@ -160,12 +164,12 @@ def train(folder: Run, config: GRPOConfig, samples: list[Sample], ranks: Ranks) 
                 prompts = [encode_prompt(policy, s, system, config.model.max_prompt_tokens) for s in batch]
                 groups = explore(policy, sampler, config, batch, prompts, scorer, step, places)
             sampled = time.perf_counter()
-            sampler.sleep()
             correction = None if sampler.exact else recall(policy, config, groups)
             metrics = improve(policy, reference, optimiser, config, groups, beta, sampler.kept, correction)
             beta = metrics.pop("next_kl_coefficient")
             groups = sorted(ranks.gather([g.without_pixels() for g in groups]), key=lambda g: g.place)
-            metrics |= describe(groups)
+            metrics |= describe(groups) | scorer_use(ranks.gather(uses))
+            uses.clear()
             metrics |= {"seconds": time.perf_counter() - began, "seconds/rollout": sampled - began}
             metrics["tokens_per_s"] = metrics["tokens/generated"] / metrics["seconds"]
             metrics["memory_gb"] = max(ranks.gather([peak_memory_gb(policy.device)]))
@@ -198,6 +202,7 @@ def explore(
     seed = (config.seed * 1_000_003 + step) * 1_009 + (places or [0])[0]
     with autocast(policy, config.model):
         completions = sampler.rollout(prompts, config.group, config.max_tokens, config.temperature, seed)
+    sampler.sleep()  # a reward model may need the memory, the update will
     texts = [[decode(policy, c) for c in group] for group in completions]
     flat = score_batch(
         [s for s in samples for _ in range(config.group)], [t for group in texts for t in group], config.reward, scorer
@@ -388,11 +393,28 @@ def describe(groups: list[Group]) -> dict:
         "markers_per_100_words": hesitation([t for g in groups for t in g.texts]),
         "tokens/generated": tokens,
         "tokens/prompt": sum(len(g.prompt.ids) for g in groups),
+        "seconds/reward": sum(r.seconds for _, r in rewards),
     }
     for kind in sorted({k for k, _ in rewards}):
         values = [r.value for k, r in rewards if k == kind and r.value is not None]
         metrics[f"reward/{kind}"] = sum(values) / len(values) if values else None
     return metrics
+
+
+def scorer_use(uses: list[dict]) -> dict:
+    """Metrics of a local reward model that visits the accelerator to score; nothing without one."""
+    if not uses:
+        return {}
+    return {
+        "seconds/reward_transfer": sum(u["transfer_seconds"] for u in uses),
+        "scorer/on_cpu": sum(u["on_cpu"] for u in uses),
+    }
+
+
+def reward_config(folder: Run, config: GRPOConfig, ranks: Ranks) -> RewardConfig:
+    """The reward with a cache of scores in the run folder: a resumed run neither pays nor computes them again."""
+    cache = config.reward.scorer_cache or folder.path(f"scores-{ranks.rank}.sqlite")
+    return config.reward.model_copy(update={"scorer_cache": cache})
 
 
 def hesitation(texts: list[str]) -> float:
@@ -440,5 +462,9 @@ def finish(folder: Run, policy: Policy, config: GRPOConfig, samples: list[Sample
         memory_gb=max(m["memory_gb"] for m in metrics),
         data_order=order_hash([s.id for s in samples]),
     )
-    raw.unlink()
+
+
+def clear_up(folder: Run) -> None:
+    """What a finished run no longer needs; also when an earlier process was killed before it came to this."""
+    folder.path("rollouts.jsonl").unlink(missing_ok=True)
     remove_checkpoints(folder.path("checkpoint"))
