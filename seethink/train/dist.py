@@ -265,6 +265,15 @@ def like(tensor: Tensor, other: Tensor) -> Tensor:
     return tensor
 
 
+def copied(state: Any) -> Any:
+    """A copy of a state (tensors in dicts and lists) in CPU memory; sharded tensors stay on their devices."""
+    if isinstance(state, Tensor):
+        return state.detach().clone() if isinstance(state, DTensor) else state.detach().to("cpu", copy=True)
+    if isinstance(state, dict):
+        return {key: copied(value) for key, value in state.items()}
+    return [copied(value) for value in state] if isinstance(state, list) else state
+
+
 def load_shards(path: Path, state: dict[str, Any]) -> dict[str, Any]:
     """`state` filled from a folder that `Ranks.save` wrote, on any number of ranks.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import os
 import resource
@@ -18,7 +17,7 @@ from torch import nn
 
 from seethink.core.store import hash_text
 from seethink.train.config import ModelConfig, OptimConfig
-from seethink.train.dist import Ranks, cannot_write, like, load_shards, whole
+from seethink.train.dist import Ranks, cannot_write, copied, like, load_shards, whole
 from seethink.train.model import Policy
 
 
@@ -106,8 +105,8 @@ class Optimiser:
         return {**self.state(), "adam": adam}
 
     def state_copy(self) -> dict:
-        """A copy that later updates do not touch, for rolling back."""
-        return copy.deepcopy(self.state())
+        """A copy that later updates do not touch, for rolling back; in CPU memory unless it is sharded."""
+        return copied(self.state())
 
     def skip(self) -> None:
         """Spend a step of the schedule without an update."""
@@ -123,7 +122,7 @@ class Optimiser:
         ordered = [p for group in self.adam.param_groups for p in group["params"]]
         moments = {
             i: {k: v if k == "step" else like(v, ordered[i]) for k, v in s.items()}
-            for i, s in state["adam"]["state"].items()
+            for i, s in copied(state["adam"]["state"]).items()  # AdamW works in place on what it is given
         }
         self.adam.load_state_dict({**state["adam"], "state": moments})
         self.step = state["step"]
