@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -9,7 +11,7 @@ from seethink.train import attention
 from seethink.train.attention import causal_mask, prefixed, prefixed_fused
 from seethink.train.config import ModelConfig
 from seethink.train.loss import token_log_probs
-from seethink.train.model import image_features, make_trainable
+from seethink.train.model import EncodedPrompt, image_features, load_policy, make_trainable
 from seethink.train.pack import hidden_states, pack
 from tests.tiny import IMAGE, stock_log_probs, tiny_policy, tiny_prompt
 
@@ -27,7 +29,7 @@ def packed_log_probs(policy, prompts, groups):
     return token_log_probs(hidden, policy.model.lm_head.weight, packed.targets, policy.banned)
 
 
-@pytest.mark.parametrize("family", ["2.5", "2"])
+@pytest.mark.parametrize("family", ["2", "2.5", "3"])
 @pytest.mark.parametrize("images", [(1, 2, 0, 1), (0, 0, 0, 0)])
 def test_log_probs_and_gradients_equal_the_stock_forward(family, images):
     policy, stock = tiny_policy(family)
@@ -77,8 +79,9 @@ def test_missing_image_features_are_refused():
         hidden_states(policy.model, packed, torch.zeros(1, 64))
 
 
-def test_frozen_vision_features_are_cached_and_equal():
-    policy, _ = tiny_policy(trainable_vision=False)
+@pytest.mark.parametrize("family", ["2.5", "3"])
+def test_frozen_vision_features_are_cached_and_equal(family):
+    policy, _ = tiny_policy(family, trainable_vision=False)
     prompts = [tiny_prompt(policy, 4), tiny_prompt(policy, 6, 2), tiny_prompt(policy, 4)]
     first = image_features(policy, prompts)
     assert len(policy.features) == 2 and torch.equal(first, image_features(policy, prompts))
@@ -112,3 +115,17 @@ def test_checkpointed_layers_give_the_same_gradients():
         assert len(calls) == 1 + checkpoint_layers
         gradients.append({n: p.grad for n, p in policy.model.named_parameters() if p.grad is not None})
     assert all(torch.allclose(g, gradients[1][n], atol=1e-6) for n, g in gradients[0].items())
+
+
+def test_cached_features_do_not_depend_on_the_company_they_were_computed_in():
+    """A resumed run computes again what an undisturbed one still has, with other images around."""
+    base = Path(__file__).parents[1] / "seethink" / "pocket" / "base"
+    policies = [load_policy(base), load_policy(base)]
+    prompts = []
+    for i in range(4):
+        pixels = torch.randn(64, 3 * 2 * 14 * 14, generator=torch.Generator().manual_seed(i))
+        prompts.append(EncodedPrompt(torch.zeros(0), torch.zeros(3, 0), pixels, torch.tensor([[1, 8, 8]]), (str(i),)))
+    for policy in policies:
+        policy.model.requires_grad_(False)
+    together, alone = image_features(policies[0], prompts), [image_features(policies[1], [p]) for p in prompts]
+    assert torch.equal(together, torch.cat(alone))

@@ -17,8 +17,9 @@ from tests.test_pack import RAGGED, completions
 from tests.tiny import IMAGE, STOP, tiny_policy, tiny_prompt
 
 
-def test_continuing_a_prefix_equals_the_pack():
-    policy, _ = tiny_policy()
+@pytest.mark.parametrize("family", ["2.5", "3"])
+def test_continuing_a_prefix_equals_the_pack(family):
+    policy, _ = tiny_policy(family)
     prompts = [tiny_prompt(policy, n, i) for n, i in ((5, 1), (9, 2), (3, 0), (4, 1))]
     groups = completions(RAGGED)
     together = pack(prompts, groups, IMAGE)

@@ -24,8 +24,9 @@ def greedy_by_stock(stock, prompt, steps, banned):
 
 
 @torch.no_grad()
-def test_greedy_equals_stock_greedy():
-    policy, stock = tiny_policy()
+@pytest.mark.parametrize("family", ["2.5", "3"])
+def test_greedy_equals_stock_greedy(family):
+    policy, stock = tiny_policy(family)
     prompts = [tiny_prompt(policy, n, i) for n, i in ((5, 1), (9, 2), (3, 0))]
     groups = rollout(policy, prompts, 2, 12, 0.0, seed=0)
     for prompt, group in zip(prompts, groups, strict=True):
@@ -34,9 +35,9 @@ def test_greedy_equals_stock_greedy():
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("temperature", [0.7, 1.0])
-def test_recorded_log_probs_are_those_of_the_stock_model(temperature):
-    policy, stock = tiny_policy()
+@pytest.mark.parametrize(("family", "temperature"), [("2.5", 0.7), ("2.5", 1.0), ("3", 1.0)])
+def test_recorded_log_probs_are_those_of_the_stock_model(family, temperature):
+    policy, stock = tiny_policy(family)
     prompts = [tiny_prompt(policy, n, i) for n, i in ((5, 1), (9, 2), (3, 0))]
     for prompt, group in zip(prompts, rollout(policy, prompts, 3, 20, temperature, seed=1), strict=True):
         for c in group:

@@ -28,6 +28,9 @@ from seethink.train.pack import ATTENTION
 
 transformers_logging.disable_progress_bar()  # ours says what takes time
 
+FAMILIES = {"qwen2_vl": "Qwen2-VL", "qwen2_5_vl": "Qwen2.5-VL", "qwen3_vl": "Qwen3-VL"}  # model_type: name
+MODELS = "Qwen2-VL, Qwen2.5-VL or Qwen3-VL (dense)"
+
 SIDE_FILES = (
     "system.txt",
     "preprocessor_config.json",
@@ -49,7 +52,7 @@ class Policy:
     folder: Path
     """Where it was loaded from: side files are copied from here on saving."""
     features: dict[tuple[str, ...], Tensor] = field(default_factory=dict)
-    """Image paths of a prompt -> [tokens, hidden] of a frozen vision tower, on the CPU; the latest FEATURES_LIMIT bytes."""
+    """Image paths of a prompt -> [tokens, 1 + deep, hidden] of a frozen vision tower, on the CPU; latest FEATURES_LIMIT bytes."""
     ranks: Ranks = field(default_factory=Ranks)
     """The processes that its weights and work are split over."""
 
@@ -103,7 +106,7 @@ class EncodedPrompt:
 
 
 def load_policy(folder: Path, ranks: Ranks | None = None, dtype: torch.dtype = torch.float32) -> Policy:
-    """Policy from a Hugging Face folder of a Qwen2-VL or Qwen2.5-VL model. Raises UserError naming what is missing.
+    """Policy from a Hugging Face folder of one of FAMILIES. Raises UserError naming what is missing.
 
     On several ranks the weights stay on the CPU until `Ranks.shard` moves each rank's part to its device.
 
@@ -112,14 +115,13 @@ def load_policy(folder: Path, ranks: Ranks | None = None, dtype: torch.dtype = t
     folder = Path(folder)
     for name in ("config.json", "tokenizer_config.json", "preprocessor_config.json"):
         if not (folder / name).is_file():
-            raise UserError(f"model folder has no {name}", where=folder, remedy="Give a Qwen2-VL or Qwen2.5-VL folder")
+            raise UserError(f"model folder has no {name}", where=folder, remedy=f"Give a folder of {MODELS}")
     config = json.loads((folder / "config.json").read_text())
     text = config.get("text_config", config)
-    if "vision_config" not in config or text.get("use_sliding_window"):
+    if config.get("model_type") not in FAMILIES or text.get("use_sliding_window"):
+        sliding = " with sliding windows" if text.get("use_sliding_window") else ""
         raise UserError(
-            f"model type {config.get('model_type')!r} is not supported",
-            where=folder,
-            remedy="Use Qwen2-VL or Qwen2.5-VL",
+            f"model type {config.get('model_type')!r}{sliding} is not supported", where=folder, remedy=f"Use {MODELS}"
         )
     tokenizer = AutoTokenizer.from_pretrained(folder)
     template = folder / "chat_template.json"
@@ -172,7 +174,7 @@ def write_policy(policy: Policy, weights: dict[str, Tensor], folder: Path) -> No
 
 
 def make_trainable(policy: Policy, config: ModelConfig, seed: int = 0) -> None:
-    """Choose what trains: LoRA adapters only, or all weights but a frozen vision tower and projector (`visual.merger`)."""
+    """Choose what trains: LoRA adapters only, or all weights but a frozen vision tower and projector (its mergers)."""
     if config.checkpoint_layers:
         for layer in policy.model.model.language_model.layers[:-1]:  # the last one is trimmed to what is read
             layer.gradient_checkpointing = True
@@ -183,7 +185,7 @@ def make_trainable(policy: Policy, config: ModelConfig, seed: int = 0) -> None:
         add_lora(policy.model, config.lora_rank, config.lora_alpha)
         return
     for name, parameter in policy.model.named_parameters():
-        projector = ".visual.merger." in name
+        projector = ".visual." in name and "merger" in name
         frozen = config.freeze_projector if projector else config.freeze_vision if ".visual." in name else False
         parameter.requires_grad_(not frozen)
 
@@ -237,19 +239,16 @@ def rope_positions(policy: Policy, ids: Tensor, grids: Tensor | None) -> Tensor:
 
 
 def image_features(policy: Policy, prompts: list[EncodedPrompt]) -> Tensor | None:
-    """Image tokens [sum of tokens, hidden] of all prompts in order; cached while the vision tower is frozen."""
+    """`vision_features` of all prompts in order; cached while the vision tower is frozen."""
     if not vision_frozen(policy):
         return vision_features(policy.model, prompts)
     prompts = [p for p in prompts if p.pixels is not None]
     if not prompts:
         return None
-    missing = [p for p in {p.images: p for p in prompts if p.images not in policy.features}.values()]
-    if missing:
-        with torch.no_grad():
-            features = vision_features(policy.model, missing)
-        sizes = [int(p.grids.prod(1).sum()) // policy.model.model.visual.spatial_merge_size**2 for p in missing]
-        for prompt, part in zip(missing, features.split(sizes), strict=True):
-            policy.features[prompt.images] = part.cpu()
+    for prompt in prompts:  # one by one: rounding depends on the company, and that on past resumes
+        if prompt.images not in policy.features:
+            with torch.no_grad():
+                policy.features[prompt.images] = vision_features(policy.model, [prompt]).cpu()
     found = torch.cat([policy.features[p.images] for p in prompts]).to(policy.device)
     while sum(f.nbytes for f in policy.features.values()) > FEATURES_LIMIT:
         del policy.features[next(iter(policy.features))]  # the oldest
@@ -257,13 +256,16 @@ def image_features(policy: Policy, prompts: list[EncodedPrompt]) -> Tensor | Non
 
 
 def vision_features(model: PreTrainedModel, prompts: list[EncodedPrompt]) -> Tensor | None:
-    """Image tokens [sum of tokens, hidden] of all prompts by this model's own vision tower."""
+    """Image tokens [sum of tokens, 1 + deep, hidden] of all prompts by this model's own vision tower.
+
+    Beside its embedding a token of Qwen3-VL has features for the first language layers; Qwen2-VL and Qwen2.5-VL have none.
+    """
     prompts = [p for p in prompts if p.pixels is not None]
     if not prompts:
         return no_features(model) if groups(model.model.visual) else None
     pixels = torch.cat([p.pixels for p in prompts]).to(model.device)
     grids = torch.cat([p.grids for p in prompts]).to(model.device)
-    return torch.cat(model.model.get_image_features(pixels, grids, return_dict=True).pooler_output)
+    return _see(model, pixels, grids)
 
 
 def idle_prompt(policy: Policy) -> EncodedPrompt:
@@ -272,13 +274,18 @@ def idle_prompt(policy: Policy) -> EncodedPrompt:
 
 
 def no_features(model: PreTrainedModel) -> Tensor:
-    """[0, hidden] by way of the vision tower: its layers are sharded, and other ranks may run them on images now."""
+    """[0, 1 + deep, hidden] by way of the vision tower: its layers are sharded, and other ranks may run them on images now."""
     config = model.config.vision_config
     size = config.spatial_merge_size  # one image token
     values = config.in_channels * config.temporal_patch_size * config.patch_size**2
     pixels = torch.zeros(size**2, values, device=model.device)
     grids = torch.tensor([[1, size, size]], device=model.device)
-    return torch.cat(model.model.get_image_features(pixels, grids, return_dict=True).pooler_output)[:0]
+    return _see(model, pixels, grids)[:0]
+
+
+def _see(model: PreTrainedModel, pixels: Tensor, grids: Tensor) -> Tensor:
+    found = model.model.get_image_features(pixels, grids, return_dict=True)
+    return torch.stack([torch.cat(x) for x in (found.pooler_output, *found.get("deepstack_features", ()))], 1)
 
 
 def _expand_images(ids: list[int], grids: Tensor, policy: Policy) -> list[int]:

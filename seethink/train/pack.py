@@ -11,7 +11,8 @@ result is exactly that of G separate forwards. M-RoPE positions of every complet
 After the last layer only the states that predict a completion token are read, so there the other prompt tokens give keys
 and values and nothing more: their queries and their MLP, most of one layer, are left out.
 
-The transformers model stays as it is: we register one attention function and pass the layout where the mask would go.
+The transformers model stays as it is: we register one attention function and pass the layout beside the mask, which
+transformers leaves out for functions that it does not know.
 
 Shape letters: B prompts, G completions a prompt, P prompt tokens, T completion tokens, N flat tokens, H query heads,
 K key-value heads, D head width. Related: Prefix Grouper (arXiv 2506.05433), for text models with 1-D positions.
@@ -42,10 +43,10 @@ class Layout(Protocol):
         ...
 
 
-def _attention(module, query, key, value, attention_mask: Layout, scaling: float, dropout: float = 0.0, **_):
-    """transformers' attention interface: [1, H, N, D] in, ([1, N, H, D], None) out; the mask is our layout."""
+def _attention(module, query, key, value, attention_mask, scaling: float, layout: Layout, **_):
+    """transformers' attention interface: [1, H, N, D] in, ([1, N, H, D], None) out. The models hand `layout` through."""
     layer = module.layer_idx - module.config.num_hidden_layers
-    return attention_mask.attend(layer, query[0], key[0], value[0], scaling)[None], None
+    return layout.attend(layer, query[0], key[0], value[0], scaling)[None], None
 
 
 AttentionInterface.register(ATTENTION, _attention)
@@ -163,34 +164,39 @@ def pack(prompts: list, completions_BG: list[list[Tensor]], image_token: int) ->
 
 
 def hidden_states(model, packed: Pack, features: Tensor | None) -> Tensor:
-    """Last hidden states [C, hidden] that predict the completion tokens of a pack.
+    """Last hidden states [C, hidden] that predict the completion tokens of a pack; features as in `run_pack`."""
+    return run_pack(model, packed, features, packed.layout)[packed.predict]
 
-    `features` [I, hidden] fill the image slots. Raises ValueError when their number is not that of the slots.
+
+def run_pack(model, packed: Pack, features: Tensor | None, layout: Layout) -> Tensor:
+    """Last hidden states [N, hidden] of a pack, true at `packed.read`.
+
+    `features` [I, 1 + deep, hidden] of the vision tower fill the image slots: the first feature of an image token is its
+    embedding, the others (Qwen3-VL) are added to it after the first language layers. Raises ValueError when their number is
+    not that of the slots.
     """
-    embeds = embed(model, packed, features)
-    return run_layers(model, embeds, packed.positions, packed.layout, packed.read)[packed.predict]
-
-
-def embed(model, packed: Pack, features: Tensor | None) -> Tensor:
-    """Input embeddings [N, hidden]."""
-    embeds = model.get_input_embeddings()(packed.ids)
+    embeds, slots = model.get_input_embeddings()(packed.ids), packed.image_slots
     if features is None:
-        return embeds
-    if len(features) != len(packed.image_slots):
-        raise ValueError(f"{len(features)} image features for {len(packed.image_slots)} image tokens")
-    return embeds.index_copy(0, packed.image_slots, features.to(embeds.dtype))
+        return run_layers(model, embeds, packed.positions, layout, packed.read)
+    if len(features) != len(slots):
+        raise ValueError(f"{len(features)} image features for {len(slots)} image tokens")
+    tokens, *deep = features.to(embeds.dtype).unbind(1)
+    is_image = torch.zeros_like(packed.ids, dtype=torch.bool).index_fill(0, slots, True)
+    vision = {"visual_pos_masks": is_image[None], "deepstack_visual_embeds": deep} if deep else {}
+    return run_layers(model, embeds.index_copy(0, slots, tokens), packed.positions, layout, packed.read, **vision)
 
 
-def run_layers(model, embeds: Tensor, positions: Tensor, layout: Layout, read: Tensor | None = None) -> Tensor:
+def run_layers(
+    model, embeds: Tensor, positions: Tensor, layout: Layout, read: Tensor | None = None, **vision
+) -> Tensor:
     """Language model on embeddings [N, hidden] at positions [3, N] -> last hidden states [N, hidden].
 
-    With `read` [r] only those rows are true; the others lack the last layer's MLP.
+    With `read` [r] only those rows are true; the others lack the last layer's MLP. `vision` is handed to the model.
     """
     language = model.model.language_model
-    masks = {"full_attention": layout, "sliding_attention": layout}
     with nullcontext() if read is None else only_rows(language.layers[-1].mlp, read):
         return language(
-            inputs_embeds=embeds[None], position_ids=positions[:, None], attention_mask=masks, use_cache=False
+            inputs_embeds=embeds[None], position_ids=positions[:, None], use_cache=False, layout=layout, **vision
         ).last_hidden_state[0]
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from seethink.train.attention import completions_on, gather_rows
-from seethink.train.pack import Pack, PackLayout, embed, run_layers
+from seethink.train.pack import Pack, PackLayout, run_layers, run_pack
 
 
 @dataclass
@@ -51,7 +51,7 @@ class Prefix:
 def prefill(model, packed: Pack, features: Tensor | None) -> Prefix:
     """The prefix of a pack without completions; with its graph where gradients are enabled."""
     layout = _PrefillLayout(packed.layout, [], [])
-    hidden = run_layers(model, embed(model, packed, features), packed.positions, layout, packed.read)
+    hidden = run_pack(model, packed, features, layout)
     last = packed.layout.last
     position = packed.positions.amax(0)  # an image may reach further than the tokens after it
     return Prefix(
