@@ -14,14 +14,13 @@ import argparse
 import json
 import multiprocessing
 import os
-import platform
 import tempfile
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 
-from work import Case, prepare
+from work import Case, machine, prepare
 
 CASES = [
     *(Case(f"{n}x{g}", n, g) for g in (4, 8) for n in (64, 256, 576)),
@@ -117,19 +116,9 @@ def ask(side, command: str) -> dict:
     return side.recv()
 
 
-def machine() -> dict:
+def conditions() -> dict:
     """What the numbers depend on."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
-    model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
-    return {
-        "cpu": model,
-        "cores": os.cpu_count(),
-        "threads": 1,
-        "precision": "fp32 on both sides",
-        "python": platform.python_version(),
-        **{name: version(name) for name in ("torch", "transformers", "trl")},
-    }
+    return {**machine(), "threads": 1, "precision": "fp32 on both sides", "trl": version("trl")}
 
 
 def table(results: list[dict]) -> str:
@@ -181,10 +170,10 @@ def main() -> None:
             results.append(run_case(case, args.steps, args.attention, args.path, args.peer_onednn))
             r = results[-1]
             print(f"{case.name}: {r['cpu_ratio']:.2f}x less CPU than TRL", flush=True)
-    print(f"\n{json.dumps(machine())}\n\n{table(results)}")
+    print(f"\n{json.dumps(conditions())}\n\n{table(results)}")
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
-        record = {"date": date.today().isoformat(), "machine": machine(), "results": results}
+        record = {"date": date.today().isoformat(), "machine": conditions(), "results": results}
         args.json.write_text(json.dumps(record, indent=2) + "\n")
 
 

@@ -5,9 +5,12 @@ Torch and transformers are imported inside functions: the parent process stays s
 
 from __future__ import annotations
 
+import os
+import platform
 import random
 import time
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from resource import RUSAGE_SELF, getrusage
 
@@ -24,7 +27,7 @@ class Case:
     prompts    prompts per step, each with its own image, new in every step
     group      completions per prompt
     length     tokens of every completion; 0: ragged, log-normal between 16 and LONGEST
-    size       "small" (hidden 256, 4 layers) or "large" (hidden 512, 8 layers)
+    size       "tiny" (hidden 64, 2 layers), "small" (256, 4), "large" (512, 8) or "3B" (the shape of Qwen2.5-VL-3B)
     """
 
     name: str
@@ -52,8 +55,8 @@ def reward(ids: list[int]) -> float:
     return sum(ids) % 101 / 100
 
 
-def prepare(folder: Path, case: Case, steps: int, seed: int = 0) -> None:
-    """Model folder and images of a case."""
+def prepare(folder: Path, case: Case, steps: int, seed: int = 0, device: str = "cpu") -> None:
+    """Model folder and images of a case; on a GPU the weights are made there, in bf16."""
     import torch
     from PIL import Image
     from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
@@ -70,22 +73,24 @@ def prepare(folder: Path, case: Case, steps: int, seed: int = 0) -> None:
     if case.length:
         tokenizer.eos_token = "<|vision_end|>"  # a stop that both sides ban: every completion has full length
     torch.manual_seed(seed)
-    model = Qwen2_5_VLForConditionalGeneration(
-        Qwen2_5_VLConfig(
-            text_config={
-                **TEXT[case.size],
-                "vocab_size": case.vocabulary,
-                "bos_token_id": None,
-                "eos_token_id": tokenizer.eos_token_id,
-            },
-            vision_config=VISION[case.size],
-            image_token_id=control["image_pad"],
-            video_token_id=control["video_pad"],
-            vision_start_token_id=control["vision_start"],
-            vision_end_token_id=control["vision_end"],
-            tie_word_embeddings=True,
-        )
+    config = Qwen2_5_VLConfig(
+        text_config={
+            **TEXT[case.size],
+            "vocab_size": case.vocabulary,
+            "bos_token_id": None,
+            "eos_token_id": tokenizer.eos_token_id,
+        },
+        vision_config=VISION[case.size],
+        image_token_id=control["image_pad"],
+        video_token_id=control["video_pad"],
+        vision_start_token_id=control["vision_start"],
+        vision_end_token_id=control["vision_end"],
+        tie_word_embeddings=True,
     )
+    with torch.device(device):
+        model = Qwen2_5_VLForConditionalGeneration(config)
+    if device != "cpu":
+        model.to(torch.bfloat16)
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -169,6 +174,19 @@ def linear_flops(x: list[int], weight: list[int], *_, out_shape=None, **__) -> i
     return 2 * rows * weight[0] * weight[1]
 
 
+def machine() -> dict:
+    """What the numbers depend on."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
+    model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+    return {
+        "cpu": model,
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("torch", "transformers")},
+    }
+
+
 def peak_mb() -> float:
     """Peak resident memory of this process so far."""
     return getrusage(RUSAGE_SELF).ru_maxrss / 2**10
@@ -176,6 +194,10 @@ def peak_mb() -> float:
 
 # Vision compute per image token is 0.9 times that of the language layers, as in the 3B model (0.4 in the 7B model).
 TEXT = {
+    "tiny": dict(
+        hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1,
+        rope_parameters={"rope_type": "default", "mrope_section": [4, 6, 6], "rope_theta": 1e6},
+    ),
     "small": dict(
         hidden_size=256, intermediate_size=704, num_hidden_layers=4, num_attention_heads=4, num_key_value_heads=2,
         rope_parameters={"rope_type": "default", "mrope_section": [8, 12, 12], "rope_theta": 1e6},
@@ -184,12 +206,24 @@ TEXT = {
         hidden_size=512, intermediate_size=1408, num_hidden_layers=8, num_attention_heads=8, num_key_value_heads=2,
         rope_parameters={"rope_type": "default", "mrope_section": [8, 12, 12], "rope_theta": 1e6},
     ),
+    "3B": dict(
+        hidden_size=2048, intermediate_size=11008, num_hidden_layers=36, num_attention_heads=16, num_key_value_heads=2,
+        rope_parameters={"rope_type": "default", "mrope_section": [16, 24, 24], "rope_theta": 1e6},
+        max_position_embeddings=128_000,
+    ),
 }  # fmt: skip
 VISION = {
+    "tiny": dict(
+        depth=2, hidden_size=32, intermediate_size=64, num_heads=1, out_hidden_size=64, fullatt_block_indexes=[1],
+    ),
     "small": dict(
         depth=4, hidden_size=128, intermediate_size=256, num_heads=2, out_hidden_size=256, fullatt_block_indexes=[3],
     ),
     "large": dict(
         depth=8, hidden_size=256, intermediate_size=768, num_heads=4, out_hidden_size=512, fullatt_block_indexes=[3, 7],
+    ),
+    "3B": dict(
+        depth=32, hidden_size=1280, intermediate_size=3420, num_heads=16, out_hidden_size=2048,
+        fullatt_block_indexes=[7, 15, 23, 31], window_size=112,
     ),
 }  # fmt: skip
