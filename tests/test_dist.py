@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from kills import logged
 from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText
 
 from seethink.core.errors import UserError
-from seethink.core.run import read_log
 from seethink.core.store import load_samples, read_table, save_examples, write_json
 from seethink.core.tags import compose
 from seethink.core.types import Example, Reward, Sample
@@ -34,7 +34,6 @@ from tests.tiny import tiny_policy, tiny_prompt
 
 ROOT = Path(__file__).parents[1]
 BASE = ROOT / "seethink" / "pocket" / "base"
-TIMES = {"cpu_seconds", "seconds", "seconds/rollout", "tokens_per_s", "memory_gb"}
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
 IMAGES = (2, 1, 0, 0, 1, 0, 0, 0)  # per prompt: the second rank has only text, and less work
 MODES = {
@@ -262,10 +261,6 @@ def kill_after_checkpoint(verb: str, world: Path, out: Path) -> None:
 
 def weights(out: Path) -> dict[str, torch.Tensor]:
     return load_file(out / "model" / "model.safetensors")
-
-
-def logged(out: Path) -> list[dict]:
-    return [{k: v for k, v in row.items() if k not in TIMES} for row in read_log(out / "metrics.jsonl")]
 
 
 @pytest.mark.slow
