@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from kills import logged
 from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText
 
@@ -261,6 +260,12 @@ def kill_after_checkpoint(verb: str, world: Path, out: Path) -> None:
 
 def weights(out: Path) -> dict[str, torch.Tensor]:
     return load_file(out / "model" / "model.safetensors")
+
+
+def logged(out: Path) -> list[dict]:
+    from kills import logged  # pytest finds benchmarks/, torchrun's children do not
+
+    return logged(out)
 
 
 @pytest.mark.slow
