@@ -151,6 +151,7 @@ def train(
             folder.log(step + 1, **metrics)
             if (step + 1) % config.save_every == 0 or last:
                 save_checkpoint(folder.path("checkpoint"), step + 1, optimiser.state(), ranks)
+                good = optimiser.state_copy()  # as a resumed run would have it
             bar.advance(text=f"loss {loss:.3f}")
     finish(folder, policy, train_set, order)
 
