@@ -9,26 +9,31 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText
 
 from seethink.core.errors import UserError
 from seethink.core.store import load_samples, read_table, save_examples, write_json
 from seethink.core.tags import compose
 from seethink.core.types import Example, Reward, Sample
+from seethink.train import engine_sampler
 from seethink.train.config import GRPOConfig, ModelConfig, OptimConfig, SFTConfig
 from seethink.train.dist import Ranks, join, whole
-from seethink.train.grpo import Group, improve, reference_model
+from seethink.train.engine_sampler import EngineSampler, make_sampler
+from seethink.train.grpo import Group, improve, recall, reference_model
 from seethink.train.launch import launch
 from seethink.train.lora import full_weights
 from seethink.train.model import Policy, make_trainable
 from seethink.train.optim import Optimiser, compute_dtype, data_order
 from seethink.train.sampler import Completion, LocalSampler
 from seethink.train.sft import Encoded, imitate
+from tests.test_engine_sampler import CopyEngine
 from tests.tiny import tiny_policy, tiny_prompt
 
 ROOT = Path(__file__).parents[1]
@@ -180,10 +185,90 @@ def check_one_to_many(ranks: Ranks, mode: str) -> None:
         assert (weight - expected[name]).abs().max() < 1e-4, f"{mode} {name}"
 
 
+class FolderEngine(CopyEngine):
+    """A server for all ranks: what one of them loads, all sample from. It misjudges every rank's tokens otherwise."""
+
+    def __init__(self, prompts: list, folder: Path, rank: int) -> None:
+        super().__init__(tiny_policy()[0], prompts, bias=-0.3 - 0.6 * rank)
+        self.file = folder / "model.safetensors"
+
+    def load(self, weights) -> None:
+        save_file({name: weight.cpu().clone() for name, weight in weights}, self.file)
+
+    def generate(self, requests):
+        super().load(load_file(self.file))
+        return super().generate(requests)
+
+    def sleep(self) -> None:
+        """It takes no memory from the policy."""
+
+    close = sleep
+
+
+def explore(sampler: EngineSampler, config: GRPOConfig, groups: list[Group], seed: int) -> list[Group]:
+    """The groups with completions from the sampler."""
+    with sampler.policy.ranks.together():
+        found = sampler.rollout([g.prompt for g in groups], 3, 8, config.temperature, seed)
+    return [replace(g, completions=c) for g, c in zip(groups, found, strict=True)]
+
+
+def check_engine(ranks: Ranks, mode: str, folder: Path) -> None:
+    """Rollouts from a server: a round's two updates are those of one process, pushes arrive, a stale server ends all."""
+    (policy, reference), (alone, its_reference) = (
+        make_policy(mode, ranks),
+        make_policy(mode, Ranks(device=ranks.device)),
+    )
+    groups = make_groups(alone)
+    tolerant = {"engine": "vllm-server", "tolerance": 1.0}
+    config = GRPOConfig(
+        out=folder, data=folder, model=MODES[mode], sampler=tolerant, update_prompts=UPDATE, group=3, micro_tokens=1
+    )
+    engine = FolderEngine([g.prompt for g in groups], folder, ranks.rank)
+    sampler = EngineSampler(policy, engine, config)
+    sampler.push(0)
+    here = explore(sampler, config, ranks.share_of_each(groups, UPDATE), seed=ranks.rank)
+    together = sorted(ranks.gather(here), key=lambda g: g.place)
+    sampler.sleep()
+    metrics = []
+    for p, r, part in ((policy, reference, here), (alone, its_reference, together)):
+        correction = recall(p, config, part)
+        optimiser = Optimiser(p, OptimConfig(lr=1e-2, warmup=0), 2)
+        metrics.append(improve(p, r, optimiser, config, part, beta=0.1, correction=correction))
+    assert metrics[0] == pytest.approx(metrics[1], rel=1e-3), mode
+    assert metrics[0]["sampler/log_prob_gap_max"] == pytest.approx(0.9, abs=1e-3)
+    assert 0 < metrics[0]["sampler/capped_share"] < 1, "only the second rank's tokens are capped"
+
+    engine.bias, sampler.tolerance = 0.0, 1e-3
+    current, stale = engine.file, folder / "stale.safetensors"
+    if ranks.first:
+        shutil.copyfile(current, stale)
+    else:
+        engine.file = stale  # this rank's server alone does not take the weights
+    with pytest.raises(UserError if ranks.first else SystemExit) as ended:
+        sampler.push(2)
+    assert not ranks.first or "the sampler is not the policy of 2 steps" in str(ended.value)
+    engine.file = current
+    sampler.push(2)
+    explore(sampler, config, here, seed=2)
+    sampler.close()
+    assert ranks.gather([sampler.version]) == [2] * ranks.world
+
+
+def check_in_process_engine(ranks: Ranks) -> None:
+    config = GRPOConfig(out=".", data=".", model=MODES["full"], sampler={"engine": "vllm"})
+    policy = replace(tiny_policy()[0], ranks=ranks)
+    with pytest.raises(UserError if ranks.first else SystemExit) as ended:
+        make_sampler(policy, config, 0)
+    assert not ranks.first or "--sampler.engine vllm-server" in str(ended.value)
+
+
 def worker() -> None:
     """What each process of `equal_one` runs."""
     torch.set_num_threads(1)
-    with join(sys.argv[1]) as ranks:
+    engine_sampler.sized_images = lambda prompt, policy: []  # prompts here have pixels without files
+    with join(sys.argv[1]) as ranks, TemporaryDirectory() as folder:
+        folder = Path(ranks.of_first(folder))
+        check_in_process_engine(ranks)
         for mode in MODES:
             if mode == "bf16":
                 check_bf16(ranks)
@@ -191,6 +276,8 @@ def worker() -> None:
                 check_gradients(ranks, mode)
                 check_weights(ranks, mode)
                 check_one_to_many(ranks, mode)
+            if mode in ("full", "lora"):
+                check_engine(ranks, mode, folder)
         assert ranks.gather([ranks.rank]) == list(range(ranks.world)) and ranks.of_first(ranks.rank) == 0
         if ranks.first:
             print("equal", *MODES)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import socket
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -14,11 +15,12 @@ from seethink.core.errors import UserError
 from seethink.core.types import Reward, Sample
 from seethink.train import alarms, grpo
 from seethink.train.config import GRPOConfig
-from seethink.train.engine_sampler import EngineSampler, completions, placeholders
+from seethink.train.dist import Ranks
+from seethink.train.engine_sampler import EngineSampler, completions, make_engine, placeholders
 from seethink.train.importance import Correction, policy_log_probs
 from seethink.train.optim import Optimiser
 from seethink.train.sampler import LocalSampler, rollout
-from seethink.train.vllm_engine import Answer, ServerEngine
+from seethink.train.vllm_engine import Answer, Request, ServerEngine
 from tests.tiny import IMAGE, tiny_policy, tiny_prompt
 
 
@@ -159,7 +161,7 @@ def test_capped_tokens_are_counted():
     correction = Correction(cap=2.0)
     weights = correction.weights(torch.tensor([-1.0, -1.0]), torch.tensor([-1.0, -3.0]))
     assert weights.tolist() == [1.0, 2.0]
-    assert correction.metrics() == {
+    assert correction.metrics(Ranks()) == {
         "sampler/log_prob_gap": 1.0, "sampler/log_prob_gap_max": 2.0, "sampler/capped_share": 0.5,
     }  # fmt: skip
 
@@ -175,9 +177,33 @@ def test_the_local_sampler_is_exact(policy):
     assert LocalSampler(policy).exact and not EngineSampler.exact
 
 
+def test_servers_take_requests_in_turn_and_all_take_the_weights(tmp_path, monkeypatch):
+    asked = []
+
+    def post(self, url, path, body=None):
+        asked.append((path, url))
+        return {"success": True, "prompt_token_ids": [], "choices": []}
+
+    monkeypatch.setattr(ServerEngine, "_post", post)
+    engine = ServerEngine(["http://a/", " http://b"], tmp_path)
+    engine.generate([Request([1], [], {})] * 5)
+    assert Counter(asked) == {("/inference/v1/generate", "http://a"): 3, ("/inference/v1/generate", "http://b"): 2}
+    asked.clear()
+    engine.load(iter([("w", torch.zeros(1))]))
+    paths = ("/collective_rpc", "/reset_prefix_cache", "/reset_mm_cache", "/reset_encoder_cache")
+    assert Counter(asked) == {(path, url): 1 for path in paths for url in ("http://a", "http://b")}
+
+
+def test_ranks_begin_at_servers_of_their_own(policy, config):
+    sampler = config.sampler.model_copy(update={"engine": "vllm-server", "url": "http://a,http://b"})
+    config = config.model_copy(update={"sampler": sampler})
+    urls = [make_engine(replace(policy, ranks=Ranks(rank, 4)), config).urls for rank in range(4)]
+    assert [first for first, _ in urls] == ["http://a", "http://a", "http://b", "http://b"]
+
+
 def test_a_dead_server_is_one_line(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        dead = ServerEngine(f"http://127.0.0.1:{free.getsockname()[1]}", tmp_path)
+        dead = ServerEngine([f"http://127.0.0.1:{free.getsockname()[1]}"], tmp_path)
         with pytest.raises(UserError, match="cannot be reached"):
             dead.forget()

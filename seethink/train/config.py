@@ -67,7 +67,7 @@ class SamplerConfig(Config):
         "local", description="what samples: the policy itself, vLLM in this process, or a running vLLM server"
     )
     memory: float = Field(0.4, gt=0, lt=1, description="share of GPU memory for vLLM in this process, free in updates")
-    url: str = Field("http://127.0.0.1:8000", description="address of the vLLM server")
+    url: str = Field("http://127.0.0.1:8000", description="address of the vLLM server; several with commas between")
     weights: Path | None = Field(
         None, description="folder through which the server takes weights, seen by both; none: the run folder"
     )

@@ -12,6 +12,7 @@ from PIL.Image import Image, Resampling
 from seethink.core.errors import UserError
 from seethink.core.images import open_image
 from seethink.train.config import GRPOConfig
+from seethink.train.dist import Ranks
 from seethink.train.importance import policy_log_probs
 from seethink.train.lora import full_weights
 from seethink.train.model import EncodedPrompt, Policy
@@ -28,20 +29,28 @@ def make_sampler(policy: Policy, config: GRPOConfig, version: int) -> Sampler:
         # on several ranks a kept graph would need the gathered weights until the update
         keep = min(config.update_prompts, config.prompts) if config.reuse_prefill and not policy.ranks.mesh else 0
         return LocalSampler(policy, version, config.rollout_prompts * config.group, config.micro_tokens, keep)
-    if policy.ranks.world > 1:  # weights lie in shards, and every rank would start an engine
-        raise UserError(
-            f"sampler.engine {config.sampler.engine} works with one training process only",
-            remedy="Start one process, or use --sampler.engine local",
-        )
-    if config.sampler.engine == "vllm":
-        longest = policy.model.config.text_config.max_position_embeddings
-        length = min(config.model.max_prompt_tokens + config.max_tokens, longest)
-        engine = InProcessEngine(policy.folder, policy.device, engine_dtype(config), length, config.sampler.memory)
-    else:
-        engine = ServerEngine(config.sampler.url, config.sampler.weights or config.out)
+    with policy.ranks.together():
+        engine = make_engine(policy, config)
     sampler = EngineSampler(policy, engine, config)
     sampler.push(version)  # also at step 0: a transfer that fails should fail now
     return sampler
+
+
+def make_engine(policy: Policy, config: GRPOConfig) -> Engine:
+    """vLLM as the config asks for it. Raises UserError where it cannot be had."""
+    ranks = policy.ranks
+    if config.sampler.engine == "vllm-server":
+        urls = config.sampler.url.split(",")
+        first = ranks.rank * len(urls) // ranks.world  # ranks begin at servers of their own
+        return ServerEngine(urls[first:] + urls[:first], config.sampler.weights or config.out)
+    if ranks.world > 1:  # a GPU holds one rank's shards, and has no room for whole weights twice
+        raise UserError(
+            f"sampler.engine vllm is for one training process, this run has {ranks.world}",
+            remedy="Start a vLLM server and use --sampler.engine vllm-server, or use --sampler.engine local",
+        )
+    longest = policy.model.config.text_config.max_position_embeddings
+    length = min(config.model.max_prompt_tokens + config.max_tokens, longest)
+    return InProcessEngine(policy.folder, policy.device, engine_dtype(config), length, config.sampler.memory)
 
 
 def engine_dtype(config: GRPOConfig) -> torch.dtype:
@@ -53,6 +62,9 @@ class EngineSampler:
     """Completions from an engine. Its arithmetic is not the policy's, so updates correct by importance weights.
 
     Engines give no entropy: that of a token is estimated by its negative log-probability, right on average.
+
+    Each rank samples its own prompts; the first one loads the weights. From `push` to `sleep` weights are whole on every
+    rank, so rollouts and probes call no collectives: an error on one rank leaves no other waiting.
     """
 
     exact = False
@@ -69,21 +81,27 @@ class EngineSampler:
         fresh = not self.probe
         # the next push is probed with prompts of this round: were a cache kept, it would hold them
         self.probe = sorted(prompts, key=lambda p: p.pixels is None)[:PROBED_PROMPTS]
-        if fresh:
+        if fresh and prompts:
             self.compare()
         return self.sample(prompts, group, max_tokens, temperature, seed)
 
     def push(self, version: int) -> None:
-        self.version = version
-        self.engine.load(plain_weights(self.policy, engine_dtype(self.config)))
-        if self.probe:
-            self.compare()
+        ranks, self.version = self.policy.ranks, version
+        ranks.gather_weights(self.policy.model)
+        with ranks.together():
+            if ranks.first:
+                self.engine.load(plain_weights(self.policy, engine_dtype(self.config)))
+        with ranks.together():
+            if self.probe:
+                self.compare()
 
     def sleep(self) -> None:
         self.engine.sleep()
+        self.policy.ranks.release_weights(self.policy.model)
 
     def close(self) -> None:
         self.engine.close()
+        self.policy.ranks.release_weights(self.policy.model)
 
     def sample(
         self, prompts: list[EncodedPrompt], group: int, max_tokens: int, temperature: float, seed: int
@@ -106,8 +124,9 @@ class EngineSampler:
         """
         groups = self.sample(self.probe, 1, PROBED_TOKENS, self.config.temperature, seed=0)
         # a resumed run probes at other moments, so a probe leaves nothing in the caches of either side
-        self.engine.forget()
-        policy = replace(self.policy, features={})
+        if self.policy.ranks.world == 1:  # else requests of other ranks may be running, in an order that never repeats
+            self.engine.forget()
+        policy = replace(self.policy, features={}, ranks=Ranks())  # weights are whole: no rank waits for another
         theirs = torch.cat([c.log_probs for g in groups for c in g])
         ids = [[c.ids for c in g] for g in groups]
         with autocast(self.policy, self.config.model):

@@ -150,8 +150,7 @@ def train(folder: Run, config: GRPOConfig, samples: list[Sample], ranks: Ranks) 
     updates = -(-config.prompts // config.update_prompts)
     optimiser = Optimiser(policy, config.optim, config.steps * updates)
     start, beta = resume(folder, policy, optimiser, config.kl)
-    with ranks.together():
-        sampler = make_sampler(policy, config, optimiser.step)
+    sampler = make_sampler(policy, config, optimiser.step)
     uses: list[dict] = []  # of a local reward model, in this round
     scorer = make_scorer(reward_config(folder, config, ranks), log=lambda **use: uses.append(use))
     system = system_prompt(config.model)
@@ -217,7 +216,7 @@ def explore(
 
 def recall(policy: Policy, config: GRPOConfig, groups: list[Group]) -> Correction:
     """What correcting for the engine needs: the policy's log-probabilities where the first update comes too early."""
-    later = [g for g in groups[config.update_prompts :] if g.trained]
+    later = [g for g in groups if g.trained and g.place >= config.update_prompts]
     ids_BG = [[c.ids for c, _ in g.trained] for g in later]
     with autocast(policy, config.model):
         scored = policy_log_probs(policy, [g.prompt for g in later], ids_BG, config.temperature, config.micro_tokens)
@@ -251,7 +250,9 @@ def improve(
         weight_of = {id(c): next(weights) for g in chunk for c in g.completions} | {id(idle.completions[0]): 0.0}
         work = batches(chunk, config.micro_tokens, kept if first == 0 else None)
         for (part, prefix), real in ranks.even(work, ([idle], None)):
-            parts = backward(policy, reference, config, part, weight_of, beta, first == 0, prefix, correction)
+            parts = backward(
+                policy, reference, config, part, weight_of, beta, first == 0, prefix, correction if real else None
+            )
             for key, value in parts.items() if real else ():
                 total[key] += value
         norm, rate = optimiser.update()
@@ -262,7 +263,7 @@ def improve(
         beta = adapt_kl(beta, kl, config.kl_target, drawn * config.group, config.kl_horizon)
     return {
         **total, "kl": kl, "clip_share": total["clip_share"] / tokens, "grad_norm": norm, "lr": rate,
-        "kl_coefficient": beta, "next_kl_coefficient": beta, **(correction.metrics() if correction else {}),
+        "kl_coefficient": beta, "next_kl_coefficient": beta, **(correction.metrics(ranks) if correction else {}),
     }  # fmt: skip
 
 

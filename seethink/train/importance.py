@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from seethink.train.dist import Ranks
 from seethink.train.loss import importance_weights, token_log_probs
-from seethink.train.model import EncodedPrompt, Policy, image_features
+from seethink.train.model import EncodedPrompt, Policy, idle_prompt, image_features
 from seethink.train.optim import micro_batches
 from seethink.train.pack import hidden_states, pack
 
@@ -19,17 +21,21 @@ def policy_log_probs(
 ) -> list[Tensor]:
     """Log-probabilities of completions (ids [T] each) under the policy as it is now: one [T] for each, in order.
 
-    At most `budget` tokens are computed at once, a longer group alone.
+    At most `budget` tokens are computed at once, a longer group alone. Every one of the policy's ranks must call it.
     """
-    scored = []
-    tokens = [len(p.ids) + sum(map(len, group)) for p, group in zip(prompts, completions_BG, strict=True)]
-    for batch in micro_batches(tokens, budget):
-        part, groups = [prompts[i] for i in batch], [completions_BG[i] for i in batch]
+
+    def score(part: list[EncodedPrompt], groups: list[list[Tensor]]) -> Tensor:
         packed = pack(part, groups, policy.image_token).to(policy.device)
         hidden = hidden_states(policy.model, packed, image_features(policy, part))
-        head = policy.model.lm_head.weight
-        log_probs = token_log_probs(hidden, head, packed.targets, policy.banned, temperature)
-        scored += log_probs.cpu().split([len(ids) for group in groups for ids in group])
+        return token_log_probs(hidden, policy.model.lm_head.weight, packed.targets, policy.banned, temperature)
+
+    scored, idle = [], idle_prompt(policy)
+    tokens = [len(p.ids) + sum(map(len, group)) for p, group in zip(prompts, completions_BG, strict=True)]
+    work = (([prompts[i] for i in b], [completions_BG[i] for i in b]) for b in micro_batches(tokens, budget))
+    for (part, groups), real in policy.ranks.even(work, ([idle], [[idle.ids]])):
+        log_probs = policy.ranks.forward(policy.model, partial(score, part, groups))
+        if real:
+            scored += log_probs.cpu().split([len(ids) for group in groups for ids in group])
     return scored
 
 
@@ -51,8 +57,9 @@ class Correction:
         self.gaps.append((old - sampled).cpu())
         return importance_weights(old, sampled, self.cap)
 
-    def metrics(self) -> dict[str, float]:
-        gaps = torch.cat(self.gaps) if self.gaps else torch.zeros(1)
+    def metrics(self, ranks: Ranks) -> dict[str, float]:
+        """Of the tokens of all ranks."""
+        gaps = torch.cat(ranks.gather(self.gaps) or [torch.zeros(1)])
         return {
             "sampler/log_prob_gap": float(gaps.abs().mean()),
             "sampler/log_prob_gap_max": float(gaps.abs().max()),

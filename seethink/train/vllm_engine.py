@@ -15,6 +15,7 @@ import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -164,7 +165,7 @@ class InProcessEngine:
 
 
 class ServerEngine:
-    """A vLLM server of the same model: weights go through a folder that both see.
+    """vLLM servers of the same model: requests in turn, weights for all of them through a folder that they see.
 
     VLLM_SERVER_DEV_MODE=1 vllm serve MODEL --enable-scale-out --logprobs-mode processed_logprobs
         --mm-processor-kwargs '{"do_resize": false}'
@@ -172,18 +173,19 @@ class ServerEngine:
     Development mode has the endpoints that load weights and reset caches, scale-out the one that takes token ids.
     """
 
-    def __init__(self, url: str, folder: Path) -> None:
-        self.url, self.folder = url.rstrip("/"), Path(folder).resolve() / "pushed"
+    def __init__(self, urls: list[str], folder: Path) -> None:
+        self.urls = [url.strip().rstrip("/") for url in urls]
+        self.folder = Path(folder).resolve() / "pushed"
 
     def generate(self, requests: list[Request]) -> list[Answer]:
         with ThreadPoolExecutor(PARALLEL) as pool:
-            return list(pool.map(self._generate, requests))
+            return list(pool.map(self._generate, cycle(self.urls), requests))
 
-    def _generate(self, request: Request) -> Answer:
+    def _generate(self, url: str, request: Request) -> Answer:
         body = {"token_ids": request.ids, "sampling_params": request.params, "return_token_ids": True}
         if request.images:
             body["content_parts"] = [{"type": "image_url", "url": data_url(image)} for image in request.images]
-        answer = self._post("/inference/v1/generate", body)
+        answer = self._post(url, "/inference/v1/generate", body)
         return Answer(
             answer["prompt_token_ids"],
             [
@@ -196,14 +198,17 @@ class ServerEngine:
         self.folder.mkdir(parents=True, exist_ok=True)
         copies = {name: w.detach().cpu().clone() for name, w in weights}  # a file cannot hold tied tensors twice
         save_file(copies, self.folder / "model.safetensors")
-        self._post("/collective_rpc", {"method": "reload_weights", "kwargs": {"weights_path": str(self.folder)}})
+        body = {"method": "reload_weights", "kwargs": {"weights_path": str(self.folder)}}
+        with ThreadPoolExecutor(PARALLEL) as pool:
+            list(pool.map(lambda url: self._post(url, "/collective_rpc", body), self.urls))
         self.forget()
 
     def forget(self) -> None:
-        if not self._post("/reset_prefix_cache")["success"]:
-            raise RuntimeError(f"the server at {self.url} did not reset its prefix cache: requests are still running")
-        self._post("/reset_mm_cache")
-        self._post("/reset_encoder_cache")
+        for url in self.urls:
+            if not self._post(url, "/reset_prefix_cache")["success"]:
+                raise RuntimeError(f"the server at {url} did not reset its prefix cache: requests are still running")
+            self._post(url, "/reset_mm_cache")
+            self._post(url, "/reset_encoder_cache")
 
     def sleep(self) -> None:
         """Its memory is its own."""
@@ -211,11 +216,11 @@ class ServerEngine:
     def close(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _post(self, path: str, body: dict[str, Any] | None = None) -> Any:
+    def _post(self, url: str, path: str, body: dict[str, Any] | None = None) -> Any:
         headers = {"Content-Type": "application/json"}
         if key := os.environ.get("VLLM_API_KEY"):
             headers["Authorization"] = f"Bearer {key}"
-        request = urllib.request.Request(self.url + path, json.dumps(body or {}).encode(), headers)
+        request = urllib.request.Request(url + path, json.dumps(body or {}).encode(), headers)
         try:
             with urllib.request.urlopen(request, timeout=3600) as response:
                 text = response.read()
@@ -223,12 +228,12 @@ class ServerEngine:
             missing = error.code == 404 and "Start the server with VLLM_SERVER_DEV_MODE=1"
             detail = error.read().decode(errors="replace")[:500]
             raise UserError(
-                f"{path} answers {error.code} ({detail})", where=self.url, remedy=missing or "See its log", code=3
+                f"{path} answers {error.code} ({detail})", where=url, remedy=missing or "See its log", code=3
             ) from None
         except OSError as error:
             raise UserError(
                 f"vLLM server cannot be reached ({error})",
-                where=self.url,
+                where=url,
                 remedy="Start it, or fix sampler.url",
                 code=3,
             ) from None
