@@ -43,7 +43,7 @@ def make_engine(policy: Policy, config: GRPOConfig) -> Engine:
         urls = config.sampler.url.split(",")
         first = ranks.rank * len(urls) // ranks.world  # ranks begin at servers of their own
         return ServerEngine(urls[first:] + urls[:first], config.sampler.weights or config.out)
-    if ranks.world > 1:  # a GPU holds one rank's shards, and has no room for whole weights twice
+    if ranks.world > 1:  # vLLM makes itself a process group, and would meet the run's
         raise UserError(
             f"sampler.engine vllm is for one training process, this run has {ranks.world}",
             remedy="Start a vLLM server and use --sampler.engine vllm-server, or use --sampler.engine local",
