@@ -12,7 +12,8 @@ from work import BETA, LEARNING_RATE, QUESTION, TEMPERATURE, Case, Turns, image_
 from seethink.core.types import Reward, Sample
 from seethink.train import sampler
 from seethink.train.config import GRPOConfig, ModelConfig, OptimConfig
-from seethink.train.grpo import Group, improve, reference_model
+from seethink.train.group import Group
+from seethink.train.grpo import improve, reference_model
 from seethink.train.linear import linear
 from seethink.train.loss import group_advantages
 from seethink.train.model import encode_prompt, load_policy, make_trainable

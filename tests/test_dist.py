@@ -26,7 +26,8 @@ from seethink.train import engine_sampler
 from seethink.train.config import GRPOConfig, ModelConfig, OptimConfig, SFTConfig
 from seethink.train.dist import Ranks, join, whole
 from seethink.train.engine_sampler import EngineSampler, make_sampler
-from seethink.train.grpo import Group, improve, recall, reference_model
+from seethink.train.group import Group
+from seethink.train.grpo import improve, recall, reference_model
 from seethink.train.launch import launch
 from seethink.train.lora import full_weights
 from seethink.train.model import Policy, make_trainable

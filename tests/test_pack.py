@@ -10,7 +10,7 @@ import torch
 from seethink.train import attention
 from seethink.train.attention import causal_mask, prefixed, prefixed_fused
 from seethink.train.config import ModelConfig
-from seethink.train.loss import token_log_probs
+from seethink.train.loss import grpo_loss, token_log_probs, token_weights
 from seethink.train.model import EncodedPrompt, image_features, load_policy, make_trainable
 from seethink.train.pack import hidden_states, pack
 from tests.tiny import IMAGE, stock_log_probs, tiny_policy, tiny_prompt
@@ -46,6 +46,25 @@ def test_log_probs_and_gradients_equal_the_stock_forward(family, images):
             assert a.grad is None or not a.grad.norm(), name
             continue
         assert (a.grad - b.grad).norm() / b.grad.norm() < 1e-5, name
+
+
+@pytest.mark.parametrize("normalisation", ["grpo", "dapo", "dr_grpo"])
+def test_the_loss_equals_that_of_the_stock_forward(normalisation):
+    policy, stock = tiny_policy()
+    prompts, groups = (
+        [tiny_prompt(policy, n, i) for n, i in zip((5, 9, 3, 4), (1, 2, 0, 1), strict=True)],
+        completions(RAGGED),
+    )
+    lengths = torch.tensor([len(c) for group in groups for c in group])
+    weights = torch.tensor(token_weights(lengths.tolist(), normalisation, 8)).repeat_interleave(lengths)
+    advantages = torch.linspace(-1, 1, len(lengths)).repeat_interleave(lengths)
+    losses = []
+    with torch.no_grad():
+        theirs = torch.cat([stock_log_probs(stock, p, c) for p, g in zip(prompts, groups, strict=True) for c in g])
+        for log_probs in (packed_log_probs(policy, prompts, groups), theirs):
+            shifted = log_probs + torch.linspace(-0.3, 0.3, len(log_probs))  # so that ratio, clip and KL all matter
+            losses.append(float(grpo_loss(shifted, theirs, theirs - 0.1, advantages, weights, 0.2, 0.2, 0.04).loss))
+    assert abs(losses[0] - losses[1]) < 1e-6 < abs(losses[1])
 
 
 def test_fused_attention_equals_plain(monkeypatch):

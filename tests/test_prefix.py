@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from seethink.train.config import GRPOConfig, ModelConfig, OptimConfig
-from seethink.train.grpo import Group, improve, reference_model
+from seethink.train.group import Group
+from seethink.train.grpo import improve, reference_model
 from seethink.train.loss import token_log_probs
 from seethink.train.model import image_features, make_trainable
 from seethink.train.optim import Optimiser

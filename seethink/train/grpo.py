@@ -14,7 +14,6 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
 from itertools import islice
 
 import torch
@@ -24,13 +23,13 @@ from seethink.core.errors import UserError
 from seethink.core.progress import progress
 from seethink.core.run import Run, read_log
 from seethink.core.store import hash_file, hash_folder, load_samples, write_table
-from seethink.core.types import Reward, Rollout, Sample
+from seethink.core.types import Sample
 from seethink.rewards import RewardConfig, make_scorer, score_batch
-from seethink.traces import lexicon
 from seethink.train import alarms
 from seethink.train.config import GRPOConfig, system_prompt
 from seethink.train.dist import Ranks, join
 from seethink.train.engine_sampler import make_sampler
+from seethink.train.group import Group, describe, rollout_rows, scorer_use
 from seethink.train.importance import Correction, policy_log_probs
 from seethink.train.lora import has_lora, without_lora
 from seethink.train.loss import (
@@ -69,32 +68,6 @@ from seethink.train.optim import (
 from seethink.train.pack import hidden_states, pack
 from seethink.train.prefix import Prefix, continued_states
 from seethink.train.sampler import Completion, Sampler, decode
-
-
-@dataclass
-class Group:
-    """One prompt with its completions, their rewards and advantages (None: takes no part in the update)."""
-
-    sample: Sample
-    prompt: EncodedPrompt
-    completions: list[Completion]
-    texts: list[str]
-    rewards: list[Reward]
-    advantages: list[float | None]
-    place: int
-    """Which prompt of the round."""
-
-    @property
-    def trained(self) -> list[tuple[Completion, float]]:
-        return [(c, a) for c, a in zip(self.completions, self.advantages, strict=True) if a is not None]
-
-    @property
-    def tokens(self) -> int:
-        return len(self.prompt.ids) + sum(len(c.ids) for c, _ in self.trained)
-
-    def without_pixels(self) -> Group:
-        """What the log of a round needs."""
-        return replace(self, prompt=replace(self.prompt, pixels=None, grids=None))
 
 
 def run(config: GRPOConfig, dry_run: bool = False) -> None:
@@ -377,68 +350,10 @@ def resume(folder: Run, policy: Policy, optimiser: Optimiser, beta: float) -> tu
     return step, beta
 
 
-def describe(groups: list[Group]) -> dict:
-    """Metrics of the rollouts of one round."""
-    rewards = [(g.sample.kind, r) for g in groups for r in g.rewards]
-    completions = [c for g in groups for c in g.completions]
-    tokens = sum(len(c.ids) for c in completions)
-    decided = [r.value for _, r in rewards if r.value is not None]
-    metrics = {
-        "reward/mean": sum(decided) / len(decided) if decided else None,
-        "undecided": len(rewards) - len(decided),
-        "no_format": sum(r.status == "no_format" for _, r in rewards) / len(rewards),
-        "completion/length": tokens / len(completions),
-        "completion/cut_share": sum(c.stop == "length" for c in completions) / len(completions),
-        "entropy": float(sum(c.entropy.sum() for c in completions)) / tokens,
-        "groups/zero_spread": sum(not g.trained for g in groups) / len(groups),
-        "markers_per_100_words": hesitation([t for g in groups for t in g.texts]),
-        "tokens/generated": tokens,
-        "tokens/prompt": sum(len(g.prompt.ids) for g in groups),
-        "seconds/reward": sum(r.seconds for _, r in rewards),
-    }
-    for kind in sorted({k for k, _ in rewards}):
-        values = [r.value for k, r in rewards if k == kind and r.value is not None]
-        metrics[f"reward/{kind}"] = sum(values) / len(values) if values else None
-    return metrics
-
-
-def scorer_use(uses: list[dict]) -> dict:
-    """Metrics of a local reward model that visits the accelerator to score; nothing without one."""
-    if not uses:
-        return {}
-    return {
-        "seconds/reward_transfer": sum(u["transfer_seconds"] for u in uses),
-        "scorer/on_cpu": sum(u["on_cpu"] for u in uses),
-    }
-
-
 def reward_config(folder: Run, config: GRPOConfig, ranks: Ranks) -> RewardConfig:
     """The reward with a cache of scores in the run folder: a resumed run neither pays nor computes them again."""
     cache = config.reward.scorer_cache or folder.path(f"scores-{ranks.rank}.sqlite")
     return config.reward.model_copy(update={"scorer_cache": cache})
-
-
-def hesitation(texts: list[str]) -> float:
-    """Hesitation markers per 100 words."""
-    words = lexicon.load("word")
-    return 100 * sum(len(lexicon.find(t, words)) for t in texts) / max(sum(len(t.split()) for t in texts), 1)
-
-
-def rollout_rows(step: int, groups: list[Group], version: int) -> list[dict]:
-    rows = []
-    for group in groups:
-        for g, (c, text, reward, advantage) in enumerate(
-            zip(group.completions, group.texts, group.rewards, group.advantages, strict=True)
-        ):
-            rows.append(
-                asdict(
-                    Rollout(
-                        step + 1, group.sample.id, g, text, c.stop, len(c.ids), reward.value, reward.status,
-                        advantage, float(c.entropy.mean()), version,
-                    )
-                )
-            )  # fmt: skip
-    return rows
 
 
 def finish(folder: Run, policy: Policy, config: GRPOConfig, samples: list[Sample]) -> None:
