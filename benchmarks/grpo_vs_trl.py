@@ -49,9 +49,16 @@ def run_case(case: Case, steps: int, attention: str, path: str, peer_onednn: boo
     if any(a["tokens"] != b["tokens"] for a, b in rows):
         raise RuntimeError(f"{case.name}: the sides saw different numbers of tokens")
     sides = [summary(*parts) for parts in zip(first, zip(*rows, strict=True), counted, strict=True)]
-    result = {"case": case.name, "tokens": rows[0][0]["tokens"], "ours": sides[0], "trl": sides[1]}
-    result["cpu_ratio"] = sides[1]["cpu"] / sides[0]["cpu"]
-    result["wall_ratio"] = sides[1]["wall"] / sides[0]["wall"]
+    result = {
+        "case": case.name,
+        "target": TARGETS.get(case.name),
+        "tokens": rows[0][0]["tokens"],
+        "ours": sides[0],
+        "trl": sides[1],
+    }
+    for clock in ("cpu", "wall"):
+        ratios = [peer[clock] / own[clock] for own, peer in rows]  # neighbours in time
+        result[f"{clock}_ratio"], result[f"{clock}_spread"] = median(ratios), (min(ratios), max(ratios))
     result["memory_ratio"] = sides[0]["peak_mb"] / sides[1]["peak_mb"]
     result["parameters"], result["matmul_peak_gflops"] = first[0]["parameters"], first[0]["matmul_peak"] / 1e9
     for side in sides:
@@ -130,12 +137,12 @@ def table(results: list[dict]) -> str:
     ]
     for r in results:
         a, b = r["ours"], r["trl"]
-        target, phases = TARGETS.get(r["case"]), r["share_of_peak_per_phase"]
+        target, phases = r["target"], r["share_of_peak_per_phase"]
         grown = [side["peak_mb"] - side["idle_mb"] for side in (a, b)]
         lines.append(
             f"| {r['case']} | {a['cpu']:.2f} ({a['cpu_min']:.2f} - {a['cpu_max']:.2f}) "
             f"| {b['cpu']:.2f} ({b['cpu_min']:.2f} - {b['cpu_max']:.2f}) "
-            f"| **{r['cpu_ratio']:.2f}** | {target if target else ''} | {r['wall_ratio']:.2f} "
+            f"| **{r['cpu_ratio']:.2f}** ({r['cpu_spread'][0]:.2f} - {r['cpu_spread'][1]:.2f}) | {target if target else ''} | {r['wall_ratio']:.2f} "
             f"| {a['peak_mb']:.0f} / {b['peak_mb']:.0f} ({r['memory_ratio']:.2f}) "
             f"| {grown[0]:.0f} / {grown[1]:.0f} ({grown[0] / grown[1]:.2f}) "
             f"| {a['share_of_peak']:.0%} ({phases['rollout']:.0%}, {phases['update']:.0%}) / {b['share_of_peak']:.0%} |"
