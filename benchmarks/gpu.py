@@ -24,7 +24,7 @@ import time
 from pathlib import Path
 from statistics import median
 
-from work import BETA, Case, machine, parameter_counts, peak_mb, prepare
+from work import BETA, Case, call, machine, parameter_counts, peak_mb, prepare
 
 from seethink.core.store import write_json
 
@@ -50,7 +50,7 @@ def measure(connection, folder: Path, case: Case, index: int, device_name: str, 
     device, choice = torch.device(device_name), CHOICES[index]
     precision = "bfloat16" if device.type == "cuda" else "float32"
     policy = load(folder, choice, device, precision, precision)
-    side = GRPO(policy, folder, case, choice, precision, micro_tokens)
+    side = GRPO(policy, folder, case, choice, precision, micro_tokens=micro_tokens)
     watch = Watch(device)
     gap = 0.0
     for step in range(WARM_UP + steps):
@@ -240,15 +240,6 @@ def rows(size: str, device: str, steps: int, micro_tokens: int) -> list[dict]:
                 found.append(here.recv())
                 child.join()
     return found
-
-
-def call(context, function, *args) -> None:
-    """Run a function in a process of its own."""
-    process = context.Process(target=function, args=args)
-    process.start()
-    process.join()
-    if process.exitcode:
-        raise SystemExit(process.exitcode)
 
 
 def table(found: list[dict]) -> str:

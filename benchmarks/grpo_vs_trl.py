@@ -20,7 +20,7 @@ from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 
-from work import Case, machine, prepare
+from work import Case, call, machine, prepare
 
 CASES = [
     *(Case(f"{n}x{g}", n, g) for g in (4, 8) for n in (64, 256, 576)),
@@ -107,15 +107,6 @@ def start(context, function, *args):
     context.Process(target=function, args=(there, *args), daemon=True).start()
     there.close()
     return here
-
-
-def call(context, function, *args) -> None:
-    """Run a function in a process of its own, so that this one stays small."""
-    process = context.Process(target=function, args=args)
-    process.start()
-    process.join()
-    if process.exitcode:
-        raise SystemExit(process.exitcode)
 
 
 def ask(side, command: str) -> dict:

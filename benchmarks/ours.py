@@ -7,17 +7,11 @@ from pathlib import Path
 from unittest.mock import patch
 
 import torch
-from work import BETA, LEARNING_RATE, QUESTION, TEMPERATURE, Case, Turns, image_paths, parameter_counts, reward
+from step import GRPO, Choice, encoded_prompts, load
+from work import Case, Turns, parameter_counts
 
-from seethink.core.types import Reward, Sample
 from seethink.train import sampler
-from seethink.train.config import GRPOConfig, ModelConfig, OptimConfig
-from seethink.train.group import Group
-from seethink.train.grpo import improve, reference_model
 from seethink.train.linear import linear
-from seethink.train.loss import group_advantages
-from seethink.train.model import encode_prompt, load_policy, make_trainable
-from seethink.train.optim import Optimiser
 
 
 class ForcedLengths:
@@ -44,59 +38,24 @@ def serve(connection, folder: Path, case: Case, steps: int, path: str) -> None:
     """Train by turns. Path "C" trains through the prefill of the rollout, path "A" computes the prompts again."""
     torch.set_num_threads(1)
     peak = matmul_peak()
-    config = GRPOConfig(
-        out=folder / "ours",
-        data=folder / "unused.jsonl",
-        model=ModelConfig(path=folder, dtype="float32"),
-        optim=OptimConfig(lr=LEARNING_RATE, warmup=0),
-        prompts=case.prompts,
-        group=case.group,
-        update_prompts=case.prompts,
-        temperature=TEMPERATURE,
-        max_tokens=case.max_tokens,
-        kl=BETA,
-        kl_target=0,
-    )
-    policy = load_policy(folder)
-    make_trainable(policy, config.model)
-    reference, optimiser = reference_model(policy), Optimiser(policy, config.optim, steps)
-    local = sampler.LocalSampler(policy, keep=case.prompts if path == "C" else 0)
-    images = image_paths(folder, case.prompts * steps)
+    policy = load(folder, Choice(), torch.device("cpu"), "float32", "float32")
+    grpo = GRPO(policy, folder, case, Choice(), "float32", reuse_prefill=path == "C")
     turns = Turns(connection)
     turns.ready(parameters=parameter_counts(policy.model), matmul_peak=peak)
-    step = 0
-    while turns.wait():
-        samples = [
-            Sample(p, "bench", (p,), QUESTION, "1", "digit")
-            for p in images[step * case.prompts : (step + 1) * case.prompts]
-        ]
-        groups = explore(local, config, case, samples, step)
+    for step in range(steps):
+        if not turns.wait():
+            return
+        forced = ForcedLengths(case.lengths(step), policy.tokenizer.eos_token_id, step)
+        with patch.object(sampler, "sample", sampler.sample if case.length else forced):
+            groups = grpo.explore(*encoded_prompts(policy, folder, case, step), step)
         turns.phase("rollout")
-        improve(policy, reference, optimiser, config, groups, BETA, local.kept)
+        grpo.improve(groups)
         turns.phase("total")
         lengths = [len(c.ids) for g in groups for c in g.completions]
         if lengths != case.lengths(step):
             raise RuntimeError(f"completions have lengths {lengths}")
         turns.done(tokens=sum(lengths) + case.group * sum(len(g.prompt.ids) for g in groups))
-        step += 1
-
-
-def explore(
-    local: sampler.LocalSampler, config: GRPOConfig, case: Case, samples: list[Sample], step: int
-) -> list[Group]:
-    """`seethink.train.grpo.explore` with another reward and, in ragged cases, forced lengths."""
-    policy = local.policy
-    prompts = [encode_prompt(policy, s, "") for s in samples]
-    sample = sampler.sample if case.length else ForcedLengths(case.lengths(step), policy.tokenizer.eos_token_id, step)
-    with patch.object(sampler, "sample", sample):
-        completions = local.rollout(prompts, config.group, config.max_tokens, config.temperature, step)
-    groups = []
-    for i, group in enumerate(completions):
-        texts = [sampler.decode(policy, c) for c in group]
-        rewards = [Reward(reward(c.ids.tolist()), "ok", "digit") for c in group]
-        advantages = group_advantages([r.value for r in rewards], config.std_norm)
-        groups.append(Group(samples[i], prompts[i], group, texts, rewards, advantages, i))
-    return groups
+    turns.wait()
 
 
 def matmul_peak() -> float:

@@ -70,7 +70,7 @@ def encoded_prompts(policy: Policy, folder: Path, case: Case, step: int) -> tupl
 class GRPO:
     """Model, reference, sampler and optimiser of a GRPO run."""
 
-    def __init__(self, policy: Policy, folder: Path, case: Case, choice: Choice, dtype: str, micro_tokens: int = 16384):
+    def __init__(self, policy: Policy, folder: Path, case: Case, choice: Choice, dtype: str, **settings):
         self.policy, self.folder, self.case = policy, folder, case
         self.config = GRPOConfig(
             out=folder / "unused",
@@ -84,7 +84,7 @@ class GRPO:
             max_tokens=case.max_tokens,
             kl=BETA,
             kl_target=0,
-            micro_tokens=micro_tokens,
+            **settings,
         )
         self.reference = reference_model(policy)
         self.optimiser = Optimiser(policy, self.config.optim, total_steps=100)

@@ -187,6 +187,15 @@ def machine() -> dict:
     }
 
 
+def call(context, function, *args) -> None:
+    """Run a function in a process of its own, so that this one stays small."""
+    process = context.Process(target=function, args=args)
+    process.start()
+    process.join()
+    if process.exitcode:
+        raise SystemExit(process.exitcode)
+
+
 def peak_mb() -> float:
     """Peak resident memory of this process so far."""
     return getrusage(RUSAGE_SELF).ru_maxrss / 2**10
