@@ -38,27 +38,33 @@ class Group:
 
 def describe(groups: list[Group]) -> dict:
     """Metrics of the rollouts of one round."""
-    rewards = [(g.sample.kind, r) for g in groups for r in g.rewards]
+    rewards = [r for g in groups for r in g.rewards]
+    metrics = summary(groups) | {
+        "undecided": sum(r.value is None for r in rewards),
+        "no_format": sum(r.status == "no_format" for r in rewards) / len(rewards),
+        "markers_per_100_words": hesitation([t for g in groups for t in g.texts]),
+        "tokens/generated": sum(len(c.ids) for g in groups for c in g.completions),
+        "tokens/prompt": sum(len(g.prompt.ids) for g in groups),
+        "seconds/reward": sum(r.seconds for r in rewards),
+    }
+    for kind in sorted({g.sample.kind for g in groups}):
+        of_kind = summary([g for g in groups if g.sample.kind == kind])
+        metrics |= {f"{name.removesuffix('/mean')}/{kind}": value for name, value in of_kind.items()}
+    return metrics
+
+
+def summary(groups: list[Group]) -> dict:
+    """What is worth knowing of all groups, and of those of each kind."""
     completions = [c for g in groups for c in g.completions]
+    decided = [r.value for g in groups for r in g.rewards if r.value is not None]
     tokens = sum(len(c.ids) for c in completions)
-    decided = [r.value for _, r in rewards if r.value is not None]
-    metrics = {
+    return {
         "reward/mean": sum(decided) / len(decided) if decided else None,
-        "undecided": len(rewards) - len(decided),
-        "no_format": sum(r.status == "no_format" for _, r in rewards) / len(rewards),
         "completion/length": tokens / len(completions),
         "completion/cut_share": sum(c.stop == "length" for c in completions) / len(completions),
         "entropy": float(sum(c.entropy.sum() for c in completions)) / tokens,
         "groups/zero_spread": sum(not g.trained for g in groups) / len(groups),
-        "markers_per_100_words": hesitation([t for g in groups for t in g.texts]),
-        "tokens/generated": tokens,
-        "tokens/prompt": sum(len(g.prompt.ids) for g in groups),
-        "seconds/reward": sum(r.seconds for _, r in rewards),
     }
-    for kind in sorted({k for k, _ in rewards}):
-        values = [r.value for k, r in rewards if k == kind and r.value is not None]
-        metrics[f"reward/{kind}"] = sum(values) / len(values) if values else None
-    return metrics
 
 
 def scorer_use(uses: list[dict]) -> dict:

@@ -1,0 +1,45 @@
+"""What is logged of a round, in all and for each kind."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from seethink.core.types import Reward, Sample
+from seethink.train.group import Group, describe
+from seethink.train.model import EncodedPrompt
+from seethink.train.sampler import Completion
+
+
+def group(kind: str, lengths: list[int], rewards: list[float | None], trained: bool) -> Group:
+    completions = [
+        Completion(torch.arange(n), torch.zeros(n), torch.full((n,), 0.5), "stop" if n < 8 else "length")
+        for n in lengths
+    ]
+    return Group(
+        Sample(kind, "source", (), "q", "1", kind),
+        EncodedPrompt(torch.arange(5), torch.zeros(3, 5), None, None),
+        completions,
+        ["wait a moment", "it is 3"][: len(lengths)],
+        [Reward(r, "ok" if r is not None else "undecided", kind) for r in rewards],
+        [0.5 if trained else None] * len(lengths),
+        0,
+    )
+
+
+def test_a_round_is_described_in_all_and_by_kind():
+    metrics = describe([group("digit", [2, 8], [0.0, 1.0], True), group("math", [4, 6], [None, 1.0], False)])
+    expected = {
+        "reward/mean": 2 / 3, "reward/digit": 0.5, "reward/math": 1.0, "undecided": 1,
+        "completion/length": 5, "completion/length/digit": 5, "completion/length/math": 5,
+        "completion/cut_share": 0.25, "completion/cut_share/digit": 0.5, "completion/cut_share/math": 0,
+        "groups/zero_spread": 0.5, "groups/zero_spread/digit": 0, "groups/zero_spread/math": 1,
+        "entropy": 0.5, "entropy/math": 0.5, "tokens/generated": 20, "tokens/prompt": 10,
+        "markers_per_100_words": 100 * 2 / 12,
+    }  # fmt: skip
+    assert {name: metrics[name] for name in expected} == pytest.approx(expected)
+
+
+def test_a_kind_without_a_decided_reward_has_no_mean():
+    metrics = describe([group("math", [3, 3], [None, None], False)])
+    assert metrics["reward/mean"] is None and metrics["reward/math"] is None and metrics["undecided"] == 2
