@@ -48,6 +48,31 @@ def test_log_probs_and_gradients_equal_the_stock_forward(family, images):
         assert (a.grad - b.grad).norm() / b.grad.norm() < 1e-5, name
 
 
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_completions_in_blocks_equal_the_stock_forward(monkeypatch, steps):
+    monkeypatch.setattr(attention, "STEPS", steps)
+    monkeypatch.setattr(attention, "BLOCK", 4)
+    policy, stock = tiny_policy()
+    prompts = [tiny_prompt(policy, n, i) for n, i in zip((5, 9, 3, 4), (1, 2, 0, 1), strict=True)]
+    groups = completions(RAGGED)
+    ours = packed_log_probs(policy, prompts, groups)
+    theirs = torch.cat([stock_log_probs(stock, p, c) for p, g in zip(prompts, groups, strict=True) for c in g])
+    assert (ours - theirs).abs().max() < 1e-5
+    ours.sum().backward()
+    theirs.sum().backward()
+    for (name, a), b in zip(policy.model.named_parameters(), stock.parameters(), strict=True):
+        if b.grad is not None and b.grad.norm():
+            assert (a.grad - b.grad).norm() / b.grad.norm() < 1e-5, name
+
+
+def test_a_block_computes_no_more_columns_than_still_have_tokens(monkeypatch):
+    monkeypatch.setattr(attention, "STEPS", 2)
+    found = attention.Completions.of([[0, 5, 6], [13, 15]], [[5, 1, 7], [2, 3]])
+    assert found.widths == (3, 2, 2, 1)
+    assert found.places[0].tolist() == [[6, 7, 8, 9, 10, 11, 12], [0, 1, 2, 3, 4, 0, 0], [5, 0, 0, 0, 0, 0, 0]]
+    assert len(found.inverse.unique()) == 18 and found.inverse.max() < 2 * (3 * 2 + 2 * 2 + 2 * 2 + 1)
+
+
 @pytest.mark.parametrize("normalisation", ["grpo", "dapo", "dr_grpo"])
 def test_the_loss_equals_that_of_the_stock_forward(normalisation):
     policy, stock = tiny_policy()

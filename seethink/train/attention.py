@@ -7,11 +7,14 @@ softmax already sends no gradient back.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 SCORES_LIMIT = 2**26  # score elements above which attention goes through fused kernels instead of plain matmuls
+STEPS = 64  # completion tokens computed at once: shorter completions have left, later keys are not multiplied
 BLOCK = 128  # query rows of causal attention computed at once: later keys are not even multiplied
 
 
@@ -90,25 +93,58 @@ def prefixed_fused(
     return scaled_dot_product_attention(q, k, v, attn_mask=visible[:, None], scale=scale, enable_gqa=True)
 
 
-def completions_on(
-    prefix_k: Tensor,
-    prefix_v: Tensor,
-    real: Tensor | None,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    places: Tensor,
-    scale: float,
-) -> Tensor:
-    """Completions on their prompts: q [H, N, D], k and v [K, N, D] of flat tokens, places [B, G, T] -> [B*G*T, H, D]."""
-    B, G, T = places.shape
-    H, _, D = q.shape
-    rows = places.flatten(0, 1)
-    q_T, own_k, own_v = (gather_rows(x, rows) for x in (q, k, v))  # [B*G, heads, T, D]
-    fused = B * G * H * T * (prefix_k.shape[2] + T) > SCORES_LIMIT
-    attend = prefixed_fused if fused else prefixed
-    out = attend(q_T, prefix_k, prefix_v, real, own_k, own_v, causal_mask(T, q.device), scale)
-    return out.transpose(1, 2).reshape(-1, H, D)
+@dataclass(frozen=True)
+class Completions:
+    """A padded view of ragged completions, longest first in every group, cut into blocks of STEPS tokens.
+
+    In each block only as many columns are computed as have a completion that long.
+
+    places  [B, G, T] flat place of each completion token; padding points at place 0
+    widths  columns of each block
+    inverse [C] place of each completion token among the B * width * STEPS padded ones of all blocks in turn
+    """
+
+    places: Tensor
+    widths: tuple[int, ...]
+    inverse: Tensor
+
+    @staticmethod
+    def of(first: list[list[int]], lengths: list[list[int]]) -> Completions:
+        """`first` flat place and length of each completion, group by group; a group may be empty."""
+        B, G = len(lengths), max((len(group) for group in lengths), default=0)
+        T = max((t for group in lengths for t in group), default=0)
+        widths = tuple(max(sum(t > start for t in group) for group in lengths) for start in range(0, T, STEPS))
+        sizes = torch.tensor([min(STEPS, T - start) for start in range(0, T, STEPS)], dtype=torch.long)
+        width = torch.tensor(widths, dtype=torch.long)
+        offset = (B * width * sizes).cumsum(0) - B * width * sizes
+        places, inverse = torch.zeros(B, G, T, dtype=torch.long), []
+        for b, (starts, group) in enumerate(zip(first, lengths, strict=True)):
+            columns = sorted(range(len(group)), key=lambda g, group=group: -group[g])
+            for g, (start, t) in enumerate(zip(starts, group, strict=True)):
+                column, steps = columns.index(g), torch.arange(t)
+                places[b, column, :t] = start + steps
+                j = steps // STEPS
+                inverse.append(offset[j] + (b * width[j] + column) * sizes[j] + steps % STEPS)
+        return Completions(places, widths, torch.cat(inverse) if inverse else torch.zeros(0, dtype=torch.long))
+
+    def to(self, device: torch.device) -> Completions:
+        return Completions(self.places.to(device), self.widths, self.inverse.to(device))
+
+    def attend(
+        self, prefix_k: Tensor, prefix_v: Tensor, real: Tensor | None, q: Tensor, k: Tensor, v: Tensor, scale: float
+    ) -> Tensor:
+        """Attention to the prompts and to themselves: q [H, N, D], k and v [K, N, D] of flat tokens -> [C, H, D]."""
+        H, B, T = len(q), len(self.places), self.places.shape[2]
+        blocks = []
+        for start, width in zip(range(0, T, STEPS), self.widths, strict=True):
+            rows = self.places[:, :width, : start + STEPS].flatten(0, 1)  # [B*width, tokens so far]
+            q_T, own_k, own_v = (gather_rows(x, at) for x, at in ((q, rows[:, start:]), (k, rows), (v, rows)))
+            own = causal_mask(rows.shape[1], q.device)[start:]
+            fused = B * width * H * own.shape[0] * (prefix_k.shape[2] + own.shape[1]) > SCORES_LIMIT
+            attend = prefixed_fused if fused else prefixed
+            out = attend(q_T, prefix_k, prefix_v, real, own_k, own_v, own, scale)
+            blocks.append(out.transpose(1, 2).flatten(0, 1))
+        return torch.cat(blocks)[self.inverse]
 
 
 def gather_rows(x: Tensor, places: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface
 
-from seethink.train.attention import causal, completions_on, gather_rows, last_queries
+from seethink.train.attention import Completions, causal, gather_rows, last_queries
 
 ATTENTION = "shared_prefix"
 LAST = -1  # layers are counted from the end
@@ -83,15 +83,14 @@ class PackLayout:
     prompt      [B, P] flat place of each prompt token; padding points at the prompt's first token
     real        [B, P] False for padding; None where nothing is padded
     last        [B] flat place of each prompt's last token
-    completion  [B, G, T] flat place of each completion token; padding points at the prompt's first token
-    inverse     [N] place of each flat token among the B*P + B*G*T padded ones
+    inverse     [N] place of each flat token among the B*P padded prompt tokens and, after them, the C completion tokens
     """
 
     prompt: Tensor
     real: Tensor | None
     last: Tensor
-    completion: Tensor
     inverse: Tensor
+    completions: Completions
 
     def to(self, device: torch.device) -> PackLayout:
         return _to(self, device)
@@ -99,8 +98,8 @@ class PackLayout:
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
         k_P, v_P = (gather_rows(x, self.prompt) for x in (k, v))  # [B, K, P, D]
         out = self.attend_prompts(layer, q, k_P, v_P, scale)
-        if self.completion.numel():
-            out = torch.cat([out, completions_on(k_P, v_P, self.real, q, k, v, self.completion, scale)])
+        if self.completions.widths:
+            out = torch.cat([out, self.completions.attend(k_P, v_P, self.real, q, k, v, scale)])
         return out[self.inverse]
 
     def attend_prompts(self, layer: int, q: Tensor, k_P: Tensor, v_P: Tensor, scale: float) -> Tensor:
@@ -123,35 +122,33 @@ def pack(prompts: list, completions_BG: list[list[Tensor]], image_token: int) ->
     Completion tokens keep their order: prompt by prompt, completion by completion, so per-completion values become
     per-token values by `torch.repeat_interleave(values, lengths)`.
     """
-    B, G = len(prompts), max((len(c) for c in completions_BG), default=0)
-    P = max(len(p.ids) for p in prompts)
-    T = max((len(c) for group in completions_BG for c in group), default=0)
+    B, P = len(prompts), max(len(p.ids) for p in prompts)
     ids, positions, predict, targets = [], [], [], []
     prompt_at, real = torch.zeros(B, P, dtype=torch.long), torch.zeros(B, P, dtype=torch.bool)
-    completion_at, inverse, place = torch.zeros(B, G, T, dtype=torch.long), [], 0
+    first, inverse, place, done = [[] for _ in prompts], [], 0, B * P
     for b, (prompt, group) in enumerate(zip(prompts, completions_BG, strict=True)):
         start, length = place, len(prompt.ids)
-        prompt_at[b], completion_at[b] = start, start
+        prompt_at[b] = start
         prompt_at[b, :length], real[b, :length] = torch.arange(start, start + length), True
         ids.append(prompt.ids)
         positions.append(prompt.positions)
         inverse.append(b * P + torch.arange(length))
         place += length
-        for g, completion in enumerate(group):
+        for completion in group:
             t = len(completion)
-            steps = torch.arange(place, place + t)
-            completion_at[b, g, :t] = steps
+            first[b].append(place)
             ids.append(completion)
             positions.append((prompt.next_position + torch.arange(t)).expand(3, -1))
-            inverse.append(B * P + (b * G + g) * T + torch.arange(t))
-            predict.append(torch.cat([torch.tensor([start + length - 1]), steps[:-1]]))
+            predict.append(torch.cat([torch.tensor([start + length - 1]), torch.arange(place, place + t - 1)]))
             targets.append(completion)
-            place += t
+            inverse.append(torch.arange(done, done + t))
+            place, done = place + t, done + t
     none, last = torch.zeros(0, dtype=torch.long), prompt_at.gather(1, real.sum(1, keepdim=True) - 1)[:, 0]
     predict = torch.cat(predict or [none])
     ids = torch.cat(ids)
     is_prompt = torch.zeros(place, dtype=torch.bool)
     is_prompt[prompt_at[real]] = True  # image slots come from prompts, never from what a model wrote
+    completions = Completions.of(first, [[len(c) for c in group] for group in completions_BG])
     return Pack(
         ids=ids,
         positions=torch.cat(positions, 1),
@@ -159,7 +156,7 @@ def pack(prompts: list, completions_BG: list[list[Tensor]], image_token: int) ->
         predict=predict,
         read=torch.cat([predict, last]).unique(),
         targets=torch.cat(targets or [none]),
-        layout=PackLayout(prompt_at, None if real.all() else real, last, completion_at, torch.cat(inverse)),
+        layout=PackLayout(prompt_at, None if real.all() else real, last, torch.cat(inverse), completions),
     )
 
 

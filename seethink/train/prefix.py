@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from seethink.train.attention import completions_on, gather_rows
+from seethink.train.attention import Completions, gather_rows
 from seethink.train.pack import Pack, PackLayout, run_layers, run_pack
 
 
@@ -65,26 +65,22 @@ def continued_states(model, prefix: Prefix, completions_BG: list[list[Tensor]]) 
     completions_BG holds ids [T] on the device; a prompt may have none.
     """
     flat = [c for group in completions_BG for c in group]
-    G, T = max(len(group) for group in completions_BG), max(len(c) for c in flat)
-    places, inverse = torch.zeros(len(prefix), G, T, dtype=torch.long), []
     predict, steps, owner, place = [], [], [], 0
+    first: list[list[int]] = [[] for _ in completions_BG]
     for b, group in enumerate(completions_BG):
-        for g, completion in enumerate(group):
+        for completion in group:
             t = len(completion)
-            own = torch.arange(place, place + t)
-            places[b, g, :t] = own
-            inverse.append((b * G + g) * T + torch.arange(t))
-            predict.append(torch.cat([torch.tensor([b]), len(prefix) + own[:-1]]))
+            first[b].append(place)
+            predict.append(torch.cat([torch.tensor([b]), len(prefix) + torch.arange(place, place + t - 1)]))
             steps.append(torch.arange(t))
             owner.append(torch.full((t,), b))
             place += t
-    device = prefix.states.device
-    places, inverse, predict, steps, owner = (
-        x.to(device) for x in (places, *(torch.cat(part) for part in (inverse, predict, steps, owner)))
-    )
+    predict, steps, owner = (torch.cat(x).to(prefix.states.device) for x in (predict, steps, owner))
+    completions = Completions.of(first, [[len(c) for c in group] for group in completions_BG])
     positions = (prefix.position[owner] + steps).expand(3, -1)
     embeds = model.get_input_embeddings()(torch.cat(flat))
-    hidden = run_layers(model, embeds, positions, _ContinuedLayout(prefix, places, inverse))
+    layout = _ContinuedLayout(prefix, completions.to(prefix.states.device))
+    hidden = run_layers(model, embeds, positions, layout)
     return torch.cat([prefix.states, hidden])[predict]
 
 
@@ -105,13 +101,11 @@ class _PrefillLayout:
 
 @dataclass(frozen=True)
 class _ContinuedLayout:
-    """Completions on a prefix: places [B, G, T] of flat tokens, inverse [N] of them among the padded ones."""
+    """Completions on a prefix."""
 
     prefix: Prefix
-    places: Tensor
-    inverse: Tensor
+    completions: Completions
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
         prefix = self.prefix
-        out = completions_on(prefix.keys[layer], prefix.values[layer], prefix.real, q, k, v, self.places, scale)
-        return out[self.inverse]
+        return self.completions.attend(prefix.keys[layer], prefix.values[layer], prefix.real, q, k, v, scale)
