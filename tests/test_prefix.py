@@ -10,10 +10,10 @@ from seethink.train.group import Group
 from seethink.train.grpo import improve, reference_model
 from seethink.train.loss import token_log_probs
 from seethink.train.model import image_features, make_trainable
-from seethink.train.optim import Optimiser
+from seethink.train.optim import Optimiser, autocast
 from seethink.train.pack import hidden_states, pack
 from seethink.train.prefix import continued_states, prefill
-from seethink.train.sampler import LocalSampler, rollout
+from seethink.train.sampler import Completion, LocalSampler, rollout
 from tests.test_pack import RAGGED, completions
 from tests.tiny import IMAGE, STOP, tiny_policy, tiny_prompt
 
@@ -99,3 +99,29 @@ def test_rows_never_exceed_the_capacity(monkeypatch):
     monkeypatch.setattr(sampler, "run_layers", spy)
     rollout(policy, [tiny_prompt(policy, 4 + n) for n in range(7)], 3, 10, 1.0, seed=0, capacity=9)
     assert max(seen) == 9
+
+
+def gradients_of_an_update(dtype: str, keep: int) -> torch.Tensor:
+    """All gradients [n] of the first update of a round, on the same completions whatever the precision."""
+    policy, _ = tiny_policy()
+    model = ModelConfig(path=".", freeze_vision=False, freeze_projector=False, dtype=dtype)
+    config = GRPOConfig(out="x", data="x", model=model, prompts=3, group=2, update_prompts=3, max_tokens=6, kl=0.1)
+    make_trainable(policy, model)
+    prompts = [tiny_prompt(policy, n, i) for n, i in ((5, 1), (9, 2), (3, 0))]
+    sampler = LocalSampler(policy, prefill_tokens=40, keep=keep)
+    with autocast(policy, model):
+        sampler.rollout(prompts, 2, 6, 1.0, seed=0)
+    tokens, nothing = torch.arange(3, 9), torch.zeros(6)
+    written = [Completion(tokens + g, nothing, nothing, "length") for g in range(2)]
+    groups = [Group(None, p, written, [], [], [1.0, -0.5], place) for place, p in enumerate(prompts)]
+    optimiser = Optimiser(policy, config.optim, 1)
+    optimiser.update = lambda: (0.0, 0.0)
+    improve(policy, reference_model(policy), optimiser, config, groups, 0.1, sampler.kept)
+    return torch.cat([p.grad.flatten() for p in policy.model.parameters() if p.grad is not None])
+
+
+def test_in_bfloat16_a_kept_prefix_rounds_no_worse_than_computing_it_again():
+    """Autocast caches its casts of weights: one made without gradients must not stand in for one with."""
+    exact = gradients_of_an_update("float32", keep=0)
+    again, kept = ((gradients_of_an_update("bfloat16", keep) - exact).norm() / exact.norm() for keep in (0, 3))
+    assert 0 < again < 0.1 and kept < 1.2 * again

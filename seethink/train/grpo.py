@@ -22,7 +22,7 @@ from torch import Tensor
 from seethink.core.errors import UserError
 from seethink.core.progress import progress
 from seethink.core.run import Run, read_log
-from seethink.core.store import hash_file, hash_folder, load_samples, write_table
+from seethink.core.store import load_samples, write_table
 from seethink.core.types import Sample
 from seethink.rewards import RewardConfig, make_scorer, score_batch
 from seethink.train import alarms
@@ -60,6 +60,7 @@ from seethink.train.optim import (
     data_order,
     load_checkpoint,
     micro_batches,
+    open_run,
     order_hash,
     peak_memory_gb,
     remove_checkpoints,
@@ -86,22 +87,13 @@ def run(config: GRPOConfig, dry_run: bool = False) -> None:
         if dry_run:
             print(plan(config, samples))
             return
-        with ranks.open(lambda: open_run(config)) as folder:
+        with ranks.open(lambda: open_run(config, "grpo")) as folder:
             if not folder.done:
                 train(folder, config, [samples[i] for i in order], ranks)
             if ranks.first:
                 clear_up(folder)
         if ranks.first:
             print(f"grpo: {folder.path('model')}")
-
-
-def open_run(config: GRPOConfig) -> Run:
-    inputs = {
-        "model": hash_folder(config.model.path),
-        "data": hash_file(config.data),
-        "system": system_prompt(config.model),
-    }
-    return Run(config.out, "grpo", config, inputs, config.overwrite)
 
 
 def plan(config: GRPOConfig, samples: list[Sample]) -> str:

@@ -1,4 +1,4 @@
-"""What both trainers share: data order, micro-batches, schedule, precision, checkpoints."""
+"""What both trainers share: run folder, data order, micro-batches, schedule, precision, checkpoints."""
 
 from __future__ import annotations
 
@@ -15,10 +15,21 @@ import numpy as np
 import torch
 from torch import nn
 
-from seethink.core.store import hash_text
-from seethink.train.config import ModelConfig, OptimConfig
+from seethink.core.run import Run
+from seethink.core.store import hash_file, hash_folder, hash_text
+from seethink.train.config import GRPOConfig, ModelConfig, OptimConfig, SFTConfig, system_prompt
 from seethink.train.dist import Ranks, cannot_write, copied, like, load_shards, whole
 from seethink.train.model import Policy
+
+
+def open_run(config: SFTConfig | GRPOConfig, verb: str) -> Run:
+    """The run folder, which refuses to go on with another model, data set or system prompt."""
+    inputs = {
+        "model": hash_folder(config.model.path),
+        "data": hash_file(config.data),
+        "system": system_prompt(config.model),
+    }
+    return Run(config.out, verb, config, inputs, config.overwrite)
 
 
 def data_order(n: int, total: int, seed: int) -> list[int]:

@@ -19,7 +19,7 @@ from torch import Tensor
 from seethink.core.errors import UserError
 from seethink.core.progress import progress
 from seethink.core.run import Run, read_log
-from seethink.core.store import hash_file, hash_folder, load_examples
+from seethink.core.store import load_examples
 from seethink.core.types import Example
 from seethink.train.alarms import spike
 from seethink.train.config import ModelConfig, SFTConfig, system_prompt
@@ -43,6 +43,7 @@ from seethink.train.optim import (
     data_order,
     load_checkpoint,
     micro_batches,
+    open_run,
     order_hash,
     peak_memory_gb,
     remove_checkpoints,
@@ -79,22 +80,13 @@ def run(config: SFTConfig, dry_run: bool = False) -> None:
                 f"{len(train_set)} examples, {len(eval_set)} held out; {config.epochs} epochs = {steps} steps of {config.batch_size}"
             )
             return
-        with ranks.open(lambda: open_run(config)) as folder:
+        with ranks.open(lambda: open_run(config, "sft")) as folder:
             if not folder.done:
                 train(folder, config, train_set, eval_set, steps, ranks)
             if ranks.first:  # a killed process may have come to its end, but not to this
                 remove_checkpoints(folder.path("checkpoint"))
         if ranks.first:
             print(f"sft: {folder.path('model')}")
-
-
-def open_run(config: SFTConfig) -> Run:
-    inputs = {
-        "model": hash_folder(config.model.path),
-        "data": hash_file(config.data),
-        "system": system_prompt(config.model),
-    }
-    return Run(config.out, "sft", config, inputs, config.overwrite)
 
 
 def hold_out(examples: list[Example], config: SFTConfig) -> tuple[list[Example], list[Example]]:
