@@ -44,7 +44,7 @@ def measure(connection, folder: Path, case: Case, index: int, device_name: str, 
     import torch
     from step import CHOICES, GRPO, encoded_prompts, load
 
-    from seethink.train.model import image_features
+    from seethink.train.model.policy import image_features
     from seethink.train.optim import autocast
 
     device, choice = torch.device(device_name), CHOICES[index]
@@ -136,10 +136,10 @@ def plain_gradients(side, groups) -> float:
     """The same, one row per completion, by transformers' own attention; all prompts and completions have one length."""
     import torch
 
-    from seethink.train.lora import without_lora
     from seethink.train.loss import grpo_loss, head_loss, token_log_probs
+    from seethink.train.model.lora import without_lora
+    from seethink.train.model.pack import ATTENTION
     from seethink.train.optim import autocast, micro_batches
-    from seethink.train.pack import ATTENTION
 
     policy, reference, config = side.policy, side.reference, side.config
     rows = [(g.prompt, c.ids, a) for g in groups for c, a in g.trained]
@@ -174,7 +174,7 @@ def plain_states(policy, model, prompts, completions):
     """Hidden states [R * T, hidden] that predict R completions, a whole row [P + T] for each."""
     import torch
 
-    from seethink.train.model import image_features
+    from seethink.train.model.policy import image_features
 
     device, T = policy.device, len(completions[0])
     ids = torch.stack([torch.cat([p.ids, c]) for p, c in zip(prompts, completions, strict=True)]).to(device)

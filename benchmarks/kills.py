@@ -24,10 +24,11 @@ from pathlib import Path
 
 from safetensors.torch import load_file
 
+from seethink.core.nouns import Example
 from seethink.core.run import read_log
-from seethink.core.store import load_samples, read_json, read_table, save_examples, write_json
+from seethink.core.store import load_samples, read_json, save_examples, write_json
+from seethink.core.tables import read_table
 from seethink.core.tags import compose
-from seethink.core.types import Example
 
 ROOT = Path(__file__).parents[1]
 BASE = ROOT / "seethink" / "pocket" / "base"
@@ -52,7 +53,7 @@ def settings(verb: str, world: Path, out: Path, scale: int = 1) -> dict:
     if verb == "sft":
         data = {"data": str(world / "sft.jsonl"), "epochs": 2 * scale, "batch_size": 8, "eval_share": 0.1}
         return {**shared, **data, "optim": {"lr": 5e-4}}
-    rounds = {"steps": 6 * scale, "prompts": 6, "update_prompts": 3, "group": 4, "max_tokens": 24, "temperature": 1.0}
+    rounds = {"rounds": 6 * scale, "prompts": 6, "update_prompts": 3, "group": 4, "max_tokens": 24, "temperature": 1.0}
     data = {"data": str(world / "rl_pool.jsonl"), "reward": {"scorer": "lexical"}}
     return {**shared, **data, **rounds, "optim": {"lr": 1e-4}}
 

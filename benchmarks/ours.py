@@ -10,8 +10,8 @@ import torch
 from step import GRPO, Choice, encoded_prompts, load
 from work import Case, Turns, parameter_counts
 
-from seethink.train import sampler
-from seethink.train.linear import linear
+from seethink.train.model.linear import linear
+from seethink.train.rollout import sampler
 
 
 class ForcedLengths:

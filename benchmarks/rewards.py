@@ -20,11 +20,11 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
+from seethink.core.nouns import Sample, sample_from_row
 from seethink.core.tags import compose, extract
-from seethink.core.types import Sample, sample_from_row
 from seethink.rewards import RewardConfig, score_batch
-from seethink.rewards.math import decide
-from seethink.rewards.workers import shared_pool
+from seethink.rewards.maths.decide import decide
+from seethink.rewards.maths.workers import shared_pool
 
 PROMPTS, GROUP = 512, 4
 BASELINE = 44.0  # items per CPU second of math-verify, as published with the vectors

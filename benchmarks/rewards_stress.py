@@ -16,10 +16,10 @@ import resource
 import time
 from pathlib import Path
 
+from seethink.core.nouns import Sample
 from seethink.core.tags import compose
-from seethink.core.types import Sample
 from seethink.rewards import RewardConfig, score, score_batch
-from seethink.rewards.math import decide, read_gold
+from seethink.rewards.maths.decide import decide, read_gold
 
 TESTS = Path(__file__).parents[1] / "tests"
 TABLE = TESTS / "rewards_math.txt"

@@ -11,15 +11,15 @@ from pathlib import Path
 import torch
 from work import BETA, LEARNING_RATE, QUESTION, TEMPERATURE, Case, image_paths, reward
 
-from seethink.core.types import Reward, Sample
+from seethink.core.nouns import Reward, Sample
 from seethink.train.config import GRPOConfig, ModelConfig, OptimConfig, SFTConfig
 from seethink.train.dist import Ranks
 from seethink.train.group import Group
 from seethink.train.grpo import improve, reference_model
 from seethink.train.loss import group_advantages
-from seethink.train.model import EncodedPrompt, Policy, encode_prompt, load_policy, make_trainable
+from seethink.train.model.policy import EncodedPrompt, Policy, encode_prompt, load_policy, make_trainable
 from seethink.train.optim import Optimiser, autocast
-from seethink.train.sampler import LocalSampler, decode
+from seethink.train.rollout.sampler import LocalSampler, decode
 from seethink.train.sft import Encoded, imitate
 
 

@@ -19,7 +19,7 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 from trl import GRPOConfig, GRPOTrainer
 from work import BETA, LEARNING_RATE, QUESTION, TEMPERATURE, Case, Turns, image_paths, parameter_counts, reward
 
-from seethink.train.linear import use_onednn
+from seethink.train.model.linear import use_onednn
 
 
 class ImageProcessor(Qwen2_5_VLProcessor):

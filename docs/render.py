@@ -16,7 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "seethink"
 BENCHMARK = ROOT / "benchmarks" / "results" / "grpo_vs_trl.json"
-ROOMS = ("cli.py", "pocket", "study", "evals", "train", "rewards", "data", "doctor.py", "ask", "traces", "core")
+ROOMS = ("cli.py", "show", "pocket", "study", "evals", "train", "data", "traces", "rewards", "doctor.py", "ask", "core")
 
 
 def file_tree() -> str:

@@ -2,41 +2,48 @@
 
     seethink VERB [@file.toml ...] [--key value ...] [--dry-run]
 
-A verb's module is imported only when the verb is called, so help answers at once and needs no torch.
+A verb's modules are imported only when the verb is called, so help answers at once and needs no torch. Here stands what
+spans rooms: which verbs there are, which run on several GPUs, and that a study is shown once it has run.
 """
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from seethink import __version__
+from seethink.core.config import Config, describe, resolve
 from seethink.core.errors import UserError
+from seethink.core.run import end_with_parent
+from seethink.train.launch import launch, under_torchrun
 
-# verb: (module of the config, config class, module of the function, function, what it does)
-VERBS: dict[str, tuple[str, str, str, str, str]] = {
-    "data": ("seethink.data.pipeline", "DataConfig", "seethink.data.pipeline", "run", "distil reasoning traces from an endpoint, in six steps"),
-    "split": ("seethink.data.split", "SplitConfig", "seethink.data.split", "run", "split kept traces into SFT and RL sets again, without calls"),
-    "export": ("seethink.data.export", "ExportConfig", "seethink.data.export", "run", "write a data set in another trainer's format"),
-    "sft": ("seethink.train.config", "SFTConfig", "seethink.train.sft", "run", "imitate: fine-tune on traces"),
-    "grpo": ("seethink.train.config", "GRPOConfig", "seethink.train.grpo", "run", "explore: GRPO with the mixed reward"),
-    "rank": ("seethink.train.config", "RankConfig", "seethink.train.rank", "run", "rank SFT examples by perplexity, and cut subsets"),
-    "eval": ("seethink.evals.run", "EvalConfig", "seethink.evals.run", "run", "score a model or an endpoint on a board"),
-    "traces": ("seethink.traces.verb", "TracesConfig", "seethink.traces.verb", "run", "analyse hesitation, length and step truth of traces"),
-    "study": ("seethink.study.arms", "StudyConfig", "seethink.pocket.study", "run", "run all arms with matched controls; no plan: the pocket study"),
-    "report": ("seethink.study.report", "ReportConfig", "seethink.study.report", "run", "render report.html of a study"),
-    "view": ("seethink.study.view", "ViewConfig", "seethink.study.view", "run", "render static pages to look at samples and traces"),
-    "doctor": ("seethink.doctor", "DoctorConfig", "seethink.doctor", "run", "check this machine before a run"),
+# verb: (its settings, its function, what it does)
+VERBS = {
+    "data": ("data.config:DataConfig", "data.pipeline:run", "distil reasoning traces from an endpoint, in six steps"),
+    "split": ("data.config:SplitConfig", "data.split:run", "split kept traces into SFT and RL sets again, without calls"),
+    "export": ("data.config:ExportConfig", "data.export:run", "write a data set in another trainer's format"),
+    "select": ("train.config:SelectConfig", "train.select:run", "select SFT examples by perplexity"),
+    "sft": ("train.config:SFTConfig", "train.sft:run", "imitate: fine-tune on traces"),
+    "grpo": ("train.config:GRPOConfig", "train.grpo:run", "explore: GRPO with the mixed reward"),
+    "eval": ("evals.config:EvalConfig", "evals.run:run", "score a model or an endpoint on a board"),
+    "traces": ("traces.config:TracesConfig", "traces.run:run", "analyse hesitation, length and step truth of traces"),
+    "study": ("study.config:StudyConfig", "cli:study", "run all arms with matched controls; no plan: the pocket study"),
+    "report": ("show.config:ReportConfig", "show.report:run", "render report.html of a study"),
+    "view": ("show.config:ViewConfig", "show.view:run", "render static pages to look at samples and traces"),
+    "doctor": ("doctor:DoctorConfig", "doctor:run", "check this machine before a run"),
+    "reward score": ("rewards.config:ScoreConfig", "rewards.verbs:run_score", "score every response of a file"),
+    "reward check": ("rewards.config:CheckConfig", "rewards.verbs:run_check", "check the golds of a file before training"),
+    "reward audit": ("rewards.config:AuditConfig", "rewards.verbs:run_audit", "look for rewards without the right answer"),
+    "reward serve": ("rewards.config:ServeConfig", "rewards.verbs:run_serve", "serve rewards over HTTP"),
+    "pocket build": ("pocket.config:BuildConfig", "pocket.verbs:run_build", "write the pocket world: pictures, pools, board"),
+    "pocket teach": ("pocket.config:TeachConfig", "pocket.verbs:run_teach", "serve the simulated teacher on loopback"),
+    "pocket pretrain": ("pocket.config:PretrainConfig", "pocket.pretrain:run", "build the base model from nothing"),
 }  # fmt: skip
-# verbs with verbs of their own: module with VERBS = {name: (Config, run)}
-GROUPS = {
-    "reward": ("seethink.rewards.verbs", "score, check, audit or serve rewards"),
-    "pocket": ("seethink.pocket.verbs", "build the pocket world, serve its simulated teacher, rebuild its base model"),
-}
-
 PARALLEL = ("sft", "grpo")  # verbs that --gpus starts on several
 DEFAULTS = {"study": "pocket/study.toml"}  # settings of a verb that was given no @file
 
@@ -62,49 +69,54 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"seethink: {error.filename or 'input/output'}: {error.strerror or error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        from seethink.train.launch import under_torchrun
-
         if not under_torchrun():
             print("seethink: interrupted; the same command continues", file=sys.stderr)
         return 130
 
 
 def dispatch(arguments: list[str]) -> int:
-    """Call the verb's function with its resolved config, here or on several GPUs."""
-    from seethink.core.config import resolve
-    from seethink.core.run import end_with_parent
-    from seethink.train.launch import launch, under_torchrun
-
+    """Call the verb's function with its resolved settings, here or on several GPUs."""
     end_with_parent()
-    verb, rest = arguments[0], arguments[1:]
-    if verb in GROUPS:
-        name, table = " ".join(arguments[:2]), _import(GROUPS[verb][0]).VERBS
-        if not rest or rest[0] not in table:
-            raise UserError(f"seethink {verb} needs one of {', '.join(table)}")
-        (config_class, run), rest = table[rest[0]], rest[1:]
-    elif verb in VERBS:
-        config_module, config_name, module, function, _ = VERBS[verb]
-        name, config_class, run = verb, getattr(_import(config_module), config_name), None
-    else:
-        raise _unknown_verb(verb)
+    verb, rest = split_verb(arguments)
+    settings, function, _ = VERBS[verb]
+    config_class = load(settings)
     if {"-h", "--help"} & set(rest):
-        print(help_text(name, config_class))
+        print(help_text(verb, config_class))
         return 0
     dry_run = "--dry-run" in rest
     rest = [a for a in rest if a != "--dry-run"]
-    if name in DEFAULTS and not any(a.startswith("@") for a in rest):
-        rest.insert(0, f"@{Path(__file__).parent / DEFAULTS[name]}")
+    if verb in DEFAULTS and not any(a.startswith("@") for a in rest):
+        rest.insert(0, f"@{Path(__file__).parent / DEFAULTS[verb]}")
     config = resolve(config_class, rest)
-    if name in PARALLEL and config.gpus > 1 and not dry_run and not under_torchrun():
+    if verb in PARALLEL and config.gpus > 1 and not dry_run and not under_torchrun():
         return launch(arguments, config.gpus, config.device)
-    run = run or getattr(_import(module), function)
-    run(config, dry_run=dry_run)
+    load(function)(config, dry_run=dry_run)
     return 0
 
 
+def study(config: Any, dry_run: bool = False) -> None:
+    """Plan, run, then show. Raises UserError for a plan that does not hold or a stage that failed."""
+    run, show = load("study.run:run"), load("show.report:run")
+    if run(config, dry_run):
+        show(load("show.config:ReportConfig")(study=config.out))
+
+
+def split_verb(arguments: list[str]) -> tuple[str, list[str]]:
+    """(verb, its arguments): a verb is one word or two. Raises UserError with the verb that was meant."""
+    for words in (1, 2):
+        verb = " ".join(arguments[:words])
+        if verb in VERBS:
+            return verb, arguments[words:]
+    group = [verb.split()[1] for verb in VERBS if verb.startswith(f"{arguments[0]} ")]
+    if group:
+        raise UserError(f"seethink {arguments[0]} needs one of {', '.join(group)}")
+    close = difflib.get_close_matches(arguments[0], [verb.split()[0] for verb in VERBS], n=1)
+    remedy = f"Did you mean {close[0]}?" if close else "seethink --help lists the verbs"
+    raise UserError(f"unknown verb {arguments[0]!r}", remedy=remedy)
+
+
 def usage() -> str:
-    rows = {**{v: row[-1] for v, row in VERBS.items()}, **{v: row[-1] for v, row in GROUPS.items()}}
-    verbs = "\n".join(f"  {verb:8} {text}" for verb, text in rows.items())
+    verbs = "\n".join(f"  {verb:15}  {text}" for verb, (_, _, text) in VERBS.items())
     return (
         "seethink VERB [@config.toml ...] [--key value ...] [--dry-run]\n\n"
         f"Imitate or explore? SFT against GRPO for reasoning vision-language models.\n\n{verbs}\n\n"
@@ -112,32 +124,23 @@ def usage() -> str:
     )
 
 
-def help_text(name: str, config_class: type) -> str:
+def help_text(verb: str, config_class: type[Config]) -> str:
     """Every key with type, default and meaning."""
-    from seethink.core.config import describe
-
     rows = [(f"--{key}", *row) for key, row in describe(config_class)]
     width = max((len(row[0]) for row in rows), default=0)
     lines = [f"  {key:{width}}  {doc} [{kind}, {default}]" for key, kind, default, doc in rows]
     return (
-        f"seethink {name} [@config.toml ...] [--key value ...] [--dry-run]\n\n{config_class.__doc__}\n\n"
+        f"seethink {verb} [@config.toml ...] [--key value ...] [--dry-run]\n\n{config_class.__doc__}\n\n"
         + "\n".join(lines)
     )
 
 
-def _import(module: str):
+def load(name: str) -> Callable[..., Any]:
+    """What `room.module:name` of this package names. Raises UserError where the verb needs what is not installed."""
+    module, _, attribute = name.partition(":")
     try:
-        return importlib.import_module(module)
+        return getattr(importlib.import_module(f"seethink.{module}"), attribute)
     except ModuleNotFoundError as error:
         if error.name and error.name.split(".")[0] in ("torch", "transformers", "peft", "safetensors"):
             raise UserError(f"this verb needs {error.name}", remedy="pip install 'seethink[train]'") from None
         raise
-
-
-def _unknown_verb(verb: str) -> UserError:
-    import difflib
-
-    close = difflib.get_close_matches(verb, [*VERBS, *GROUPS], n=1)
-    return UserError(
-        f"unknown verb {verb!r}", remedy=f"Did you mean {close[0]}?" if close else "seethink --help lists the verbs"
-    )

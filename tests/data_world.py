@@ -7,8 +7,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from seethink.core.nouns import Sample
 from seethink.core.store import save_samples
-from seethink.core.types import Sample
 from tests.fake_api import Body, last_text
 
 SOURCES = ("clevr_math", "arxivqa", "docvqa", "geoqa170k")

@@ -11,9 +11,10 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-from seethink.core.store import hash_file, save_samples, write_json, write_jsonl, write_table
+from seethink.core.nouns import Rollout, Sample, Score
+from seethink.core.store import hash_file, save_samples, write_json, write_jsonl
+from seethink.core.tables import write_table
 from seethink.core.tags import compose
-from seethink.core.types import Rollout, Sample, Score
 from seethink.traces.steps import Step
 
 COLOURS = {"red": "#d9483b", "blue": "#2f6fd0", "green": "#2c9a57", "yellow": "#e2b93b"}
@@ -215,7 +216,7 @@ def write_sft(folder: Path, arm: str, seed: int, dice: Dice, samples: list[Sampl
     write_jsonl(folder / "metrics.jsonl", rows)
     if "hesitant" in arm and seed == 1:
         text = "loss 4.10 is 3.2 times its median: weights rolled back, batch skipped"
-        write_jsonl(folder / "alarms.jsonl", [{"step": 7, "alarm": "loss_spike", "text": text}])
+        write_jsonl(folder / "alarms.jsonl", [{"round": 7, "alarm": "loss_spike", "text": text}])
     summary = {
         "optimiser_steps": steps, "prompts": 600, "rollouts": 0, "tokens_generated": 0, "tokens_trained": 3000 * steps,
         "seconds": 1.1 * steps, "data_order": f"order-{seed}",
@@ -238,7 +239,7 @@ def write_grpo(folder: Path, arm: str, seed: int, dice: Dice, samples: list[Samp
     for s in range(steps):
         reward = dice.right * (0.75 + 0.3 * (1 - math.exp(-s / 8))) + rng.gauss(0, 0.02)
         rows.append({
-            "step": s + 1, "reward/mean": reward, "completion/length": length - 0.2 * s + rng.gauss(0, 1.5), "completion/cut_share": 0.0,
+            "round": s + 1, "reward/mean": reward, "completion/length": length - 0.2 * s + rng.gauss(0, 1.5), "completion/cut_share": 0.0,
             "entropy": (0.1 + 0.4 * dice.hesitation) * math.exp(-s / 40) + rng.gauss(0, 0.004), "kl": 0.0004 * s + abs(rng.gauss(0, 4e-4)),
             "groups/zero_spread": 0.3, "undecided": 0, "seconds": 1.2 + dice.hesitation, "tokens/generated": int(length * 128),
         })  # fmt: skip
@@ -256,7 +257,7 @@ def write_grpo(folder: Path, arm: str, seed: int, dice: Dice, samples: list[Samp
         "tokens_trained": int(tokens * 0.7), "seconds": sum(r["seconds"] for r in rows), "data_order": f"order-{seed}",
     }  # fmt: skip
     config = {
-        "data": str(folder.parents[3] / "world/board.jsonl"), "model": {"path": "models/base", "freeze_vision": True}, "optim": {"lr": 1e-4}, "steps": steps,
+        "data": str(folder.parents[3] / "world/board.jsonl"), "model": {"path": "models/base", "freeze_vision": True}, "optim": {"lr": 1e-4}, "rounds": steps,
         "prompts": 16, "group": 8, "reward": {"box_correct": 0.5}, "seed": seed, "out": str(folder), "temperature": 1.0,
     }  # fmt: skip
     finish(folder, "grpo", config, {"data": "rl", "model": arm}, summary, 40)

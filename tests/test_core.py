@@ -12,9 +12,9 @@ from pydantic import Field
 from seethink.core.config import Config, resolve
 from seethink.core.errors import UserError
 from seethink.core.images import open_image
+from seethink.core.nouns import Sample, kind_of, sample_from_row, sample_to_row
 from seethink.core.run import Run, read_log
 from seethink.core.store import atomic, load_examples, load_samples, save_samples, write_jsonl
-from seethink.core.types import Sample, kind_of, sample_from_row, sample_to_row
 
 
 class Inner(Config):
@@ -155,18 +155,18 @@ def settings(tmp_path, **changes) -> Settings:
 
 def test_run_resumes_and_finishes(tmp_path):
     config = settings(tmp_path)
-    with Run(config.out, "sft", config, {"data": "h"}) as run:
+    with Run.open(config.out, "sft", config, {"data": "h"}) as run:
         run.log(1, loss=float("nan"))
         run.log(2, loss=1.0)
     with open(config.out / "metrics.jsonl", "a") as f:
         f.write('{"step": 3, "lo')  # killed while writing
-    with Run(config.out, "sft", config, {"data": "h"}) as run:
+    with Run.open(config.out, "sft", config, {"data": "h"}) as run:
         assert not run.done
         run.rewind(1)
         run.log(2, loss=2.0)
         run.finish(accuracy=0.5)
     assert read_log(config.out / "metrics.jsonl") == [{"step": 1, "loss": None}, {"step": 2, "loss": 2.0}]
-    with Run(config.out, "sft", config, {"data": "h"}) as run:
+    with Run.open(config.out, "sft", config, {"data": "h"}) as run:
         assert run.done and run.summary == {"accuracy": 0.5}
 
 
@@ -176,22 +176,22 @@ def test_run_resumes_and_finishes(tmp_path):
 )
 def test_changed_run_is_refused_or_overwritten(tmp_path, changes, inputs, message):
     first, second = settings(tmp_path), settings(tmp_path, **changes)
-    with Run(first.out, "sft", first, {"data": "h"}) as run:
+    with Run.open(first.out, "sft", first, {"data": "h"}) as run:
         run.finish()
     with pytest.raises(UserError, match=message):
-        Run(second.out, "sft", second, inputs)
-    with Run(second.out, "sft", second, inputs, overwrite=True) as run:
+        Run.open(second.out, "sft", second, inputs)
+    with Run.open(second.out, "sft", second, inputs, overwrite=True) as run:
         assert not run.done
 
 
 def test_two_writers_are_refused(tmp_path):
     config = settings(tmp_path)
-    with Run(config.out, "sft", config, {}), pytest.raises(UserError, match="another process is writing"):
-        Run(config.out, "sft", config, {})
+    with Run.open(config.out, "sft", config, {}), pytest.raises(UserError, match="another process is writing"):
+        Run.open(config.out, "sft", config, {})
 
 
 def test_unwritable_folder_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     config = Settings(out=tmp_path / "file" / "run")
     with pytest.raises(UserError, match="cannot create the folder"):
-        Run(config.out, "sft", config, {})
+        Run.open(config.out, "sft", config, {})

@@ -15,9 +15,10 @@ import pytest
 
 from seethink.core.config import resolve
 from seethink.core.errors import UserError
-from seethink.core.store import load_examples, load_samples, read_json, read_jsonl, read_table
+from seethink.core.nouns import Sample
+from seethink.core.store import load_examples, load_samples, read_json, read_jsonl
+from seethink.core.tables import read_table
 from seethink.core.tags import compose, extract
-from seethink.core.types import Sample
 from seethink.data.kept import Draft
 from seethink.data.pipeline import DataConfig, run
 from seethink.data.steps import (

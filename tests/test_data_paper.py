@@ -6,9 +6,10 @@ import pytest
 from PIL import Image
 
 from seethink.core.errors import UserError
-from seethink.core.store import load_examples, load_samples, read_table
-from seethink.data.paper import load_paper, read_choices, repair_gold, worked_answer
+from seethink.core.store import load_examples, load_samples
+from seethink.core.tables import read_table
 from seethink.data.pipeline import DataConfig, run
+from seethink.data.sources.paper import load_paper, read_choices, repair_gold, worked_answer
 from seethink.rewards import is_correct, score
 from tests.fake_api import FakeApi, last_text
 

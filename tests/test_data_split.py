@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from seethink.core.errors import UserError
-from seethink.core.store import load_examples, load_samples, read_json, read_table
-from seethink.core.types import Drop, Sample, Verdict
+from seethink.core.nouns import Drop, Sample, Verdict
+from seethink.core.store import load_examples, load_samples, read_json
+from seethink.core.tables import read_table
 from seethink.data.funnel import Funnel
 from seethink.data.kept import Draft, Kept, load_kept, save_kept
 from seethink.data.split import SplitConfig, SplitRule, run, split

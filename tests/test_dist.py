@@ -19,20 +19,21 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText
 
 from seethink.core.errors import UserError
-from seethink.core.store import load_samples, read_table, save_examples, write_json
+from seethink.core.nouns import Example, Reward, Sample
+from seethink.core.store import load_samples, save_examples, write_json
+from seethink.core.tables import read_table
 from seethink.core.tags import compose
-from seethink.core.types import Example, Reward, Sample
-from seethink.train import engine_sampler
 from seethink.train.config import GRPOConfig, ModelConfig, OptimConfig, SFTConfig
 from seethink.train.dist import Ranks, join, whole
-from seethink.train.engine_sampler import EngineSampler, make_sampler
 from seethink.train.group import Group
 from seethink.train.grpo import improve, recall, reference_model
 from seethink.train.launch import launch
-from seethink.train.lora import full_weights
-from seethink.train.model import Policy, make_trainable
+from seethink.train.model.lora import full_weights
+from seethink.train.model.policy import Policy, make_trainable
 from seethink.train.optim import Optimiser, compute_dtype, data_order
-from seethink.train.sampler import Completion, LocalSampler
+from seethink.train.rollout import engine as engine_sampler
+from seethink.train.rollout.engine import EngineSampler, make_sampler
+from seethink.train.rollout.sampler import Completion, LocalSampler
 from seethink.train.sft import Encoded, imitate
 from tests.test_engine_sampler import CopyEngine
 from tests.tiny import tiny_policy, tiny_prompt
@@ -315,7 +316,7 @@ def world(tmp_path_factory) -> Path:
 def start(verb: str, world: Path, out: Path, gpus: int) -> subprocess.Popen:
     shared = {"model": {"path": str(BASE), "dtype": "float32"}, "save_every": 2, "device": "cpu", "gpus": gpus}
     sft = {"data": str(world / "sft.jsonl"), "epochs": 2, "batch_size": 6, "optim": {"lr": 5e-4}, "eval_share": 0.1}
-    grpo = {"data": str(world / "rl_pool.jsonl"), "steps": 4, "prompts": 6, "update_prompts": 3, "group": 4}
+    grpo = {"data": str(world / "rl_pool.jsonl"), "rounds": 4, "prompts": 6, "update_prompts": 3, "group": 4}
     grpo |= {"max_tokens": 24, "temperature": 1.0, "optim": {"lr": 1e-4}, "reward": {"scorer": "lexical"}}
     file = out.with_suffix(".json")
     write_json(file, {**shared, **{"sft": sft, "grpo": grpo}[verb], "out": str(out)})

@@ -12,15 +12,15 @@ import pytest
 import torch
 
 from seethink.core.errors import UserError
-from seethink.core.types import Reward, Sample
+from seethink.core.nouns import Reward, Sample
 from seethink.train import alarms, grpo
 from seethink.train.config import GRPOConfig
 from seethink.train.dist import Ranks
-from seethink.train.engine_sampler import EngineSampler, completions, make_engine, placeholders
-from seethink.train.importance import Correction, policy_log_probs
 from seethink.train.optim import Optimiser
-from seethink.train.sampler import LocalSampler, rollout
-from seethink.train.vllm_engine import Answer, Request, ServerEngine
+from seethink.train.rollout.engine import EngineSampler, completions, make_engine, placeholders
+from seethink.train.rollout.importance import Correction, policy_log_probs
+from seethink.train.rollout.sampler import LocalSampler, rollout
+from seethink.train.rollout.vllm import Answer, Request, ServerEngine
 from tests.tiny import IMAGE, tiny_policy, tiny_prompt
 
 
@@ -61,7 +61,7 @@ def config(tmp_path) -> GRPOConfig:
 @pytest.fixture
 def policy(monkeypatch):
     """Its prompts have pixels without files, so the images of a request stay out."""
-    monkeypatch.setattr("seethink.train.engine_sampler.sized_images", lambda prompt, policy: [])
+    monkeypatch.setattr("seethink.train.rollout.engine.sized_images", lambda prompt, policy: [])
     return tiny_policy()[0]
 
 

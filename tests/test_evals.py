@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from seethink.core.errors import UserError
-from seethink.core.store import read_json, read_table, save_samples
+from seethink.core.nouns import Sample, Trace
+from seethink.core.store import read_json, save_samples
+from seethink.core.tables import read_table
 from seethink.core.tags import compose
-from seethink.core.types import Sample, Trace
 from seethink.evals import run as eval_run
 from seethink.evals.grade import grade, summarise
 from seethink.evals.run import EvalConfig

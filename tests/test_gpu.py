@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from seethink.train.loss import token_log_probs
-from seethink.train.model import image_features
-from seethink.train.pack import hidden_states, pack
-from seethink.train.sampler import rollout
+from seethink.train.model.pack import hidden_states, pack
+from seethink.train.model.policy import image_features
+from seethink.train.rollout.sampler import rollout
 from tests.tiny import IMAGE, tiny_policy, tiny_prompt
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")]

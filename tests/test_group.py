@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from seethink.core.types import Reward, Sample
+from seethink.core.nouns import Reward, Sample
 from seethink.train.group import Group, describe
-from seethink.train.model import EncodedPrompt
-from seethink.train.sampler import Completion
+from seethink.train.model.policy import EncodedPrompt
+from seethink.train.rollout.sampler import Completion
 
 
 def group(kind: str, lengths: list[int], rewards: list[float | None], trained: bool) -> Group:

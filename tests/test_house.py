@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "seethink"
 FLOORS = {
-    "core": 1, "ask": 2, "traces": 2, "rewards": 3, "data": 3.5, "doctor": 3.5, "train": 4, "evals": 5, "study": 6, "pocket": 7, "cli": 8,
+    "core": 1, "ask": 2, "doctor": 2.5, "rewards": 3, "traces": 4, "data": 5, "train": 5, "evals": 6, "study": 7, "show": 8, "pocket": 8, "cli": 9,
 }  # fmt: skip
 TORCH_ROOMS = {"train"}
 TORCH_FILES = {f"pocket/{name}.py" for name in ("model", "tokens", "lessons", "exam", "pretrain")}

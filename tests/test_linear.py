@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from seethink.train import linear as linear_module
-from seethink.train.linear import linear, use_onednn
+from seethink.train.model import linear as linear_module
+from seethink.train.model.linear import linear, use_onednn
 
 
 @pytest.fixture(autouse=True)

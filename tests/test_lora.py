@@ -6,9 +6,9 @@ import torch
 
 from seethink.train.config import ModelConfig
 from seethink.train.grpo import reference_model
-from seethink.train.lora import full_weights, without_lora
-from seethink.train.model import image_features, make_trainable
-from seethink.train.pack import hidden_states, pack
+from seethink.train.model.lora import full_weights, without_lora
+from seethink.train.model.pack import hidden_states, pack
+from seethink.train.model.policy import image_features, make_trainable
 from tests.tiny import IMAGE, tiny_model, tiny_policy, tiny_prompt
 
 

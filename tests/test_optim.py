@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from seethink.train.config import ModelConfig, OptimConfig
-from seethink.train.model import make_trainable
+from seethink.train.model.policy import make_trainable
 from seethink.train.optim import Optimiser
 from tests.tiny import tiny_policy
 

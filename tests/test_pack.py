@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from seethink.train import attention
-from seethink.train.attention import causal_mask, prefixed, prefixed_fused
 from seethink.train.config import ModelConfig
 from seethink.train.loss import grpo_loss, token_log_probs, token_weights
-from seethink.train.model import EncodedPrompt, image_features, load_policy, make_trainable
-from seethink.train.pack import hidden_states, pack
+from seethink.train.model import attention
+from seethink.train.model.attention import causal_mask, prefixed, prefixed_fused
+from seethink.train.model.pack import hidden_states, pack
+from seethink.train.model.policy import EncodedPrompt, image_features, load_policy, make_trainable
 from tests.tiny import IMAGE, stock_log_probs, tiny_policy, tiny_prompt
 
 RAGGED = [[5, 1, 7], [2, 3], [6], []]
@@ -134,7 +134,7 @@ def test_frozen_vision_features_are_cached_and_equal(family):
 
 
 def test_the_feature_cache_is_bounded(monkeypatch):
-    from seethink.train import model
+    from seethink.train.model import policy as model
 
     policy, _ = tiny_policy(trainable_vision=False)
     prompts = [tiny_prompt(policy, n) for n in (4, 6, 8)]

@@ -12,6 +12,7 @@ from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoTo
 import seethink.pocket  # noqa: E402
 from seethink.core.tags import compose, extract  # noqa: E402
 from seethink.pocket.build import draw_sample  # noqa: E402
+from seethink.pocket.config import PretrainConfig  # noqa: E402
 from seethink.pocket.exam import decode, examine, set_paper  # noqa: E402
 from seethink.pocket.lessons import IGNORE, STYLES, Lesson, draw_batch, draw_gallery, prompt_ids, to_patches  # noqa: E402
 from seethink.pocket.model import make_model  # noqa: E402
@@ -20,7 +21,6 @@ from seethink.pocket.questions import read  # noqa: E402
 from seethink.pocket.render import render  # noqa: E402
 from seethink.pocket.teacher import PERSONAS, reason  # noqa: E402
 from seethink.pocket.tokens import make_tokenizer, save_side_files  # noqa: E402
-from seethink.pocket.verbs import PretrainConfig  # noqa: E402
 from seethink.pocket.world import IID, OOD  # noqa: E402
 
 BASE = Path(seethink.pocket.__file__).parent / "base"

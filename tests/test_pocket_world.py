@@ -6,9 +6,9 @@ from random import Random
 import numpy as np
 import pytest
 
+from seethink.core.nouns import KINDS, Sample
 from seethink.core.store import load_examples, load_samples
 from seethink.core.tags import extract
-from seethink.core.types import KINDS, Sample
 from seethink.pocket.build import build, draw_sample
 from seethink.pocket.captions import read_caption, write_caption
 from seethink.pocket.checker import check

@@ -9,11 +9,11 @@ from seethink.train.config import GRPOConfig, ModelConfig, OptimConfig
 from seethink.train.group import Group
 from seethink.train.grpo import improve, reference_model
 from seethink.train.loss import token_log_probs
-from seethink.train.model import image_features, make_trainable
+from seethink.train.model.pack import hidden_states, pack
+from seethink.train.model.policy import image_features, make_trainable
+from seethink.train.model.prefix import continued_states, prefill
 from seethink.train.optim import Optimiser, autocast
-from seethink.train.pack import hidden_states, pack
-from seethink.train.prefix import continued_states, prefill
-from seethink.train.sampler import Completion, LocalSampler, rollout
+from seethink.train.rollout.sampler import Completion, LocalSampler, rollout
 from tests.test_pack import RAGGED, completions
 from tests.tiny import IMAGE, STOP, tiny_policy, tiny_prompt
 
@@ -86,7 +86,7 @@ def test_waiting_prompts_enter_as_rows_finish_and_change_nothing(capacity):
 
 
 def test_rows_never_exceed_the_capacity(monkeypatch):
-    from seethink.train import sampler
+    from seethink.train.rollout import sampler
 
     policy, _ = tiny_policy()
     seen = []

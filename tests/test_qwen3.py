@@ -11,14 +11,14 @@ from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText
 
 from seethink.core.errors import UserError
+from seethink.core.nouns import Example
 from seethink.core.store import load_examples, load_samples, save_examples, write_json
 from seethink.core.tags import compose
-from seethink.core.types import Example
 from seethink.pocket.build import build
 from seethink.pocket.tokens import PREPROCESSOR, make_tokenizer
 from seethink.train import grpo, sft
 from seethink.train.config import GRPOConfig, ModelConfig, SFTConfig
-from seethink.train.model import load_policy
+from seethink.train.model.policy import load_policy
 from tests.tiny import stock_log_probs, tiny_model
 
 
@@ -52,7 +52,7 @@ def test_sft_and_grpo_end_in_a_folder_that_transformers_reads(folder, tmp_path, 
     assert {n for n in changed if "visual" in n} == {n for n in before if "merger" in n and not frozen}
     grpo.run(
         GRPOConfig(
-            out=tmp_path / "grpo", data=data, model={**model, "path": tmp_path / "sft" / "model"}, steps=1, prompts=4,
+            out=tmp_path / "grpo", data=data, model={**model, "path": tmp_path / "sft" / "model"}, rounds=1, prompts=4,
             group=2, update_prompts=4, max_tokens=8, reward={"scorer": "lexical"},
         )
     )  # fmt: skip

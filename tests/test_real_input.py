@@ -10,11 +10,11 @@ import pytest
 import torch
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
+from seethink.core.nouns import Example
 from seethink.core.store import load_samples, save_examples
-from seethink.core.types import Example
 from seethink.train.config import GRPOConfig, SFTConfig
-from seethink.train.model import encode_prompt, image_features, load_policy
-from seethink.train.sampler import rollout
+from seethink.train.model.policy import encode_prompt, image_features, load_policy
+from seethink.train.rollout.sampler import rollout
 
 SYSTEM = "You are VL-Thinking. First think in <think> </think>, then answer in <answer> </answer>."
 
@@ -44,7 +44,7 @@ def folder(shared: Path, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def samples(shared: Path) -> list:
-    from seethink.data.paper import load_paper
+    from seethink.data.sources.paper import load_paper
 
     return load_paper(shared / "data" / "vlaa_examples" / "data.json", shared / "data" / "vlaa_examples")
 
@@ -83,7 +83,7 @@ def test_sft_and_grpo_steps_on_real_images(folder, samples, tmp_path):
     assert len(rl) == 4
     model["path"] = tmp_path / "sft" / "model"
     config = GRPOConfig(
-        out=tmp_path / "grpo", data=tmp_path / "sft.jsonl", model=model, steps=1, prompts=5, group=2, update_prompts=5,
+        out=tmp_path / "grpo", data=tmp_path / "sft.jsonl", model=model, rounds=1, prompts=5, group=2, update_prompts=5,
         max_tokens=8, reward={"scorer": "lexical"},
     )  # fmt: skip
     grpo.run(config)

@@ -8,9 +8,10 @@ import pytest
 
 from seethink.core.errors import UserError
 from seethink.core.store import read_json, write_json
-from seethink.study import ledger, matched, results
+from seethink.show.report import CONTENTS, ReportConfig, choose, marks_of, run
+from seethink.study import costs as ledger
+from seethink.study import matched, results
 from seethink.study.folder import load_study
-from seethink.study.report import CONTENTS, ReportConfig, choose, marks_of, run
 from seethink.study.stats import compare
 from tests import browser, synthetic_study
 
@@ -233,7 +234,7 @@ def test_an_arm_and_what_starts_from_it_share_a_colour(study):
 
 
 def test_the_gallery_shows_flips_both_ways_first(study):
-    from seethink.study.items import from_study
+    from seethink.show.items import from_study
 
     loaded = load_study(study)
     items = choose(from_study(loaded, ("sft-hesitant+grpo", "grpo"), 0, synthetic_study.check), 6)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from seethink.core.types import Sample
+from seethink.core.nouns import Sample
 from seethink.rewards.box import box, generalised_iou, iou
 from seethink.rewards.kinds import choice, digit, options_of
 

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from seethink.rewards.claims import read_claim
-from seethink.rewards.equality import same
-from seethink.rewards.evaluate import evaluate
-from seethink.rewards.expression import parse
-from seethink.rewards.extract import normalise
-from seethink.rewards.latex import NotMath, TooBig, Unsupported
-from seethink.rewards.math import decide, gold_problem
-from seethink.rewards.numbers import plain_number, replace_number_words
-from seethink.rewards.units import split_unit
+from seethink.rewards.maths.claims import read_claim
+from seethink.rewards.maths.decide import decide, gold_problem
+from seethink.rewards.maths.equality import same
+from seethink.rewards.maths.evaluate import evaluate
+from seethink.rewards.maths.parse import parse
+from seethink.rewards.maths.tokens import NotMath, TooBig, Unsupported
+from seethink.rewards.maths.units import split_unit
+from seethink.rewards.numerals import plain_number, replace_number_words
+from seethink.rewards.text import normalise
 
 
 def table() -> dict[str, list[tuple[str, float]]]:

@@ -11,12 +11,12 @@ import pytest
 
 from seethink.ask import Endpoint
 from seethink.core.errors import UserError
+from seethink.core.nouns import Sample
 from seethink.core.tags import compose
-from seethink.core.types import Sample
 from seethink.rewards import RewardConfig, make_scorer, score, score_batch
-from seethink.rewards.judge import Judge, read_grade
-from seethink.rewards.open import Formula, OpenItem, guard, repetition, save_calibration
-from seethink.rewards.scorers import Cached, ChatRM, Embedding, Lexical, LocalRM, token_f1
+from seethink.rewards.open.formula import Formula, OpenItem, guard, repetition, save_calibration
+from seethink.rewards.open.judge import Judge, read_grade
+from seethink.rewards.open.scorers import Cached, ChatRM, Embedding, Lexical, LocalRM, token_f1
 from tests.fake_api import FakeApi, last_text
 from tests.tiny import tiny_reward_model, word_tokenizer
 

@@ -10,12 +10,12 @@ from pathlib import Path
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from seethink.core.nouns import Sample
 from seethink.core.tags import compose, extract
-from seethink.core.types import Sample
 from seethink.rewards import RewardConfig, is_correct, score, score_batch
 from seethink.rewards.box import generalised_iou, iou
 from seethink.rewards.kinds import choice, digit
-from seethink.rewards.math import decide
+from seethink.rewards.maths.decide import decide
 from tests.test_rewards_math import TABLE
 
 INLINE = RewardConfig(symbolic=False)

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from seethink.cli import main
+from seethink.core.nouns import Sample
 from seethink.core.tags import compose
-from seethink.core.types import Sample
 from seethink.rewards import RewardConfig
 from seethink.rewards.audit import canaries, separation
 from seethink.rewards.check import check_gold
-from seethink.rewards.scorers import Lexical
+from seethink.rewards.open.scorers import Lexical
 from seethink.rewards.serve import is_loopback
 
 ROWS = [

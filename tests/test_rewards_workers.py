@@ -13,10 +13,11 @@ import time
 import pytest
 
 from seethink.core.errors import UserError
+from seethink.core.nouns import Sample
 from seethink.core.tags import compose
-from seethink.core.types import Sample
-from seethink.rewards import RewardConfig, score, score_batch, workers
-from seethink.rewards.workers import Pool
+from seethink.rewards import RewardConfig, score, score_batch
+from seethink.rewards.maths import workers
+from seethink.rewards.maths.workers import Pool
 
 EQUAL = (r"\frac12", r"\int_0^1 x\,dx")
 DIFFERENT = ("1", r"\int_0^1 x\,dx")
@@ -110,7 +111,7 @@ def test_scores_from_forked_and_daemonic_processes():
 
 def test_workers_end_with_their_parent():
     script = (
-        "import os, sys; from seethink.rewards import workers; p = workers.shared_pool();"
+        "import os, sys; from seethink.rewards.maths import workers; p = workers.shared_pool();"
         f"p.compare([{EQUAL!r}]); print(p._workers[0].process.pid, flush=True); os.kill(os.getpid(), 9)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from seethink.train.sampler import rollout, sample, shrink
+from seethink.train.rollout.sampler import rollout, sample, shrink
 from tests.tiny import STOP, stock_log_probs, tiny_policy, tiny_prompt
 
 

@@ -14,13 +14,14 @@ from pathlib import Path
 import pytest
 
 from seethink.core.errors import UserError
-from seethink.core.store import read_json, read_table
-from seethink.study.arms import Arm, StudyConfig, check, merge, plan
+from seethink.core.store import read_json
+from seethink.core.tables import read_table
+from seethink.study.plan import Arm, StudyConfig, check, merge, plan
 
 ROOT = Path(__file__).parents[1]
 TINY = [
-    "--seeds", "[0]", "--extra.sft", "24", "--extra.examples", "16", "--extra.rl", "24", "--extra.board", "20", "--extra.ood", "4",
-    "--grpo.steps", "2", "--grpo.prompts", "4", "--grpo.update_prompts", "4", "--grpo.group", "4", "--grpo.max_tokens", "32",
+    "--seeds", "[0]", "--prepare.settings.sft", "24", "--prepare.settings.examples", "16", "--prepare.settings.rl", "24", "--prepare.settings.board", "20", "--prepare.settings.ood", "4",
+    "--grpo.rounds", "2", "--grpo.prompts", "4", "--grpo.update_prompts", "4", "--grpo.group", "4", "--grpo.max_tokens", "32",
     "--sft.epochs", "1", "--sft.batch_size", "8", "--eval.max_tokens", "48",
 ]  # fmt: skip
 
@@ -37,11 +38,11 @@ def config(tmp_path: Path, **changes) -> StudyConfig:
 
 
 def test_plan_differs_between_arms_only_in_what_an_arm_names(tmp_path):
-    stages = {(s.arm, s.seed, s.name): s for s in plan(config(tmp_path, grpo={"steps": 3}))}
+    stages = {(s.arm, s.seed, s.name): s for s in plan(config(tmp_path, grpo={"rounds": 3}))}
     assert len(stages) == 1 + 2 * 3 * 2
     alone, after = stages["grpo", 1, "grpo"], stages["sft+grpo", 1, "grpo"]
     differing = {k for k in alone.settings if alone.settings[k] != after.settings[k]}
-    assert differing == {"out", "model"} and after.settings["steps"] == 3
+    assert differing == {"out", "model"} and after.settings["rounds"] == 3
     assert after.after == (stages["sft", 1, "sft"].out,)
     assert after.settings["model"]["path"] == str(stages["sft", 1, "sft"].out / "model")
 
@@ -53,7 +54,7 @@ def test_plan_differs_between_arms_only_in_what_an_arm_names(tmp_path):
         ({"arms": {"x": Arm(stage="sft", data="zz")}}, "unknown data 'zz'"),
         ({"comparisons": [("grpo", "nothing")]}, "unknown arm 'nothing'"),
         ({"base": Path("/nowhere")}, "base /nowhere does not exist"),
-        ({"grpo": {"stepz": 3}}, "arm grpo: unknown config key 'stepz'. Did you mean steps?"),
+        ({"grpo": {"roundz": 3}}, "arm grpo: unknown config key 'roundz'. Did you mean rounds?"),
         ({"sft": {"optim": {"lr": -1}}}, "arm sft: optim.lr = -1"),
     ],
 )

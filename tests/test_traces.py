@@ -3,10 +3,11 @@
 import pytest
 
 from seethink.core.errors import UserError
-from seethink.core.store import read_json, read_table, save_examples, save_samples, write_jsonl, write_table
+from seethink.core.nouns import Example, Rollout, Sample, Score
+from seethink.core.store import read_json, save_examples, save_samples, write_jsonl
+from seethink.core.tables import read_table, write_table
 from seethink.core.tags import compose
-from seethink.core.types import Example, Rollout, Sample, Score
-from seethink.traces import verb
+from seethink.traces import run as verb
 from seethink.traces.analyse import analyse, repairs, repeated_ngrams, split
 from seethink.traces.claims import agree, claims
 from seethink.traces.steps import Step, load_checker, locate

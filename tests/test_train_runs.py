@@ -10,7 +10,8 @@ import pytest
 from kills import build_world, finish, settings, start, torment
 
 from seethink.core.run import read_log
-from seethink.core.store import load_samples, read_table, save_samples
+from seethink.core.store import load_samples, save_samples
+from seethink.core.tables import read_table
 from tests.tiny import tiny_reward_model, word_tokenizer
 
 
@@ -31,11 +32,13 @@ def test_grpo_tables_and_second_call(world, tmp_path):
     config = settings("grpo", world, tmp_path / "run")
     finish("grpo", config)
     rows = read_table(tmp_path / "run" / "rollouts.parquet")
-    assert len(rows) == 6 * 6 * 4 and {r["step"] for r in rows} == set(range(1, 7))
+    assert len(rows) == 6 * 6 * 4 and {r["round"] for r in rows} == set(range(1, 7))
     assert all(r["reward"] is None or 0 <= r["reward"] <= 1 for r in rows)
-    for step in range(1, 7):
-        for sample in {r["sample_id"] for r in rows if r["step"] == step}:
-            group = [r for r in rows if r["step"] == step and r["sample_id"] == sample and r["advantage"] is not None]
+    for number in range(1, 7):
+        for sample in {r["sample_id"] for r in rows if r["round"] == number}:
+            group = [
+                r for r in rows if r["round"] == number and r["sample_id"] == sample and r["advantage"] is not None
+            ]
             assert abs(sum(r["advantage"] for r in group)) < 1e-3 and len(group) != 1
     before = (tmp_path / "run" / "metrics.jsonl").stat().st_mtime_ns
     finish("grpo", config)
@@ -54,7 +57,7 @@ def test_a_reward_model_scores_beside_the_policy(tmp_path):
     words = " ".join(sorted({w for s in samples for w in s.gold.split()})[:50])
     model = tiny_reward_model(tmp_path / "rm", word_tokenizer(words))
     reward = {"scorer": "model", "scorer_path": model, "open_mode": "sigmoid"}
-    changes = {"data": str(tmp_path / "open.jsonl"), "reward": reward, "steps": 4}
+    changes = {"data": str(tmp_path / "open.jsonl"), "reward": reward, "rounds": 4}
     result = torment("grpo", tmp_path, kills=1, rng=random.Random(1), **changes)
     assert not result["unequal"], result
     rows = read_table(tmp_path / "whole" / "rollouts.parquet")

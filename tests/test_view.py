@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from seethink.core.errors import UserError
+from seethink.core.nouns import Example, Sample
 from seethink.core.store import read_jsonl, save_examples, save_samples, write_json, write_jsonl
 from seethink.core.tags import TAGS, compose
-from seethink.core.types import Example, Sample
+from seethink.show.marked import pieces
+from seethink.show.pages import SIDE, copy_picture, picture_uri
+from seethink.show.view import CHUNK, ViewConfig, call, run
 from seethink.study.folder import load_study
-from seethink.study.marked import pieces
-from seethink.study.pages import SIDE, copy_picture, picture_uri
-from seethink.study.view import CHUNK, ViewConfig, call, run
 from tests import browser, synthetic_study
 
 CHECKER = "tests.synthetic_study:check"
@@ -86,7 +86,9 @@ def test_two_evaluations_side_by_side(study, tmp_path):
 
 def test_rollouts_are_shown_in_groups(study, tmp_path):
     rows = view(study / "arms/grpo/seed0/grpo", tmp_path)
-    assert [r["part"] for r in rows] == ["step 1", "step 6", "step 11"] and all(len(r["attempts"]) == 4 for r in rows)
+    assert [r["part"] for r in rows] == ["round 1", "round 6", "round 11"] and all(
+        len(r["attempts"]) == 4 for r in rows
+    )
     assert {"reward", "advantage", "entropy"} <= set(rows[0]["attempts"][0]["details"])
 
 

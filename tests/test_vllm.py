@@ -22,15 +22,15 @@ from safetensors.torch import load_file
 from benchmarks.work import Case, prepare
 from seethink.cli import main
 from seethink.core.errors import UserError
+from seethink.core.nouns import Sample
 from seethink.core.run import read_log
 from seethink.core.store import write_json
-from seethink.core.types import Sample
 from seethink.train import grpo
 from seethink.train.config import GRPOConfig, ModelConfig
-from seethink.train.engine_sampler import EngineSampler, make_sampler
-from seethink.train.importance import policy_log_probs
-from seethink.train.model import encode_prompt, load_policy, make_trainable, save_policy
-from seethink.train.sampler import rollout
+from seethink.train.model.policy import encode_prompt, load_policy, make_trainable, save_policy
+from seethink.train.rollout.engine import EngineSampler, make_sampler
+from seethink.train.rollout.importance import policy_log_probs
+from seethink.train.rollout.sampler import rollout
 
 ROOT = Path(__file__).parents[1]
 BASE = ROOT / "seethink" / "pocket" / "base"
@@ -186,7 +186,7 @@ def write_settings(world: Path, out: Path, sampler: dict) -> str:
     """Three rounds of two updates each."""
     settings = {
         "out": str(out), "data": str(world / "rl_pool.jsonl"), "model": {"path": str(BASE), "dtype": "float32"},
-        "steps": 3, "prompts": 6, "update_prompts": 3, "group": 4, "max_tokens": 24, "temperature": 1.0,
+        "rounds": 3, "prompts": 6, "update_prompts": 3, "group": 4, "max_tokens": 24, "temperature": 1.0,
         "save_every": 1, "optim": {"lr": 1e-4}, "reward": {"scorer": "lexical"}, "sampler": sampler,
     }  # fmt: skip
     write_json(out.with_suffix(".json"), settings)
@@ -210,7 +210,7 @@ def test_grpo_with_vllm_rollouts_resumes_bit_identical(world, tmp_path, monkeypa
     ours, theirs = (load_file(tmp_path / name / "model" / "model.safetensors") for name in ("cut", "whole"))
     assert all((ours[name] == theirs[name]).all() for name in theirs)
     rows = read_log(tmp_path / "cut" / "metrics.jsonl")
-    assert [r["step"] for r in rows] == [1, 2, 3] and all(r["tokens/trained"] for r in rows)
+    assert [r["round"] for r in rows] == [1, 2, 3] and all(r["tokens/trained"] for r in rows)
     print(f"\ngrpo: |dlogp| {max(r['sampler/log_prob_gap_max'] for r in rows):.1e} at most")
     assert max(r["sampler/log_prob_gap_max"] for r in rows) <= PARITY
     assert {r["sampler/capped_share"] for r in rows} == {0.0}

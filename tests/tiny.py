@@ -12,8 +12,8 @@ from transformers import (
     Qwen3VLForConditionalGeneration,
 )
 
-from seethink.train.model import EncodedPrompt, Policy, rope_positions
-from seethink.train.pack import ATTENTION
+from seethink.train.model.pack import ATTENTION
+from seethink.train.model.policy import EncodedPrompt, Policy, rope_positions
 
 IMAGE, VIDEO, STOP, VOCABULARY = 150, 151, 2, 200
 

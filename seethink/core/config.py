@@ -11,6 +11,7 @@ from __future__ import annotations
 import difflib
 import tomllib
 from collections.abc import Iterator, Sequence
+from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,6 +19,15 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from seethink.core.errors import UserError
 from seethink.core.store import read_json
+
+
+class Effect(Enum):
+    """What a setting changes. A field without a mark is a RESULT."""
+
+    RESULT = "what is computed"
+    MANNER = "how it is computed: equal results, up to rounding"
+    PLACE = "where, how fast or whether at all: nothing of the result"
+    INPUT = "what is read: a file or folder, which counts by its content and not by its name"
 
 
 class Config(BaseModel):
@@ -88,6 +98,38 @@ def describe(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, tu
             kind = annotation.__name__ if isinstance(annotation, type) else str(annotation).replace("typing.", "")
             default = "required" if field.is_required() else repr(field.get_default(call_default_factory=True))
             yield prefix + name, (kind, default, field.description or "")
+
+
+def effects(model: type[BaseModel], prefix: str = "") -> dict[str, Effect]:
+    """Dotted key of every leaf field -> what it changes; a mark on a nested model holds for all of it."""
+    found: dict[str, Effect] = {}
+    for name, field in model.model_fields.items():
+        mark = next((m for m in field.metadata if isinstance(m, Effect)), Effect.RESULT)
+        nested = field.annotation if isinstance(field.annotation, type) else None
+        if nested and issubclass(nested, BaseModel):
+            inner = effects(nested, f"{prefix}{name}.")
+            found |= inner if mark is Effect.RESULT else dict.fromkeys(inner, mark)
+        else:
+            found[prefix + name] = mark
+    return found
+
+
+def identity(config: BaseModel) -> dict[str, Any]:
+    """What makes a run this run and no other: its settings without places, and without the names of its inputs."""
+    kept = {key for key, effect in effects(type(config)).items() if effect in (Effect.RESULT, Effect.MANNER)}
+    return only(config.model_dump(mode="json"), kept)
+
+
+def only(values: dict[str, Any], keys: set[str], prefix: str = "") -> dict[str, Any]:
+    """The nested `values` at these dotted keys (leaf fields of a model; what lies below a leaf comes along)."""
+    found = {}
+    for name, value in values.items():
+        key = prefix + name
+        if key in keys:
+            found[name] = value
+        elif isinstance(value, dict) and (inner := only(value, keys, f"{key}.")):
+            found[name] = inner
+    return found
 
 
 def to_toml_value(text: str) -> Any:

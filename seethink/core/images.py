@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from PIL import Image, UnidentifiedImageError
 
 from seethink.core.errors import UserError
 from seethink.core.store import hash_file
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
 MAX_PIXELS = 100_000_000  # a decompression bomb, not a photograph
 
 
-def open_image(path: str, where: object = "") -> Image:
+def open_image(path: str, where: object = "") -> Image.Image:
     """RGB image, decoded to the last pixel. Raises UserError for a missing, broken or huge file."""
-    from PIL import Image, UnidentifiedImageError
-
     try:
         with Image.open(path) as image:
             if image.width * image.height > MAX_PIXELS:

@@ -7,18 +7,27 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+EVERY = 10  # seconds between lines
+
 
 class Progress:
-    """Counts steps done of `total`. `advance` takes a short text shown beside the bar."""
+    """Counts what is done of `total`. `advance` takes a short text shown beside it."""
 
-    def __init__(self, label: str, total: int, done: int = 0):
+    def __init__(self, label: str, total: int, done: int, bar: Bar | None, show: bool):
         self.label, self.total, self.done = label, total, done
         self._first, self._start, self._last = done, time.monotonic(), 0.0
+        self._bar, self._show = bar, show
+        self._task = bar.add_task(label, total=total, completed=done, text="") if bar else None
 
     def advance(self, by: int = 1, text: str = "") -> None:
         self.done += by
-        finished = by and self.done >= self.total
-        if time.monotonic() - self._last >= 10 or finished:
+        if self._bar and self._task is not None:
+            self._bar.update(self._task, completed=self.done, text=text)
+        elif self._show and (time.monotonic() - self._last >= EVERY or (by and self.done >= self.total)):
             self._last = time.monotonic()
             print(f"{self.label} {self.done}/{self.total}  {text}  ETA {self.eta()}", file=sys.stderr, flush=True)
 
@@ -31,33 +40,12 @@ class Progress:
         return f"{int(left // 60)}:{int(left % 60):02d}"
 
 
-class _Bar(Progress):
-    def __init__(self, label: str, total: int, done: int, bar, task):
-        super().__init__(label, total, done)
-        self._bar, self._task = bar, task
-
-    def advance(self, by: int = 1, text: str = "") -> None:
-        self.done += by
-        self._bar.update(self._task, completed=self.done, text=text)
-
-
-class _Silent(Progress):
-    def advance(self, by: int = 1, text: str = "") -> None: ...
-
-
 @contextmanager
 def progress(label: str, total: int, done: int = 0, show: bool = True) -> Iterator[Progress]:
-    """Progress shown while the block runs; `done` steps were made by an earlier process."""
-    if not show:
-        yield _Silent(label, total, done)
+    """Progress shown while the block runs; `done` of it were made by an earlier process."""
+    if not show or not sys.stderr.isatty():
+        yield Progress(label, total, done, None, show)
         return
-    if not sys.stderr.isatty():
-        yield Progress(label, total, done)
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-    from rich.progress import Progress as RichProgress
-
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[text]}"))
-    with RichProgress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True)) as bar:
-        yield _Bar(label, total, done, bar, bar.add_task(label, total=total, completed=done, text=""))
+    with Bar(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True)) as bar:
+        yield Progress(label, total, done, bar, show)

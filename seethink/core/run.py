@@ -20,47 +20,60 @@ import time
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from pydantic import BaseModel
 
 from seethink import __version__
+from seethink.core.config import Effect, effects, identity
 from seethink.core.errors import UserError
 from seethink.core.store import hash_json, read_json, write_json, write_text
 
-NOT_IN_KEY = {"out", "overwrite", "gpus", "device"}  # fields that do not change what a run computes
 PARENT = "SEETHINK_PARENT"  # environment variable: process id of the study that started this process
 LIBRARIES = ("torch", "transformers", "peft", "numpy", "pillow", "openai", "pyarrow", "math-verify")
 
 
 class Run:
-    """An open run folder, locked against a second process. Use as a context manager."""
+    """A run folder. Use as a context manager.
 
-    def __init__(
-        self,
+    folder  where it is
+    unit    what its logs count: "step", or "round" where one row stands for a whole round of rollouts
+    owner   False for a process that only reads what another one of the same run writes
+    """
+
+    def __init__(self, folder: Path, key: str, unit: str = "step", owner: bool = True):
+        self.folder, self.key, self.unit, self.owner = Path(folder), key, unit, owner
+        self._files: dict[str, TextIO] = {}
+        self._lock = self._take_lock() if owner else None
+
+    @staticmethod
+    def open(
         out: Path,
         verb: str,
         config: BaseModel,
         inputs: dict[str, str],
+        *,
+        unit: str = "step",
         overwrite: bool = False,
         keep: bool = False,
-    ):
-        """`inputs` maps a name to the hash of what the run reads. A folder with another run is refused, or emptied.
+    ) -> Run:
+        """The folder `out`, locked against a second process. One that holds another run is refused, or emptied.
 
-        `keep` is for verbs that work from a ledger: a folder of the same verb goes on under the new settings.
+        `inputs` has the hash of whatever the run reads, under the dotted names of the settings that name it. `keep` is for
+        verbs that work from a ledger: a folder of the same verb goes on under the new settings.
         """
-        self.folder, self.verb = Path(out), verb
-        settings = config.model_dump(mode="json", exclude=NOT_IN_KEY)
-        self.key = hash_json({"verb": verb, "config": settings, "inputs": inputs})
-        self._make_folder()
-        self._lock = self._take_lock()
-        if self._key_on_disk() not in (None, self.key):
-            self._changed(settings, inputs, overwrite, keep)
-        self._files: dict[str, Any] = {}
-        self.resumed = (self.folder / "manifest.json").exists()
-        if not self.done:
-            write_json(self.folder / "config.json", config.model_dump(mode="json"))
-            self._write_manifest(settings, inputs)
+        settings, named, out = identity(config), config.model_dump(mode="json"), Path(out)
+        for setting, effect in effects(type(config)).items():
+            if effect is Effect.INPUT and setting not in inputs and value_at(named, setting):
+                raise ValueError(f"{verb}: the content of {setting} is not part of the key")
+        folder = Run(_made(out), hash_json({"verb": verb, "config": settings, "inputs": inputs}), unit)
+        before = read_json(out / "manifest.json") if (out / "manifest.json").exists() else None
+        if before and before["key"] != folder.key:
+            folder._another(before, verb, {**settings, **inputs}, overwrite, keep)
+        if not folder.done:
+            write_json(out / "config.json", named)
+            write_json(out / "manifest.json", _manifest(folder.key, verb, settings, inputs))
+        return folder
 
     def __enter__(self) -> Run:
         return self
@@ -68,7 +81,8 @@ class Run:
     def __exit__(self, *_: object) -> None:
         for file in self._files.values():
             file.close()
-        self._lock.close()
+        if self._lock:
+            self._lock.close()
 
     @property
     def done(self) -> bool:
@@ -79,34 +93,39 @@ class Run:
     def path(self, name: str) -> Path:
         return self.folder / name
 
-    def log(self, step: int, **values: Any) -> None:
-        """One row of metrics.jsonl. NaN and infinity become null, so that every reader can parse it."""
+    def log(self, at: int, **values: Any) -> None:
+        """One row of metrics.jsonl, after step or round `at`. NaN and infinity become null, which every reader can parse."""
         clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
-        self._append("metrics.jsonl", {"step": step, **clean})
+        self._append("metrics.jsonl", {self.unit: at, **clean})
 
     def write_rows(self, name: str, rows: list[dict[str, Any]]) -> None:
-        """Rows with a `step` appended to a JSONL log of this run; `rewind` forgets them like metrics."""
+        """Rows that hold this run's unit appended to a JSONL log; `rewind` forgets them like metrics."""
         for row in rows:
             self._append(name, row)
 
-    def alarm(self, name: str, text: str, step: int | None = None) -> None:
+    def alarm(self, name: str, text: str, at: int | None = None) -> None:
         """Something a person should know, in words; also printed."""
-        self._append("alarms.jsonl", {"step": step, "alarm": name, "text": text})
-        print(f"  ! {text}", file=sys.stderr)
+        self._append("alarms.jsonl", {self.unit: at, "alarm": name, "text": text})
+        if self.owner:
+            print(f"  ! {text}", file=sys.stderr)
 
-    def rewind(self, step: int) -> None:
-        """Forget logged rows after `step`: a resumed run writes them again."""
+    def rewind(self, to: int) -> None:
+        """Forget logged rows after step or round `to`: a resumed run writes them again."""
         for path in self.folder.glob("*.jsonl"):
-            self.keep_rows(path.name, [r for r in read_log(path) if r["step"] is None or r["step"] <= step])
+            self.keep_rows(path.name, [r for r in read_log(path) if r[self.unit] is None or r[self.unit] <= to])
 
     def keep_rows(self, name: str, rows: list[dict[str, Any]]) -> None:
         """Replace a log by these rows, so that a line cut by a kill is gone before more is appended."""
+        if not self.owner:
+            return
         if name in self._files:
             self._files.pop(name).close()
         write_text(self.folder / name, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows))
 
     def finish(self, **summary: Any) -> None:
         """Write the done-mark with a summary that other verbs may read."""
+        if not self.owner:
+            return
         for file in self._files.values():
             file.flush()
         write_json(self.folder / "done.json", {"key": self.key, "finished": _now(), "summary": summary})
@@ -115,15 +134,7 @@ class Run:
     def summary(self) -> dict[str, Any]:
         return read_json(self.folder / "done.json")["summary"]
 
-    def _make_folder(self) -> None:
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(
-                f"cannot create the folder ({error.strerror})", where=self.folder, remedy="Choose another --out"
-            ) from None
-
-    def _take_lock(self) -> Any:
+    def _take_lock(self) -> TextIO:
         try:
             lock = open(self.folder / ".lock", "w")  # noqa: SIM115 - held for the life of the run
         except OSError as error:
@@ -139,74 +150,30 @@ class Run:
             ) from None
         return lock
 
-    def _key_on_disk(self) -> str | None:
-        manifest = self.folder / "manifest.json"
-        return read_json(manifest)["key"] if manifest.exists() else None
-
-    def _changed(self, settings: dict[str, Any], inputs: dict[str, str], overwrite: bool, keep: bool) -> None:
+    def _another(self, before: dict[str, Any], verb: str, now: dict[str, Any], overwrite: bool, keep: bool) -> None:
+        """What to do with a folder that another run has written; `before` is its manifest."""
         if overwrite:
             for path in self.folder.iterdir():
                 if path.name != ".lock":
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
             return
-        before = read_json(self.folder / "manifest.json")
-        if keep and before["verb"] == self.verb:
+        if keep and before["verb"] == verb:
             (self.folder / "done.json").unlink(missing_ok=True)
             return
-        changed = sorted(_changes({**before["config"], **before["inputs"]}, {**settings, **inputs}))
+        changed = sorted(_changes({**before["config"], **before["inputs"]}, now))
         raise UserError(
             f"this folder holds a run with other settings or inputs ({', '.join(changed) or 'another verb'})",
             where=self.folder,
             remedy="Choose another --out, or --overwrite",
         )
 
-    def _write_manifest(self, settings: dict[str, Any], inputs: dict[str, str]) -> None:
-        manifest = {
-            "key": self.key,
-            "verb": self.verb,
-            "config": settings,
-            "inputs": inputs,
-            "seethink": __version__,
-            "git": git_commit(),
-            "python": platform.python_version(),
-            "platform": platform.platform(),
-            "cores": os.cpu_count(),
-            "versions": {name: v for name in LIBRARIES if (v := _version(name))},
-            "started": _now(),
-        }
-        write_json(self.folder / "manifest.json", manifest)
-
     def _append(self, name: str, row: dict[str, Any]) -> None:
+        if not self.owner:
+            return
         if name not in self._files:
             self._files[name] = open(self.folder / name, "a", encoding="utf-8")  # noqa: SIM115 - until __exit__
         self._files[name].write(json.dumps(row, ensure_ascii=False) + "\n")
         self._files[name].flush()
-
-
-class Guest(Run):
-    """The run folder as the other ranks of a run see it: they read, the first rank writes."""
-
-    def __init__(self, folder: Path, done: bool):
-        self.folder, self._done = folder, done
-
-    def __exit__(self, *_: object) -> None: ...
-
-    @property
-    def done(self) -> bool:
-        """As the first rank found it."""
-        return self._done
-
-    def log(self, step: int, **values: Any) -> None: ...
-
-    def write_rows(self, name: str, rows: list[dict[str, Any]]) -> None: ...
-
-    def alarm(self, name: str, text: str, step: int | None = None) -> None: ...
-
-    def rewind(self, step: int) -> None: ...
-
-    def keep_rows(self, name: str, rows: list[dict[str, Any]]) -> None: ...
-
-    def finish(self, **summary: Any) -> None: ...
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
@@ -241,6 +208,49 @@ def git_commit() -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return commit.stdout.strip() + ("+" if dirty.stdout.strip() else "") if commit.returncode == 0 else None
+
+
+def value_at(values: dict[str, Any], key: str) -> Any:
+    """The value at a dotted key of nested settings; None where there is none."""
+    for part in key.split("."):
+        values = values.get(part, {}) if isinstance(values, dict) else {}
+    return values or None
+
+
+def _made(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"cannot create the folder ({error.strerror})", where=folder, remedy="Choose another --out"
+        ) from None
+    return folder
+
+
+def _manifest(key: str, verb: str, settings: dict[str, Any], inputs: dict[str, str]) -> dict[str, Any]:
+    return {
+        "key": key,
+        "verb": verb,
+        "config": settings,
+        "inputs": inputs,
+        "seethink": __version__,
+        "git": git_commit(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": processor(),
+        "cores": os.cpu_count(),
+        "versions": {name: v for name in LIBRARIES if (v := _version(name))},
+        "started": _now(),
+    }
+
+
+def processor() -> str:
+    """Name of this machine's processor; speeds mean little without it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 def _changes(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Files: JSON lines and parquet, written whole or not at all; hashes of what was read."""
+"""Files: text, JSON and JSON lines, written whole or not at all; samples in them; hashes of what was read."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from seethink.core.errors import UserError
-from seethink.core.types import Example, Sample, sample_from_row, sample_to_row
+from seethink.core.nouns import Example, Sample, sample_from_row, sample_to_row
 
 
 @contextmanager
@@ -91,30 +91,6 @@ def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> int:
             f.write(json.dumps(row, ensure_ascii=False) + "\n")
             count += 1
     return count
-
-
-def write_table(path: Path, rows: list[Any], columns: Iterable[str] = ()) -> None:
-    """Parquet from dicts or dataclasses (all of one shape). `columns` names them when there are no rows."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    dicts = [dataclasses.asdict(r) if dataclasses.is_dataclass(r) else r for r in rows]
-    table = pa.Table.from_pylist(dicts) if dicts else pa.table({c: pa.array([], pa.string()) for c in columns})
-    with atomic(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
-
-
-def read_table(path: Path) -> list[dict[str, Any]]:
-    """Rows of a parquet file as dicts. Raises UserError for a missing or broken file."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        return pq.read_table(path).to_pylist()
-    except FileNotFoundError:
-        raise UserError("file not found", where=path, remedy="Check the path") from None
-    except pa.ArrowInvalid as error:
-        raise UserError(f"not a readable parquet file ({error})", where=path) from None
 
 
 def load_samples(path: Path) -> list[Sample]:

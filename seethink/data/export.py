@@ -20,30 +20,17 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import Field
-
-from seethink.core.config import Config
 from seethink.core.errors import UserError
+from seethink.core.nouns import Sample
 from seethink.core.store import atomic, load_samples, read_jsonl, write_json, write_jsonl
 from seethink.core.tags import THINK, THINK_END, extract
-from seethink.core.types import Sample
+from seethink.data.config import ExportConfig
 
 Row = dict[str, Any]
 PLACEHOLDER = "<image>"
 PLACEHOLDER_FORMATS = ("verl", "easyr1", "swift", "sharegpt")
-
-
-class ExportConfig(Config):
-    """Write a data set in another trainer's format."""
-
-    data: Path = Field(description="JSONL of samples (rl.jsonl) or of samples with completions (sft.jsonl)")
-    format: Literal["trl", "messages", "verl", "easyr1", "swift", "sharegpt", "paper"] = Field(
-        description="trl, verl, easyr1, swift: GRPO; messages, sharegpt, swift: SFT; paper: the published JSON"
-    )
-    out: Path = Field(description="file to write")
-    system: Path | None = Field(None, description="text file with a system prompt; none: no system message")
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from seethink.core.types import Drop, Sample
+from seethink.core.nouns import Drop, Sample
 
 STEPS = ("metadata", "caption", "distill", "rewrite", "verify", "split")
 DROP_COLUMNS = ("sample_id", "source", "step", "reason", "detail")

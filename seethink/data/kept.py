@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from seethink.core.errors import UserError
+from seethink.core.nouns import Example, Sample, Verdict, sample_to_row
 from seethink.core.store import load_samples, relative_images, write_jsonl
 from seethink.core.tags import compose
-from seethink.core.types import Example, Sample, Verdict, sample_to_row
 from seethink.traces.lexicon import PRESETS, count_trace, load
 
 

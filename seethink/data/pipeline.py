@@ -13,82 +13,20 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack, closing
-from pathlib import Path
 from string import Template
-from typing import Any
-
-from pydantic import Field
 
 from seethink.ask import Budget, Client, Endpoint, Ledger
-from seethink.core.config import Config
 from seethink.core.progress import Progress, progress
 from seethink.core.run import Run
-from seethink.core.store import hash_file, hash_text, write_json, write_jsonl, write_table
+from seethink.core.store import hash_file, hash_text, write_json, write_jsonl
+from seethink.core.tables import write_table
+from seethink.data.config import DataConfig
 from seethink.data.funnel import DROP_COLUMNS, Funnel, print_funnel
 from seethink.data.kept import save_kept
 from seethink.data.plan import print_plan
-from seethink.data.sources import Format, find_duplicates, load_source
-from seethink.data.split import SplitRule, print_cues, split, write_parts
+from seethink.data.sources.load import find_duplicates, load_source
+from seethink.data.split import print_cues, split, write_parts
 from seethink.data.steps import Item, Rules, Steps, load_prompts, walk
-
-
-class Role(Config):
-    """The model behind one step."""
-
-    model: str = Field(description="model name as the endpoint knows it")
-    base_url: str = Field("", pattern=r"^(https?://|$)", description="endpoint of this step; empty: the run's")
-    api_key_env: str = Field("", description="environment variable with its key; empty: the run's")
-    params: dict[str, Any] = Field({}, description="sampling parameters sent with every call")
-    price: tuple[float, float] | None = Field(None, description="USD per million prompt, completion tokens")
-
-
-class Captioner(Role):
-    model: str = Field("gpt-4o", description="model name (paper: GPT-4o)")
-    params: dict[str, Any] = Field({"temperature": 0, "max_tokens": 1024}, description="sampling parameters")
-
-
-class Reasoner(Role):
-    model: str = Field("deepseek-reasoner", description="model name (paper: DeepSeek-R1)")
-    params: dict[str, Any] = Field({"temperature": 0.6, "max_tokens": 16384}, description="sampling parameters")
-
-
-class Rewriter(Role):
-    model: str = Field("gpt-3.5-turbo", description="model name (the paper names three; its text GPT-3.5-turbo)")
-    params: dict[str, Any] = Field({"temperature": 0, "max_tokens": 16384}, description="sampling parameters")
-
-
-class Judge(Role):
-    model: str = Field("gpt-3.5-turbo", description="model name (paper: GPT-3.5-turbo)")
-    params: dict[str, Any] = Field({"temperature": 0, "max_tokens": 8}, description="sampling parameters")
-
-
-class DataConfig(Config):
-    """Distil reasoning traces from an endpoint, in six steps."""
-
-    source: Path = Field(description="samples: our JSONL rows, or the paper's JSON")
-    format: Format = Field("rows", description="rows: our JSONL; paper: the paper's published JSON")
-    images: Path | None = Field(None, description="folder of the images of --format paper")
-    out: Path = Field(description="run folder")
-    base_url: str = Field(pattern=r"^https?://", description="OpenAI-compatible endpoint of all steps")
-    api_key_env: str = Field("OPENAI_API_KEY", description="environment variable with the key")
-    captioner: Captioner = Captioner()
-    reasoner: Reasoner = Reasoner()
-    rewriter: Rewriter = Rewriter()
-    judge: Judge = Judge()
-    prompts: Path | None = Field(None, description="folder with prompt files that replace ours of the same name")
-    context_is_caption: tuple[str, ...] = Field(
-        ("math_puma", "allava_laion"), description="sources whose own text serves as the caption"
-    )
-    reuse: bool = Field(False, description="take the source's own trace (ds_answer) instead of asking for one")
-    max_gap: int = Field(15, ge=0, description="words by which rewriting may change a trace's length (paper: 15)")
-    rule_first: bool = Field(
-        True, description="rules verify what they can decide, the judge the rest; false: judge all"
-    )
-    split: SplitRule = SplitRule()
-    in_flight: int = Field(32, ge=1, description="calls in flight per step")
-    timeout: float = Field(600.0, gt=0, description="seconds for a complete answer")
-    budget: float | None = Field(None, gt=0, description="USD that this folder may spend in all; needs prices")
-    limit: int = Field(0, ge=0, description="only the first rows; 0: all")
 
 
 def run(config: DataConfig, dry_run: bool = False) -> None:
@@ -103,7 +41,7 @@ def run(config: DataConfig, dry_run: bool = False) -> None:
             print_plan(items, make_steps(config, prompts, ledger, Budget(), dry=True), ledger)
         return
     inputs = {"source": hash_file(config.source), "prompts": hash_text(*(p.template for p in prompts.values()))}
-    with Run(config.out, "data", config, inputs, keep=True) as folder:
+    with Run.open(config.out, "data", config, inputs, keep=True) as folder:
         if folder.done and not folder.summary["failed"]:
             print(f"data: done before, {folder.summary['sft']} SFT, {folder.summary['rl']} RL, {config.out}")
             return

@@ -11,41 +11,18 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
 
-from pydantic import Field
-
-from seethink.core.config import Config
 from seethink.core.errors import UserError
+from seethink.core.nouns import Drop
 from seethink.core.run import Run
-from seethink.core.store import hash_file, hash_text, save_examples, save_samples, write_json, write_table
-from seethink.core.types import Drop
+from seethink.core.store import hash_file, hash_text, save_examples, save_samples, write_json
+from seethink.core.tables import write_table
+from seethink.data.config import SplitConfig, SplitRule
 from seethink.data.funnel import DROP_COLUMNS, Funnel, print_funnel
 from seethink.data.kept import Kept, load_kept
-from seethink.data.sources import content_key
+from seethink.data.sources.load import content_key
 from seethink.rewards.check import check_gold
 from seethink.traces.lexicon import PRESETS, count_trace, load
-
-
-class SplitRule(Config):
-    """How kept traces become SFT and RL sets."""
-
-    rule: Literal["aha", "all_sft"] = Field(
-        "aha", description="aha: traces with a cue go to RL; all_sft: all go to SFT"
-    )
-    preset: str = Field("paper", description="lexicon of cues: paper, strict, word, broad, or a TOML file")
-    rl_only: tuple[str, ...] = Field(("geoqa170k",), description="sources whose questions go to RL without a trace")
-    rl_cap: int | None = Field(None, ge=0, description="RL questions per source at most; none: no cap")
-    rl_caps: dict[str, int] = Field({}, description="caps of single sources, e.g. {clevr_math = 2000}")
-    seed: int = Field(0, description="which questions a cap keeps")
-
-
-class SplitConfig(SplitRule):
-    """Split kept traces into SFT and RL sets again, without calls."""
-
-    traces: Path = Field(description="traces.jsonl of a data run")
-    out: Path = Field(description="run folder")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +43,7 @@ def run(config: SplitConfig, dry_run: bool = False) -> None:
     print_cues(kept)
     if dry_run:
         return
-    with Run(config.out, "split", config, {"traces": hash_file(config.traces)}, keep=True) as folder:
+    with Run.open(config.out, "split", config, {"traces": hash_file(config.traces)}, keep=True) as folder:
         write_parts(folder, parts)
         write_table(folder.path("drops.parquet"), parts.drops, DROP_COLUMNS)
         write_json(folder.path("funnel.json"), funnel.rows())

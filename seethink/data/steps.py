@@ -20,8 +20,8 @@ from string import Template
 
 from seethink.ask import CallFailed, Client, Reply, user_message
 from seethink.core.errors import UserError
+from seethink.core.nouns import Drop, Sample, Verdict
 from seethink.core.tags import ANSWER, ANSWER_END, THINK, THINK_END, compose, extract
-from seethink.core.types import Drop, Sample, Verdict
 from seethink.data.kept import Draft, Kept
 from seethink.rewards import is_correct, score
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from statistics import fmean
 from typing import Any
 
-from seethink.core.types import Sample, Score, Trace
+from seethink.core.nouns import Sample, Score, Trace
 from seethink.rewards import RewardConfig, is_correct, score_batch
 
 

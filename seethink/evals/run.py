@@ -15,39 +15,19 @@ from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 
-from pydantic import Field
-
 from seethink.ask.client import CallFailed, Client, Endpoint
 from seethink.ask.ledger import Ledger
 from seethink.ask.messages import user_message
-from seethink.core.config import Config
 from seethink.core.errors import UserError
+from seethink.core.nouns import Sample, Trace
 from seethink.core.progress import Progress, progress
 from seethink.core.run import Run, read_log
-from seethink.core.store import hash_file, hash_folder, load_samples, write_table
-from seethink.core.types import Sample, Trace
+from seethink.core.store import hash_file, hash_folder, load_samples
+from seethink.core.tables import write_table
+from seethink.evals.config import EvalConfig
 from seethink.evals.grade import grade, summarise
-from seethink.rewards import RewardConfig, make_scorer
+from seethink.rewards import make_scorer
 from seethink.train.config import ModelConfig, system_prompt
-
-
-class EvalConfig(Config):
-    """Evaluate a model folder, or an OpenAI-compatible endpoint, on a board."""
-
-    out: Path = Field(description="run folder")
-    model: str = Field(description="model folder, or the model's name at base_url")
-    board: Path = Field(description="JSONL of samples with golds; meta.part names the part of the board")
-    base_url: str = Field("", description="OpenAI-compatible endpoint; empty: run the model folder here")
-    api_key_env: str = Field("OPENAI_API_KEY", description="environment variable that holds the endpoint's key")
-    system: str = Field("", description="system prompt, or @file; empty: system.txt of the model folder")
-    temperature: float = Field(0.0, ge=0, description="0 is greedy")
-    max_tokens: int = Field(1024, ge=1, description="completion tokens; longer ones are cut and counted")
-    batch: int = Field(128, ge=1, description="prompts decoded at once, or requests in flight")
-    limit: int = Field(0, ge=0, description="only the first rows of the board; 0: all")
-    dtype: str = Field("auto", description="bfloat16 or float32; auto: bfloat16")
-    reward: RewardConfig = RewardConfig()
-    seed: int = Field(0, description="sampling, when temperature > 0")
-    overwrite: bool = Field(False, description="start afresh where the folder holds a run with other settings")
 
 
 def run(config: EvalConfig, dry_run: bool = False) -> None:
@@ -59,10 +39,9 @@ def run(config: EvalConfig, dry_run: bool = False) -> None:
     if dry_run:
         print(f"{len(samples)} items of {config.board}, at most {config.max_tokens} tokens each")
         return
-    inputs = {"board": hash_file(config.board), "system": prompt_of(config)}
-    if not config.base_url:
-        inputs |= {"model": hash_folder(Path(config.model))}
-    with Run(config.out, "eval", config, inputs, config.overwrite) as folder:
+    model = config.model if config.base_url else hash_folder(Path(config.model))
+    inputs = {"board": hash_file(config.board), "system": prompt_of(config), "model": model}
+    with Run.open(config.out, "eval", config, inputs, overwrite=config.overwrite) as folder:
         if not folder.done:
             evaluate(folder, config, samples)
         accuracy = folder.summary["accuracy"]
@@ -94,9 +73,9 @@ def run_local(
     config: EvalConfig, samples: list[Sample], answered: set[str], bar: Progress
 ) -> Iterator[tuple[Trace, float]]:
     """(trace, seconds) from a model folder. Batches are those of the whole board, so a resume changes no answer."""
-    from seethink.train.model import encode_prompt, load_policy
+    from seethink.train.model.policy import encode_prompt, load_policy
     from seethink.train.optim import autocast
-    from seethink.train.sampler import decode, rollout
+    from seethink.train.rollout.sampler import decode, rollout
 
     model = ModelConfig(path=config.model, dtype=config.dtype)
     policy, system = load_policy(model.path), prompt_of(config)

@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from random import Random
 
+from seethink.core.nouns import KINDS, Example, Sample
 from seethink.core.store import save_examples, save_samples
 from seethink.core.tags import compose
-from seethink.core.types import KINDS, Example, Sample
 from seethink.pocket.captions import write_caption
 from seethink.pocket.questions import KIND_OF_TASK, TASKS_OF_KIND, answer, ask, phrase, read
 from seethink.pocket.render import render

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from seethink.core.types import Sample
+from seethink.core.nouns import Sample
 from seethink.pocket.questions import LETTERS, read, right_of
 from seethink.pocket.world import COLOURS, SHAPES, Scene, scene_from_json
 from seethink.traces.steps import Step

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedTokenizerBase, Qwen2_5_VLForConditionalGeneration
 
-from seethink.core.types import Sample
+from seethink.core.nouns import Sample
 from seethink.pocket.build import draw_sample
 from seethink.pocket.lessons import pad, prompt_ids, to_patches
 from seethink.pocket.render import render

@@ -29,9 +29,10 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedTokenizerBase, Qwen2_5_VLForConditionalGeneration
 
+from seethink.core.nouns import KINDS
 from seethink.core.run import Run
 from seethink.core.store import write_text
-from seethink.core.types import KINDS
+from seethink.pocket.config import PretrainConfig
 from seethink.pocket.exam import Marks, Paper, examine, set_paper
 from seethink.pocket.lessons import (
     IGNORE,
@@ -46,7 +47,6 @@ from seethink.pocket.lessons import (
 )
 from seethink.pocket.model import make_model
 from seethink.pocket.tokens import make_tokenizer, save_side_files
-from seethink.pocket.verbs import PretrainConfig
 from seethink.pocket.world import SMALL
 
 Model = Qwen2_5_VLForConditionalGeneration
@@ -55,9 +55,11 @@ FINDING = ("where",) * 8 + ("colour_at",) * 3
 TALKING = ("where", "colour_at", "shape_right", "count", "count", "subtract", "describe")
 
 
-def run(config: PretrainConfig) -> dict[str, Any]:
+def run(config: PretrainConfig, dry_run: bool = False) -> dict[str, Any]:
     """A run folder with the checkpoint in `model/`, its card written from the marks of this very run."""
-    with Run(config.out, "pocket pretrain", config, {}) as run:
+    if dry_run:
+        return config.model_dump(mode="json")
+    with Run.open(config.out, "pocket pretrain", config, {}) as run:
         if run.done:
             return run.summary
         start = time.perf_counter(), time.process_time()

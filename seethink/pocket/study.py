@@ -11,49 +11,34 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
-
-from seethink.core.config import Config, build
+from seethink.core.config import build
 from seethink.core.run import Run
 from seethink.core.store import hash_file, hash_json, read_json, save_examples
 from seethink.data import pipeline
 from seethink.data.kept import load_kept
 from seethink.pocket import build as world_files
+from seethink.pocket.config import World
 from seethink.pocket.server import CAPTIONER, JUDGE, REWRITER, Teacher
-from seethink.study import arms
-from seethink.study.arms import StudyConfig
+from seethink.study.config import StudyConfig
 
 PACKAGE = Path(__file__).parent
 BASE, PROMPTS = PACKAGE / "base", PACKAGE / "prompts"
 
 
-class World(Config):
-    """Settings of the world: `extra` of a study."""
-
-    seed: int = Field(0, description="every scene derives from it")
-    sft: int = Field(800, ge=1, description="questions given to the teachers")
-    examples: int = Field(600, ge=1, description="SFT examples of each style, out of those all styles kept")
-    rl: int = Field(2000, ge=1, description="RL questions")
-    board: int = Field(1000, ge=1, description="held-out items")
-    ood: int = Field(300, ge=0, description="harder held-out items")
-    teachers: dict[str, str] = Field({}, description="style: model name of the simulated teacher")
-
-
-def run(config: StudyConfig, dry_run: bool = False) -> None:
-    """The verb `study`, with the pocket world where the plan asks for it."""
-    if config.world == "pocket":
-        config = with_pocket_files(config)
-        if dry_run and not config.board.exists():
-            print(f"to make  the pocket world and its traces, in {config.out}")
-            return
-        if not dry_run:
-            prepare(config)
-    arms.run(config, dry_run)
+def prepare(config: StudyConfig, dry_run: bool = False) -> StudyConfig:
+    """The plan with its files: world, traces of each style, SFT sets of equal questions. Finished parts stay as they are."""
+    world = build(World, config.prepare.settings if config.prepare else {}, where="prepare.settings")
+    if not dry_run:
+        make_world(config.out / "world", world)
+        with Teacher(config.out / "world", seed=world.seed) as teacher:
+            for style, model in world.teachers.items():
+                distil(config.out, style, model, teacher.base_url)
+        match_examples(config.out / "data", world)
+    return with_pocket_files(config, world)
 
 
-def with_pocket_files(config: StudyConfig) -> StudyConfig:
+def with_pocket_files(config: StudyConfig, world: World) -> StudyConfig:
     """The plan with the files that `prepare` makes; whatever the user gave stays."""
-    world = build(World, config.extra)
     data = {"rl": config.out / "world" / "rl_pool.jsonl"}
     data |= {style: config.out / "data" / f"{style}.jsonl" for style in world.teachers}
     return config.model_copy(
@@ -66,21 +51,11 @@ def with_pocket_files(config: StudyConfig) -> StudyConfig:
     )
 
 
-def prepare(config: StudyConfig) -> None:
-    """World, traces of each style, and SFT sets of equal questions; finished parts are left as they are."""
-    world = build(World, config.extra)
-    make_world(config.out / "world", world)
-    with Teacher(config.out / "world", seed=world.seed) as teacher:
-        for style, model in world.teachers.items():
-            distil(config.out, style, model, teacher.base_url)
-    match_examples(config.out / "data", world)
-
-
 def make_world(out: Path, world: World) -> None:
     """Pictures, pools and board; a change of the settings or of the code that draws makes them anew."""
     settings = world.model_copy(update={"teachers": {}, "examples": 1})
     code = hash_json([hash_file(PACKAGE / name) for name in ("world.py", "render.py", "questions.py", "build.py")])
-    with Run(out, "pocket build", settings, {"code": code}, overwrite=True) as folder:
+    with Run.open(out, "pocket build", settings, {"code": code}, overwrite=True) as folder:
         if not folder.done:
             rows = world_files.build(out, world.seed, world.sft, world.rl, world.board, world.ood)
             folder.finish(**rows)

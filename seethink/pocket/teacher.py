@@ -11,7 +11,7 @@ from functools import cache
 from importlib.resources import files
 from random import Random
 
-from seethink.core.types import Sample
+from seethink.core.nouns import Sample
 from seethink.pocket.checker import check
 from seethink.pocket.questions import KIND_OF_TASK, LETTERS, Query, answer, right_of
 from seethink.pocket.world import COLOURS, GRID, SHAPES, Scene, Thing, scene_to_json

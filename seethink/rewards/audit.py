@@ -17,13 +17,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from seethink.core.nouns import Reward, Sample
 from seethink.core.tags import compose, extract
-from seethink.core.types import Reward, Sample
-from seethink.rewards.extract import normalise
 from seethink.rewards.kinds import gold_letters, options_of
-from seethink.rewards.mix import RewardConfig, open_formula, score_batch
-from seethink.rewards.open import OpenItem, Scorer, save_calibration
-from seethink.rewards.workers import shared_pool
+from seethink.rewards.maths.workers import shared_pool
+from seethink.rewards.open.formula import OpenItem, Scorer, save_calibration
+from seethink.rewards.rewarder import RewardConfig, open_formula, score_batch
+from seethink.rewards.text import normalise
 
 CANARY_LIMIT, PROBE_LIMIT, AUC_LIMIT, LENGTH_LIMIT = 0.01, 0.2, 0.8, 0.3
 DEGENERATE = (

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from seethink.rewards.decision import Decision, ambiguous, gold_error, malformed
-from seethink.rewards.extract import normalise
+from seethink.rewards.text import normalise
 
 Box = tuple[float, float, float, float]
 """x1, y1, x2, y2 in fractions of the image, 0 <= x1 < x2 <= 1 and 0 <= y1 < y2 <= 1."""

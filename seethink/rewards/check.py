@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from seethink.core.errors import UserError
+from seethink.core.nouns import Sample, sample_from_row
 from seethink.core.store import read_jsonl
 from seethink.core.tags import compose
-from seethink.core.types import Sample, sample_from_row
 from seethink.rewards.kinds import options_of
-from seethink.rewards.math import gold_problem
-from seethink.rewards.mix import RewardConfig, score
-from seethink.rewards.open import guard
-from seethink.rewards.scorers import Lexical
+from seethink.rewards.maths.decide import gold_problem
+from seethink.rewards.open.formula import guard
+from seethink.rewards.open.scorers import Lexical
+from seethink.rewards.rewarder import RewardConfig, score
 
 
 class BadGold(NamedTuple):

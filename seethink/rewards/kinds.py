@@ -10,10 +10,10 @@ import re
 import string
 from collections.abc import Mapping
 
-from seethink.core.types import Sample
+from seethink.core.nouns import Sample
 from seethink.rewards.decision import RIGHT, WRONG, Decision, ambiguous, gold_error, malformed
-from seethink.rewards.extract import normalise
-from seethink.rewards.numbers import DECIMAL, THOUSANDS, plain_number, replace_number_words
+from seethink.rewards.numerals import DECIMAL, THOUSANDS, plain_number, replace_number_words
+from seethink.rewards.text import normalise
 
 # ---------------------------------------------------------------------------------------------------------------- digit
 

@@ -20,10 +20,10 @@ from typing import Any
 from aiohttp import web
 
 from seethink.core.errors import UserError
-from seethink.core.types import sample_from_row
+from seethink.core.nouns import sample_from_row
 from seethink.rewards.adapters.common import Rewarder
 from seethink.rewards.adapters.openrlhf import reward_lists
-from seethink.rewards.mix import RewardConfig
+from seethink.rewards.rewarder import RewardConfig
 
 MAX_BODY = 256 << 20
 

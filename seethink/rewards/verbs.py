@@ -15,58 +15,19 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import Field
-
-from seethink.core.config import Config
 from seethink.core.errors import UserError
+from seethink.core.nouns import Reward, Sample, sample_from_row
 from seethink.core.store import read_jsonl, write_json, write_jsonl
 from seethink.core.tags import extract
-from seethink.core.types import Reward, Sample, sample_from_row
 from seethink.rewards.check import as_row, check_file, tell
-from seethink.rewards.mix import RewardConfig, make_scorer, score_batch
+from seethink.rewards.config import AuditConfig, CheckConfig, RewardConfig, ScoreConfig, ServeConfig
+from seethink.rewards.rewarder import make_scorer, score_batch
 
 CHUNK = 4096
 FORMAT = "format"
 """Rows of this kind ask for extraction only: 1 where there is an answer."""
-
-
-class ScoreConfig(Config):
-    """Score every response of a file."""
-
-    input: Path = Field(description="JSONL of sample rows with a response")
-    out: Path = Field(description="JSONL to write: id, reward (null: undecided), status, answer, detail")
-    reward: RewardConfig = RewardConfig()
-
-
-class CheckConfig(Config):
-    """Check the golds of a file before training on it."""
-
-    input: Path = Field(description="JSONL of sample rows")
-    out: Path | None = Field(None, description="JSONL of the bad golds")
-    reward: RewardConfig = RewardConfig()
-
-
-class AuditConfig(Config):
-    """Look for rewards that can be had without the right answer."""
-
-    input: Path = Field(description="JSONL of sample rows; with responses more can be said")
-    out: Path | None = Field(None, description="JSON of all findings")
-    second: Literal["none", "math-verify"] = Field("none", description="compare mathematical verdicts with a peer's")
-    examples: int = Field(20, ge=0, description="disagreements with the peer that are written out")
-    calibration: Path | None = Field(None, description="file to write for mode calibrated")
-    reward: RewardConfig = RewardConfig()
-
-
-class ServeConfig(Config):
-    """Serve rewards over HTTP."""
-
-    host: str = Field("127.0.0.1", description="address to listen on; any other than loopback needs a token")
-    port: int = Field(8011, ge=0, le=65535, description="0: any free port, which is printed")
-    token_env: str = Field("SEETHINK_REWARD_TOKEN", description="environment variable with the token")
-    seconds: float = Field(0.0, ge=0, description="stop by itself after this time; 0: when interrupted")
-    reward: RewardConfig = RewardConfig()
 
 
 def run_score(config: ScoreConfig, dry_run: bool = False) -> None:
@@ -180,11 +141,3 @@ def _score_chunk(chunk: list[tuple[Sample, str]], config: RewardConfig, scorer: 
 def _format_reward(response: str, config: RewardConfig) -> Reward:
     parsed = extract(response, config.extraction)
     return Reward(float(parsed.status == "ok"), parsed.status, FORMAT, parsed.answer)
-
-
-VERBS = {
-    "score": (ScoreConfig, run_score),
-    "check": (CheckConfig, run_check),
-    "audit": (AuditConfig, run_audit),
-    "serve": (ServeConfig, run_serve),
-}

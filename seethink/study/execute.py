@@ -52,7 +52,7 @@ class Stage:
         """What its run folder records hashes of."""
         if self.verb == "eval":
             return {"board": Path(self.settings["board"]), "model": Path(self.settings["model"])}
-        return {"data": Path(self.settings["data"]), "model": Path(self.settings["model"]["path"])}
+        return {"data": Path(self.settings["data"]), "model.path": Path(self.settings["model"]["path"])}
 
     @property
     def done(self) -> bool:
@@ -75,7 +75,7 @@ class Stage:
     @property
     def work_done(self) -> float:
         """Part of `work` behind a running stage, from its own metrics."""
-        log, total = self.out / "metrics.jsonl", self.settings.get("steps")
+        log, total = self.out / "metrics.jsonl", self.settings.get("rounds")
         return self.work * log.read_bytes().count(b"\n") / total if total and log.exists() else 0.0
 
 

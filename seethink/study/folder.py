@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 
 from seethink.core.errors import UserError
+from seethink.core.nouns import Sample, Score
 from seethink.core.run import read_log
-from seethink.core.store import load_samples, read_json, read_table
-from seethink.core.types import Sample, Score
+from seethink.core.store import load_samples, read_json
+from seethink.core.tables import read_table
 
 TRAINING = ("sft", "grpo")
 

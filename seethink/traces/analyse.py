@@ -10,8 +10,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from seethink.core.nouns import Sample
 from seethink.core.tags import ANSWER, THINK, THINK_END, extract
-from seethink.core.types import Sample
 from seethink.traces import lexicon
 from seethink.traces.claims import Claim, agree, claims
 from seethink.traces.steps import Checker, Step, check_steps, locate

@@ -5,12 +5,12 @@ A checker is any function `(sample, thinking) -> list of Step`, in the order of 
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from seethink.core.errors import UserError
-from seethink.core.types import Sample
+from seethink.core.load import load_function
+from seethink.core.nouns import Sample
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,18 +34,7 @@ Checker = Callable[[Sample, str], list[Step]]
 
 def load_checker(name: str) -> Checker:
     """The function that "module:function" names. Raises UserError where there is none."""
-    module_name, colon, function_name = name.partition(":")
-    if not (module_name and colon and function_name):
-        raise UserError(f"checker {name!r} is not of the form module:function", remedy="E.g. my_domain.steps:check")
-    try:
-        module = importlib.import_module(module_name)
-    except ImportError as error:
-        remedy = "Add its folder to PYTHONPATH"
-        raise UserError(f"checker {name!r} cannot be imported ({error})", remedy=remedy) from None
-    function = vars(module).get(function_name)
-    if not callable(function):
-        raise UserError(f"{module_name} has no function {function_name!r}", remedy="Name the function after the colon")
-    return function
+    return load_function(name, "checker")
 
 
 def check_steps(checker: Checker, sample: Sample, thinking: str) -> list[Step]:

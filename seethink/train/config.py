@@ -1,20 +1,22 @@
-"""Settings of `sft`, `grpo` and `rank`; no torch here, so that help and --dry-run answer at once."""
+"""Settings of `sft`, `grpo` and `select`; no torch here, so that help and --dry-run answer at once."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt
 
-from seethink.core.config import Config
+from seethink.core.config import Config, Effect
 from seethink.core.store import read_text
-from seethink.rewards import RewardConfig
+from seethink.rewards.config import RewardConfig
 
 
 class ModelConfig(Config):
-    path: Path = Field(description="Hugging Face folder of a Qwen2-VL, Qwen2.5-VL or Qwen3-VL model")
-    system: str = Field(
+    path: Annotated[Path, Effect.INPUT] = Field(
+        description="Hugging Face folder of a Qwen2-VL, Qwen2.5-VL or Qwen3-VL model"
+    )
+    system: Annotated[str, Effect.INPUT] = Field(
         "", description="system prompt, or @file to read it from; empty: the system.txt of the model folder"
     )
     freeze_vision: bool = Field(True, description="keep the vision tower as it is (paper: yes)")
@@ -24,10 +26,12 @@ class ModelConfig(Config):
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="compute precision: bfloat16 autocast, or float32; auto: bfloat16"
     )
-    checkpoint_layers: bool = Field(
+    checkpoint_layers: Annotated[bool, Effect.MANNER] = Field(
         False, description="compute language layers again in the backward pass instead of keeping their activations"
     )
-    max_prompt_tokens: int = Field(8192, ge=1, description="longer prompts are refused at load, never cut")
+    max_prompt_tokens: Annotated[int, Effect.PLACE] = Field(
+        8192, ge=1, description="longer prompts are refused at load, never cut"
+    )
 
 
 class OptimConfig(Config):
@@ -45,44 +49,52 @@ DEVICE = Field("auto", description="auto: a GPU where there is one; cpu: leave G
 class SFTConfig(Config):
     """Imitate: supervised fine-tuning on traces, loss on completions only."""
 
-    out: Path = Field(description="run folder")
-    data: Path = Field(description="JSONL of samples with a completion")
+    out: Annotated[Path, Effect.PLACE] = Field(description="run folder")
+    data: Annotated[Path, Effect.INPUT] = Field(description="JSONL of samples with a completion")
     model: ModelConfig
     optim: OptimConfig = OptimConfig(lr=1e-5, lr_floor=0.0)
     epochs: float = Field(1.0, gt=0, description="passes over the data")
     batch_size: int = Field(128, ge=1, description="completions per optimiser step (paper: 128)")
-    micro_tokens: int = Field(16384, ge=1, description="tokens computed at once; memory, not results, depend on it")
+    micro_tokens: Annotated[int, Effect.MANNER] = Field(
+        16384, ge=1, description="tokens computed at once; memory, not results, depend on it"
+    )
     eval_share: float = Field(0.02, ge=0, lt=1, description="share of the data held out for eval_loss")
     spike_factor: float = Field(2.0, gt=1, description="a loss this many times its recent median rolls the step back")
     limit: int = Field(0, ge=0, description="use only this many rows; 0: all")
-    save_every: int = Field(20, ge=1, description="optimiser steps between checkpoints")
+    save_every: Annotated[int, Effect.MANNER] = Field(20, ge=1, description="optimiser steps between checkpoints")
     seed: int = Field(0, description="data order")
-    gpus: int = GPUS
-    device: Literal["auto", "cpu"] = DEVICE
-    overwrite: bool = Field(False, description="start afresh where the folder holds a run with other settings")
+    gpus: Annotated[int, Effect.PLACE] = GPUS
+    device: Annotated[Literal["auto", "cpu"], Effect.PLACE] = DEVICE
+    overwrite: Annotated[bool, Effect.PLACE] = Field(
+        False, description="start afresh where the folder holds a run with other settings"
+    )
 
 
 class SamplerConfig(Config):
     engine: Literal["local", "vllm", "vllm-server"] = Field(
         "local", description="what samples: the policy itself, vLLM in this process, or a running vLLM server"
     )
-    memory: float = Field(0.4, gt=0, lt=1, description="share of GPU memory for vLLM in this process, free in updates")
-    url: str = Field("http://127.0.0.1:8000", description="address of the vLLM server; several with commas between")
-    weights: Path | None = Field(
+    memory: Annotated[float, Effect.PLACE] = Field(
+        0.4, gt=0, lt=1, description="share of GPU memory for vLLM in this process, free in updates"
+    )
+    url: Annotated[str, Effect.PLACE] = Field(
+        "http://127.0.0.1:8000", description="address of the vLLM server; several with commas between"
+    )
+    weights: Annotated[Path | None, Effect.PLACE] = Field(
         None, description="folder through which the server takes weights, seen by both; none: the run folder"
     )
-    tolerance: float = Field(
+    tolerance: Annotated[float, Effect.PLACE] = Field(
         0.0, ge=0, description="largest log-probability difference allowed; 0: 1e-3 in float32, 0.5 in bfloat16"
     )
     importance_cap: float = Field(2.0, gt=0, description="importance weights of tokens from vLLM are cut off here")
 
 
-class RankConfig(Config):
-    """Rank SFT examples by the perplexity of their completions under one or more models, and cut subsets."""
+class SelectConfig(Config):
+    """Select SFT examples by the perplexity of their completions under one or more models, and cut subsets."""
 
-    out: Path = Field(description="run folder")
-    data: Path = Field(description="JSONL of samples with a completion")
-    models: tuple[Path, ...] = Field(
+    out: Annotated[Path, Effect.PLACE] = Field(description="run folder")
+    data: Annotated[Path, Effect.INPUT] = Field(description="JSONL of samples with a completion")
+    models: Annotated[tuple[Path, ...], Effect.INPUT] = Field(
         min_length=1, description="Hugging Face folders; perplexities are averaged over them (paper: two)"
     )
     sizes: tuple[PositiveInt, ...] = Field((), description="examples in each subset (paper: 25000 10000 5000)")
@@ -90,27 +102,35 @@ class RankConfig(Config):
         "highest",
         description="which perplexities a subset takes; smaller subsets lie inside larger ones (paper: highest)",
     )
-    system: str = Field("", description="system prompt, or @file; empty: the system.txt of each model folder")
+    system: Annotated[str, Effect.INPUT] = Field(
+        "", description="system prompt, or @file; empty: the system.txt of each model folder"
+    )
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="compute precision: bfloat16 autocast, or float32; auto: bfloat16"
     )
-    max_prompt_tokens: int = Field(8192, ge=1, description="longer prompts are refused, never cut")
-    micro_tokens: int = Field(16384, ge=1, description="tokens computed at once; memory, not results, depend on it")
+    max_prompt_tokens: Annotated[int, Effect.PLACE] = Field(
+        8192, ge=1, description="longer prompts are refused, never cut"
+    )
+    micro_tokens: Annotated[int, Effect.MANNER] = Field(
+        16384, ge=1, description="tokens computed at once; memory, not results, depend on it"
+    )
     limit: int = Field(0, ge=0, description="use only this many rows; 0: all")
-    overwrite: bool = Field(False, description="start afresh where the folder holds a run with other settings")
+    overwrite: Annotated[bool, Effect.PLACE] = Field(
+        False, description="start afresh where the folder holds a run with other settings"
+    )
 
 
 class GRPOConfig(Config):
     """Explore: group-relative policy optimisation with the mixed reward (paper sections 4 and 5)."""
 
-    out: Path = Field(description="run folder")
-    data: Path = Field(description="JSONL of samples with verifiable golds")
+    out: Annotated[Path, Effect.PLACE] = Field(description="run folder")
+    data: Annotated[Path, Effect.INPUT] = Field(description="JSONL of samples with verifiable golds")
     model: ModelConfig
     optim: OptimConfig = OptimConfig()
     reward: RewardConfig = RewardConfig()
     sampler: SamplerConfig = SamplerConfig()
-    steps: int = Field(49, ge=1, description="rollout rounds (paper: 49)")
-    prompts: int = Field(512, ge=1, description="prompts per rollout round (paper: 512)")
+    rounds: int = Field(49, ge=1, description="rounds of sampling and updating (paper: 49)")
+    prompts: int = Field(512, ge=1, description="prompts of a round (paper: 512)")
     group: int = Field(4, ge=2, description="completions per prompt (paper: 4)")
     update_prompts: int = Field(
         256, ge=1, description="prompts per optimiser step (the paper's 256 names no unit; ours are prompts)"
@@ -126,18 +146,26 @@ class GRPOConfig(Config):
     kl: float = Field(1e-3, ge=0, description="initial KL coefficient; 0: no reference model (paper: 1e-3)")
     kl_target: float = Field(5e-4, ge=0, description="adaptive KL target per token; 0: fixed coefficient (paper: 5e-4)")
     kl_horizon: int = Field(10_000, ge=1, description="completions over which the KL coefficient adapts")
-    micro_tokens: int = Field(16384, ge=1, description="tokens computed at once; memory, not results, depend on it")
-    rollout_prompts: int = Field(128, ge=1, description="prompts decoded at once; others wait and enter as rows finish")
-    reuse_prefill: bool = Field(  # not with checkpoint_layers: a layer computed again would be another prefill
-        False,
-        description="train the first update of a round through the prompts as the rollout computed them: less work, but the "
-        "graph of update_prompts prompts stays in memory during decoding",
+    micro_tokens: Annotated[int, Effect.MANNER] = Field(
+        16384, ge=1, description="tokens computed at once; memory, not results, depend on it"
     )
-    save_every: int = Field(10, ge=1, description="rounds between checkpoints")
+    rollout_prompts: Annotated[int, Effect.MANNER] = Field(
+        128, ge=1, description="prompts decoded at once; others wait and enter as rows finish"
+    )
+    reuse_prefill: Annotated[bool, Effect.MANNER] = (
+        Field(  # not with checkpoint_layers: a layer computed again would be another prefill
+            False,
+            description="train the first update of a round through the prompts as the rollout computed them: less work, but the "
+            "graph of update_prompts prompts stays in memory during decoding",
+        )
+    )
+    save_every: Annotated[int, Effect.MANNER] = Field(10, ge=1, description="rounds between checkpoints")
     seed: int = Field(0, description="data order and sampling")
-    gpus: int = GPUS
-    device: Literal["auto", "cpu"] = DEVICE
-    overwrite: bool = Field(False, description="start afresh where the folder holds a run with other settings")
+    gpus: Annotated[int, Effect.PLACE] = GPUS
+    device: Annotated[Literal["auto", "cpu"], Effect.PLACE] = DEVICE
+    overwrite: Annotated[bool, Effect.PLACE] = Field(
+        False, description="start afresh where the folder holds a run with other settings"
+    )
 
 
 def system_prompt(model: ModelConfig) -> str:

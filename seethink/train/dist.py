@@ -32,7 +32,7 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from seethink.core.errors import UserError
-from seethink.core.run import Guest, Run
+from seethink.core.run import Run
 
 T = TypeVar("T")
 GOODBYE = 0.2  # seconds; gloo's threads drop their last tensors, which aborts a Python that is already shutting down
@@ -139,8 +139,8 @@ class Ranks:
         folder = None
         with self.together():
             folder = run() if self.first else None
-        path, done = self.of_first(folder and (folder.folder, folder.done))
-        with folder or Guest(path, done) as opened:
+        path, key, unit = self.of_first(folder and (folder.folder, folder.key, folder.unit))
+        with folder or Run(path, key, unit, owner=False) as opened:
             yield opened
 
     # ---- weights

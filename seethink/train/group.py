@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
 
-from seethink.core.types import Reward, Rollout, Sample
+from seethink.core.nouns import Reward, Rollout, Sample
 from seethink.traces import lexicon
-from seethink.train.model import EncodedPrompt
-from seethink.train.sampler import Completion
+from seethink.train.model.policy import EncodedPrompt
+from seethink.train.rollout.sampler import Completion
 
 
 @dataclass

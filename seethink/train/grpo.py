@@ -20,18 +20,16 @@ import torch
 from torch import Tensor
 
 from seethink.core.errors import UserError
+from seethink.core.nouns import Sample
 from seethink.core.progress import progress
 from seethink.core.run import Run, read_log
-from seethink.core.store import load_samples, write_table
-from seethink.core.types import Sample
+from seethink.core.store import load_samples
+from seethink.core.tables import write_table
 from seethink.rewards import RewardConfig, make_scorer, score_batch
 from seethink.train import alarms
 from seethink.train.config import GRPOConfig, system_prompt
 from seethink.train.dist import Ranks, join
-from seethink.train.engine_sampler import make_sampler
 from seethink.train.group import Group, describe, rollout_rows, scorer_use
-from seethink.train.importance import Correction, policy_log_probs
-from seethink.train.lora import has_lora, without_lora
 from seethink.train.loss import (
     LossParts,
     adapt_kl,
@@ -41,7 +39,9 @@ from seethink.train.loss import (
     token_log_probs,
     token_weights,
 )
-from seethink.train.model import (
+from seethink.train.model.lora import has_lora, without_lora
+from seethink.train.model.pack import hidden_states, pack
+from seethink.train.model.policy import (
     EncodedPrompt,
     Policy,
     encode_prompt,
@@ -53,6 +53,7 @@ from seethink.train.model import (
     vision_features,
     vision_frozen,
 )
+from seethink.train.model.prefix import Prefix, continued_states
 from seethink.train.optim import (
     Optimiser,
     autocast,
@@ -66,9 +67,9 @@ from seethink.train.optim import (
     remove_checkpoints,
     save_checkpoint,
 )
-from seethink.train.pack import hidden_states, pack
-from seethink.train.prefix import Prefix, continued_states
-from seethink.train.sampler import Completion, Sampler, decode
+from seethink.train.rollout.engine import make_sampler
+from seethink.train.rollout.importance import Correction, policy_log_probs
+from seethink.train.rollout.sampler import Completion, Sampler, decode
 
 
 def run(config: GRPOConfig, dry_run: bool = False) -> None:
@@ -83,7 +84,7 @@ def run(config: GRPOConfig, dry_run: bool = False) -> None:
                     "reuse_prefill and model.checkpoint_layers exclude each other: one keeps activations, the other drops them",
                     remedy="Choose one",
                 )
-        order = data_order(len(samples), config.steps * config.prompts, config.seed)
+        order = data_order(len(samples), config.rounds * config.prompts, config.seed)
         if dry_run:
             print(plan(config, samples))
             return
@@ -98,10 +99,10 @@ def run(config: GRPOConfig, dry_run: bool = False) -> None:
 
 def plan(config: GRPOConfig, samples: list[Sample]) -> str:
     """What a run would do, in words."""
-    rollouts = config.steps * config.prompts * config.group
+    rollouts = config.rounds * config.prompts * config.group
     return (
-        f"{len(samples)} samples; {config.steps} rounds x {config.prompts} prompts x {config.group} = {rollouts} rollouts of at most "
-        f"{config.max_tokens} tokens; {config.steps * -(-config.prompts // config.update_prompts)} optimiser steps"
+        f"{len(samples)} samples; {config.rounds} rounds x {config.prompts} prompts x {config.group} = {rollouts} rollouts of at most "
+        f"{config.max_tokens} tokens; {config.rounds * -(-config.prompts // config.update_prompts)} optimiser steps"
     )
 
 
@@ -113,15 +114,15 @@ def train(folder: Run, config: GRPOConfig, samples: list[Sample], ranks: Ranks) 
     reference = reference_model(policy) if config.kl > 0 else None
     ranks.shard(compute_dtype(config.model), policy.model, reference)
     updates = -(-config.prompts // config.update_prompts)
-    optimiser = Optimiser(policy, config.optim, config.steps * updates)
+    optimiser = Optimiser(policy, config.optim, config.rounds * updates)
     start, beta = resume(folder, policy, optimiser, config.kl)
     sampler = make_sampler(policy, config, optimiser.step)
     uses: list[dict] = []  # of a local reward model, in this round
     scorer = make_scorer(reward_config(folder, config, ranks), log=lambda **use: uses.append(use))
     system = system_prompt(config.model)
     places = ranks.share_of_each(list(range(config.prompts)), config.update_prompts)
-    with closing(scorer), progress("grpo", config.steps, start, show=ranks.first) as bar:
-        for step in range(start, config.steps):
+    with closing(scorer), progress("grpo", config.rounds, start, show=ranks.first) as bar:
+        for step in range(start, config.rounds):
             began, cpu = time.perf_counter(), time.process_time()
             batch = [samples[step * config.prompts + place] for place in places]
             with ranks.together():
@@ -141,7 +142,7 @@ def train(folder: Run, config: GRPOConfig, samples: list[Sample], ranks: Ranks) 
             folder.log(step + 1, **metrics)
             folder.write_rows("rollouts.jsonl", rollout_rows(step, groups, sampler.version))
             alarms.raise_new(folder, alarms.grpo(read_log(folder.path("metrics.jsonl"))), step + 1)
-            if (step + 1) % config.save_every == 0 or step + 1 == config.steps:
+            if (step + 1) % config.save_every == 0 or step + 1 == config.rounds:
                 save_checkpoint(
                     folder.path("checkpoint"), step + 1, {**optimiser.state(), "kl_coefficient": beta}, ranks
                 )
@@ -359,10 +360,10 @@ def finish(folder: Run, policy: Policy, config: GRPOConfig, samples: list[Sample
     )
     metrics = read_log(folder.path("metrics.jsonl"))
     folder.finish(
-        rounds=config.steps,
-        rollouts=config.steps * config.prompts * config.group,
-        optimiser_steps=config.steps * -(-config.prompts // config.update_prompts),
-        prompts=config.steps * config.prompts,
+        rounds=config.rounds,
+        rollouts=config.rounds * config.prompts * config.group,
+        optimiser_steps=config.rounds * -(-config.prompts // config.update_prompts),
+        prompts=config.rounds * config.prompts,
         tokens_generated=sum(m["tokens/generated"] for m in metrics),
         tokens_trained=sum(m["tokens/trained"] for m in metrics),
         seconds=sum(m["seconds"] for m in metrics),

@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from seethink.train.linear import linear
+from seethink.train.model.linear import linear
 
 Normalisation = Literal["grpo", "dr_grpo", "dapo"]
 CHUNK_ELEMENTS = 2**25  # logits held at once: 128 MB in fp32

@@ -19,17 +19,18 @@ from seethink.core.run import Run
 from seethink.core.store import hash_file, hash_folder, hash_text
 from seethink.train.config import GRPOConfig, ModelConfig, OptimConfig, SFTConfig, system_prompt
 from seethink.train.dist import Ranks, cannot_write, copied, like, load_shards, whole
-from seethink.train.model import Policy
+from seethink.train.model.policy import Policy
 
 
 def open_run(config: SFTConfig | GRPOConfig, verb: str) -> Run:
     """The run folder, which refuses to go on with another model, data set or system prompt."""
     inputs = {
-        "model": hash_folder(config.model.path),
+        "model.path": hash_folder(config.model.path),
         "data": hash_file(config.data),
-        "system": system_prompt(config.model),
+        "model.system": system_prompt(config.model),
     }
-    return Run(config.out, verb, config, inputs, config.overwrite)
+    unit = "round" if verb == "grpo" else "step"
+    return Run.open(config.out, verb, config, inputs, unit=unit, overwrite=config.overwrite)
 
 
 def data_order(n: int, total: int, seed: int) -> list[int]:

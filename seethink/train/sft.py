@@ -17,15 +17,16 @@ import torch
 from torch import Tensor
 
 from seethink.core.errors import UserError
+from seethink.core.nouns import Example
 from seethink.core.progress import progress
 from seethink.core.run import Run, read_log
 from seethink.core.store import load_examples
-from seethink.core.types import Example
 from seethink.train.alarms import spike
 from seethink.train.config import ModelConfig, SFTConfig, system_prompt
 from seethink.train.dist import Ranks, join
 from seethink.train.loss import LossParts, head_loss, token_log_probs
-from seethink.train.model import (
+from seethink.train.model.pack import hidden_states, pack
+from seethink.train.model.policy import (
     EncodedPrompt,
     Policy,
     encode_completion,
@@ -49,7 +50,6 @@ from seethink.train.optim import (
     remove_checkpoints,
     save_checkpoint,
 )
-from seethink.train.pack import hidden_states, pack
 
 SNAPSHOT_EVERY = 10  # steps; a copy of weights and moments is kept in memory for rolling back
 

@@ -16,9 +16,9 @@ from typing import Any, Literal
 
 from seethink.core.config import build, load_file
 from seethink.core.errors import UserError
-from seethink.core.types import Reward, Sample, sample_from_row
-from seethink.rewards.mix import RewardConfig, make_scorer, score_batch
-from seethink.rewards.open import Scorer
+from seethink.core.nouns import Reward, Sample, sample_from_row
+from seethink.rewards.open.formula import Scorer
+from seethink.rewards.rewarder import RewardConfig, make_scorer, score_batch
 
 CONFIG_VARIABLE = "SEETHINK_REWARD"
 """Environment variable with a TOML file of reward settings, for trainers that pass none."""

@@ -12,9 +12,9 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from seethink.core.types import Reward
+from seethink.core.nouns import Reward
 from seethink.rewards.adapters.common import Undecided, sample_from_label, shared_rewarder
-from seethink.rewards.mix import is_correct
+from seethink.rewards.rewarder import is_correct
 
 REWARD_NAME = "seethink"
 REWARD_TYPE = "batch"

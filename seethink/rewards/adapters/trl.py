@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from seethink.rewards.adapters.common import Rewarder, Undecided, sample_from_truth, status_shares
-from seethink.rewards.mix import RewardConfig
+from seethink.rewards.rewarder import RewardConfig
 
 TRUTH = ("id", "source", "kind", "gold", "solution", "choices", "meta", "question", "images")
 

@@ -1,0 +1,104 @@
+"""Settings of `seethink data | split | export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from seethink.core.config import Config, Effect
+
+
+class SplitRule(Config):
+    """How kept traces become SFT and RL sets."""
+
+    rule: Literal["aha", "all_sft"] = Field(
+        "aha", description="aha: traces with a cue go to RL; all_sft: all go to SFT"
+    )
+    preset: str = Field("paper", description="lexicon of cues: paper, strict, word, broad, or a TOML file")
+    rl_only: tuple[str, ...] = Field(("geoqa170k",), description="sources whose questions go to RL without a trace")
+    rl_cap: int | None = Field(None, ge=0, description="RL questions per source at most; none: no cap")
+    rl_caps: dict[str, int] = Field({}, description="caps of single sources, e.g. {clevr_math = 2000}")
+    seed: int = Field(0, description="which questions a cap keeps")
+
+
+class SplitConfig(SplitRule):
+    """Split kept traces into SFT and RL sets again, without calls."""
+
+    traces: Annotated[Path, Effect.INPUT] = Field(description="traces.jsonl of a data run")
+    out: Annotated[Path, Effect.PLACE] = Field(description="run folder")
+
+
+class Role(Config):
+    """The model behind one step."""
+
+    model: str = Field(description="model name as the endpoint knows it")
+    base_url: str = Field("", pattern=r"^(https?://|$)", description="endpoint of this step; empty: the run's")
+    api_key_env: str = Field("", description="environment variable with its key; empty: the run's")
+    params: dict[str, Any] = Field({}, description="sampling parameters sent with every call")
+    price: tuple[float, float] | None = Field(None, description="USD per million prompt, completion tokens")
+
+
+class Captioner(Role):
+    model: str = Field("gpt-4o", description="model name (paper: GPT-4o)")
+    params: dict[str, Any] = Field({"temperature": 0, "max_tokens": 1024}, description="sampling parameters")
+
+
+class Reasoner(Role):
+    model: str = Field("deepseek-reasoner", description="model name (paper: DeepSeek-R1)")
+    params: dict[str, Any] = Field({"temperature": 0.6, "max_tokens": 16384}, description="sampling parameters")
+
+
+class Rewriter(Role):
+    model: str = Field("gpt-3.5-turbo", description="model name (the paper names three; its text GPT-3.5-turbo)")
+    params: dict[str, Any] = Field({"temperature": 0, "max_tokens": 16384}, description="sampling parameters")
+
+
+class Judge(Role):
+    model: str = Field("gpt-3.5-turbo", description="model name (paper: GPT-3.5-turbo)")
+    params: dict[str, Any] = Field({"temperature": 0, "max_tokens": 8}, description="sampling parameters")
+
+
+class DataConfig(Config):
+    """Distil reasoning traces from an endpoint, in six steps."""
+
+    source: Annotated[Path, Effect.INPUT] = Field(description="samples: our JSONL rows, or the paper's JSON")
+    format: Literal["rows", "paper"] = Field("rows", description="rows: our JSONL; paper: the paper's published JSON")
+    images: Annotated[Path | None, Effect.PLACE] = Field(None, description="folder of the images of --format paper")
+    out: Annotated[Path, Effect.PLACE] = Field(description="run folder")
+    base_url: str = Field(pattern=r"^https?://", description="OpenAI-compatible endpoint of all steps")
+    api_key_env: str = Field("OPENAI_API_KEY", description="environment variable with the key")
+    captioner: Captioner = Captioner()
+    reasoner: Reasoner = Reasoner()
+    rewriter: Rewriter = Rewriter()
+    judge: Judge = Judge()
+    prompts: Annotated[Path | None, Effect.INPUT] = Field(
+        None, description="folder with prompt files that replace ours of the same name"
+    )
+    context_is_caption: tuple[str, ...] = Field(
+        ("math_puma", "allava_laion"), description="sources whose own text serves as the caption"
+    )
+    reuse: bool = Field(False, description="take the source's own trace (ds_answer) instead of asking for one")
+    max_gap: int = Field(15, ge=0, description="words by which rewriting may change a trace's length (paper: 15)")
+    rule_first: bool = Field(
+        True, description="rules verify what they can decide, the judge the rest; false: judge all"
+    )
+    split: SplitRule = SplitRule()
+    in_flight: Annotated[int, Effect.PLACE] = Field(32, ge=1, description="calls in flight per step")
+    timeout: Annotated[float, Effect.PLACE] = Field(600.0, gt=0, description="seconds for a complete answer")
+    budget: Annotated[float | None, Effect.PLACE] = Field(
+        None, gt=0, description="USD that this folder may spend in all; needs prices"
+    )
+    limit: int = Field(0, ge=0, description="only the first rows; 0: all")
+
+
+class ExportConfig(Config):
+    """Write a data set in another trainer's format."""
+
+    data: Path = Field(description="JSONL of samples (rl.jsonl) or of samples with completions (sft.jsonl)")
+    format: Literal["trl", "messages", "verl", "easyr1", "swift", "sharegpt", "paper"] = Field(
+        description="trl, verl, easyr1, swift: GRPO; messages, sharegpt, swift: SFT; paper: the published JSON"
+    )
+    out: Path = Field(description="file to write")
+    system: Path | None = Field(None, description="text file with a system prompt; none: no system message")

@@ -1,0 +1,1 @@
+"""Samples from files, one file per published format."""

@@ -1,0 +1,40 @@
+"""Settings of `seethink eval`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from seethink.core.config import Config, Effect
+from seethink.rewards.config import RewardConfig
+
+
+class EvalConfig(Config):
+    """Evaluate a model folder, or an OpenAI-compatible endpoint, on a board."""
+
+    out: Annotated[Path, Effect.PLACE] = Field(description="run folder")
+    model: Annotated[str, Effect.INPUT] = Field(description="model folder, or the model's name at base_url")
+    board: Annotated[Path, Effect.INPUT] = Field(
+        description="JSONL of samples with golds; meta.part names the part of the board"
+    )
+    base_url: str = Field("", description="OpenAI-compatible endpoint; empty: run the model folder here")
+    api_key_env: Annotated[str, Effect.PLACE] = Field(
+        "OPENAI_API_KEY", description="environment variable that holds the endpoint's key"
+    )
+    system: Annotated[str, Effect.INPUT] = Field(
+        "", description="system prompt, or @file; empty: system.txt of the model folder"
+    )
+    temperature: float = Field(0.0, ge=0, description="0 is greedy")
+    max_tokens: int = Field(1024, ge=1, description="completion tokens; longer ones are cut and counted")
+    batch: Annotated[int, Effect.MANNER] = Field(
+        128, ge=1, description="prompts decoded at once, or requests in flight"
+    )
+    limit: int = Field(0, ge=0, description="only the first rows of the board; 0: all")
+    dtype: str = Field("auto", description="bfloat16 or float32; auto: bfloat16")
+    reward: RewardConfig = RewardConfig()
+    seed: int = Field(0, description="sampling, when temperature > 0")
+    overwrite: Annotated[bool, Effect.PLACE] = Field(
+        False, description="start afresh where the folder holds a run with other settings"
+    )

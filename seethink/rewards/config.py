@@ -1,0 +1,90 @@
+"""Settings of the rewards and of `seethink reward score | check | audit | serve`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from seethink.core.config import Config, Effect
+
+
+class RewardConfig(Config):
+    """What a reward depends on besides the sample and the response."""
+
+    extraction: Literal["strict", "prefilled", "lenient"] = Field(
+        "strict", description="how the tags are read; lenient for evaluation only"
+    )
+    max_answer_chars: int = Field(2000, ge=1, description="longer answers are too_long")
+    kind_scale: dict[str, float] = Field({}, description="factor in [0, 1] per kind, for ablations; default 1")
+    format_bonus: float = Field(0.0, ge=0, le=1, description="share of the reward paid for the format alone")
+    box_measure: Literal["iou", "giou"] = Field(
+        "iou", description="overlap of two boxes; giou also tells near misses apart"
+    )
+    box_threshold: float | None = Field(None, description="pay 1 from this overlap and 0 below, instead of the overlap")
+    box_correct: float = Field(0.5, description="overlap from which a box counts as correct in accuracy")
+    scorer: Literal["lexical", "embedding", "model", "chat_model", "judge"] = Field(
+        "lexical", description="what scores open answers"
+    )
+    scorer_path: str = Field("", description="folder or name of the reward model or sentence encoder")
+    scorer_revision: str = Field("", description="pinned commit of a model that brings its own code")
+    scorer_cache: Annotated[Path | None, Effect.PLACE] = Field(
+        None, description="SQLite file that keeps scores between runs"
+    )
+    judge_url: Annotated[str, Effect.PLACE] = Field("", description="OpenAI-compatible endpoint of the judge")
+    judge_model: str = Field("", description="model name of the judge")
+    judge_key_env: Annotated[str, Effect.PLACE] = Field(
+        "OPENAI_API_KEY", description="environment variable with the judge's key"
+    )
+    open_mode: Literal["auto", "plain", "vlaa", "shifted", "sigmoid", "calibrated"] = Field(
+        "auto", description="formula; auto: the paper's vlaa for reward models, plain for scorers with values in [0, 1]"
+    )
+    beta: float = Field(
+        0.2, gt=0, description="steepness of the open reward (ScoreRS, whose formula the paper takes, uses 0.2)"
+    )
+    margin: float = Field(1.0, ge=0, description="what mode shifted adds to the difference")
+    calibration: Path | None = Field(None, description="differences of right and wrong answers for mode calibrated")
+    open_correct: float = Field(0.8, description="reward from which an open answer counts as correct in accuracy")
+    max_scorer_failures: float = Field(0.05, ge=0, le=1, description="larger share of missing scores stops the run")
+    symbolic: bool = Field(True, description="let math-verify decide what the own parser cannot read")
+    workers: Annotated[int, Effect.PLACE] = Field(2, ge=1, description="processes for math-verify")
+    item_seconds: float = Field(10.0, gt=0, description="wall clock per symbolic comparison")
+    batch_seconds: float = Field(60.0, gt=0, description="wall clock for all symbolic comparisons of a batch")
+
+
+class ScoreConfig(Config):
+    """Score every response of a file."""
+
+    input: Path = Field(description="JSONL of sample rows with a response")
+    out: Path = Field(description="JSONL to write: id, reward (null: undecided), status, answer, detail")
+    reward: RewardConfig = RewardConfig()
+
+
+class CheckConfig(Config):
+    """Check the golds of a file before training on it."""
+
+    input: Path = Field(description="JSONL of sample rows")
+    out: Path | None = Field(None, description="JSONL of the bad golds")
+    reward: RewardConfig = RewardConfig()
+
+
+class AuditConfig(Config):
+    """Look for rewards that can be had without the right answer."""
+
+    input: Path = Field(description="JSONL of sample rows; with responses more can be said")
+    out: Path | None = Field(None, description="JSON of all findings")
+    second: Literal["none", "math-verify"] = Field("none", description="compare mathematical verdicts with a peer's")
+    examples: int = Field(20, ge=0, description="disagreements with the peer that are written out")
+    calibration: Path | None = Field(None, description="file to write for mode calibrated")
+    reward: RewardConfig = RewardConfig()
+
+
+class ServeConfig(Config):
+    """Serve rewards over HTTP."""
+
+    host: str = Field("127.0.0.1", description="address to listen on; any other than loopback needs a token")
+    port: int = Field(8011, ge=0, le=65535, description="0: any free port, which is printed")
+    token_env: str = Field("SEETHINK_REWARD_TOKEN", description="environment variable with the token")
+    seconds: float = Field(0.0, ge=0, description="stop by itself after this time; 0: when interrupted")
+    reward: RewardConfig = RewardConfig()

@@ -1,0 +1,1 @@
+"""Mathematical answers: read by one bounded parser, compared as values, sets and regions."""

@@ -1,0 +1,120 @@
+"""Mathematical answers: a ladder of checks, each bounded, that stops at the first decision.
+
+    1  the same text                      3  one bounded parser for gold and answer
+    2  the same plain number, exactly     4  equal as values, functions, sets, regions (see `equality`)
+    5  math-verify, in a process that can be killed, for what the parser does not read (see `workers`)
+
+Rungs 1 to 4 take well under a millisecond and never leave the calling thread. `decide` returns None where rung 5 has to speak.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+from seethink.rewards.decision import RIGHT, WRONG, Decision, ambiguous, gold_error, malformed
+from seethink.rewards.maths.claims import Ambiguous, Claim, read_claim, same_words, squeeze, with_glued_unit
+from seethink.rewards.maths.equality import alternatives, same
+from seethink.rewards.maths.evaluate import Undefined, new_budget
+from seethink.rewards.maths.parse import parse
+from seethink.rewards.maths.tokens import NotMath, TooBig, Unreadable, Unsupported
+from seethink.rewards.numerals import plain_number
+from seethink.rewards.text import normalise
+
+_THOUSANDS = re.compile(r"[0-9],[0-9]{3}")
+MAX_SYMBOLIC_CHARS = 400
+"""Longer texts are not worth a symbolic comparison: sympy's cost grows much faster than its use."""
+
+
+@lru_cache(maxsize=10_000)
+def read_gold(gold: str) -> Claim:
+    return read_claim(normalise(gold))
+
+
+@lru_cache(maxsize=20_000)
+def decide(gold: str, answer: str) -> Decision | None:
+    """Decision about an answer, or None if only a symbolic comparison can tell."""
+    said, reference = normalise(answer), normalise(gold)
+    if not re.search(r"\w|[∞∅]", reference):
+        return gold_error("empty gold")
+    if squeeze(said) == squeeze(reference):
+        return RIGHT
+    one, other = plain_number(reference), plain_number(said)
+    if one and other and one.decimals is None:
+        return RIGHT if one.value == other.value else WRONG
+    return _compare(read_gold(gold), read_claim(said), reference, said)
+
+
+def gold_problem(gold: str) -> str:
+    """Why a gold cannot be compared with anything but its own text, or ''."""
+    claim, text = read_gold(gold), normalise(gold)
+    if isinstance(claim.problem, NotMath):
+        return "not readable as mathematics" if _looks_like_latex(text) or not re.search(r"\w", text) else ""
+    if isinstance(claim.problem, TooBig | Ambiguous):
+        return str(claim.problem)
+    if claim.node is None:
+        return ""  # left to the symbolic comparison
+    try:
+        new_budget()
+        return "" if same(claim.node, claim.node) else "not equal to itself"
+    except Unsupported:
+        return ""
+    except (Unreadable, RecursionError) as problem:
+        return str(problem)
+
+
+def symbolic_pair(gold: str, answer: str) -> tuple[str, str] | None:
+    """LaTeX of both claims for a symbolic comparison; None where one is too long for it."""
+    pair = read_gold(gold).text, read_claim(normalise(answer)).text
+    return pair if max(len(text) for text in pair) <= MAX_SYMBOLIC_CHARS else None
+
+
+def _compare(gold: Claim, answer: Claim, reference: str, said: str) -> Decision | None:
+    if isinstance(gold.problem, NotMath) and not _looks_like_latex(reference):
+        return RIGHT if same_words(gold.text, said) or same_words(gold.text, answer.text) else WRONG
+    if isinstance(gold.problem, TooBig | Ambiguous):
+        return gold_error(str(gold.problem))
+    problem = answer.problem
+    if isinstance(problem, Ambiguous):
+        return ambiguous(str(problem))
+    if isinstance(problem, NotMath | TooBig):
+        return malformed(str(problem))
+    if problem or gold.problem or gold.node is None or answer.node is None:
+        return None
+    if gold.unit and not answer.unit:
+        answer = with_glued_unit(answer)
+    elif answer.unit and not gold.unit:
+        gold = with_glued_unit(gold)
+    if gold.unit and answer.unit and gold.unit != answer.unit:
+        return Decision(0.0, detail=f"unit {answer.unit} instead of {gold.unit}")
+    try:
+        new_budget()
+        return _verdict(gold, answer)
+    except Unsupported:
+        return None
+    except (TooBig, Undefined, RecursionError) as error:
+        return gold_error(str(error)) if gold_problem(reference) else malformed(str(error))
+
+
+def _verdict(gold: Claim, answer: Claim) -> Decision:
+    assert gold.node is not None and answer.node is not None
+    if same(gold.node, answer.node) or _same_with_commas(gold, answer):
+        return RIGHT
+    if len(alternatives(answer.node)) > 1 and len(alternatives(gold.node)) == 1:
+        return ambiguous("several values for one")
+    return WRONG
+
+
+def _same_with_commas(gold: Claim, answer: Claim) -> bool:
+    """`100,200,300` is one number, unless the other side is a list."""
+    if not any(_THOUSANDS.search(claim.text) for claim in (gold, answer)):
+        return False
+    try:
+        nodes = [parse(claim.text, "list") for claim in (gold, answer)]
+    except Unreadable:
+        return False
+    return all(node.op == "list" for node in nodes) and same(nodes[0], nodes[1])
+
+
+def _looks_like_latex(text: str) -> bool:
+    return bool(re.search(r"\\(?!text|mathrm|mbox|textbf|textnormal)[a-zA-Z]|[\^=]", text))

@@ -1,0 +1,1 @@
+"""Open answers: what a scorer thinks of them, and guards that look first."""

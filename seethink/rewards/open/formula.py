@@ -1,0 +1,172 @@
+"""Open answers: a scorer's opinion of the answer against its opinion of the reference.
+
+The paper (sec. 4.1, after Muhtar et al. 2025) pays `1 - exp(-beta (S(answer) - S(reference)))` where the answer is liked more
+and 0 elsewhere, beta 0.2. What follows from it is worth knowing: a copy of the reference earns nothing, early groups are all
+zero, and only what the scorer likes better than the truth is paid, which invites flattery. Hence the other modes, guards that
+look at the answer before any model does, and `audit`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Protocol
+
+from seethink.core.errors import UserError
+from seethink.core.nouns import Sample
+from seethink.core.store import read_json, write_json
+from seethink.rewards.decision import Decision, malformed
+
+MIN_LETTERS = 2
+MAX_TIMES_LONGER, MAX_CHARS_LONGER = 4, 200
+MAX_REPEATED = 0.4
+FAILURES_FORGIVEN = 2
+"""A batch may always lose this many scores, however small it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenItem:
+    """One answer to score. The thinking is not part of it: only what was answered is judged."""
+
+    question: str
+    answer: str
+    reference: str
+    images: tuple[str, ...] = ()
+
+
+class Scorer(Protocol):
+    """Scores answers; a higher score is a better answer. `mode` is the formula that suits its scale."""
+
+    name: str
+    version: str
+    mode: str
+
+    def score_batch(self, items: Sequence[OpenItem]) -> list[float | None]:
+        """A score per item, None where there is none: never a guess."""
+        ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Formula:
+    """From the difference d = S(answer) - S(reference) to a reward in [0, 1]."""
+
+    mode: str
+    beta: float = 0.2
+    margin: float = 1.0
+    calibration: Path | None = None
+
+    def reward(self, answer: float, reference: float) -> float:
+        """The value for two scores; `plain` takes the answer's own and ignores the reference."""
+        d = answer - reference
+        if self.mode == "plain":
+            return min(1.0, max(0.0, answer))
+        if self.mode == "sigmoid":
+            return 1 / (1 + math.exp(-self.beta * d)) if self.beta * d > -700 else 0.0
+        if self.mode == "calibrated":
+            return _calibrated(d, self.calibration)
+        return -math.expm1(-self.beta * max(0.0, d + (self.margin if self.mode == "shifted" else 0.0)))
+
+
+def score_open(
+    pairs: Sequence[tuple[Sample, str]], scorer: Scorer, formula: Formula, max_failures: float
+) -> list[Decision]:
+    """One decision per (sample, answer). Identical answers are scored once; references too.
+
+    Raises UserError when more than `max_failures` of the scores are missing: training on half a reward helps nobody.
+    """
+    refused = [guard(answer, sample.gold) for sample, answer in pairs]
+    answers = [OpenItem(sample.question, answer, sample.gold, sample.images) for sample, answer in pairs]
+    references = [OpenItem(sample.question, sample.gold, sample.gold, sample.images) for sample, _ in pairs]
+    asked = [item for item, reason in zip(answers, refused, strict=True) if not reason]
+    if formula.mode != "plain":
+        asked += [item for item, reason in zip(references, refused, strict=True) if not reason]
+    unique = list(dict.fromkeys(asked))
+    scores = dict(zip(unique, scorer.score_batch(unique), strict=True)) if unique else {}
+    missing = sum(not _usable(score) for score in scores.values())
+    if missing > max(FAILURES_FORGIVEN, max_failures * len(unique)):
+        raise UserError(
+            f"the scorer {scorer.name} gave no score for {missing} of {len(unique)} answers",
+            remedy="Check the scorer, or raise max_scorer_failures",
+            code=3,
+        )
+    return [
+        malformed(reason) if reason else _decision(formula, scores[answer], scores.get(reference))
+        for answer, reference, reason in zip(answers, references, refused, strict=True)
+    ]
+
+
+def guard(answer: str, reference: str) -> str:
+    """Why an answer is not shown to any model, or ''."""
+    if len(re.sub(r"[\W_]", "", answer)) < MIN_LETTERS:
+        return "hardly a word"
+    if len(answer) > MAX_TIMES_LONGER * len(reference) + MAX_CHARS_LONGER:
+        return "far longer than the reference"
+    if repetition(answer) > MAX_REPEATED:
+        return "repeats itself"
+    found = next((p.pattern for p in injections() if p.search(answer) and not p.search(reference)), "")
+    return f"talks to the grader: {found}" if found else ""
+
+
+def repetition(text: str) -> float:
+    """Share of word 4-grams that have occurred before, in [0, 1]."""
+    words = text.lower().split()
+    grams = Counter(zip(words, words[1:], words[2:], words[3:], strict=False))
+    total = sum(grams.values())
+    return (total - len(grams)) / total if total else 0.0
+
+
+@cache
+def injections() -> tuple[re.Pattern[str], ...]:
+    lines = Path(__file__).with_name("injections.txt").read_text(encoding="utf-8").splitlines()
+    return tuple(re.compile(line, re.IGNORECASE | re.MULTILINE) for line in lines if line and not line.startswith("#"))
+
+
+def save_calibration(path: Path, right: Sequence[float], wrong: Sequence[float]) -> None:
+    """Differences d of held-out right and wrong answers, for mode `calibrated`."""
+    write_json(path, {"right": sorted(right), "wrong": sorted(wrong)})
+
+
+def _calibrated(d: float, path: Path | None) -> float:
+    """Share of held-out answers that d beats, right and wrong ones weighing the same."""
+    if path is None:
+        raise UserError(
+            "mode calibrated needs a calibration", remedy="Run seethink reward audit --calibration FILE and name it"
+        )
+    right, wrong = _calibration(path)
+    return (bisect_left(right, d) / len(right) + bisect_left(wrong, d) / len(wrong)) / 2
+
+
+@cache
+def _calibration(path: Path) -> tuple[list[float], list[float]]:
+    values = read_json(path)
+    try:
+        right, wrong = (sorted(float(v) for v in values[key]) for key in ("right", "wrong"))
+    except (KeyError, TypeError, ValueError):
+        right = wrong = []
+    if not right or not wrong:
+        raise UserError(
+            "not a calibration of right and wrong answers",
+            where=path,
+            remedy=json.dumps({"right": [1.0], "wrong": [-1.0]}),
+        )
+    return right, wrong
+
+
+def _usable(score: float | None) -> bool:
+    return score is not None and math.isfinite(score)
+
+
+def _decision(formula: Formula, answer: float | None, reference: float | None) -> Decision:
+    reference = 0.0 if formula.mode == "plain" else reference
+    if answer is None or reference is None or not (_usable(answer) and _usable(reference)):
+        return Decision(None, "scorer_error", "the scorer gave no score")
+    return Decision(formula.reward(answer, reference), detail=f"S = {answer:.4g}, reference {reference:.4g}")

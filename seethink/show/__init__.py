@@ -1,0 +1,1 @@
+"""Everything a person looks at: report, view, plots, pages. Reads folders, writes pages."""

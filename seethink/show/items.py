@@ -1,0 +1,210 @@
+"""What a page shows of one question: picture, question, gold, and what one or several models made of it.
+
+Every folder this project writes can be looked at: a study, an evaluation, the rollouts of GRPO, a data set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from seethink.core.config import build
+from seethink.core.errors import UserError
+from seethink.core.nouns import Reward, Sample
+from seethink.core.run import read_log
+from seethink.core.store import load_samples, read_json, read_jsonl
+from seethink.core.tables import read_table
+from seethink.rewards import RewardConfig, is_correct
+from seethink.show.marked import Piece, pieces
+from seethink.study.folder import Study, load_study
+from seethink.traces.analyse import analyse
+from seethink.traces.run import completion_of
+from seethink.traces.steps import Checker
+
+FLAGS = ("flipped", "truncated", "undecided", "lucky", "right", "wrong")
+SAMPLE_KEYS = ("board", "data", "source", "samples", "input")  # where a run's config names the samples it used
+SHOWN = ("reward", "advantage", "status", "stop", "tokens", "entropy", "weights_version", "judged by")
+THRESHOLDS = ("box_correct", "open_correct")  # settings of the reward that decide what counts as right
+DATA_FILES = ("traces.jsonl", "sft.jsonl", "rl.jsonl", "board.jsonl")
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One completion: what was written, and what its grader said."""
+
+    label: str
+    pieces: list[Piece]
+    ok: bool | None
+    answer: str | None
+    details: dict[str, str]
+    """reward, status, stop, tokens, advantage ... as text, in the order to show."""
+    truncated: bool
+    lucky: bool | None
+    graded: bool = True
+    """False for a trace nobody graded, as in a data set: then ok is None without being undecided."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One question with its attempts."""
+
+    sample: Sample
+    part: str
+    attempts: list[Attempt]
+
+    @property
+    def options(self) -> dict[str, str]:
+        """Letter -> option, where the question does not list them itself."""
+        choices = self.sample.choices
+        listed = all(choice in self.sample.question for choice in choices)
+        return {} if listed else {chr(ord("A") + i): choice for i, choice in enumerate(choices)}
+
+    @property
+    def flags(self) -> list[str]:
+        """flipped: attempts differ in being right; right and wrong: all graded attempts are."""
+        verdicts = [a.ok for a in self.attempts if a.ok is not None]
+        found = {
+            "flipped": len(set(verdicts)) > 1,
+            "truncated": any(a.truncated for a in self.attempts),
+            "undecided": any(a.graded and a.ok is None for a in self.attempts),
+            "lucky": any(a.lucky for a in self.attempts),
+            "right": bool(verdicts) and all(verdicts),
+            "wrong": bool(verdicts) and not any(verdicts),
+        }
+        return [flag for flag in FLAGS if found[flag]]
+
+
+def from_study(study: Study, arms: Sequence[str], seed: int, checker: Checker | None) -> list[Item]:
+    """The board, answered by several arms of one seed (an arm without that seed shows its first)."""
+    runs = []
+    for arm in arms:
+        if arm not in study.arms:
+            raise UserError(f"no arm {arm!r}", where=study.folder, remedy=f"Arms: {', '.join(study.arms)}")
+        found = study.arms[arm].of("eval")
+        runs += [next((run for run in found if run.seed == seed), found[0])] if found else []
+    if not runs:
+        raise UserError("no finished evaluation of these arms", where=study.folder, remedy="Finish the study first")
+    tables = [(run.arm, {s.sample_id: asdict(s) for s in run.scores}) for run in runs]
+    return _join(study.board, tables, checker)
+
+
+def from_evals(folders: Sequence[Path], samples: dict[str, Sample], checker: Checker | None) -> list[Item]:
+    """One or several evaluation folders on the same board."""
+    tables = [(_short(f), {row["sample_id"]: row for row in read_table(f / "scores.parquet")}) for f in folders]
+    return _join(samples, tables, checker)
+
+
+def from_rollouts(folder: Path, samples: dict[str, Sample], checker: Checker | None) -> list[Item]:
+    """Groups of a GRPO run: all completions of one prompt side by side, in the order of training."""
+    table = folder / "rollouts.parquet"
+    rows = read_table(table) if table.exists() else read_log(folder / "rollouts.jsonl")  # finished or still running
+    rows = sorted(rows, key=lambda r: (r["round"], r["sample_id"], r["group"]))
+    settings = read_json(folder / "config.json").get("reward", {})
+    rewards, items = build(RewardConfig, {key: settings[key] for key in THRESHOLDS if key in settings}), []
+    for (number, sample_id), group in groupby(rows, key=lambda r: (r["round"], r["sample_id"])):
+        sample = _sample(samples, sample_id, folder)
+        attempts = [attempt(f"#{row['group']}", _graded(row, sample, rewards), sample, checker) for row in group]
+        items.append(Item(sample, f"round {number}", attempts))
+    return items
+
+
+def from_data(path: Path, checker: Checker | None) -> list[Item]:
+    """Any JSONL of samples: with their traces where rows have them, bare otherwise."""
+    items = []
+    for sample, (_, row) in zip(load_samples(path), read_jsonl(path), strict=True):
+        text, verdict = completion_of(row), row.get("verdict") or {}
+        fields = {"text": text, "ok": verdict.get("ok"), "tokens": row.get("tokens"), "judged by": verdict.get("by")}
+        attempts = [] if text is None else [attempt(row.get("model") or "trace", fields, sample, checker)]
+        items.append(Item(sample, str(sample.meta.get("part", sample.source)), attempts))
+    return items
+
+
+def load_items(
+    run: Path, other: Path | None, samples: Path | None, arms: Sequence[str], seed: int, checker: Checker | None
+) -> list[Item]:
+    """Items of whatever `run` is. Raises UserError where there is nothing to look at."""
+    if other and not (run / "scores.parquet").exists():
+        raise UserError("only evaluations are put side by side", where=run, remedy="Leave the second one out")
+    if run.is_file():
+        return from_data(run, checker)
+    if (run / "study.json").exists():
+        return from_study(load_study(run), arms, seed, checker)
+    if (run / "scores.parquet").exists():
+        folders = [run, other] if other else [run]
+        if other and not (other / "scores.parquet").exists():
+            raise UserError("no scores.parquet here", where=other, remedy="Give a second evaluation folder")
+        return from_evals(folders, _samples_of(run, samples), checker)
+    if (run / "rollouts.parquet").exists() or (run / "rollouts.jsonl").exists():
+        return from_rollouts(run, _samples_of(run, samples), checker)
+    for name in DATA_FILES:
+        if (run / name).exists():
+            return from_data(run / name, checker)
+    raise UserError("nothing to look at", where=run, remedy="Give a study, an evaluation, a GRPO run or a JSONL file")
+
+
+def attempt(label: str, row: dict[str, Any], sample: Sample, checker: Checker | None) -> Attempt:
+    """A completion with its marks; `row` holds text, ok and whatever else its table recorded."""
+    ok, text = row.get("ok"), row["text"] or ""
+    stats = analyse(text, sample, checker, ok=ok, stop=row.get("stop") or "stop")
+    shown = {key: _text(row[key]) for key in SHOWN if row.get(key) is not None}
+    graded = "status" in row or ok is not None
+    return Attempt(
+        label, pieces(text, sample, checker), ok, row.get("answer"), shown, stats.truncated, stats.lucky, graded
+    )
+
+
+def _join(samples: dict[str, Sample], tables: list[tuple[str, dict[str, dict]]], checker: Checker | None) -> list[Item]:
+    """One item per row of the first table, with the attempts of every table that has it."""
+    items = []
+    for sample_id, first in tables[0][1].items():
+        sample = _sample(samples, sample_id, "the board")
+        rows = [(label, table[sample_id]) for label, table in tables if sample_id in table]
+        items.append(Item(sample, first["part"], [attempt(label, row, sample, checker) for label, row in rows]))
+    return items
+
+
+def _graded(row: dict[str, Any], sample: Sample, rewards: RewardConfig) -> dict[str, Any]:
+    """A rollout with the verdict an evaluation would give its reward."""
+    return {**row, "ok": is_correct(Reward(row["reward"], row["status"], sample.kind), rewards)}
+
+
+def _samples_of(run: Path, samples: Path | None) -> dict[str, Sample]:
+    """Samples from the file given, else from the one the run's config names."""
+    if samples:
+        return {s.id: s for s in load_samples(samples)}
+    config = read_json(run / "config.json")
+    for path in _candidates(config):
+        if path.suffix == ".jsonl" and path.is_file():
+            return {s.id: s for s in load_samples(path)}
+    raise UserError("cannot find the samples of this run", where=run, remedy="Give --samples board.jsonl")
+
+
+def _candidates(config: dict[str, Any]) -> Iterator[Path]:
+    yield from (Path(config[key]) for key in SAMPLE_KEYS if isinstance(config.get(key), str))
+
+
+def _sample(samples: dict[str, Sample], sample_id: str, where: object) -> Sample:
+    if sample_id not in samples:
+        raise UserError(f"no sample {sample_id!r}", where=where, remedy="Give the samples of this run with --samples")
+    return samples[sample_id]
+
+
+def _short(folder: Path) -> str:
+    """The last parts of a path that tell two runs apart."""
+    return "/".join(folder.resolve().parts[1:][-3:])
+
+
+def _text(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def flags_of(items: Iterable[Item]) -> dict[str, int]:
+    """How many items carry each flag."""
+    counts = dict.fromkeys(FLAGS, 0)
+    for item in items:
+        for flag in item.flags:
+            counts[flag] += 1
+    return counts

@@ -1,0 +1,113 @@
+"""What every page needs: templates with escaping on, numbers as text, pictures that travel with the page."""
+
+from __future__ import annotations
+
+import base64
+import io
+from pathlib import Path
+
+import jinja2
+from markupsafe import Markup
+
+from seethink.core.errors import UserError
+from seethink.core.images import open_image
+from seethink.core.store import hash_file
+from seethink.study.stats import Interval
+
+SIDE = 640  # pictures are shown no larger than this many pixels
+SMALL = 60_000  # bytes up to which a picture is embedded as it is
+MIME = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp", ".gif": "image/gif"}
+MISSING = Markup('<span class="missing">not measured</span>')
+
+
+def environment(escape: bool = True) -> jinja2.Environment:
+    """Templates of this package; an undefined name is an error, not an empty string."""
+    loader = jinja2.PackageLoader("seethink.show", "templates")
+    pages = jinja2.Environment(
+        loader=loader, autoescape=escape, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    pages.filters |= {"percent": percent, "points": points, "limits": limits, "number": number, "duration": duration}
+    return pages
+
+
+def asset(name: str) -> Markup:
+    """A stylesheet or script of this package, to be put into a page as it is."""
+    return Markup((Path(__file__).parent / "templates" / name).read_text(encoding="utf-8"))
+
+
+def percent(share: float | None) -> str:
+    return MISSING if share is None else f"{100 * share:.1f}"
+
+
+def points(difference: float | None) -> str:
+    """A difference of shares in percentage points, always with its sign."""
+    return MISSING if difference is None else _minus(f"{round(100 * difference, 1) + 0.0:+.1f}")
+
+
+def limits(interval: Interval | None, scale: float = 100, digits: int = 1) -> str:
+    """[low, high]; empty without an interval, because the estimate beside it says so already."""
+    if interval is None:
+        return ""
+    low, high = (number(scale * value, digits) for value in (interval.low, interval.high))
+    return f"[{low}, {high}]"
+
+
+def number(value: float | None, digits: int = 0) -> str:
+    """With thin spaces between thousands."""
+    if value is None:
+        return MISSING
+    rounded = round(value, digits) + 0.0  # no negative zero
+    return _minus(f"{rounded:,.{digits}f}").replace(",", "\u202f")
+
+
+def duration(seconds: float | None) -> str:
+    if seconds is None:
+        return MISSING
+    hours, rest = divmod(round(seconds), 3600)
+    return (
+        f"{hours} h {rest // 60:02d} min"
+        if hours
+        else f"{rest // 60} min {rest % 60:02d} s"
+        if rest >= 60
+        else f"{rest} s"
+    )
+
+
+def picture_uri(path: str) -> str | None:
+    """A picture as a data: address; None where it cannot be read."""
+    file = Path(path)
+    if file.suffix.lower() in MIME and file.is_file() and file.stat().st_size <= SMALL:
+        return f"data:{MIME[file.suffix.lower()]};base64,{base64.b64encode(file.read_bytes()).decode()}"
+    shrunk = _shrunk(path)
+    return None if shrunk is None else f"data:image/jpeg;base64,{base64.b64encode(shrunk).decode()}"
+
+
+def copy_picture(path: str, folder: Path) -> str | None:
+    """Copy a picture into a folder under the hash of its content; its file name, or None where it cannot be read."""
+    file = Path(path)
+    if not file.is_file():
+        return None
+    small = file.suffix.lower() in MIME and file.stat().st_size <= SMALL
+    target = folder / (hash_file(file) + (file.suffix.lower() if small else ".jpg"))
+    if not target.exists():
+        data = file.read_bytes() if small else _shrunk(path)
+        if data is None:
+            return None
+        folder.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
+    return target.name
+
+
+def _shrunk(path: str) -> bytes | None:
+    try:
+        image = open_image(path)
+    except UserError:
+        return None
+    image.thumbnail((SIDE, SIDE))
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=85)
+    return buffer.getvalue()
+
+
+def _minus(text: str) -> str:
+    return text.replace("-", "−")

@@ -1,0 +1,127 @@
+"""`seethink view`: static pages to look at samples and traces, with filters; they work from the disk, without a server.
+
+    seethink view runs/eval [runs/eval2]                an evaluation, or two side by side
+    seethink view runs/study --arms grpo,base           two arms of a study
+    seethink view runs/grpo                             groups of rollouts
+    seethink view data/sft.jsonl                        a data set
+
+Items are written in chunks of JSON that the page loads as they are needed, so thousands of them stay light. What a model
+wrote is data for the page, set as text and never as HTML.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from seethink.core.errors import UserError
+from seethink.core.store import read_json, write_text
+from seethink.show.config import ViewConfig
+
+if TYPE_CHECKING:
+    from seethink.show.items import Attempt, Item
+
+CHUNK = 50  # items per data file
+
+
+def run(config: ViewConfig, dry_run: bool = False) -> None:
+    """The verb. Raises UserError where there is nothing to look at, or the samples cannot be found."""
+    from seethink.show.items import load_items
+    from seethink.traces.steps import load_checker
+
+    if not config.input.exists():
+        raise UserError("no such file or folder", where=config.input, remedy="Give a run folder or a JSONL file")
+    arms, checker_name = of_study(config)
+    checker = load_checker(checker_name) if checker_name else None
+    items = load_items(config.input, config.other, config.samples, arms, config.seed, checker)
+    items = items[: config.limit] if config.limit else items
+    out = config.out or (
+        config.input / "view" if config.input.is_dir() else config.input.with_name(f"{config.input.stem}-view")
+    )
+    if dry_run:
+        print(f"{len(items)} items -> {out / 'index.html'}")
+        return
+    title = " and ".join(str(path) for path in (config.input, config.other) if path)
+    write_pages(out, title, items, checked=checker is not None)
+    print(f"view: {len(items)} items, {out / 'index.html'}")
+
+
+def of_study(config: ViewConfig) -> tuple[tuple[str, ...], str]:
+    """(arms to show, checker) with what a study says where the user does not."""
+    arms = tuple(name.strip() for name in config.arms.split(",") if name.strip())
+    if not (config.input / "study.json").is_file():
+        return arms, config.checker
+    plan = read_json(config.input / "study.json")
+    first = next(iter(plan.get("comparisons") or []), list(plan["arms"])[:2])
+    return arms or tuple(first), config.checker or plan.get("checker", "")
+
+
+def write_pages(out: Path, title: str, items: Sequence[Item], checked: bool) -> None:
+    """index.html, index.js (what the filters need), items-<n>.js (the items) and images/."""
+    from seethink.show.items import flags_of
+    from seethink.show.pages import asset, environment
+
+    chunks = [items[at : at + CHUNK] for at in range(0, len(items), CHUNK)]
+    for stale in out.glob("items-*.js"):
+        stale.unlink()
+    for number, chunk in enumerate(chunks):
+        rows = [item_row(item, out / "images") for item in chunk]
+        write_text(out / f"items-{number}.js", call("seethink.chunk", number, rows))
+    index = [{"id": i.sample.id, "kind": i.sample.kind, "part": i.part, "flags": i.flags} for i in items]
+    write_text(out / "index.js", call("seethink.index", CHUNK, index))
+    page = {
+        "title": title,
+        "count": len(items),
+        "kinds": list(dict.fromkeys(i.sample.kind for i in items)),
+        "board_parts": list(dict.fromkeys(i.part for i in items)),
+        "flags": {flag: n for flag, n in flags_of(items).items() if n},
+        "checked": checked,
+        "base_css": asset("base.css"),
+        "view_css": asset("view.css"),
+        "script": asset("view.js"),
+    }
+    write_text(out / "index.html", environment().get_template("view.html.j2").render(page))
+
+
+def item_row(item: Item, images: Path) -> dict[str, Any]:
+    """One item as the page wants it; pictures are copied beside the page."""
+    from seethink.show.pages import copy_picture
+
+    sample = item.sample
+    names = [copy_picture(path, images) for path in sample.images]
+    return {
+        "id": sample.id,
+        "kind": sample.kind,
+        "part": item.part,
+        "source": sample.source,
+        "question": sample.question,
+        "gold": sample.gold,
+        "options": [f"{letter} {choice}" for letter, choice in item.options.items()],
+        "images": [name and f"images/{name}" for name in names],
+        "flags": item.flags,
+        "attempts": [attempt_row(attempt) for attempt in item.attempts],
+    }
+
+
+def attempt_row(attempt: Attempt) -> dict[str, Any]:
+    """Pieces as [text, classes], so that the page only has to set text."""
+    return {
+        "label": attempt.label,
+        "ok": attempt.ok,
+        "graded": attempt.graded,
+        "answer": attempt.answer,
+        "details": attempt.details,
+        "marks": [name for name, on in (("lucky", attempt.lucky), ("cut", attempt.truncated)) if on],
+        "pieces": [
+            [p.text, " ".join(name for name, on in (("tag", p.tag), ("mark", p.marker), (p.truth, p.truth)) if on)]
+            for p in attempt.pieces
+        ],
+    }
+
+
+def call(function: str, *arguments: Any) -> str:
+    """A line of script that calls a function with data; `<` is written as an escape, so no text can end a script."""
+    text = ", ".join(json.dumps(a, ensure_ascii=True).replace("<", "\\u003c") for a in arguments)
+    return f"{function}({text});\n"

@@ -1,0 +1,34 @@
+"""Run a study: prepare its files, check its plan, execute its stages.
+
+seethink study @study.toml --out runs/study
+"""
+
+from __future__ import annotations
+
+from seethink.core.load import load_function
+from seethink.core.store import write_json
+from seethink.study.config import StudyConfig
+from seethink.study.execute import execute
+from seethink.study.plan import check, describe, plan
+
+
+def run(config: StudyConfig, dry_run: bool = False) -> bool:
+    """True once every stage is done. Raises UserError for a plan that does not hold or a stage that failed.
+
+    The same call again continues.
+    """
+    if config.prepare:
+        prepare = load_function(config.prepare.function, "prepare.function")
+        config = prepare(config, dry_run)
+        if dry_run and not config.board.exists():
+            print(f"to make  the files of the plan, by {config.prepare.function}, in {config.out}")
+            return False
+    check(config)
+    stages = list(plan(config))
+    if dry_run:
+        for stage in stages:
+            print(f"{'done   ' if stage.done else 'to run '} {' '.join(stage.command)}")
+        return False
+    write_json(config.out / "study.json", describe(config, stages))
+    execute(stages, config.workers)
+    return True

@@ -1,0 +1,301 @@
+"""A policy: an unmodified transformers model with its tokenizer and image processor, and prompts encoded for it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoTokenizer, PreTrainedModel
+from transformers.image_processing_utils import BaseImageProcessor
+from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
+
+from seethink.core.errors import UserError
+from seethink.core.images import open_image
+from seethink.core.nouns import Sample
+from seethink.train.config import ModelConfig
+from seethink.train.dist import Ranks, groups
+from seethink.train.model.linear import use_onednn
+from seethink.train.model.lora import add_lora, full_weights
+from seethink.train.model.pack import ATTENTION
+
+transformers_logging.disable_progress_bar()  # ours says what takes time
+
+FAMILIES = {"qwen2_vl": "Qwen2-VL", "qwen2_5_vl": "Qwen2.5-VL", "qwen3_vl": "Qwen3-VL"}  # model_type: name
+MODELS = "Qwen2-VL, Qwen2.5-VL or Qwen3-VL (dense)"
+
+SIDE_FILES = (
+    "system.txt",
+    "preprocessor_config.json",
+    "chat_template.jinja",
+    "chat_template.json",
+    "video_preprocessor_config.json",
+)
+
+FEATURES_LIMIT = 4 * 2**30  # bytes of image features kept on the CPU: a round of 512 prompts at the paper's image size
+
+
+@dataclass
+class Policy:
+    """What generates and what is trained."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    image_processor: BaseImageProcessor
+    folder: Path
+    """Where it was loaded from: side files are copied from here on saving."""
+    features: dict[tuple[str, ...], Tensor] = field(default_factory=dict)
+    """Image paths of a prompt -> [tokens, 1 + deep, hidden] of a frozen vision tower, on the CPU; latest FEATURES_LIMIT bytes."""
+    ranks: Ranks = field(default_factory=Ranks)
+    """The processes that its weights and work are split over."""
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+    @property
+    def image_token(self) -> int:
+        return self.model.config.image_token_id
+
+    @property
+    def banned(self) -> Tensor:
+        """Ids [n] that a completion must never hold: one sampled image pad would break every later forward."""
+        config = self.model.config
+        names = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
+        ids = {getattr(config, name) for name in names}
+        ids |= set(self.tokenizer.convert_tokens_to_ids(["<|vision_start|>", "<|vision_end|>"]))
+        size = config.text_config.vocab_size
+        return torch.tensor(sorted(i for i in ids if i is not None and 0 <= i < size), device=self.device)
+
+    @property
+    def stop_ids(self) -> Tensor:
+        """Ids [n] that end a completion."""
+        eos = self.model.generation_config.eos_token_id
+        ids = set(eos if isinstance(eos, list) else [eos]) | {self.tokenizer.eos_token_id}
+        return torch.tensor(sorted(i for i in ids if i is not None), device=self.device)
+
+
+@dataclass(frozen=True)
+class EncodedPrompt:
+    """A prompt ready for the model.
+
+    ids        [P] with image placeholders expanded to one id per image token
+    positions  [3, P] M-RoPE positions (time, height, width)
+    pixels     [patches, patch values] of all images, None for text
+    grids      [images, 3] patches in time, height, width; None for text
+    images     paths, the key of the feature cache
+    """
+
+    ids: Tensor
+    positions: Tensor
+    pixels: Tensor | None
+    grids: Tensor | None
+    images: tuple[str, ...] = ()
+
+    @property
+    def next_position(self) -> int:
+        """Position of the first completion token, on all three axes."""
+        return int(self.positions.max()) + 1
+
+
+def load_policy(folder: Path, ranks: Ranks | None = None, dtype: torch.dtype = torch.float32) -> Policy:
+    """Policy from a Hugging Face folder of one of FAMILIES. Raises UserError naming what is missing.
+
+    On several ranks the weights stay on the CPU until `Ranks.shard` moves each rank's part to its device.
+
+    torchvision is not needed: tokenizer, image processor and chat template are loaded one by one, not as a processor.
+    """
+    folder = Path(folder)
+    for name in ("config.json", "tokenizer_config.json", "preprocessor_config.json"):
+        if not (folder / name).is_file():
+            raise UserError(f"model folder has no {name}", where=folder, remedy=f"Give a folder of {MODELS}")
+    config = json.loads((folder / "config.json").read_text())
+    text = config.get("text_config", config)
+    if config.get("model_type") not in FAMILIES or text.get("use_sliding_window"):
+        sliding = " with sliding windows" if text.get("use_sliding_window") else ""
+        raise UserError(
+            f"model type {config.get('model_type')!r}{sliding} is not supported", where=folder, remedy=f"Use {MODELS}"
+        )
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    template = folder / "chat_template.json"
+    if template.is_file():  # the text template of tokenizer_config.json knows no images
+        tokenizer.chat_template = json.loads(template.read_text())["chat_template"]
+    model = AutoModelForImageTextToText.from_pretrained(
+        folder, dtype=dtype, attn_implementation={"": "sdpa", "text_config": ATTENTION, "vision_config": "sdpa"}
+    )
+    use_onednn(model)
+    processor = AutoImageProcessor.from_pretrained(folder, backend="pil")  # torchvision is not needed
+    ranks = ranks or Ranks()
+    model = model.to("cpu" if ranks.mesh else ranks.device).eval()
+    return Policy(model, tokenizer, processor, folder, ranks=ranks)
+
+
+def save_policy(policy: Policy, folder: Path) -> None:
+    """Plain Hugging Face folder that transformers and vLLM load: weights, config, tokenizer, processor, template.
+
+    Every rank calls it, the first one writes.
+    """
+    weights = {}
+    for name, weight in full_weights(policy.model):
+        if policy.ranks.first:
+            weights[name] = weight.cpu()
+    with policy.ranks.together():
+        if policy.ranks.first:
+            write_policy(policy, weights, folder)
+
+
+def write_policy(policy: Policy, weights: dict[str, Tensor], folder: Path) -> None:
+    temporary = Path(folder).with_name(Path(folder).name + ".tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        policy.model.save_pretrained(temporary, state_dict=weights)
+        policy.tokenizer.save_pretrained(temporary)
+        for name in SIDE_FILES:
+            if (policy.folder / name).is_file() and not (temporary / name).exists():
+                shutil.copyfile(policy.folder / name, temporary / name)
+        shutil.rmtree(folder, ignore_errors=True)
+        temporary.rename(folder)
+    except SafetensorError as error:  # hides the cause of a failed write
+        raise UserError(
+            f"cannot write the model ({error})",
+            where=folder,
+            remedy="Free some space; the same command then continues",
+            code=1,
+        ) from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def make_trainable(policy: Policy, config: ModelConfig, seed: int = 0) -> None:
+    """Choose what trains: LoRA adapters only, or all weights but a frozen vision tower and projector (its mergers)."""
+    if config.checkpoint_layers:
+        for layer in policy.model.model.language_model.layers[:-1]:  # the last one is trimmed to what is read
+            layer.gradient_checkpointing = True
+            layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
+            layer.train()  # transformers checkpoints only then; there is no dropout
+    if config.lora_rank:
+        torch.manual_seed(seed)  # adapters begin the same on every rank and after a restart
+        add_lora(policy.model, config.lora_rank, config.lora_alpha)
+        return
+    for name, parameter in policy.model.named_parameters():
+        projector = ".visual." in name and "merger" in name
+        frozen = config.freeze_projector if projector else config.freeze_vision if ".visual." in name else False
+        parameter.requires_grad_(not frozen)
+
+
+def vision_frozen(policy: Policy) -> bool:
+    """True when image features cannot change, so that they may be cached."""
+    return not any(p.requires_grad for p in policy.model.model.visual.parameters())
+
+
+def encode_prompt(policy: Policy, sample: Sample, system: str, max_tokens: int = 0) -> EncodedPrompt:
+    """Chat-templated prompt with its images. Raises UserError for a broken image or a prompt over `max_tokens`.
+
+    Prompts are never truncated: a cut image is the field's most common crash ("image features and tokens do not match").
+    """
+    content = [{"type": "image"} for _ in sample.images] + [{"type": "text", "text": sample.question}]
+    messages = [{"role": "system", "content": system}] if system else []
+    messages.append({"role": "user", "content": content})
+    text = policy.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    ids = policy.tokenizer(text, add_special_tokens=False)["input_ids"]
+    pixels = grids = None
+    if sample.images:
+        images = [open_image(path, where=f"sample {sample.id}") for path in sample.images]
+        processed = policy.image_processor(images=images, return_tensors="pt")
+        pixels, grids = processed["pixel_values"], processed["image_grid_thw"]
+        ids = _expand_images(ids, grids, policy)
+    if max_tokens and len(ids) > max_tokens:
+        size = "" if grids is None else f" ({int(grids.prod(1).sum())} image patches)"
+        raise UserError(
+            f"prompt of sample {sample.id} has {len(ids)} tokens{size}, more than {max_tokens}",
+            remedy="Raise max_prompt_tokens, lower max_pixels or drop the row",
+        )
+    ids = torch.tensor(ids)
+    return EncodedPrompt(ids, rope_positions(policy, ids, grids), pixels, grids, sample.images)
+
+
+def encode_completion(policy: Policy, text: str) -> Tensor:
+    """Completion ids [T] with the end-of-turn token appended. Raises UserError if it holds vision tokens."""
+    ids = policy.tokenizer(text, add_special_tokens=False)["input_ids"] + [policy.tokenizer.eos_token_id]
+    if set(ids) & set(policy.banned.tolist()):
+        raise UserError("completion holds vision tokens", remedy="Remove them from the text")
+    return torch.tensor(ids)
+
+
+def rope_positions(policy: Policy, ids: Tensor, grids: Tensor | None) -> Tensor:
+    """M-RoPE positions [3, P], computed by the model's own rule; plain positions for text."""
+    if grids is None:
+        return torch.arange(len(ids)).expand(3, -1)
+    types = (ids == policy.image_token).int()
+    positions, _ = policy.model.model.get_rope_index(ids[None], mm_token_type_ids=types[None], image_grid_thw=grids)
+    return positions[:, 0]
+
+
+def image_features(policy: Policy, prompts: list[EncodedPrompt]) -> Tensor | None:
+    """`vision_features` of all prompts in order; cached while the vision tower is frozen."""
+    if not vision_frozen(policy):
+        return vision_features(policy.model, prompts)
+    prompts = [p for p in prompts if p.pixels is not None]
+    if not prompts:
+        return None
+    for prompt in prompts:  # one by one: rounding depends on the company, and that on past resumes
+        if prompt.images not in policy.features:
+            with torch.no_grad():
+                policy.features[prompt.images] = vision_features(policy.model, [prompt]).cpu()
+    found = torch.cat([policy.features[p.images] for p in prompts]).to(policy.device)
+    while sum(f.nbytes for f in policy.features.values()) > FEATURES_LIMIT:
+        del policy.features[next(iter(policy.features))]  # the oldest
+    return found
+
+
+def vision_features(model: PreTrainedModel, prompts: list[EncodedPrompt]) -> Tensor | None:
+    """Image tokens [sum of tokens, 1 + deep, hidden] of all prompts by this model's own vision tower.
+
+    Beside its embedding a token of Qwen3-VL has features for the first language layers; Qwen2-VL and Qwen2.5-VL have none.
+    """
+    prompts = [p for p in prompts if p.pixels is not None]
+    if not prompts:
+        return no_features(model) if groups(model.model.visual) else None
+    pixels = torch.cat([p.pixels for p in prompts]).to(model.device)
+    grids = torch.cat([p.grids for p in prompts]).to(model.device)
+    return _see(model, pixels, grids)
+
+
+def idle_prompt(policy: Policy) -> EncodedPrompt:
+    """One text token: what a rank computes on, without weight, while only others have work."""
+    return EncodedPrompt(policy.stop_ids[:1].cpu(), torch.zeros(3, 1, dtype=torch.long), None, None)
+
+
+def no_features(model: PreTrainedModel) -> Tensor:
+    """[0, 1 + deep, hidden] by way of the vision tower: its layers are sharded, and other ranks may run them on images now."""
+    config = model.config.vision_config
+    size = config.spatial_merge_size  # one image token
+    values = config.in_channels * config.temporal_patch_size * config.patch_size**2
+    pixels = torch.zeros(size**2, values, device=model.device)
+    grids = torch.tensor([[1, size, size]], device=model.device)
+    return _see(model, pixels, grids)[:0]
+
+
+def _see(model: PreTrainedModel, pixels: Tensor, grids: Tensor) -> Tensor:
+    found = model.model.get_image_features(pixels, grids, return_dict=True)
+    return torch.stack([torch.cat(x) for x in (found.pooler_output, *found.get("deepstack_features", ()))], 1)
+
+
+def _expand_images(ids: list[int], grids: Tensor, policy: Policy) -> list[int]:
+    """One placeholder per image becomes one id per image token."""
+    merge = policy.image_processor.merge_size**2
+    counts = [int(n) // merge for n in grids.prod(1)]
+    if ids.count(policy.image_token) != len(counts):
+        raise UserError(
+            f"prompt has {ids.count(policy.image_token)} image placeholders for {len(counts)} images",
+            remedy="Remove image tokens from the question",
+        )
+    remaining = iter(counts)
+    return [i for token in ids for i in ([token] * next(remaining) if token == policy.image_token else [token])]

@@ -1,0 +1,190 @@
+"""Rollouts from an engine with its own copy of the weights, which is compared with the policy after every push."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import groupby
+
+import numpy as np
+import torch
+from PIL.Image import Image, Resampling
+
+from seethink.core.errors import UserError
+from seethink.core.images import open_image
+from seethink.train.config import GRPOConfig
+from seethink.train.dist import Ranks
+from seethink.train.model.lora import full_weights
+from seethink.train.model.policy import EncodedPrompt, Policy
+from seethink.train.optim import autocast
+from seethink.train.rollout.importance import policy_log_probs
+from seethink.train.rollout.sampler import Completion, LocalSampler, Sampler
+from seethink.train.rollout.vllm import Answer, Engine, InProcessEngine, Request, ServerEngine, Weights, sampling_params
+
+PROBED_PROMPTS, PROBED_TOKENS = 4, 16
+
+
+def make_sampler(policy: Policy, config: GRPOConfig, version: int) -> Sampler:
+    """The sampler that the config names, with the policy's weights of `version` optimiser steps."""
+    if config.sampler.engine == "local":
+        # on several ranks a kept graph would need the gathered weights until the update
+        keep = min(config.update_prompts, config.prompts) if config.reuse_prefill and not policy.ranks.mesh else 0
+        return LocalSampler(policy, version, config.rollout_prompts * config.group, config.micro_tokens, keep)
+    with policy.ranks.together():
+        engine = make_engine(policy, config)
+    sampler = EngineSampler(policy, engine, config)
+    sampler.push(version)  # also at step 0: a transfer that fails should fail now
+    return sampler
+
+
+def make_engine(policy: Policy, config: GRPOConfig) -> Engine:
+    """vLLM as the config asks for it. Raises UserError where it cannot be had."""
+    ranks = policy.ranks
+    if config.sampler.engine == "vllm-server":
+        urls = config.sampler.url.split(",")
+        first = ranks.rank * len(urls) // ranks.world  # ranks begin at servers of their own
+        return ServerEngine(urls[first:] + urls[:first], config.sampler.weights or config.out)
+    if ranks.world > 1:  # vLLM makes itself a process group, and would meet the run's
+        raise UserError(
+            f"sampler.engine vllm is for one training process, this run has {ranks.world}",
+            remedy="Start a vLLM server and use --sampler.engine vllm-server, or use --sampler.engine local",
+        )
+    longest = policy.model.config.text_config.max_position_embeddings
+    length = min(config.model.max_prompt_tokens + config.max_tokens, longest)
+    return InProcessEngine(policy.folder, policy.device, engine_dtype(config), length, config.sampler.memory)
+
+
+def engine_dtype(config: GRPOConfig) -> torch.dtype:
+    """Precision of the engine: that of the policy's own arithmetic."""
+    return torch.float32 if config.model.dtype == "float32" else torch.bfloat16
+
+
+class EngineSampler:
+    """Completions from an engine. Its arithmetic is not the policy's, so updates correct by importance weights.
+
+    Engines give no entropy: that of a token is estimated by its negative log-probability, right on average.
+
+    Each rank samples its own prompts; the first one loads the weights. From `push` to `sleep` weights are whole on every
+    rank, so rollouts and probes call no collectives: an error on one rank leaves no other waiting.
+    """
+
+    exact = False
+
+    def __init__(self, policy: Policy, engine: Engine, config: GRPOConfig) -> None:
+        self.policy, self.engine, self.config = policy, engine, config
+        self.version, self.kept = 0, []
+        self.probe: list[EncodedPrompt] = []
+        self.tolerance = config.sampler.tolerance or (1e-3 if engine_dtype(config) == torch.float32 else 0.5)
+
+    def rollout(
+        self, prompts: list[EncodedPrompt], group: int, max_tokens: int, temperature: float, seed: int
+    ) -> list[list[Completion]]:
+        fresh = not self.probe
+        # the next push is probed with prompts of this round: were a cache kept, it would hold them
+        self.probe = sorted(prompts, key=lambda p: p.pixels is None)[:PROBED_PROMPTS]
+        if fresh and prompts:
+            self.compare()
+        return self.sample(prompts, group, max_tokens, temperature, seed)
+
+    def push(self, version: int) -> None:
+        ranks, self.version = self.policy.ranks, version
+        ranks.gather_weights(self.policy.model)
+        with ranks.together():
+            if ranks.first:
+                self.engine.load(plain_weights(self.policy, engine_dtype(self.config)))
+        with ranks.together():
+            if self.probe:
+                self.compare()
+
+    def sleep(self) -> None:
+        self.engine.sleep()
+        self.policy.ranks.release_weights(self.policy.model)
+
+    def close(self) -> None:
+        self.engine.close()
+        self.policy.ranks.release_weights(self.policy.model)
+
+    def sample(
+        self, prompts: list[EncodedPrompt], group: int, max_tokens: int, temperature: float, seed: int
+    ) -> list[list[Completion]]:
+        """`group` completions for each prompt; each prompt has its own stream of random numbers."""
+        stops, banned = self.policy.stop_ids.tolist(), self.policy.banned.tolist()
+        requests = []
+        for b, prompt in enumerate(prompts):
+            own = int(np.random.SeedSequence((seed % 2**64, b)).generate_state(1)[0])
+            params = sampling_params(group, max_tokens, temperature, own, stops, banned)
+            requests.append(Request(placeholders(prompt, self.policy), sized_images(prompt, self.policy), params))
+        answers = self.engine.generate(requests)
+        return [completions(p, a) for p, a in zip(prompts, answers, strict=True)]
+
+    def compare(self) -> float:
+        """Largest difference of log-probabilities between engine and policy, on short completions of the engine.
+
+        Sampled, not re-scored: prompt log-probabilities bypass vLLM's prefix cache, and so would miss a stale one.
+        Raises UserError with both numbers when they differ by more than the tolerance.
+        """
+        groups = self.sample(self.probe, 1, PROBED_TOKENS, self.config.temperature, seed=0)
+        # a resumed run probes at other moments, so a probe leaves nothing in the caches of either side
+        if self.policy.ranks.world == 1:  # else requests of other ranks may be running, in an order that never repeats
+            self.engine.forget()
+        policy = replace(self.policy, features={}, ranks=Ranks())  # weights are whole: no rank waits for another
+        theirs = torch.cat([c.log_probs for g in groups for c in g])
+        ids = [[c.ids for c in g] for g in groups]
+        with autocast(self.policy, self.config.model):
+            ours = torch.cat(
+                policy_log_probs(policy, self.probe, ids, self.config.temperature, self.config.micro_tokens)
+            )
+        gaps = (theirs - ours).abs()
+        worst = int(gaps.argmax())
+        if not gaps[worst] <= self.tolerance:
+            raise UserError(
+                f"the sampler is not the policy of {self.version} steps: log-probability {theirs[worst]:.6f} against "
+                f"{ours[worst]:.6f}, tolerance {self.tolerance:g}",
+                where="sampler",
+                remedy="Check that the engine serves this model in this precision, or raise sampler.tolerance",
+                code=1,
+            )
+        return float(gaps[worst])
+
+
+def plain_weights(policy: Policy, dtype: torch.dtype) -> Weights:
+    """Weights by the plain model's names, adapters merged. Tied ones come under both names: vLLM waits for both."""
+    head, embedding = policy.model.lm_head, policy.model.get_input_embeddings()
+    for name, weight in full_weights(policy.model):
+        yield name, weight.to(dtype)
+        if name.endswith("embed_tokens.weight") and head.weight is embedding.weight:
+            yield "lm_head.weight", weight.to(dtype)
+
+
+def placeholders(prompt: EncodedPrompt, policy: Policy) -> list[int]:
+    """Prompt ids with one placeholder per image; vision start and end keep neighbouring images apart."""
+    ids = []
+    for token, run in groupby(prompt.ids.tolist()):
+        ids += [token] if token == policy.image_token else run
+    return ids
+
+
+def sized_images(prompt: EncodedPrompt, policy: Policy) -> list[Image]:
+    """Images of a prompt, resized as our image processor resizes them, so that both engines see equal pixels."""
+    patch, how = policy.image_processor.patch_size, Resampling(policy.image_processor.resample)
+    grids = [] if prompt.grids is None else prompt.grids.tolist()
+    return [
+        open_image(path).resize((width * patch, height * patch), how)
+        for path, (_, height, width) in zip(prompt.images, grids, strict=True)
+    ]
+
+
+def completions(prompt: EncodedPrompt, answer: Answer) -> list[Completion]:
+    """Completions of an answer. Raises UserError when the engine saw another prompt than the policy will."""
+    if answer.prompt != prompt.ids.tolist():
+        raise UserError(
+            f"the engine sees a prompt of {len(answer.prompt)} tokens, the policy one of {len(prompt.ids)}",
+            where="sampler",
+            remedy="Start the server with --mm-processor-kwargs '{\"do_resize\": false}' and the same model folder",
+        )
+    found = []
+    for ids, log_probs, stop in answer.completions:
+        if stop not in ("stop", "length"):
+            raise RuntimeError(f"the engine gave up a completion: {stop}")
+        log_probs = torch.tensor(log_probs)
+        found.append(Completion(torch.tensor(ids), log_probs, -log_probs, stop))
+    return found

@@ -1,0 +1,317 @@
+"""Rollouts: the vision tower and the prompt once per group, one key-value cache shared by its G completions.
+
+Decoding is continuous: prompts that entered together form a cohort, several cohorts decode in one batch, rows leave as they
+finish, and waiting prompts enter as a new cohort when enough rows are free.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from seethink.train.model.attention import prefixed
+from seethink.train.model.pack import pack, run_layers
+from seethink.train.model.policy import EncodedPrompt, Policy, image_features
+from seethink.train.model.prefix import Prefix, prefill
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One sampled completion.
+
+    ids       [T] with the stop token where there was one
+    log_probs [T] of the sampling distribution (temperature and bans applied)
+    entropy   [T] of the sampling distribution, nats
+    stop      "stop", or "length" when it was cut at max_tokens
+    """
+
+    ids: Tensor
+    log_probs: Tensor
+    entropy: Tensor
+    stop: str
+
+
+LOWEST = torch.finfo(torch.float32).min / 2  # logit of a banned token: finite, so that 0 times it is 0
+
+
+class Sampler(Protocol):
+    """Where completions come from: this process, or an engine that holds a copy of the weights.
+
+    exact   True when recorded log-probabilities are the policy's own; False: the update corrects by importance weights
+    version optimiser steps behind the weights that it samples from
+    kept    prefixes of the latest rollout's first prompts with their graphs; empty where none were asked for
+    """
+
+    exact: bool
+    version: int
+    kept: list[Prefix]
+
+    def rollout(
+        self, prompts: list[EncodedPrompt], group: int, max_tokens: int, temperature: float, seed: int
+    ) -> list[list[Completion]]: ...
+
+    def push(self, version: int) -> None:
+        """Take over the policy's weights after an update. Raises when the sampler does not agree with them."""
+
+    def sleep(self) -> None:
+        """Give accelerator memory back while the policy is updated; `push` wakes it."""
+
+    def close(self) -> None: ...
+
+
+@dataclass
+class LocalSampler:
+    """The policy itself: its weights are always the latest.
+
+    capacity       completions decoded at once
+    prefill_tokens prompt tokens computed at once
+    keep           of so many first prompts of a rollout the prefill's graph is kept in `kept`, for the update that follows
+    """
+
+    policy: Policy
+    version: int = 0
+    capacity: int = 512
+    prefill_tokens: int = 16384
+    keep: int = 0
+    kept: list[Prefix] = field(default_factory=list)
+    exact = True
+
+    def __post_init__(self) -> None:
+        self.push(self.version)
+
+    def rollout(
+        self, prompts: list[EncodedPrompt], group: int, max_tokens: int, temperature: float, seed: int
+    ) -> list[list[Completion]]:
+        self.kept.clear()
+        return rollout(
+            self.policy,
+            prompts,
+            group,
+            max_tokens,
+            temperature,
+            seed,
+            self.capacity,
+            self.prefill_tokens,
+            self.keep,
+            self.kept,
+        )
+
+    def push(self, version: int) -> None:
+        self.policy.ranks.gather_weights(self.policy.model)
+        self.version = version
+
+    def sleep(self) -> None:
+        self.policy.ranks.release_weights(self.policy.model)
+
+    def close(self) -> None:
+        self.sleep()
+
+
+@dataclass
+class Cohort:
+    """Prompts that entered together, with their completions that still decode: a rectangle of b prompts x g rows.
+
+    prefix       of the b prompts
+    own_k, own_v per layer [b*g, K, max_tokens, D], static
+    rows         [b*g] which completion each row is
+    shape        (b, g)
+    token        [b*g] the latest token of each row
+    decoded      tokens that each row has already sampled
+    """
+
+    prefix: Prefix
+    own_k: list[Tensor]
+    own_v: list[Tensor]
+    rows: Tensor
+    shape: tuple[int, int]
+    token: Tensor
+    decoded: int = 0
+
+    @property
+    def positions(self) -> Tensor:
+        """[b*g] M-RoPE position of the latest token."""
+        return self.prefix.position.repeat_interleave(self.shape[1]) + self.decoded - 1
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+        """One query a row: q [H, b*g, D], k and v [K, b*g, D] -> [b*g, H, D]."""
+        own_k, own_v, seen = self.own_k[layer], self.own_v[layer], self.decoded
+        own_k[:, :, seen - 1] = k.transpose(0, 1)
+        own_v[:, :, seen - 1] = v.transpose(0, 1)
+        prefix = self.prefix.keys[layer], self.prefix.values[layer], self.prefix.real
+        own = own_k[:, :, :seen], own_v[:, :, :seen], None
+        return prefixed(q.transpose(0, 1)[:, :, None].contiguous(), *prefix, *own, scale)[:, :, 0]
+
+    def keep(self, prompts: Tensor, cells: Tensor, shape: tuple[int, int]) -> Cohort:
+        """The smaller rectangle of these prompts [b] and rows [b*g]."""
+        own_k, own_v = ([x[cells] for x in tensors] for tensors in (self.own_k, self.own_v))
+        return Cohort(self.prefix.keep(prompts), own_k, own_v, self.rows[cells], shape, self.token[cells], self.decoded)
+
+
+@dataclass(frozen=True)
+class CohortsLayout:
+    """One new token for every row of every cohort: linear layers see one batch, attention one cohort after the other."""
+
+    cohorts: list[Cohort]
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+        sizes = [len(c.rows) for c in self.cohorts]
+        parts = zip(self.cohorts, *(x.split(sizes, 1) for x in (q, k, v)), strict=True)
+        return torch.cat([cohort.attend(layer, *qkv, scale) for cohort, *qkv in parts])
+
+
+@dataclass
+class Record:
+    """What was sampled so far, [R, max_tokens] for R completions, and who is still alive [R]."""
+
+    ids: Tensor
+    log_probs: Tensor
+    entropy: Tensor
+    length: Tensor
+    alive: Tensor
+
+    @staticmethod
+    def empty(R: int, max_tokens: int, device: torch.device) -> Record:
+        numbers = torch.zeros(2, R, max_tokens, device=device)
+        whole = {"dtype": torch.long, "device": device}
+        ids, length = torch.zeros(R, max_tokens, **whole), torch.zeros(R, **whole)
+        return Record(ids, numbers[0], numbers[1], length, torch.ones(R, dtype=torch.bool, device=device))
+
+    def completions(self) -> list[Completion]:
+        ids, log_probs, entropy, cut = (x.cpu() for x in (self.ids, self.log_probs, self.entropy, self.alive))
+        return [
+            Completion(
+                ids[r, :n].clone(), log_probs[r, :n].clone(), entropy[r, :n].clone(), "length" if cut[r] else "stop"
+            )
+            for r, n in enumerate(self.length.tolist())
+        ]
+
+
+@torch.no_grad()
+def rollout(
+    policy: Policy,
+    prompts: list[EncodedPrompt],
+    group: int,
+    max_tokens: int,
+    temperature: float,
+    seed: int,
+    capacity: int = 512,
+    prefill_tokens: int = 16384,
+    keep: int = 0,
+    kept: list[Prefix] | None = None,
+    tick: Callable[[int], None] | None = None,
+) -> list[list[Completion]]:
+    """`group` completions for each prompt; temperature 0 is greedy. The same seed gives the same completions.
+
+    Continuous: prompts wait until rows are free, at most `capacity` rows decode at once, and finished rows leave. The
+    prefixes of the first `keep` prompts are computed with their graph and appended to `kept`. `tick` is called with the
+    number of completions that ended.
+    """
+    R, model = len(prompts) * group, policy.model
+    record = Record.empty(R, max_tokens, policy.device)
+    uniform = torch.rand(max_tokens, R, generator=torch.Generator().manual_seed(seed)).to(policy.device)
+    cohorts: list[Cohort] = []
+    waiting = 0  # the first prompt that has not entered
+
+    def sample_next(cohorts: list[Cohort], logits: Tensor) -> list[Cohort]:
+        """Sample one token for every row; the cohorts that go on, cut to their live rows when half have ended."""
+        rows = torch.cat([c.rows for c in cohorts])
+        step = torch.cat([torch.full_like(c.rows, c.decoded) for c in cohorts])
+        token, log_p, entropy = sample(logits, temperature, policy.banned, uniform[step, rows])
+        alive = record.alive[rows]
+        record.ids[rows, step], record.log_probs[rows, step], record.entropy[rows, step] = token, log_p, entropy
+        record.length[rows] += alive
+        ended = alive & torch.isin(token, policy.stop_ids)
+        record.alive[rows[ended]] = False
+        going = []
+        for cohort, latest in zip(cohorts, token.split([len(c.rows) for c in cohorts]), strict=True):
+            cohort.token, cohort.decoded = latest, cohort.decoded + 1
+            alive = record.alive[cohort.rows]
+            live = int(alive.sum())
+            if not live or cohort.decoded == max_tokens:
+                continue
+            going.append(cohort.keep(*shrink(alive.view(cohort.shape))) if 2 * live <= len(alive) else cohort)
+        if tick:
+            tick(int(ended.sum()) + (0 if going or waiting < len(prompts) else int(record.alive.sum())))
+        return going
+
+    while waiting < len(prompts) or cohorts:
+        free = (capacity - sum(len(c.rows) for c in cohorts)) // group
+        while waiting < len(prompts) and (
+            not cohorts or free >= min(max(capacity // group // 4, 1), len(prompts) - waiting)
+        ):
+            graph = waiting < keep
+            end = _fitting(prompts, waiting, keep if graph else len(prompts), max(free, 1), prefill_tokens)
+            with torch.set_grad_enabled(graph):
+                packed = pack(prompts[waiting:end], [[]] * (end - waiting), policy.image_token).to(policy.device)
+                prefix = prefill(model, packed, image_features(policy, prompts[waiting:end]))
+            if graph:
+                kept.append(prefix)
+                prefix = prefix.detached()
+            cohort = _cohort(prefix, waiting, group, max_tokens)
+            waiting = end
+            cohorts += sample_next([cohort], model.lm_head(prefix.states).repeat_interleave(group, 0))
+            free = (capacity - sum(len(c.rows) for c in cohorts)) // group
+        if cohorts:
+            embeds = model.get_input_embeddings()(torch.cat([c.token for c in cohorts]))
+            positions = torch.cat([c.positions for c in cohorts]).expand(3, -1)
+            cohorts = sample_next(cohorts, model.lm_head(run_layers(model, embeds, positions, CohortsLayout(cohorts))))
+    done = record.completions()
+    return [done[i : i + group] for i in range(0, R, group)]
+
+
+def _fitting(prompts: list[EncodedPrompt], start: int, stop: int, most: int, tokens: int) -> int:
+    """End of the run of prompts from `start` that fit in `most` prompts and `tokens` tokens; at least one prompt."""
+    end, size = start + 1, len(prompts[start].ids)
+    while end < min(stop, start + most) and size + len(prompts[end].ids) <= tokens:
+        size += len(prompts[end].ids)
+        end += 1
+    return end
+
+
+def _cohort(prefix: Prefix, first: int, group: int, max_tokens: int) -> Cohort:
+    """The cohort of a fresh prefix whose first prompt has index `first`."""
+    rows, (_, K, _, D) = len(prefix) * group, prefix.keys[0].shape
+    own = [[k.new_empty(rows, K, max_tokens, D) for k in prefix.keys] for _ in range(2)]
+    which = torch.arange(first * group, first * group + rows, device=prefix.states.device)
+    return Cohort(prefix, *own, which, (len(prefix), group), which)
+
+
+def decode(policy: Policy, completion: Completion) -> str:
+    """Text of a completion without the stop token that ended it; other special tokens stay visible."""
+    ids = completion.ids[:-1] if completion.stop == "stop" else completion.ids
+    return policy.tokenizer.decode(ids, skip_special_tokens=False)
+
+
+def sample(logits: Tensor, temperature: float, banned: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Token, its log-probability and the entropy, each [R], by inverse CDF; greedy at temperature 0.
+
+    logits [R, V], uniform [R] in [0, 1). Log-probability and entropy are those of the distribution sampled from.
+    """
+    logits = logits.float().index_fill(1, banned, LOWEST)
+    if temperature > 0:
+        logits /= temperature
+    p = torch.softmax(logits, -1)
+    if temperature > 0:
+        cdf = p.cumsum(-1)
+        token = torch.searchsorted(cdf, (uniform * cdf[:, -1])[:, None], right=True).clamp_max(p.shape[1] - 1)
+    else:
+        token = logits.argmax(-1, keepdim=True)
+    log_p = p.gather(1, token).log()[:, 0]
+    log_z = logits.gather(1, token)[:, 0] - log_p
+    return token[:, 0], log_p, log_z - torch.linalg.vecdot(p, logits)
+
+
+def shrink(alive: Tensor) -> tuple[Tensor, Tensor, tuple[int, int]]:
+    """Smallest rectangle that holds all live cells of alive [B, G]: (prompts kept [b], cells [b*g], (b, g)).
+
+    Members of a group may take any column, so a prompt with n live members needs n columns, not the columns they sat in.
+    """
+    prompts = alive.any(1).nonzero()[:, 0]
+    g = int(alive.sum(1).max())
+    columns = (~alive[prompts]).int().argsort(dim=1, stable=True)[:, :g]  # live members first
+    cells = prompts[:, None] * alive.shape[1] + columns
+    return prompts, cells.flatten(), (len(prompts), g)

@@ -1,0 +1,147 @@
+"""Select SFT examples by perplexity: the subsets of the paper, 25K, 10K and 5K of the hardest to predict.
+
+    seethink select --data sft.jsonl --models Qwen2-VL-2B-Instruct Qwen2.5-VL-3B-Instruct --sizes 25000 10000 5000 --out runs/select
+
+Perplexity is the exponential of the mean negative log-likelihood of a completion's tokens. Several models are combined by the
+mean of their perplexities, as the paper says (section 3). Left out on purpose: means of ranks or of log-likelihoods; the
+table holds every model's own value, from which they are one line.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Literal
+
+import torch
+
+from seethink.core.errors import UserError
+from seethink.core.nouns import Example
+from seethink.core.progress import Progress, progress
+from seethink.core.run import Run, read_log
+from seethink.core.store import hash_file, hash_folder, hash_text, load_examples, save_examples
+from seethink.core.tables import write_table
+from seethink.train.config import ModelConfig, SelectConfig, system_prompt
+from seethink.train.model.policy import Policy, load_policy
+from seethink.train.sft import Encoded, encode, negative_log_likelihood
+
+SCORES = "scores.jsonl"
+
+
+def run(config: SelectConfig, dry_run: bool = False) -> None:
+    """The verb. Raises UserError for bad data, models, sizes or folder; the same call again resumes."""
+    examples = load_examples(config.data)
+    if config.limit:
+        examples = examples[: config.limit]
+    if not examples:
+        raise UserError(
+            "no examples to select from", where=config.data, remedy="Give a JSONL file with at least one row"
+        )
+    if max(config.sizes, default=0) > len(examples):
+        raise UserError(f"a subset of {max(config.sizes)} from {len(examples)} examples", remedy="Give smaller --sizes")
+    if dry_run:
+        subsets = (
+            f"subsets of the {config.choose}: {', '.join(map(str, config.sizes))}" if config.sizes else "no subsets"
+        )
+        print(f"{len(examples)} examples under {', '.join(map(str, config.models))}; {subsets}")
+        return
+    models = [
+        ModelConfig(path=m, system=config.system, dtype=config.dtype, max_prompt_tokens=config.max_prompt_tokens)
+        for m in config.models
+    ]
+    inputs = {
+        "data": hash_file(config.data),
+        "models": hash_text(*(hash_folder(model.path) for model in models)),
+        "system": hash_text(*(system_prompt(model) for model in models)),
+    }
+    with Run.open(config.out, "select", config, inputs, overwrite=config.overwrite) as folder:
+        if not folder.done:
+            measure(folder, config, models, examples)
+            finish(folder, config, examples)
+        folder.path(SCORES).unlink(missing_ok=True)  # a killed process may have come to its end, but not to this
+        print(f"select: {folder.path('ranking.parquet')}")
+
+
+def measure(folder: Run, config: SelectConfig, models: list[ModelConfig], examples: list[Example]) -> None:
+    """One row of scores.jsonl per micro-batch and model; rows already there are kept.
+
+    Batches are consecutive examples, so a resumed run cuts the same ones and writes the same numbers.
+    """
+    rows = read_log(folder.path(SCORES))
+    folder.keep_rows(SCORES, rows)
+    done = [sum(len(r["nll"]) for r in rows if r["model"] == number) for number in range(len(models))]
+    with progress("select", len(models) * len(examples), sum(done)) as bar:
+        for number, model in enumerate(models):
+            if done[number] < len(examples):
+                score(folder, config, model, number, examples[done[number] :], bar)
+
+
+@torch.no_grad()
+def score(
+    folder: Run, config: SelectConfig, model: ModelConfig, number: int, examples: list[Example], bar: Progress
+) -> None:
+    """Mean negative log-likelihood per completion token of each example under one model."""
+    policy = load_policy(model.path)
+    policy.model.requires_grad_(False)
+    for batch in batches(policy, model, examples, config.micro_tokens):
+        nll = negative_log_likelihood(policy, model, batch)
+        tokens = [len(e.completion) for e in batch]
+        means = [float(part.mean()) for part in nll.split(tokens)]
+        if not all(map(math.isfinite, means)):
+            raise UserError("likelihood is not finite", where=model.path, remedy="Try --dtype float32")
+        folder.write_rows(SCORES, [{"model": number, "nll": means, "tokens": tokens}])
+        policy.features.clear()  # an image is seen once; those of a whole data set would fill the memory
+        bar.advance(len(batch), f"{model.path.name}  perplexity {math.exp(min(means[-1], 700)):.1f}")
+
+
+def batches(policy: Policy, model: ModelConfig, examples: list[Example], budget: int) -> Iterator[list[Encoded]]:
+    """Consecutive examples whose tokens fit the budget, encoded as they are needed."""
+    system, batch = system_prompt(model), []
+    for example in examples:
+        encoded = encode(policy, example, system, model)
+        if batch and sum(e.tokens for e in batch) + encoded.tokens > budget:
+            yield batch
+            batch = []
+        batch.append(encoded)
+    yield batch
+
+
+def finish(folder: Run, config: SelectConfig, examples: list[Example]) -> None:
+    """The table, hardest first, and the subsets in the order of the data."""
+    log = read_log(folder.path(SCORES))
+    nll = [[x for r in log if r["model"] == m for x in r["nll"]] for m in range(len(config.models))]
+    tokens = [[x for r in log if r["model"] == m for x in r["tokens"]] for m in range(len(config.models))]
+    means = [mean_perplexity(values) for values in zip(*nll, strict=True)]
+    order = sorted(range(len(examples)), key=lambda i: -means[i])  # stable: equal ones stay in the order of the data
+    rows = [
+        {
+            "place": place,
+            "id": examples[i].sample.id,
+            "source": examples[i].sample.source,
+            "perplexity": means[i],
+            **{f"nll_{m + 1}": nll[m][i] for m in range(len(config.models))},
+            **{f"tokens_{m + 1}": tokens[m][i] for m in range(len(config.models))},
+        }
+        for place, i in enumerate(order, 1)
+    ]
+    write_table(folder.path("ranking.parquet"), rows)
+    for size in config.sizes:
+        kept = sorted(cut(order, size, config.choose))
+        save_examples(folder.path(f"{config.choose}-{size}.jsonl"), [examples[i] for i in kept])
+    folder.finish(
+        examples=len(examples),
+        models={f"nll_{m}": str(path) for m, path in enumerate(config.models, 1)},
+        subsets={f"{config.choose}-{size}.jsonl": size for size in config.sizes},
+        mean_nll=[sum(values) / len(values) for values in nll],
+    )
+
+
+def mean_perplexity(nll: tuple[float, ...]) -> float:
+    """Mean over models of exp(mean negative log-likelihood per token)."""
+    return sum(math.exp(min(x, 700)) for x in nll) / len(nll)  # e^700 is near the largest float
+
+
+def cut(order: list[int], size: int, choose: Literal["highest", "lowest", "middle"]) -> list[int]:
+    """`size` entries of an order from highest to lowest; a smaller cut lies inside every larger one."""
+    start = {"highest": 0, "lowest": len(order) - size, "middle": (len(order) - size) // 2}[choose]
+    return order[start : start + size]
