@@ -45,7 +45,6 @@ def measure(connection, folder: Path, case: Case, index: int, device_name: str, 
     from step import CHOICES, GRPO, encoded_prompts, load
 
     from seethink.train.model.policy import image_features
-    from seethink.train.optim import autocast
 
     device, choice = torch.device(device_name), CHOICES[index]
     precision = "bfloat16" if device.type == "cuda" else "float32"
@@ -58,13 +57,13 @@ def measure(connection, folder: Path, case: Case, index: int, device_name: str, 
             watch.seconds.clear()
         samples, prompts = watch("images", encoded_prompts, policy, folder, case, step)
         policy.features.clear()
-        with autocast(policy, side.config.model):
+        with policy.autocast():
             watch("vision", image_features, policy, prompts)
-        groups = watch("rollout", side.explore, samples, prompts, step)
+        groups = watch("rollout", side.sample, samples, prompts, step)
         packed = watch("packed", packed_gradients, side, groups)
         plain = watch("plain", plain_gradients, side, groups)
         gap = max(gap, abs(packed / plain - 1))
-        watch("update", side.improve, groups)
+        watch("update", side.update, groups)
     P, T, G = len(prompts[0].ids), case.max_tokens, case.group
     removed = G * (P + T) / (P + G * T)
     seconds = {name: median(values) for name, values in watch.seconds.items()}
@@ -111,16 +110,14 @@ class Watch:
 
 def packed_gradients(side, groups) -> float:
     """Update and reference as `seethink grpo` computes them, without the optimiser; returns the norm of the gradients."""
-    from seethink.train.grpo import backward
-    from seethink.train.optim import micro_batches
+    from seethink.train.grpo import backward, batches
 
     config = side.config
-    weight = 1 / (len(groups) * config.group * config.max_tokens)
-    weight_of = {id(c): weight for g in groups for c in g.completions}
-    for batch in micro_batches([g.tokens for g in groups], config.micro_tokens):
-        part = [groups[i] for i in batch]
-        backward(side.policy, side.reference, config, part, weight_of, BETA, on_policy=True)
-    return gradient_norm(side.optimiser)
+    for rollout in (r for g in groups for r in g.rollouts):
+        rollout.weight = 1 / (len(groups) * config.group * config.max_tokens)
+    for batch in batches(groups, config.micro_tokens, []):
+        backward(side.learner, batch, on_policy=True)
+    return gradient_norm(side.learner.optimiser)
 
 
 def gradient_norm(optimiser) -> float:
@@ -136,13 +133,13 @@ def plain_gradients(side, groups) -> float:
     """The same, one row per completion, by transformers' own attention; all prompts and completions have one length."""
     import torch
 
-    from seethink.train.loss import grpo_loss, head_loss, token_log_probs
+    from seethink.train.batches import micro_batches
+    from seethink.train.loss import Given, Objective, grpo_loss, head_loss, token_log_probs
     from seethink.train.model.lora import without_lora
     from seethink.train.model.pack import ATTENTION
-    from seethink.train.optim import autocast, micro_batches
 
-    policy, reference, config = side.policy, side.reference, side.config
-    rows = [(g.prompt, c.ids, a) for g in groups for c, a in g.trained]
+    policy, reference, config = side.policy, side.learner.reference, side.config
+    rows = [(g.prompt, r.completion.ids, r.advantage) for g in groups for r in g.trained]
     completions = len(groups) * config.group
     models = {id(m): m for m in (policy.model, reference)}.values()
     for model in models:
@@ -153,21 +150,21 @@ def plain_gradients(side, groups) -> float:
         targets = torch.cat(ids).to(policy.device)
         per_token = torch.tensor(advantages, device=policy.device).repeat_interleave(config.max_tokens)
         weights = torch.full_like(per_token, 1 / (completions * config.max_tokens))
-        with autocast(policy, config.model):
+        with policy.autocast():
             states = plain_states(policy, policy.model, prompts, ids)
             with torch.no_grad(), without_lora(reference):
                 frozen = plain_states(policy, reference, prompts, ids)
                 frozen = token_log_probs(frozen, reference.lm_head.weight, targets, policy.banned, config.temperature)
 
             def loss_of(x, at, frozen=frozen, per_token=per_token, weights=weights):
-                clip = config.clip_low, config.clip_high
-                return grpo_loss(x, x.detach(), frozen[at], per_token[at], weights[at], *clip, BETA)
+                given = Given(per_token, weights, reference=frozen).at(at)
+                return grpo_loss(x, given, Objective(config.clip_low, config.clip_high, BETA))
 
             loss = head_loss(states, head, targets, policy.banned, config.temperature, loss_of).loss
         loss.backward()
     for model in models:
         model.model.language_model.set_attn_implementation(ATTENTION)
-    return gradient_norm(side.optimiser)
+    return gradient_norm(side.learner.optimiser)
 
 
 def plain_states(policy, model, prompts, completions):

@@ -150,9 +150,9 @@ def main() -> None:
     parser.add_argument("--attention", default="sdpa", choices=["sdpa", "eager"], help="TRL's attention")
     parser.add_argument(
         "--path",
-        default="C",
-        choices=["A", "C"],
-        help="C: ours trains through the rollout's prefill; A: computes it again",
+        default="default",
+        choices=["default", "again"],
+        help="default: what users get, training through the rollout's prefill; again: prompts are computed again",
     )
     parser.add_argument(
         "--peer-onednn",

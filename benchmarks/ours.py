@@ -35,11 +35,12 @@ class ForcedLengths:
 
 
 def serve(connection, folder: Path, case: Case, steps: int, path: str) -> None:
-    """Train by turns. Path "C" trains through the prefill of the rollout, path "A" computes the prompts again."""
+    """Train by turns. Path "default" is what users get, "again" computes the prompts of the update again."""
     torch.set_num_threads(1)
     peak = matmul_peak()
     policy = load(folder, Choice(), torch.device("cpu"), "float32", "float32")
-    grpo = GRPO(policy, folder, case, Choice(), "float32", reuse_prefill=path == "C")
+    settings = {} if path == "default" else {"reuse_prefill": False}
+    grpo = GRPO(policy, folder, case, Choice(), "float32", **settings)
     turns = Turns(connection)
     turns.ready(parameters=parameter_counts(policy.model), matmul_peak=peak)
     for step in range(steps):
@@ -47,11 +48,11 @@ def serve(connection, folder: Path, case: Case, steps: int, path: str) -> None:
             return
         forced = ForcedLengths(case.lengths(step), policy.tokenizer.eos_token_id, step)
         with patch.object(sampler, "sample", sampler.sample if case.length else forced):
-            groups = grpo.explore(*encoded_prompts(policy, folder, case, step), step)
+            groups = grpo.sample(*encoded_prompts(policy, folder, case, step), step)
         turns.phase("rollout")
-        grpo.improve(groups)
+        grpo.update(groups)
         turns.phase("total")
-        lengths = [len(c.ids) for g in groups for c in g.completions]
+        lengths = [len(r.completion.ids) for g in groups for r in g.rollouts]
         if lengths != case.lengths(step):
             raise RuntimeError(f"completions have lengths {lengths}")
         turns.done(tokens=sum(lengths) + case.group * sum(len(g.prompt.ids) for g in groups))

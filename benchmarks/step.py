@@ -12,15 +12,15 @@ import torch
 from work import BETA, LEARNING_RATE, QUESTION, TEMPERATURE, Case, image_paths, reward
 
 from seethink.core.nouns import Reward, Sample
+from seethink.train.advantage import Group, Rollout, set_advantages
 from seethink.train.config import GRPOConfig, ModelConfig, OptimConfig, SFTConfig
 from seethink.train.dist import Ranks
-from seethink.train.group import Group
-from seethink.train.grpo import improve, reference_model
-from seethink.train.loss import group_advantages
+from seethink.train.grpo import Learner, reference_model, update
 from seethink.train.model.policy import EncodedPrompt, Policy, encode_prompt, load_policy, make_trainable
-from seethink.train.optim import Optimiser, autocast
-from seethink.train.rollout.sampler import LocalSampler, decode
-from seethink.train.sft import Encoded, imitate
+from seethink.train.optimiser import Optimiser
+from seethink.train.rollout.engine import make_sampler
+from seethink.train.rollout.sampler import decode
+from seethink.train.sft import Encoded, backward
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,9 @@ CHOICES = [LORA, *(Choice(0, vision, projector) for vision in (True, False) for 
 
 def load(folder: Path, choice: Choice, device: torch.device, weights: str, dtype: str) -> Policy:
     """The policy of a prepared folder, held in `weights` precision; `dtype` is that of the computation."""
-    policy = load_policy(folder, Ranks(device=device), getattr(torch, weights))
-    make_trainable(policy, model_config(folder, choice, dtype))
+    config = model_config(folder, choice, dtype)
+    policy = load_policy(config, Ranks(device=device), getattr(torch, weights))
+    make_trainable(policy, config)
     return policy
 
 
@@ -64,7 +65,7 @@ def encoded_prompts(policy: Policy, folder: Path, case: Case, step: int) -> tupl
     """Samples with pictures of their own in every step, read from their files and encoded."""
     paths = image_paths(folder, case.prompts * (step + 1))[case.prompts * step :]
     samples = [Sample(p, "bench", (p,), QUESTION, "1", "digit") for p in paths]
-    return samples, [encode_prompt(policy, s, "") for s in samples]
+    return samples, [encode_prompt(policy, s) for s in samples]
 
 
 class GRPO:
@@ -86,27 +87,28 @@ class GRPO:
             kl_target=0,
             **settings,
         )
-        self.reference = reference_model(policy)
-        self.optimiser = Optimiser(policy, self.config.optim, total_steps=100)
-        keep = case.prompts if self.config.reuse_prefill else 0
-        self.sampler = LocalSampler(policy, 0, case.prompts * case.group, self.config.micro_tokens, keep)
+        optimiser = Optimiser(policy, self.config.optim, total_steps=100)
+        sampler = make_sampler(policy, self.config, 0)
+        self.learner = Learner(self.config, policy, reference_model(policy), optimiser, sampler, None, BETA)
 
-    def explore(self, samples: list[Sample], prompts: list[EncodedPrompt], step: int) -> list[Group]:
+    def sample(self, samples: list[Sample], prompts: list[EncodedPrompt], step: int) -> list[Group]:
         config, groups = self.config, []
-        with autocast(self.policy, config.model):
-            completions = self.sampler.rollout(prompts, config.group, config.max_tokens, config.temperature, step)
-        for place, (sample, prompt, group) in enumerate(zip(samples, prompts, completions, strict=True)):
-            rewards = [Reward(reward(c.ids.tolist()), "ok", "digit") for c in group]
-            advantages = group_advantages([r.value for r in rewards], config.std_norm)
-            texts = [decode(self.policy, c) for c in group]
-            groups.append(Group(sample, prompt, group, texts, rewards, advantages, place))
+        found = self.learner.sampler.rollout(prompts, config.group, config.max_tokens, config.temperature, step)
+        for place, (sample, prompt, completions) in enumerate(zip(samples, prompts, found, strict=True)):
+            rewards = [Reward(reward(c.ids.tolist()), "ok", "digit") for c in completions]
+            texts = [decode(self.policy, c) for c in completions]
+            rollouts = [
+                Rollout(*parts, c.log_probs) for *parts, c in zip(completions, texts, rewards, completions, strict=True)
+            ]
+            groups.append(Group(sample, prompt, place, rollouts))
+        set_advantages(groups, config.std_norm)
         return groups
 
-    def improve(self, groups: list[Group]) -> dict:
-        return improve(self.policy, self.reference, self.optimiser, self.config, groups, BETA, self.sampler.kept)
+    def update(self, groups: list[Group]) -> dict:
+        return update(self.learner, groups)
 
     def step(self, number: int) -> None:
-        self.improve(self.explore(*encoded_prompts(self.policy, self.folder, self.case, number), number))
+        self.update(self.sample(*encoded_prompts(self.policy, self.folder, self.case, number), number))
 
 
 class SFT:
@@ -126,6 +128,6 @@ class SFT:
         draw = torch.Generator().manual_seed(number)
         texts = torch.randint(100, 1000, (self.case.prompts * self.case.group, self.case.max_tokens), generator=draw)
         batch = [Encoded(prompts[i // self.case.group], ids) for i, ids in enumerate(texts)]
-        imitate(self.policy, self.config, batch)
+        backward(self.policy, batch, self.config.micro_tokens)
         self.optimiser.update()
         self.good = self.optimiser.state_copy()

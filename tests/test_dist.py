@@ -19,24 +19,25 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText
 
 from seethink.core.errors import UserError
-from seethink.core.nouns import Example, Reward, Sample
+from seethink.core.nouns import Example
 from seethink.core.store import load_samples, save_examples, write_json
 from seethink.core.tables import read_table
 from seethink.core.tags import compose
-from seethink.train.config import GRPOConfig, ModelConfig, OptimConfig, SFTConfig
+from seethink.train.advantage import Group
+from seethink.train.batches import data_order
+from seethink.train.config import GRPOConfig, ModelConfig, OptimConfig
 from seethink.train.dist import Ranks, join, whole
-from seethink.train.group import Group
-from seethink.train.grpo import improve, recall, reference_model
+from seethink.train.grpo import reference_model, update
 from seethink.train.launch import launch
 from seethink.train.model.lora import full_weights
 from seethink.train.model.policy import Policy, make_trainable
-from seethink.train.optim import Optimiser, compute_dtype, data_order
+from seethink.train.optimiser import Optimiser
 from seethink.train.rollout import engine as engine_sampler
 from seethink.train.rollout.engine import EngineSampler, make_sampler
 from seethink.train.rollout.sampler import Completion, LocalSampler
-from seethink.train.sft import Encoded, imitate
+from seethink.train.sft import Encoded, backward
 from tests.test_engine_sampler import CopyEngine
-from tests.tiny import tiny_policy, tiny_prompt
+from tests.tiny import Given, tiny_group, tiny_learner, tiny_policy, tiny_prompt
 
 ROOT = Path(__file__).parents[1]
 BASE = ROOT / "seethink" / "pocket" / "base"
@@ -71,7 +72,7 @@ class Recorder:
 def make_policy(mode: str, ranks: Ranks):
     """(policy, reference) with weights that differ a little; the same on every rank."""
     policy, _ = tiny_policy()
-    policy.ranks = ranks
+    policy.ranks, policy.dtype = ranks, torch.bfloat16 if MODES[mode].dtype == "bfloat16" else torch.float32
     make_trainable(policy, MODES[mode])
     reference = reference_model(policy)
     torch.manual_seed(1)
@@ -82,7 +83,7 @@ def make_policy(mode: str, ranks: Ranks):
     if ranks.mesh is None:
         policy.model.to(ranks.device)
         reference.to(ranks.device)
-    ranks.shard(compute_dtype(MODES[mode]), policy.model, reference)
+    ranks.shard(policy.dtype, policy.model, reference)
     return policy, reference
 
 
@@ -94,17 +95,14 @@ def make_groups(policy: Policy) -> list[Group]:
         ids = [torch.randint(3, 100, (n,), generator=g) for n in (5, 1, 3 + place)]
         completions = [Completion(x, -3 * torch.rand(len(x), generator=g), torch.zeros(len(x)), "stop") for x in ids]
         advantages = [None] * 3 if place in (2, 6, 7) else [1.0, -0.3, 0.5]
-        sample = Sample(str(place), "", (), "", "", "letter")
-        rewards = [Reward(0.0, "ok", "letter")] * 3
-        prompt = tiny_prompt(policy, 4 + place, images)
-        groups.append(Group(sample, prompt, completions, [""] * 3, rewards, advantages, place))
+        groups.append(tiny_group(tiny_prompt(policy, 4 + place, images), completions, advantages, place))
     return groups
 
 
 def grpo_step(policy: Policy, reference, groups: list[Group], mode: str) -> tuple[Recorder, dict]:
     config = GRPOConfig(out=".", data=".", model=MODES[mode], update_prompts=UPDATE, group=3, micro_tokens=1)
     recorder = Recorder(policy)
-    return recorder, improve(policy, reference, recorder, config, groups, beta=0.1)
+    return recorder, update(tiny_learner(policy, config, reference, recorder, beta=0.1), groups)
 
 
 def compare(ours: dict, theirs: dict, within: float, what: str) -> None:
@@ -125,9 +123,8 @@ def check_gradients(ranks: Ranks, mode: str) -> None:
     for step, (a, b) in enumerate(zip(ours.seen, theirs.seen, strict=True)):
         compare(a, b, within, f"{mode} grpo step {step}")
     assert metrics == pytest.approx(expected, rel=10 * within, abs=1e-9), mode
-    config = SFTConfig(out=".", data=".", model=MODES[mode], micro_tokens=1)
-    examples = [Encoded(g.prompt, g.completions[2].ids) for g in groups[:5]]
-    losses = imitate(policy, config, ranks.share(examples)), imitate(alone, config, examples)
+    examples = [Encoded(g.prompt, g.rollouts[2].completion.ids) for g in groups[:5]]
+    losses = backward(policy, ranks.share(examples), budget=1), backward(alone, examples, budget=1)
     assert losses[0] == pytest.approx(losses[1], rel=within)
     gradients = [
         {n: whole(p.grad) for n, p in x.model.named_parameters() if p.grad is not None} for x in (policy, alone)
@@ -174,13 +171,12 @@ def check_one_to_many(ranks: Ranks, mode: str) -> None:
     """The state of one process goes on in several: the next update is the same."""
     policies = [make_policy(mode, r)[0] for r in (ranks, Ranks(device=ranks.device))]
     ours, theirs = (Optimiser(p, OptimConfig(lr=1e-2), 4) for p in policies)
-    config = SFTConfig(out=".", data=".", model=MODES[mode], micro_tokens=1)
-    examples = [Encoded(g.prompt, g.completions[2].ids) for g in make_groups(policies[1])[:5]]
-    imitate(policies[1], config, examples)
+    examples = [Encoded(g.prompt, g.rollouts[2].completion.ids) for g in make_groups(policies[1])[:5]]
+    backward(policies[1], examples, budget=1)
     theirs.update()
     ours.restore(theirs.state_copy())
     for policy, part in zip(policies, (ranks.share(examples), examples), strict=True):
-        imitate(policy, config, part)
+        backward(policy, part, budget=1)
     assert ours.update() == pytest.approx(theirs.update(), rel=1e-4)
     expected = dict(full_weights(policies[1].model))
     for name, weight in full_weights(policies[0].model):
@@ -211,7 +207,8 @@ def explore(sampler: EngineSampler, config: GRPOConfig, groups: list[Group], see
     """The groups with completions from the sampler."""
     with sampler.policy.ranks.together():
         found = sampler.rollout([g.prompt for g in groups], 3, 8, config.temperature, seed)
-    return [replace(g, completions=c) for g, c in zip(groups, found, strict=True)]
+    advantages = [[r.advantage for r in g.rollouts] for g in groups]
+    return [tiny_group(g.prompt, c, a, g.place) for g, c, a in zip(groups, found, advantages, strict=True)]
 
 
 def check_engine(ranks: Ranks, mode: str, folder: Path) -> None:
@@ -233,9 +230,8 @@ def check_engine(ranks: Ranks, mode: str, folder: Path) -> None:
     sampler.sleep()
     metrics = []
     for p, r, part in ((policy, reference, here), (alone, its_reference, together)):
-        correction = recall(p, config, part)
         optimiser = Optimiser(p, OptimConfig(lr=1e-2, warmup=0), 2)
-        metrics.append(improve(p, r, optimiser, config, part, beta=0.1, correction=correction))
+        metrics.append(update(tiny_learner(p, config, r, optimiser, Given(exact=False), beta=0.1), part))
     assert metrics[0] == pytest.approx(metrics[1], rel=1e-3), mode
     assert metrics[0]["sampler/log_prob_gap_max"] == pytest.approx(0.9, abs=1e-3)
     assert 0 < metrics[0]["sampler/capped_share"] < 1, "only the second rank's tokens are capped"

@@ -12,16 +12,15 @@ import pytest
 import torch
 
 from seethink.core.errors import UserError
-from seethink.core.nouns import Reward, Sample
 from seethink.train import alarms, grpo
 from seethink.train.config import GRPOConfig
 from seethink.train.dist import Ranks
-from seethink.train.optim import Optimiser
+from seethink.train.model.rescore import rescore
+from seethink.train.optimiser import Optimiser
 from seethink.train.rollout.engine import EngineSampler, completions, make_engine, placeholders
-from seethink.train.rollout.importance import Correction, policy_log_probs
-from seethink.train.rollout.sampler import LocalSampler, rollout
+from seethink.train.rollout.sampler import LocalSampler
 from seethink.train.rollout.vllm import Answer, Request, ServerEngine
-from tests.tiny import IMAGE, tiny_policy, tiny_prompt
+from tests.tiny import IMAGE, Given, tiny_group, tiny_learner, tiny_policy, tiny_prompt
 
 
 class CopyEngine:
@@ -38,7 +37,8 @@ class CopyEngine:
 
     def answer(self, request) -> Answer:
         prompt, p = self.prompts[tuple(request.ids)], request.params
-        (group,) = rollout(self.policy, [prompt], p["n"], p["max_tokens"], p["temperature"], p["seed"])
+        local = LocalSampler(self.policy)
+        (group,) = local.rollout([prompt], p["n"], p["max_tokens"], p["temperature"], p["seed"])
         found = [(c.ids.tolist(), (c.log_probs + self.bias).tolist(), c.stop) for c in group]
         return Answer(prompt.ids.tolist(), found)
 
@@ -111,21 +111,16 @@ def test_probe_catches_weights_that_were_not_pushed(policy, config):
         sampler.push(2)
 
 
-def groups_from(sampler, prompts, config) -> list[grpo.Group]:
-    groups = []
-    for i, (prompt, members) in enumerate(zip(prompts, sampler.rollout(prompts, 3, 8, 0.9, seed=3), strict=True)):
-        sample = Sample(str(i), "s", (), "?", "1", "digit")
-        groups.append(
-            grpo.Group(sample, prompt, members, [""] * 3, [Reward(0.0, "ok", "digit")] * 3, [1.0, -0.5, -0.5], i)
-        )
-    return groups
+def groups_from(sampler, prompts) -> list[grpo.Group]:
+    found = sampler.rollout(prompts, 3, 8, 0.9, seed=3)
+    return [tiny_group(p, c, [1.0, -0.5, -0.5], i) for i, (p, c) in enumerate(zip(prompts, found, strict=True))]
 
 
-def test_policy_log_probs_are_those_recorded(policy):
+def test_rescored_log_probs_are_those_recorded(policy):
     prompts = prompts_of(policy)
-    groups = rollout(policy, prompts, 3, 8, 0.9, seed=3)
+    groups = LocalSampler(policy).rollout(prompts, 3, 8, 0.9, seed=3)
     for budget in (1, 10_000):
-        scored = policy_log_probs(policy, prompts, [[c.ids for c in g] for g in groups], 0.9, budget)
+        scored = rescore(policy, prompts, [[c.ids for c in g] for g in groups], 0.9, budget)
         for completion, ours in zip([c for g in groups for c in g], scored, strict=True):
             assert torch.allclose(completion.log_probs, ours, atol=1e-5)
 
@@ -136,32 +131,32 @@ def test_updates_correct_for_the_engine(policy, config, bias):
     prompts = prompts_of(policy)
     start = {n: w.clone() for n, w in policy.model.state_dict().items()}
 
-    def trained(groups, correction) -> dict:
+    def trained(groups, exact: bool) -> dict:
         policy.model.load_state_dict(start)
         optimiser = Optimiser(policy, config.optim, 2)
-        return grpo.improve(policy, None, optimiser, config, groups, 0.0, correction=correction)
+        return grpo.update(tiny_learner(policy, config, optimiser=optimiser, sampler=Given(exact)), groups)
 
     engine = EngineSampler(policy, CopyEngine(policy, prompts, bias), config)
     engine.tolerance = 1.0
-    groups = groups_from(engine, prompts, config)
-    correction = grpo.recall(policy, config, groups)
-    assert len(correction.recalled) == 6, "only completions of the second update need what the policy thought before"
-    metrics = trained(groups, correction)
+    groups = groups_from(engine, prompts)
+    metrics = trained(groups, exact=False)
+    rescored = [r.before is not r.completion.log_probs for g in groups for r in g.rollouts]
+    assert rescored == [False] * 6 + [True] * 6, "only the second update needs what the policy thought before"
     assert metrics["sampler/log_prob_gap"] == pytest.approx(bias, abs=1e-5)
     assert metrics["sampler/capped_share"] == 0
-    for group in groups:  # the same completions, as if the policy had sampled them
-        group.completions = [replace(c, log_probs=c.log_probs - bias) for c in group.completions]
-    plain, scale = trained(groups, None), math.exp(-bias)
+    for rollout in (r for g in groups for r in g.rollouts):  # the same completions, as if the policy had sampled them
+        rollout.completion = replace(rollout.completion, log_probs=rollout.completion.log_probs - bias)
+        rollout.before = rollout.completion.log_probs
+    plain, scale = trained(groups, exact=True), math.exp(-bias)
     assert metrics["loss"] == pytest.approx(plain["loss"] * scale, abs=1e-5)
     assert metrics["grad_norm"] == pytest.approx(plain["grad_norm"] * scale, rel=1e-2)
     assert metrics["clip_share"] == plain["clip_share"]
 
 
-def test_capped_tokens_are_counted():
-    correction = Correction(cap=2.0)
-    weights = correction.weights(torch.tensor([-1.0, -1.0]), torch.tensor([-1.0, -3.0]))
-    assert weights.tolist() == [1.0, 2.0]
-    assert correction.metrics(Ranks()) == {
+def test_capped_tokens_are_counted(config):
+    policy, _ = tiny_policy()
+    learner = tiny_learner(policy, config, sampler=Given(exact=False))
+    assert grpo.engine_gap(learner, [torch.tensor([0.0, 2.0])]) == {
         "sampler/log_prob_gap": 1.0, "sampler/log_prob_gap_max": 2.0, "sampler/capped_share": 0.5,
     }  # fmt: skip
 

@@ -8,7 +8,7 @@ import torch
 from seethink.train.loss import token_log_probs
 from seethink.train.model.pack import hidden_states, pack
 from seethink.train.model.policy import image_features
-from seethink.train.rollout.sampler import rollout
+from seethink.train.rollout.sampler import LocalSampler
 from tests.tiny import IMAGE, tiny_policy, tiny_prompt
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")]
@@ -40,5 +40,5 @@ def test_greedy_rollouts_equal_the_cpu():
     gpu, _ = tiny_policy()
     gpu.model.cuda()
     prompts = [tiny_prompt(cpu, 5), tiny_prompt(cpu, 9, 2)]
-    ours, theirs = (rollout(p, prompts, 2, 12, 0.0, seed=0) for p in (gpu, cpu))
+    ours, theirs = (LocalSampler(p).rollout(prompts, 2, 12, 0.0, seed=0) for p in (gpu, cpu))
     assert [[c.ids.tolist() for c in g] for g in ours] == [[c.ids.tolist() for c in g] for g in theirs]

@@ -8,12 +8,13 @@ import pytest
 import torch
 
 from seethink.train import loss as loss_module
+from seethink.train.advantage import group_advantages
 from seethink.train.loss import (
+    Given,
+    Objective,
     adapt_kl,
-    group_advantages,
     grpo_loss,
     head_loss,
-    importance_weights,
     token_log_probs,
     token_weights,
 )
@@ -101,20 +102,24 @@ def test_loss_and_gradient_equal_trl(kind, beta, corrected):
     )
     per_token = torch.repeat_interleave(advantages, lengths_t)
     sampled = old + torch.randn(len(old), generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    importance = importance_weights(old, sampled, 2.0) if corrected else None
-    ours = grpo_loss(log_probs, old, reference if beta else None, per_token, weights, 0.2, 0.25, beta, importance).loss
+    importance = torch.exp(old - sampled).clamp_max(2.0) if corrected else None
+    given = Given(per_token, weights, old, sampled if corrected else None, reference if beta else None)
+    ours = grpo_loss(log_probs, given, Objective(0.2, 0.25, beta, importance_cap=2.0)).loss
     (our_grad,) = torch.autograd.grad(ours, log_probs)
     theirs = trl_loss(log_probs, old, reference, advantages, lengths, kind, max_tokens, beta, 0.2, 0.25, importance)
     (their_grad,) = torch.autograd.grad(theirs, log_probs)
-    assert float(ours) == pytest.approx(float(theirs), abs=1e-5)
+    assert float(ours.detach()) == pytest.approx(float(theirs.detach()), abs=1e-5)
     assert (our_grad - their_grad).abs().max() < 1e-5
 
 
 def test_importance_weights_are_cut_above_only():
-    old = torch.tensor([-1.0, -1.0, -1.0, -3.0], requires_grad=True)
+    """With an advantage of one everywhere the gradient of a token is its importance weight."""
+    log_probs = torch.tensor([-1.0, -1.0, -1.0, -3.0], requires_grad=True)
     sampled = torch.tensor([-1.0, -1.0 - math.log(1.5), -4.0, -1.0])
-    weights = importance_weights(old, sampled, 2.0)
-    assert weights.tolist() == pytest.approx([1.0, 1.5, 2.0, math.exp(-2)]) and not weights.requires_grad
+    parts = grpo_loss(log_probs, Given(torch.ones(4), torch.ones(4), sampled=sampled), Objective(importance_cap=2.0))
+    parts.loss.backward()
+    assert (-log_probs.grad).tolist() == pytest.approx([1.0, 1.5, 2.0, math.exp(-2)])
+    assert parts.per_token["log_prob_gap"].tolist() == pytest.approx([0.0, math.log(1.5), 3.0, -2.0])
 
 
 def head_and_states():
@@ -148,7 +153,7 @@ def test_head_loss_equals_the_loss_of_plain_log_probs(monkeypatch, rows, trained
     advantages, weights = torch.randn(37), torch.rand(37)
 
     def loss_of(log_probs, rows):
-        return grpo_loss(log_probs, old[rows], reference[rows], advantages[rows], weights[rows], 0.2, 0.2, 0.1)
+        return grpo_loss(log_probs, Given(advantages, weights, old, None, reference).at(rows), Objective(beta=0.1))
 
     whole = loss_of(plain, slice(None))
     expected = torch.autograd.grad(whole.loss, (states, head))

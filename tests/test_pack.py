@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from seethink.train.config import ModelConfig
-from seethink.train.loss import grpo_loss, token_log_probs, token_weights
+from seethink.train.loss import Given, Objective, grpo_loss, token_log_probs, token_weights
 from seethink.train.model import attention
-from seethink.train.model.attention import causal_mask, prefixed, prefixed_fused
+from seethink.train.model.attention import Keys, causal_mask, prefixed, prefixed_fused
 from seethink.train.model.pack import hidden_states, pack
-from seethink.train.model.policy import EncodedPrompt, image_features, load_policy, make_trainable
-from tests.tiny import IMAGE, stock_log_probs, tiny_policy, tiny_prompt
+from seethink.train.model.policy import EncodedPrompt, image_features, make_trainable
+from tests.tiny import IMAGE, plain_policy, stock_log_probs, tiny_policy, tiny_prompt
 
 RAGGED = [[5, 1, 7], [2, 3], [6], []]
 
@@ -88,7 +88,8 @@ def test_the_loss_equals_that_of_the_stock_forward(normalisation):
         theirs = torch.cat([stock_log_probs(stock, p, c) for p, g in zip(prompts, groups, strict=True) for c in g])
         for log_probs in (packed_log_probs(policy, prompts, groups), theirs):
             shifted = log_probs + torch.linspace(-0.3, 0.3, len(log_probs))  # so that ratio, clip and KL all matter
-            losses.append(float(grpo_loss(shifted, theirs, theirs - 0.1, advantages, weights, 0.2, 0.2, 0.04).loss))
+            given = Given(advantages, weights, old=theirs, reference=theirs - 0.1)
+            losses.append(float(grpo_loss(shifted, given, Objective(beta=0.04)).loss))
     assert abs(losses[0] - losses[1]) < 1e-6 < abs(losses[1])
 
 
@@ -106,7 +107,7 @@ def test_prefixed_equals_fused_with_padding_and_grouped_heads():
     q, own_k, own_v = torch.randn(B * G, H, T, D), torch.randn(B * G, K, T, D), torch.randn(B * G, K, T, D)
     k, v = torch.randn(B, K, P, D), torch.randn(B, K, P, D)
     real = torch.arange(P) < torch.tensor([[7], [4]])
-    args = (q, k, v, real, own_k, own_v, causal_mask(T, q.device), 0.3)
+    args = (q, Keys(k, v, real), Keys(own_k, own_v, causal_mask(T, q.device)), 0.3)
     assert torch.allclose(prefixed(*args), prefixed_fused(*args), atol=1e-6)
 
 
@@ -164,7 +165,7 @@ def test_checkpointed_layers_give_the_same_gradients():
 def test_cached_features_do_not_depend_on_the_company_they_were_computed_in():
     """A resumed run computes again what an undisturbed one still has, with other images around."""
     base = Path(__file__).parents[1] / "seethink" / "pocket" / "base"
-    policies = [load_policy(base), load_policy(base)]
+    policies = [plain_policy(base), plain_policy(base)]
     prompts = []
     for i in range(4):
         pixels = torch.randn(64, 3 * 2 * 14 * 14, generator=torch.Generator().manual_seed(i))

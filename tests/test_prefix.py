@@ -6,16 +6,14 @@ import pytest
 import torch
 
 from seethink.train.config import GRPOConfig, ModelConfig, OptimConfig
-from seethink.train.group import Group
-from seethink.train.grpo import improve, reference_model
+from seethink.train.grpo import reference_model, update
 from seethink.train.loss import token_log_probs
-from seethink.train.model.pack import hidden_states, pack
+from seethink.train.model.pack import continued_states, hidden_states, pack, prefill
 from seethink.train.model.policy import image_features, make_trainable
-from seethink.train.model.prefix import continued_states, prefill
-from seethink.train.optim import Optimiser, autocast
-from seethink.train.rollout.sampler import Completion, LocalSampler, rollout
+from seethink.train.optimiser import Optimiser
+from seethink.train.rollout.sampler import Completion, LocalSampler
 from tests.test_pack import RAGGED, completions
-from tests.tiny import IMAGE, STOP, tiny_policy, tiny_prompt
+from tests.tiny import IMAGE, STOP, tiny_group, tiny_learner, tiny_policy, tiny_prompt
 
 
 @pytest.mark.parametrize("family", ["2.5", "3"])
@@ -43,7 +41,9 @@ def test_continuing_a_prefix_equals_the_pack(family):
 
 
 @pytest.mark.parametrize("trainable_vision", [True, False])
-def test_an_update_through_the_kept_prefix_equals_one_without(trainable_vision):
+@pytest.mark.parametrize("kept", [3, 2, 1])
+def test_an_update_through_the_kept_prefix_equals_one_without(trainable_vision, kept):
+    """As many prompts are kept as fit the budget; the others of the first update are computed again."""
     weights = []
     for keep in (0, 3):
         policy, _ = tiny_policy()
@@ -53,15 +53,13 @@ def test_an_update_through_the_kept_prefix_equals_one_without(trainable_vision):
         )  # fmt: skip
         make_trainable(policy, config.model)
         prompts = [tiny_prompt(policy, n, i) for n, i in ((5, 1), (9, 2), (3, 0), (4, 1))]
-        sampler = LocalSampler(policy, prefill_tokens=40, keep=keep)
+        sampler = LocalSampler(policy, prefill_tokens=sum(len(p.ids) for p in prompts[:kept]), keep=keep)
         rolled = sampler.rollout(prompts, 3, 8, 1.0, seed=0)
-        assert sum(len(p) for p in sampler.kept) == keep and (len(sampler.kept) > 1) == bool(keep)
+        assert sum(len(p) for p in sampler.kept) == (kept if keep else 0)
         advantages = [[1.0, -0.5, -0.5], [None] * 3, [0.2, None, -0.2], [0.5, 0.5, -1.0]]
-        groups = [
-            Group(None, p, c, [], [], a, i) for i, (p, c, a) in enumerate(zip(prompts, rolled, advantages, strict=True))
-        ]
+        groups = [tiny_group(p, c, a, i) for i, (p, c, a) in enumerate(zip(prompts, rolled, advantages, strict=True))]
         optimiser = Optimiser(policy, config.optim, 2)
-        improve(policy, reference_model(policy), optimiser, config, groups, 0.1, sampler.kept)
+        update(tiny_learner(policy, config, reference_model(policy), optimiser, sampler, beta=0.1), groups)
         assert not sampler.kept and optimiser.step == 2
         weights.append({n: p.detach().clone() for n, p in policy.model.named_parameters()})
     start = dict(tiny_policy()[0].model.named_parameters())
@@ -75,11 +73,9 @@ def test_waiting_prompts_enter_as_rows_finish_and_change_nothing(capacity):
     policy, _ = tiny_policy()
     policy.model.lm_head.weight.data[STOP] *= 6  # many early stops
     prompts = [tiny_prompt(policy, 3 + n % 5, n % 3) for n in range(9)]
-    ticks = []
-    together = rollout(policy, prompts, 4, 30, 1.0, seed=5)
-    waiting = rollout(policy, prompts, 4, 30, 1.0, seed=5, capacity=capacity, prefill_tokens=50, tick=ticks.append)
+    together = LocalSampler(policy).rollout(prompts, 4, 30, 1.0, seed=5)
+    waiting = LocalSampler(policy, capacity=capacity, prefill_tokens=50).rollout(prompts, 4, 30, 1.0, seed=5)
     assert [[c.ids.tolist() for c in g] for g in together] == [[c.ids.tolist() for c in g] for g in waiting]
-    assert sum(ticks) == 36
     for a, b in zip(together, waiting, strict=True):
         for c, d in zip(a, b, strict=True):
             assert c.stop == d.stop and torch.allclose(c.log_probs, d.log_probs, atol=1e-5)
@@ -97,26 +93,26 @@ def test_rows_never_exceed_the_capacity(monkeypatch):
         return plain(model, embeds, *rest)
 
     monkeypatch.setattr(sampler, "run_layers", spy)
-    rollout(policy, [tiny_prompt(policy, 4 + n) for n in range(7)], 3, 10, 1.0, seed=0, capacity=9)
+    LocalSampler(policy, capacity=9).rollout([tiny_prompt(policy, 4 + n) for n in range(7)], 3, 10, 1.0, seed=0)
     assert max(seen) == 9
 
 
 def gradients_of_an_update(dtype: str, keep: int) -> torch.Tensor:
     """All gradients [n] of the first update of a round, on the same completions whatever the precision."""
     policy, _ = tiny_policy()
+    policy.dtype = getattr(torch, dtype)
     model = ModelConfig(path=".", freeze_vision=False, freeze_projector=False, dtype=dtype)
     config = GRPOConfig(out="x", data="x", model=model, prompts=3, group=2, update_prompts=3, max_tokens=6, kl=0.1)
     make_trainable(policy, model)
     prompts = [tiny_prompt(policy, n, i) for n, i in ((5, 1), (9, 2), (3, 0))]
-    sampler = LocalSampler(policy, prefill_tokens=40, keep=keep)
-    with autocast(policy, model):
-        sampler.rollout(prompts, 2, 6, 1.0, seed=0)
+    sampler = LocalSampler(policy, prefill_tokens=100, keep=keep)
+    sampler.rollout(prompts, 2, 6, 1.0, seed=0)
     tokens, nothing = torch.arange(3, 9), torch.zeros(6)
     written = [Completion(tokens + g, nothing, nothing, "length") for g in range(2)]
-    groups = [Group(None, p, written, [], [], [1.0, -0.5], place) for place, p in enumerate(prompts)]
+    groups = [tiny_group(p, written, [1.0, -0.5], place) for place, p in enumerate(prompts)]
     optimiser = Optimiser(policy, config.optim, 1)
     optimiser.update = lambda: (0.0, 0.0)
-    improve(policy, reference_model(policy), optimiser, config, groups, 0.1, sampler.kept)
+    update(tiny_learner(policy, config, reference_model(policy), optimiser, sampler, beta=0.1), groups)
     return torch.cat([p.grad.flatten() for p in policy.model.parameters() if p.grad is not None])
 
 

@@ -17,9 +17,9 @@ from seethink.core.tags import compose
 from seethink.pocket.build import build
 from seethink.pocket.tokens import PREPROCESSOR, make_tokenizer
 from seethink.train import grpo, sft
-from seethink.train.config import GRPOConfig, ModelConfig, SFTConfig
-from seethink.train.model.policy import load_policy
-from tests.tiny import stock_log_probs, tiny_model
+from seethink.train.config import GRPOConfig, SFTConfig
+from seethink.train.model.rescore import rescore
+from tests.tiny import plain_policy, stock_log_probs, tiny_model
 
 
 @pytest.fixture(scope="module")
@@ -57,11 +57,10 @@ def test_sft_and_grpo_end_in_a_folder_that_transformers_reads(folder, tmp_path, 
         )
     )  # fmt: skip
     result = tmp_path / "grpo" / "model"
-    policy, stock = load_policy(result), AutoModelForImageTextToText.from_pretrained(result)
-    model = ModelConfig(path=result, dtype="float32")
+    policy, stock = plain_policy(result), AutoModelForImageTextToText.from_pretrained(result)
     with torch.no_grad():
-        batch = [sft.encode(policy, example, "", model) for example in load_examples(data)]
-        ours = -sft.negative_log_likelihood(policy, model, batch)
+        batch = [sft.encode(policy, example) for example in load_examples(data)]
+        ours = torch.cat(rescore(policy, [e.prompt for e in batch], [[e.completion] for e in batch], 1.0, 10_000))
         banned = policy.banned.tolist()
         theirs = torch.cat([stock_log_probs(stock, e.prompt, e.completion, banned=banned) for e in batch])
     assert (ours - theirs).abs().max() < 1e-5
@@ -73,4 +72,4 @@ def test_other_families_are_refused(folder, tmp_path):
     config = json.loads((tmp_path / "config.json").read_text())
     write_json(tmp_path / "config.json", {**config, "model_type": "qwen3_vl_moe"})
     with pytest.raises(UserError, match=r"'qwen3_vl_moe' is not supported. Use Qwen2-VL, Qwen2.5-VL or Qwen3-VL"):
-        load_policy(tmp_path)
+        plain_policy(tmp_path)

@@ -13,8 +13,9 @@ from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 from seethink.core.nouns import Example
 from seethink.core.store import load_samples, save_examples
 from seethink.train.config import GRPOConfig, SFTConfig
-from seethink.train.model.policy import encode_prompt, image_features, load_policy
-from seethink.train.rollout.sampler import rollout
+from seethink.train.model.policy import encode_prompt, image_features
+from seethink.train.rollout.sampler import LocalSampler
+from tests.tiny import plain_policy
 
 SYSTEM = "You are VL-Thinking. First think in <think> </think>, then answer in <answer> </answer>."
 
@@ -54,17 +55,17 @@ def test_records_become_samples_of_the_right_kind(samples):
 
 
 def test_prompts_hold_one_id_per_image_token(folder, samples):
-    policy = load_policy(folder)
+    policy = plain_policy(folder, SYSTEM)
     for sample in samples:
-        prompt = encode_prompt(policy, sample, SYSTEM)
+        prompt = encode_prompt(policy, sample)
         assert int((prompt.ids == policy.image_token).sum()) == int(prompt.grids.prod(1).sum()) // 4
         assert len(image_features(policy, [prompt])) == int((prompt.ids == policy.image_token).sum())
 
 
 def test_rollouts_on_real_images(folder, samples):
-    policy = load_policy(folder)
-    prompts = [encode_prompt(policy, s, SYSTEM) for s in samples]
-    groups = rollout(policy, prompts, 2, 8, 1.0, seed=0)
+    policy = plain_policy(folder, SYSTEM)
+    prompts = [encode_prompt(policy, s) for s in samples]
+    groups = LocalSampler(policy).rollout(prompts, 2, 8, 1.0, seed=0)
     assert [len(g) for g in groups] == [2] * 5
     assert not torch.isin(torch.cat([c.ids for g in groups for c in g]), policy.banned).any()
 

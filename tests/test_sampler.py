@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from seethink.train.rollout.sampler import rollout, sample, shrink
+from seethink.train.rollout.sampler import LocalSampler, sample, shrink
 from tests.tiny import STOP, stock_log_probs, tiny_policy, tiny_prompt
 
 
@@ -28,7 +28,7 @@ def greedy_by_stock(stock, prompt, steps, banned):
 def test_greedy_equals_stock_greedy(family):
     policy, stock = tiny_policy(family)
     prompts = [tiny_prompt(policy, n, i) for n, i in ((5, 1), (9, 2), (3, 0))]
-    groups = rollout(policy, prompts, 2, 12, 0.0, seed=0)
+    groups = LocalSampler(policy).rollout(prompts, 2, 12, 0.0, seed=0)
     for prompt, group in zip(prompts, groups, strict=True):
         expected = greedy_by_stock(stock, prompt, 12, policy.banned)
         assert all(c.ids.tolist() == expected.tolist() for c in group)
@@ -39,7 +39,7 @@ def test_greedy_equals_stock_greedy(family):
 def test_recorded_log_probs_are_those_of_the_stock_model(family, temperature):
     policy, stock = tiny_policy(family)
     prompts = [tiny_prompt(policy, n, i) for n, i in ((5, 1), (9, 2), (3, 0))]
-    for prompt, group in zip(prompts, rollout(policy, prompts, 3, 20, temperature, seed=1), strict=True):
+    for prompt, group in zip(prompts, LocalSampler(policy).rollout(prompts, 3, 20, temperature, seed=1), strict=True):
         for c in group:
             assert (c.log_probs - stock_log_probs(stock, prompt, c.ids, temperature)).abs().max() < 1e-4
             assert not torch.isin(c.ids, policy.banned).any()
@@ -49,7 +49,10 @@ def test_recorded_log_probs_are_those_of_the_stock_model(family, temperature):
 def test_same_seed_same_completions_and_seeds_differ():
     policy, _ = tiny_policy()
     prompts = [tiny_prompt(policy, 5), tiny_prompt(policy, 8)]
-    runs = [[c.ids.tolist() for g in rollout(policy, prompts, 4, 15, 1.0, seed=s) for c in g] for s in (3, 3, 4)]
+    runs = [
+        [c.ids.tolist() for g in LocalSampler(policy).rollout(prompts, 4, 15, 1.0, seed=s) for c in g]
+        for s in (3, 3, 4)
+    ]
     assert runs[0] == runs[1] != runs[2]
 
 
@@ -57,7 +60,7 @@ def test_rows_that_leave_do_not_change_the_others():
     policy, _ = tiny_policy()
     policy.model.lm_head.weight.data[STOP] *= 6  # many early stops, so that the rectangle shrinks several times
     prompts = [tiny_prompt(policy, n) for n in (5, 8, 3, 6)]
-    together = rollout(policy, prompts, 4, 30, 1.0, seed=5)
+    together = LocalSampler(policy).rollout(prompts, 4, 30, 1.0, seed=5)
     lengths = [len(c.ids) for g in together for c in g]
     assert min(lengths) < 5 < max(lengths)
     for prompt, group in zip(prompts, together, strict=True):

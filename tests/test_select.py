@@ -20,11 +20,11 @@ from seethink.core.run import read_log
 from seethink.core.store import load_examples, load_samples, read_json, save_examples
 from seethink.core.tables import read_table
 from seethink.core.tags import compose
-from seethink.train.config import ModelConfig, SelectConfig, system_prompt
-from seethink.train.model.policy import load_policy, save_policy
+from seethink.train.config import SelectConfig
+from seethink.train.model.policy import save_policy
 from seethink.train.select import cut, mean_perplexity, run
 from seethink.train.sft import encode
-from tests.tiny import stock_log_probs
+from tests.tiny import plain_policy, stock_log_probs
 
 ROOT = Path(__file__).parents[1]
 BASE = ROOT / "seethink" / "pocket" / "base"
@@ -44,7 +44,7 @@ def folder(tmp_path_factory) -> Path:
         "the red square is left of the blue circle . wait , let me check .",
     ]
     save_examples(out / "sft.jsonl", [Example(s, compose(words[i % 3], s.gold)) for i, s in enumerate(samples)])
-    policy = load_policy(BASE)
+    policy = plain_policy(BASE)
     torch.manual_seed(0)
     with torch.no_grad():
         for parameter in policy.model.parameters():
@@ -64,13 +64,12 @@ def test_ranking_equals_the_stock_forward_and_subsets_are_nested(folder, tmp_pat
     examples = load_examples(folder / "sft.jsonl")
     assert set(table) == {e.sample.id for e in examples}
     for number, path in enumerate((BASE, folder / "other"), 1):
-        policy, stock, model = (
-            load_policy(path),
+        policy, stock = (
+            plain_policy(path),
             AutoModelForImageTextToText.from_pretrained(path),
-            ModelConfig(path=path),
         )
         for example in examples[::8]:
-            encoded = encode(policy, example, system_prompt(model), model)
+            encoded = encode(policy, example)
             with torch.no_grad():
                 theirs = -stock_log_probs(stock, encoded.prompt, encoded.completion, banned=policy.banned.tolist())
             row = table[example.sample.id]

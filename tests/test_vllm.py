@@ -27,10 +27,11 @@ from seethink.core.run import read_log
 from seethink.core.store import write_json
 from seethink.train import grpo
 from seethink.train.config import GRPOConfig, ModelConfig
-from seethink.train.model.policy import encode_prompt, load_policy, make_trainable, save_policy
+from seethink.train.model.policy import encode_prompt, make_trainable, save_policy
+from seethink.train.model.rescore import rescore
 from seethink.train.rollout.engine import EngineSampler, make_sampler
-from seethink.train.rollout.importance import policy_log_probs
-from seethink.train.rollout.sampler import rollout
+from seethink.train.rollout.sampler import LocalSampler
+from tests.tiny import plain_policy
 
 ROOT = Path(__file__).parents[1]
 BASE = ROOT / "seethink" / "pocket" / "base"
@@ -49,7 +50,7 @@ def folder(tmp_path_factory, vllm) -> Path:
     """A random Qwen2.5-VL with grouped key-value heads and weights far from zero, so that errors would show."""
     out = tmp_path_factory.mktemp("qwen")
     prepare(out, Case("tiny", image_tokens=64, group=1, prompts=1, length=0, vocabulary=600), steps=1)
-    policy = load_policy(out)
+    policy = plain_policy(out)
     shake(policy, 2.0)
     save_policy(policy, out)
     return out
@@ -65,19 +66,19 @@ def config(folder) -> GRPOConfig:
 @pytest.fixture(scope="module")
 def prompts(folder) -> list:
     """One image, two images, none; odd sizes, which both engines must shrink to the same pixels."""
-    policy = load_policy(folder)
+    policy = plain_policy(folder, "look .")
     noise = torch.randint(0, 256, (9, 9, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1)).numpy()
     paths = [str(folder / f"{i}.png") for i in range(3)]
     for path, size in zip(paths, [(451, 340), (150, 97), (60, 203)], strict=True):
         Image.fromarray(noise).resize(size).save(path)
     question = "how many red objects are in the image ?"
     samples = [Sample(str(i), "s", tuple(p), question, "3", "digit") for i, p in enumerate((paths[:1], paths[1:], []))]
-    return [encode_prompt(policy, s, "look .") for s in samples]
+    return [encode_prompt(policy, s) for s in samples]
 
 
 @pytest.fixture(scope="module")
 def engine(folder, config):
-    sampler = make_sampler(load_policy(folder), config, 0)
+    sampler = make_sampler(plain_policy(folder, "look ."), config, 0)
     yield sampler.engine
     sampler.close()
 
@@ -85,7 +86,7 @@ def engine(folder, config):
 @pytest.fixture
 def sampler(engine, folder, config) -> EngineSampler:
     """A fresh policy, and the engine with its weights."""
-    sampler = EngineSampler(load_policy(folder), engine, config)
+    sampler = EngineSampler(plain_policy(folder, "look ."), engine, config)
     sampler.push(0)
     return sampler
 
@@ -104,7 +105,7 @@ def gap(sampler: EngineSampler, prompts: list, temperature: float = 0.8) -> floa
     """Largest difference between recorded and recomputed log-probabilities."""
     groups = sampler.sample(prompts, 3 if temperature else 1, 24, temperature, seed=1)
     ids = [[c.ids for c in g] for g in groups]
-    ours = policy_log_probs(sampler.policy, prompts, ids, temperature or 1.0, 4096)
+    ours = rescore(sampler.policy, prompts, ids, temperature or 1.0, 4096)
     return float((torch.cat([c.log_probs for g in groups for c in g]) - torch.cat(ours)).abs().max())
 
 
@@ -116,7 +117,7 @@ def test_log_probs_are_the_policys(sampler, prompts, temperature):
 
 
 def test_greedy_completions_are_those_of_the_local_sampler(sampler, prompts):
-    ours, theirs = sampler.rollout(prompts, 1, 24, 0.0, 0), rollout(sampler.policy, prompts, 1, 24, 0.0, 0)
+    ours, theirs = sampler.rollout(prompts, 1, 24, 0.0, 0), LocalSampler(sampler.policy).rollout(prompts, 1, 24, 0.0, 0)
     for (a,), (b,) in zip(ours, theirs, strict=True):
         assert a.ids.tolist() == b.ids.tolist() and a.stop == b.stop
 
@@ -163,7 +164,7 @@ def test_a_kept_prefix_cache_is_caught(sampler, prompts, monkeypatch):
 
 
 def test_adapters_arrive_merged(engine, folder, config, prompts):
-    policy = load_policy(folder)
+    policy = plain_policy(folder, "look .")
     make_trainable(policy, ModelConfig(path=folder, lora_rank=4))
     sampler = EngineSampler(policy, engine, config)
     sampler.push(0)
@@ -259,13 +260,13 @@ def test_grpo_with_a_vllm_server(url, world, tmp_path):
 
 
 def test_a_server_with_other_weights_is_caught(url, world, tmp_path):
-    policy = load_policy(BASE)
+    policy = plain_policy(BASE, "look .")
     config = GRPOConfig(
         out=tmp_path, data=tmp_path, model={"path": BASE, "dtype": "float32"}, sampler={"engine": "vllm-server", "url": url}
     )  # fmt: skip
     sampler = make_sampler(policy, config, 0)
     sample = Sample("1", "s", (), "how many red objects are in the image ?", "3", "digit")
-    sampler.rollout([encode_prompt(policy, sample, "look .")], 2, 8, 1.0, 0)
+    sampler.rollout([encode_prompt(policy, sample)], 2, 8, 1.0, 0)
     shake(policy, 0.3)
     with pytest.raises(UserError, match="the sampler is not the policy"):
         sampler.compare()
@@ -276,7 +277,7 @@ def test_a_server_with_other_weights_is_caught(url, world, tmp_path):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 def test_sleep_gives_gpu_memory_back(folder, prompts):
     config = GRPOConfig(out=folder / "gpu", data=folder, model={"path": folder}, sampler={"engine": "vllm"})
-    sampler = make_sampler(load_policy(folder), config, 0)
+    sampler = make_sampler(plain_policy(folder, "look ."), config, 0)
     sampler.rollout(prompts, 2, 24, 0.8, 0)
     awake = torch.cuda.mem_get_info()[0]
     sampler.sleep()

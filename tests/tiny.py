@@ -12,8 +12,13 @@ from transformers import (
     Qwen3VLForConditionalGeneration,
 )
 
+from seethink.core.nouns import Reward, Sample
+from seethink.train.advantage import Group, Rollout
+from seethink.train.config import GRPOConfig, ModelConfig
+from seethink.train.grpo import Learner
 from seethink.train.model.pack import ATTENTION
-from seethink.train.model.policy import EncodedPrompt, Policy, rope_positions
+from seethink.train.model.policy import EncodedPrompt, Policy, load_policy, rope_positions
+from seethink.train.rollout.sampler import Completion
 
 IMAGE, VIDEO, STOP, VOCABULARY = 150, 151, 2, 200
 
@@ -64,6 +69,34 @@ def tiny_policy(family: str = "2.5", trainable_vision: bool = True) -> tuple[Pol
     model.set_attn_implementation({"": "sdpa", "text_config": ATTENTION, "vision_config": "sdpa"})
     model.model.visual.requires_grad_(trainable_vision)
     return Policy(model, Tokens(), None, None), stock
+
+
+def tiny_group(prompt: EncodedPrompt, completions: list[Completion], advantages: list, place: int, kind: str = "digit"):
+    """A scored group whose advantages are given."""
+    rollouts = [
+        Rollout(c, "", Reward(0.0, "ok", kind), before=c.log_probs, advantage=a)
+        for c, a in zip(completions, advantages, strict=True)
+    ]
+    return Group(Sample(str(place), "s", (), "?", "1", kind), prompt, place, rollouts)
+
+
+def plain_policy(folder, system: str = "") -> Policy:
+    """The policy of a folder, computed in fp32."""
+    return load_policy(ModelConfig(path=folder, system=system, dtype="float32"))
+
+
+class Given:
+    """In a sampler's place, for rollouts that are there already."""
+
+    kept: list = []
+
+    def __init__(self, exact: bool = True):
+        self.exact = exact
+
+
+def tiny_learner(policy: Policy, config: GRPOConfig, reference=None, optimiser=None, sampler=None, beta: float = 0.0):
+    """What an update needs."""
+    return Learner(config, policy, reference, optimiser, sampler or Given(), None, beta)
 
 
 def tiny_prompt(policy: Policy, text_tokens: int, images: int = 1, seed: int = 0) -> EncodedPrompt:

@@ -1,4 +1,4 @@
-"""The nouns. Data flows Sample -> Trace -> Verdict -> Example -> Rollout -> Score, and nothing flows back."""
+"""The nouns. Data flows Sample -> Trace -> Verdict -> Example -> Score, and nothing flows back."""
 
 from __future__ import annotations
 
@@ -94,27 +94,6 @@ class Reward:
     """The answer as it was read from the response."""
     detail: str = ""
     seconds: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Rollout:
-    """One sampled completion of a GRPO group, as it is written to rollouts.parquet."""
-
-    round: int
-    sample_id: str
-    group: int
-    """Index of the completion within its group."""
-    text: str
-    stop: str
-    tokens: int
-    reward: float | None
-    status: str
-    advantage: float | None
-    """None where the rollout took no part in the update (undecided, or a group without spread)."""
-    entropy: float
-    """Mean entropy of the sampling distribution, nats per token."""
-    weights_version: int
-    """Optimiser steps behind the weights that sampled it."""
 
 
 @dataclass(frozen=True, slots=True)

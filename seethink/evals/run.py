@@ -74,18 +74,18 @@ def run_local(
 ) -> Iterator[tuple[Trace, float]]:
     """(trace, seconds) from a model folder. Batches are those of the whole board, so a resume changes no answer."""
     from seethink.train.model.policy import encode_prompt, load_policy
-    from seethink.train.optim import autocast
-    from seethink.train.rollout.sampler import decode, rollout
+    from seethink.train.rollout.sampler import LocalSampler, decode
 
-    model = ModelConfig(path=config.model, dtype=config.dtype)
-    policy, system = load_policy(model.path), prompt_of(config)
+    policy = load_policy(
+        ModelConfig.model_validate({"path": config.model, "dtype": config.dtype, "system": config.system})
+    )
+    sampler = LocalSampler(policy)
     for start in range(0, len(samples), config.batch):
         part, began = samples[start : start + config.batch], time.perf_counter()
         if answered.issuperset(s.id for s in part):
             continue
-        prompts = [encode_prompt(policy, s, system, model.max_prompt_tokens) for s in part]
-        with autocast(policy, model):
-            groups = rollout(policy, prompts, 1, config.max_tokens, config.temperature, config.seed + start)
+        prompts = [encode_prompt(policy, s) for s in part]
+        groups = sampler.rollout(prompts, 1, config.max_tokens, config.temperature, config.seed + start)
         policy.features.clear()  # every item is seen once
         spent = (time.perf_counter() - began) / len(part)
         for sample, (completion,) in zip(part, groups, strict=True):

@@ -128,6 +128,12 @@ def split(text: str) -> tuple[str, str | None]:
     return text.partition(ANSWER)[0].strip(), answer
 
 
+def hesitation_rate(texts: Sequence[str]) -> float:
+    """Hesitation markers per 100 words of the thinking of all texts together."""
+    thinking, lex = [split(text)[0] for text in texts], lexicon.load(HESITATION)
+    return 100 * sum(len(lexicon.find(t, lex)) for t in thinking) / max(sum(map(count_words, thinking)), 1)
+
+
 def count_words(text: str) -> int:
     return sum(1 for _ in _WORD.finditer(text))
 

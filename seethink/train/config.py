@@ -152,12 +152,10 @@ class GRPOConfig(Config):
     rollout_prompts: Annotated[int, Effect.MANNER] = Field(
         128, ge=1, description="prompts decoded at once; others wait and enter as rows finish"
     )
-    reuse_prefill: Annotated[bool, Effect.MANNER] = (
-        Field(  # not with checkpoint_layers: a layer computed again would be another prefill
-            False,
-            description="train the first update of a round through the prompts as the rollout computed them: less work, but the "
-            "graph of update_prompts prompts stays in memory during decoding",
-        )
+    reuse_prefill: Annotated[bool, Effect.MANNER] = Field(
+        True,
+        description="train the first update of a round through the prompts as the rollout computed them, up to micro_tokens of "
+        "them: less work, more memory while decoding; not with checkpoint_layers, several processes or vLLM",
     )
     save_every: Annotated[int, Effect.MANNER] = Field(10, ge=1, description="rounds between checkpoints")
     seed: int = Field(0, description="data order and sampling")

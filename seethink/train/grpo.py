@@ -1,46 +1,60 @@
-"""GRPO with the mixed reward: rollout, reward, advantage, update; this file is the algorithm.
+"""GRPO with the mixed reward, on a page.
+
+Left out of GRPO on purpose: a value model, replay, several epochs over the same rollouts (the paper takes one), a format
+reward (it is implicit: an answer that cannot be extracted earns nothing) and weights between kinds of reward.
 
     seethink grpo @configs/paper/grpo.toml --model.path Qwen2.5-VL-3B-Instruct --data rl.jsonl --out runs/grpo
 
-Each round draws `prompts` prompts, samples `group` completions of each from the current policy, scores them, and makes one
-optimiser step per `update_prompts` prompts. The first step of a round is strictly on-policy. Left out on purpose: a value
-model, replay, several epochs over the same rollouts (the paper uses one inner epoch).
+A round takes the next `prompts` prompts through four functions:
+
+    sample      `group` completions of each from the policy as it is        rollout/sampler.py
+    score       every completion by the kind of its sample                  rewards/rewarder.py
+    advantages  what each earned beyond its group                           advantage.py
+    update      one optimiser step per `update_prompts` prompts             loss.py, over model/pack.py
+
+The first update of a round is strictly on-policy; for the others the ratio starts at the policy before the first one.
+Several processes split every optimiser step among them (dist.py); one process has nothing to split.
 """
 
 from __future__ import annotations
 
 import copy
-import json
-import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack
+from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from seethink.core.errors import UserError
-from seethink.core.nouns import Sample
+from seethink.core.nouns import Reward, Sample
 from seethink.core.progress import progress
 from seethink.core.run import Run, read_log
 from seethink.core.store import load_samples
 from seethink.core.tables import write_table
-from seethink.rewards import RewardConfig, make_scorer, score_batch
+from seethink.rewards import Rewarder
 from seethink.train import alarms
-from seethink.train.config import GRPOConfig, system_prompt
+from seethink.train.advantage import Group, Rollout, set_advantages
+from seethink.train.batches import data_order, micro_batches, order_hash
+from seethink.train.checkpoint import Meter, clear, open_run, resume, save_checkpoint
+from seethink.train.config import GRPOConfig
 from seethink.train.dist import Ranks, join
-from seethink.train.group import Group, describe, rollout_rows, scorer_use
 from seethink.train.loss import (
+    Given,
     LossParts,
+    Objective,
     adapt_kl,
-    group_advantages,
     grpo_loss,
     head_loss,
     token_log_probs,
     token_weights,
 )
+from seethink.train.metrics import describe, rollout_rows, visits
 from seethink.train.model.lora import has_lora, without_lora
-from seethink.train.model.pack import hidden_states, pack
+from seethink.train.model.pack import Pack, Prefix, continued_states, hidden_states, pack
 from seethink.train.model.policy import (
     EncodedPrompt,
     Policy,
@@ -53,23 +67,25 @@ from seethink.train.model.policy import (
     vision_features,
     vision_frozen,
 )
-from seethink.train.model.prefix import Prefix, continued_states
-from seethink.train.optim import (
-    Optimiser,
-    autocast,
-    compute_dtype,
-    data_order,
-    load_checkpoint,
-    micro_batches,
-    open_run,
-    order_hash,
-    peak_memory_gb,
-    remove_checkpoints,
-    save_checkpoint,
-)
-from seethink.train.rollout.engine import make_sampler
-from seethink.train.rollout.importance import Correction, policy_log_probs
+from seethink.train.model.rescore import rescore
+from seethink.train.optimiser import Optimiser
+from seethink.train.rollout.engine import make_sampler, reuses_prefill
 from seethink.train.rollout.sampler import Completion, Sampler, decode
+
+UNSCORED = Reward(None, "unscored", "")
+
+
+@dataclass
+class Learner:
+    """What the rounds of a run share. `beta` is the KL coefficient, which `update` adapts."""
+
+    config: GRPOConfig
+    policy: Policy
+    reference: PreTrainedModel | None
+    optimiser: Optimiser
+    sampler: Sampler
+    rewarder: Rewarder
+    beta: float
 
 
 def run(config: GRPOConfig, dry_run: bool = False) -> None:
@@ -79,246 +95,257 @@ def run(config: GRPOConfig, dry_run: bool = False) -> None:
             samples = load_samples(config.data)
             if not samples:
                 raise UserError("no samples", where=config.data, remedy="Give a JSONL file with at least one row")
-            if config.reuse_prefill and config.model.checkpoint_layers:
-                raise UserError(
-                    "reuse_prefill and model.checkpoint_layers exclude each other: one keeps activations, the other drops them",
-                    remedy="Choose one",
-                )
-        order = data_order(len(samples), config.rounds * config.prompts, config.seed)
         if dry_run:
-            print(plan(config, samples))
+            print(plan(config, samples, ranks))
             return
-        with ranks.open(lambda: open_run(config, "grpo")) as folder:
+        order = data_order(len(samples), config.rounds * config.prompts, config.seed)
+        with ranks.open(lambda: open_run(config, "grpo", "round")) as folder:
             if not folder.done:
                 train(folder, config, [samples[i] for i in order], ranks)
             if ranks.first:
-                clear_up(folder)
-        if ranks.first:
-            print(f"grpo: {folder.path('model')}")
+                clear(folder, "rollouts.jsonl")
+                print(f"grpo: {folder.path('model')}")
 
 
-def plan(config: GRPOConfig, samples: list[Sample]) -> str:
+def plan(config: GRPOConfig, samples: list[Sample], ranks: Ranks) -> str:
     """What a run would do, in words."""
-    rollouts = config.rounds * config.prompts * config.group
+    rollouts, steps = config.rounds * config.prompts * config.group, config.rounds * updates_of(config)
+    local = config.sampler.engine == "local" and reuses_prefill(config, ranks)
     return (
         f"{len(samples)} samples; {config.rounds} rounds x {config.prompts} prompts x {config.group} = {rollouts} rollouts of at most "
-        f"{config.max_tokens} tokens; {config.rounds * -(-config.prompts // config.update_prompts)} optimiser steps"
+        f"{config.max_tokens} tokens; {steps} optimiser steps; first updates train through the rollout's prefill: "
+        f"{f'up to {config.micro_tokens} prompt tokens' if local else 'no'}"
     )
+
+
+def updates_of(config: GRPOConfig) -> int:
+    """Optimiser steps of a round."""
+    return -(-config.prompts // config.update_prompts)
+
+
+# ------------------------------------------------------------------------------------------------------------------- the loop
 
 
 def train(folder: Run, config: GRPOConfig, samples: list[Sample], ranks: Ranks) -> None:
     """All rounds over `samples`, already in the order in which they are drawn; resumes from the latest checkpoint."""
     with ranks.together():
-        policy = load_policy(config.model.path, ranks)
+        policy = load_policy(config.model, ranks)
     make_trainable(policy, config.model, config.seed)
     reference = reference_model(policy) if config.kl > 0 else None
-    ranks.shard(compute_dtype(config.model), policy.model, reference)
-    updates = -(-config.prompts // config.update_prompts)
-    optimiser = Optimiser(policy, config.optim, config.rounds * updates)
-    start, beta = resume(folder, policy, optimiser, config.kl)
-    sampler = make_sampler(policy, config, optimiser.step)
-    uses: list[dict] = []  # of a local reward model, in this round
-    scorer = make_scorer(reward_config(folder, config, ranks), log=lambda **use: uses.append(use))
-    system = system_prompt(config.model)
-    places = ranks.share_of_each(list(range(config.prompts)), config.update_prompts)
-    with closing(scorer), progress("grpo", config.rounds, start, show=ranks.first) as bar:
-        for step in range(start, config.rounds):
-            began, cpu = time.perf_counter(), time.process_time()
-            batch = [samples[step * config.prompts + place] for place in places]
+    ranks.shard(policy.dtype, policy.model, reference)
+    optimiser = Optimiser(policy, config.optim, config.rounds * updates_of(config))
+    start, kept = resume(folder, optimiser, kl_coefficient=config.kl)
+    uses: list[dict[str, Any]] = []  # of a local reward model, in this round
+    with ExitStack() as stack:
+        rewarder = stack.enter_context(make_rewarder(folder, config, ranks, uses))
+        sampler = make_sampler(policy, config, optimiser.step)
+        stack.callback(sampler.close)
+        learner = Learner(config, policy, reference, optimiser, sampler, rewarder, kept["kl_coefficient"])
+        places = ranks.share_of_each(list(range(config.prompts)), config.update_prompts)
+        bar = stack.enter_context(progress("grpo", config.rounds, start, show=ranks.first))
+        for number in range(start, config.rounds):
+            meter = Meter(ranks, policy.device)
             with ranks.together():
-                prompts = [encode_prompt(policy, s, system, config.model.max_prompt_tokens) for s in batch]
-                groups = explore(policy, sampler, config, batch, prompts, scorer, step, places)
-            sampled = time.perf_counter()
-            correction = None if sampler.exact else recall(policy, config, groups)
-            metrics = improve(policy, reference, optimiser, config, groups, beta, sampler.kept, correction)
-            beta = metrics.pop("next_kl_coefficient")
+                batch = {place: samples[number * config.prompts + place] for place in places}
+                groups = sample(learner, batch, number)
+                score(learner, groups)
+            sampled = meter.seconds
+            set_advantages(groups, config.std_norm)
+            metrics = update(learner, groups)
+
             groups = sorted(ranks.gather([g.without_pixels() for g in groups]), key=lambda g: g.place)
-            metrics |= describe(groups) | scorer_use(ranks.gather(uses))
-            uses.clear()
-            metrics |= {"seconds": time.perf_counter() - began, "seconds/rollout": sampled - began}
+            metrics |= describe(groups) | visits(ranks.gather(uses)) | meter.metrics() | {"seconds/rollout": sampled}
             metrics["tokens_per_s"] = metrics["tokens/generated"] / metrics["seconds"]
-            metrics["memory_gb"] = max(ranks.gather([peak_memory_gb(policy.device)]))
-            metrics["cpu_seconds"] = sum(ranks.gather([time.process_time() - cpu]))
-            folder.log(step + 1, **metrics)
-            folder.write_rows("rollouts.jsonl", rollout_rows(step, groups, sampler.version))
-            alarms.raise_new(folder, alarms.grpo(read_log(folder.path("metrics.jsonl"))), step + 1)
-            if (step + 1) % config.save_every == 0 or step + 1 == config.rounds:
-                save_checkpoint(
-                    folder.path("checkpoint"), step + 1, {**optimiser.state(), "kl_coefficient": beta}, ranks
-                )
+            uses.clear()
+            folder.log(number + 1, **metrics)
+            folder.write_rows("rollouts.jsonl", rollout_rows(number + 1, groups, sampler.version))
+            alarms.raise_new(folder, alarms.grpo(read_log(folder.path("metrics.jsonl"))), number + 1)
+            if (number + 1) % config.save_every == 0 or number + 1 == config.rounds:
+                state = {**optimiser.state(), "kl_coefficient": learner.beta}
+                save_checkpoint(folder.path("checkpoint"), number + 1, state, ranks)
             sampler.push(optimiser.step)
-            bar.advance(text=f"reward {metrics['reward/mean']:.3f}  length {metrics['completion/length']:.0f}")
-    sampler.close()
+            reward = "undecided" if metrics["reward/mean"] is None else f"{metrics['reward/mean']:.3f}"
+            bar.advance(text=f"reward {reward}  length {metrics['completion/length']:.0f}")
     finish(folder, policy, config, samples)
 
 
-def explore(
-    policy: Policy,
-    sampler: Sampler,
-    config: GRPOConfig,
-    samples: list[Sample],
-    prompts: list[EncodedPrompt],
-    scorer,
-    step: int,
-    places: list[int],
-) -> list[Group]:
-    """Rollouts of this rank's part of a round, scored; undecided rewards leave their group."""
-    # a function of the step and the first prompt here alone, so that a resume repeats it
-    seed = (config.seed * 1_000_003 + step) * 1_009 + (places or [0])[0]
-    with autocast(policy, config.model):
-        completions = sampler.rollout(prompts, config.group, config.max_tokens, config.temperature, seed)
+def sample(learner: Learner, batch: dict[int, Sample], number: int) -> list[Group]:
+    """Rollouts of this rank's part of a round: {place in the round: sample}."""
+    config, policy, sampler = learner.config, learner.policy, learner.sampler
+    prompts = [encode_prompt(policy, s) for s in batch.values()]
+    # a function of the round and the first prompt here alone, so that a resume repeats it
+    seed = (config.seed * 1_000_003 + number) * 1_009 + next(iter(batch), 0)
+    completions = sampler.rollout(prompts, config.group, config.max_tokens, config.temperature, seed)
     sampler.sleep()  # a reward model may need the memory, the update will
-    texts = [[decode(policy, c) for c in group] for group in completions]
-    flat = score_batch(
-        [s for s in samples for _ in range(config.group)], [t for group in texts for t in group], config.reward, scorer
-    )
-    groups = []
-    for i, sample in enumerate(samples):
-        rewards = flat[i * config.group : (i + 1) * config.group]
-        advantages = group_advantages([r.value for r in rewards], config.std_norm)
-        groups.append(Group(sample, prompts[i], completions[i], texts[i], rewards, advantages, places[i]))
-    return groups
+    return [
+        Group(of, prompt, place, [Rollout(c, decode(policy, c), UNSCORED, before=c.log_probs) for c in members])
+        for (place, of), prompt, members in zip(batch.items(), prompts, completions, strict=True)
+    ]
 
 
-def recall(policy: Policy, config: GRPOConfig, groups: list[Group]) -> Correction:
-    """What correcting for the engine needs: the policy's log-probabilities where the first update comes too early."""
-    later = [g for g in groups if g.trained and g.place >= config.update_prompts]
-    ids_BG = [[c.ids for c, _ in g.trained] for g in later]
-    with autocast(policy, config.model):
-        scored = policy_log_probs(policy, [g.prompt for g in later], ids_BG, config.temperature, config.micro_tokens)
-    completions = [c for g in later for c, _ in g.trained]
-    return Correction(config.sampler.importance_cap, {id(c): s for c, s in zip(completions, scored, strict=True)})
+def score(learner: Learner, groups: list[Group]) -> None:
+    """Give every rollout its reward. What cannot be decided stays without a value."""
+    flat = [(group.sample, rollout) for group in groups for rollout in group.rollouts]
+    rewards = learner.rewarder.score_batch([s for s, _ in flat], [r.text for _, r in flat])
+    for (_, rollout), reward in zip(flat, rewards, strict=True):
+        rollout.reward = reward
 
 
-def improve(
-    policy: Policy,
-    reference,
-    optimiser: Optimiser,
-    config: GRPOConfig,
-    groups: list[Group],
-    beta: float,
-    kept: list[Prefix] | None = None,
-    correction: Correction | None = None,
-) -> dict:
+def update(learner: Learner, groups: list[Group]) -> dict[str, Any]:
     """One optimiser step per `update_prompts` prompts; groups without spread are skipped but stay in the averages.
 
-    `groups` are those of this rank. `kept` are prefixes of the first chunk's prompts with their graphs, from the rollout;
-    they are used up.
+    `groups` are those of this rank. Returns what is logged.
     """
-    ranks, idle = policy.ranks, idle_group(policy)
-    total = {"loss": 0.0, "kl": 0.0, "clip_share": 0.0, "tokens/trained": 0}
-    norm = rate = 0.0
+    config, ranks, optimiser = learner.config, learner.policy.ranks, learner.optimiser
+    remember(learner, groups)
+    sums, gaps = {"loss": 0.0, "kl": 0.0, "clip_share": 0.0, "tokens/trained": 0, "tokens/reused": 0}, []
+    idle, norm, rate = idle_batch(learner.policy), 0.0, 0.0
     drawn = sum(ranks.gather([len(groups)]))
     for first in range(0, drawn, config.update_prompts):
         chunk = [g for g in groups if first <= g.place < first + config.update_prompts]
-        lengths = [len(c.ids) for g in chunk for c in g.completions]
-        weights = iter(token_weights(lengths, config.normalisation, config.max_tokens, ranks.gather(lengths)))
-        weight_of = {id(c): next(weights) for g in chunk for c in g.completions} | {id(idle.completions[0]): 0.0}
-        work = batches(chunk, config.micro_tokens, kept if first == 0 else None)
-        for (part, prefix), real in ranks.even(work, ([idle], None)):
-            parts = backward(
-                policy, reference, config, part, weight_of, beta, first == 0, prefix, correction if real else None
-            )
-            for key, value in parts.items() if real else ():
-                total[key] += value
+        rollouts = [r for g in chunk for r in g.rollouts]
+        lengths = [len(r.completion.ids) for r in rollouts]
+        weights = token_weights(lengths, config.normalisation, config.max_tokens, ranks.gather(lengths))
+        for rollout, weight in zip(rollouts, weights, strict=True):
+            rollout.weight = weight
+        work = batches(chunk, config.micro_tokens, learner.sampler.kept if first == 0 else [])
+        for batch, real in ranks.even(work, idle):
+            parts = backward(learner, batch, on_policy=first == 0)
+            if real:
+                tokens = parts.per_token
+                sums["loss"] += float(parts.loss.detach())
+                sums["kl"] += float(tokens["kl"].sum())
+                sums["clip_share"] += float(tokens["clip_share"].sum())
+                sums["tokens/trained"] += len(tokens["kl"])
+                sums["tokens/reused"] += sum(len(g.prompt.ids) for g in batch.groups) if batch.prefix else 0
+                gaps += [tokens["log_prob_gap"].cpu()] if "log_prob_gap" in tokens else []
         norm, rate = optimiser.update()
-    total = ranks.sum(total)
-    tokens = max(total["tokens/trained"], 1)
-    kl = total["kl"] / tokens
-    if reference is not None and config.kl_target > 0:
-        beta = adapt_kl(beta, kl, config.kl_target, drawn * config.group, config.kl_horizon)
-    return {
-        **total, "kl": kl, "clip_share": total["clip_share"] / tokens, "grad_norm": norm, "lr": rate,
-        "kl_coefficient": beta, "next_kl_coefficient": beta, **(correction.metrics(ranks) if correction else {}),
-    }  # fmt: skip
+    sums = ranks.sum(sums)
+    trained = max(sums["tokens/trained"], 1)
+    kl = sums["kl"] / trained
+    if learner.reference is not None and config.kl_target > 0:
+        learner.beta = adapt_kl(learner.beta, kl, config.kl_target, drawn * config.group, config.kl_horizon)
+    logged = {**sums, "kl": kl, "clip_share": sums["clip_share"] / trained, "grad_norm": norm, "lr": rate}
+    return {**logged, "kl_coefficient": learner.beta, **engine_gap(learner, gaps)}
 
 
-def batches(chunk: list[Group], budget: int, kept: list[Prefix] | None) -> Iterator[tuple[list[Group], Prefix | None]]:
-    """Micro-batches of a chunk: groups that train, within the token budget, or those of each kept prefix."""
-    if not kept:
-        active = [g for g in chunk if g.trained]
-        for batch in micro_batches([g.tokens for g in active], budget):
-            yield [active[i] for i in batch], None
-        return
+# --------------------------------------------------------------------------------------------------------- parts of the update
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Groups that are computed at once; `prefix`: their prompts, as the rollout computed them."""
+
+    groups: list[Group]
+    prefix: Prefix | None = None
+
+
+def batches(chunk: list[Group], budget: int, kept: list[Prefix]) -> Iterator[Batch]:
+    """The groups of a chunk that train: those of each kept prefix, which is used up, then the others within the budget."""
     groups = iter(chunk)
     while kept:  # a graph is freed as soon as it was used
         prefix = kept.pop(0)
         part = list(islice(groups, len(prefix)))
         if any(g.trained for g in part):
-            yield part, prefix
+            yield Batch(part, prefix)
+    active = [g for g in groups if g.trained]
+    for part in micro_batches([g.tokens for g in active], budget):
+        yield Batch([active[i] for i in part])
 
 
-def idle_group(policy: Policy) -> Group:
-    """A group that a rank computes without weight while only others have work."""
-    prompt = idle_prompt(policy)
-    completion = Completion(prompt.ids, torch.zeros(1), torch.zeros(1), "stop")
-    return Group(Sample("idle", "", (), "", "", "letter"), prompt, [completion], [""], [], [0.0], -1)
+def backward(learner: Learner, batch: Batch, on_policy: bool) -> LossParts:
+    """Gradients of one micro-batch; `on_policy`: no update lies between its rollouts and now."""
+    policy, config, device = learner.policy, learner.config, learner.policy.device
+    rollouts = [r for g in batch.groups for r in g.trained]
+    prompts = [g.prompt for g in batch.groups if g.trained]
+    ids_BG = [[r.completion.ids for r in g.trained] for g in batch.groups]
+    packed = pack(prompts, [ids for ids in ids_BG if ids], policy.image_token).to(device)
+    # [S] -> [C]: every token of a completion has its advantage and its weight
+    lengths = torch.tensor([len(r.completion.ids) for r in rollouts])
+    advantages, weights = (
+        torch.repeat_interleave(torch.tensor(values, dtype=torch.float32), lengths).to(device)
+        for values in ([r.advantage for r in rollouts], [r.weight for r in rollouts])
+    )
+    sampled = torch.cat([r.completion.log_probs for r in rollouts]).to(device)
+    before = torch.cat([r.before for r in rollouts]).to(device)
+    given = Given(
+        advantages=advantages,
+        weights=weights,
+        old=None if on_policy else before,
+        sampled=None if learner.sampler.exact else sampled,
+        reference=reference_log_probs(learner, packed, prompts),
+    )
+    objective = Objective(config.clip_low, config.clip_high, learner.beta, config.sampler.importance_cap)
 
-
-def backward(
-    policy: Policy,
-    reference,
-    config: GRPOConfig,
-    groups: list[Group],
-    weight_of: dict[int, float],
-    beta: float,
-    on_policy: bool,
-    prefix: Prefix | None = None,
-    correction: Correction | None = None,
-) -> dict:
-    """Gradients of one micro-batch; sums over its tokens for the log. `prefix`: its prompts, already computed."""
-    device = policy.device
-    trained = [ca for g in groups for ca in g.trained]
-    ids = [[c.ids for c, _ in g.trained] for g in groups]
-    prompts = [g.prompt for g in groups if g.trained]
-    packed = pack(prompts, [i for i in ids if i], policy.image_token).to(device)
-    lengths = torch.tensor([len(c.ids) for c, _ in trained])
-
-    def per_token(values: list[float]) -> Tensor:  # one value per completion -> [C]
-        return torch.repeat_interleave(torch.tensor(values, dtype=torch.float32), lengths).to(device)
-
-    def at_the_start() -> Tensor:
-        features = image_features(policy, prompts) if vision_frozen(policy) else vision_features(reference, prompts)
-        states = hidden_states(reference, packed, features)
-        return token_log_probs(states, reference.lm_head.weight, packed.targets, policy.banned, config.temperature)
-
-    def current() -> tuple[Tensor, dict[str, Tensor]]:
-        if prefix is None:
+    def loss() -> tuple[Tensor, dict[str, Tensor]]:
+        if batch.prefix is None:
             states = hidden_states(policy.model, packed, image_features(policy, prompts))
         else:
-            states = continued_states(policy.model, prefix, [[i.to(device) for i in group] for group in ids])
+            states = continued_states(policy.model, batch.prefix, [[i.to(device) for i in ids] for ids in ids_BG])
+        of_tokens = lambda log_probs, rows: grpo_loss(log_probs, given.at(rows), objective)  # noqa: E731
         head = policy.model.lm_head.weight
-        parts = head_loss(states, head, packed.targets, policy.banned, config.temperature, loss_of)
+        parts = head_loss(states, head, packed.targets, policy.banned, config.temperature, of_tokens)
         return parts.loss, parts.per_token
 
-    def loss_of(log_probs: Tensor, rows: slice) -> LossParts:
-        old = log_probs.detach() if on_policy else before[rows]
-        importance = None if correction is None else correction.weights(old, sampled[rows])
-        kept = None if reference_log_probs is None else reference_log_probs[rows]
-        clip = config.clip_low, config.clip_high
-        return grpo_loss(log_probs, old, kept, advantages[rows], weights[rows], *clip, beta, importance)
+    with policy.autocast():
+        total, logged = policy.ranks.forward(policy.model, loss)
+    total.backward()
+    return LossParts(total.detach(), logged)
 
-    advantages = per_token([a for _, a in trained])
-    weights = per_token([weight_of[id(c)] for c, _ in trained])
-    sampled = torch.cat([c.log_probs for c, _ in trained]).to(device)
-    before = sampled  # the policy's log-probabilities before the round's first update
-    if correction and not on_policy:
-        before = torch.cat([correction.recalled[id(c)] for c, _ in trained]).to(device)
-    reference_log_probs = None
-    with autocast(policy, config.model):
-        if reference is not None:
-            with torch.no_grad(), without_lora(reference):
-                reference_log_probs = policy.ranks.forward(reference, at_the_start)
-        loss, logged = policy.ranks.forward(policy.model, current)
-    loss.backward()
+
+@torch.no_grad()
+def reference_log_probs(learner: Learner, packed: Pack, prompts: list[EncodedPrompt]) -> Tensor | None:
+    """[C] of the completion tokens of a pack under the reference model; None without one."""
+    policy, reference = learner.policy, learner.reference
+    if reference is None:
+        return None
+
+    def compute() -> Tensor:
+        features = image_features(policy, prompts) if vision_frozen(policy) else vision_features(reference, prompts)
+        states, head = hidden_states(reference, packed, features), reference.lm_head.weight
+        return token_log_probs(states, head, packed.targets, policy.banned, learner.config.temperature)
+
+    with policy.autocast(), without_lora(reference):
+        return policy.ranks.forward(reference, compute)
+
+
+def remember(learner: Learner, groups: list[Group]) -> None:
+    """The policy's log-probabilities before the round's first update, where an engine sampled and that update comes too early."""
+    if learner.sampler.exact:
+        return
+    config = learner.config
+    later = [g for g in groups if g.trained and g.place >= config.update_prompts]
+    ids_BG = [[r.completion.ids for r in g.trained] for g in later]
+    prompts = [g.prompt for g in later]
+    scored = rescore(learner.policy, prompts, ids_BG, config.temperature, config.micro_tokens)
+    for rollout, log_probs in zip((r for g in later for r in g.trained), scored, strict=True):
+        rollout.before = log_probs
+
+
+def engine_gap(learner: Learner, gaps: list[Tensor]) -> dict[str, float]:
+    """How far an engine's log-probabilities are from the policy's, over the tokens of all ranks."""
+    if learner.sampler.exact:
+        return {}
+    gap, cap = torch.cat(learner.policy.ranks.gather(gaps) or [torch.zeros(1)]), learner.config.sampler.importance_cap
     return {
-        "loss": float(loss.detach()),
-        **{name: float(values.sum()) for name, values in logged.items()},
-        "tokens/trained": len(packed.targets),
+        "sampler/log_prob_gap": float(gap.abs().mean()),
+        "sampler/log_prob_gap_max": float(gap.abs().max()),
+        "sampler/capped_share": float((gap.exp() > cap).float().mean()),
     }
 
 
-def reference_model(policy: Policy):
+def idle_batch(policy: Policy) -> Batch:
+    """What a rank computes without weight while only others have work."""
+    prompt, nothing = idle_prompt(policy), torch.zeros(1)
+    completion = Completion(prompt.ids, nothing, nothing, "stop")
+    rollout = Rollout(completion, "", Reward(None, "idle", "open"), before=nothing, advantage=0.0)
+    return Batch([Group(Sample("idle", "", (), "", "", "open"), prompt, -1, [rollout])])
+
+
+# ------------------------------------------------------------------------------------------------------- before and after a run
+
+
+def reference_model(policy: Policy) -> PreTrainedModel:
     """What the KL term holds on to: with LoRA the model itself, its adapters off; else a frozen copy of its weights.
 
     A frozen vision tower is shared, not copied.
@@ -329,24 +356,14 @@ def reference_model(policy: Policy):
     return copy.deepcopy(policy.model, shared).requires_grad_(False)
 
 
-def resume(folder: Run, policy: Policy, optimiser: Optimiser, beta: float) -> tuple[int, float]:
-    """(rounds done, KL coefficient) from the latest checkpoint; logs written after it are forgotten."""
-    blank = lambda: {**optimiser.blank(), "kl_coefficient": beta}  # noqa: E731
-    found = load_checkpoint(folder.path("checkpoint"), policy.device, blank)
-    step = 0
-    if found:
-        step, state = found
-        beta = state.pop("kl_coefficient")
-        optimiser.restore(state)
-    with policy.ranks.together():
-        folder.rewind(step)
-    return step, beta
-
-
-def reward_config(folder: Run, config: GRPOConfig, ranks: Ranks) -> RewardConfig:
+def make_rewarder(folder: Run, config: GRPOConfig, ranks: Ranks, uses: list[dict[str, Any]]) -> Rewarder:
     """The reward with a cache of scores in the run folder: a resumed run neither pays nor computes them again."""
-    cache = config.reward.scorer_cache or folder.path(f"scores-{ranks.rank}.sqlite")
-    return config.reward.model_copy(update={"scorer_cache": cache})
+    return Rewarder(
+        config.reward,
+        scores=folder.path(f"scores-{ranks.rank}.sqlite"),
+        ledger=folder.path(f"ledger-{ranks.rank}.sqlite"),
+        log=lambda **use: uses.append(use),
+    )
 
 
 def finish(folder: Run, policy: Policy, config: GRPOConfig, samples: list[Sample]) -> None:
@@ -354,15 +371,12 @@ def finish(folder: Run, policy: Policy, config: GRPOConfig, samples: list[Sample
     save_policy(policy, folder.path("model"))
     if not policy.ranks.first:
         return
-    raw = folder.path("rollouts.jsonl")
-    write_table(
-        folder.path("rollouts.parquet"), [json.loads(line) for line in raw.read_text(encoding="utf-8").splitlines()]
-    )
+    write_table(folder.path("rollouts.parquet"), read_log(folder.path("rollouts.jsonl")))
     metrics = read_log(folder.path("metrics.jsonl"))
     folder.finish(
         rounds=config.rounds,
         rollouts=config.rounds * config.prompts * config.group,
-        optimiser_steps=config.rounds * -(-config.prompts // config.update_prompts),
+        optimiser_steps=config.rounds * updates_of(config),
         prompts=config.rounds * config.prompts,
         tokens_generated=sum(m["tokens/generated"] for m in metrics),
         tokens_trained=sum(m["tokens/trained"] for m in metrics),
@@ -371,9 +385,3 @@ def finish(folder: Run, policy: Policy, config: GRPOConfig, samples: list[Sample
         memory_gb=max(m["memory_gb"] for m in metrics),
         data_order=order_hash([s.id for s in samples]),
     )
-
-
-def clear_up(folder: Run) -> None:
-    """What a finished run no longer needs; also when an earlier process was killed before it came to this."""
-    folder.path("rollouts.jsonl").unlink(missing_ok=True)
-    remove_checkpoints(folder.path("checkpoint"))

@@ -1,4 +1,4 @@
-"""Advantages, log-probabilities and the GRPO objective, as pure functions of tensors.
+"""Log-probabilities and the GRPO objective, as pure functions of tensors.
 
 Paper section 4: J = mean over the group of the mean over tokens of min(r A, clip(r, 1 - eps, 1 + eps) A) - beta KL.
 Shape letters: C completion tokens of a micro-batch, S completions, V vocabulary, N flat tokens of a pack.
@@ -7,7 +7,7 @@ Shape letters: C completion tokens of a micro-batch, S completions, V vocabulary
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 import torch
@@ -17,21 +17,6 @@ from seethink.train.model.linear import linear
 
 Normalisation = Literal["grpo", "dr_grpo", "dapo"]
 CHUNK_ELEMENTS = 2**25  # logits held at once: 128 MB in fp32
-
-
-def group_advantages(rewards: list[float | None], scale_by_std: bool, eps: float = 1e-4) -> list[float | None]:
-    """(r - mean) [/ (std + eps)] over the decided rewards of one group, std unbiased as in TRL.
-
-    None for undecided rewards, and for all when fewer than two are decided or all are equal: nothing to learn from.
-    """
-    decided = torch.tensor([r for r in rewards if r is not None], dtype=torch.float64)
-    if len(decided) < 2 or float(decided.max() - decided.min()) < 1e-9:
-        return [None] * len(rewards)
-    centred = decided - decided.mean()
-    if scale_by_std:
-        centred = centred / (decided.std() + eps)
-    values = iter(centred.tolist())
-    return [None if r is None else next(values) for r in rewards]
 
 
 def token_log_probs(states: Tensor, head: Tensor, targets: Tensor, banned: Tensor, temperature: float = 1.0) -> Tensor:
@@ -106,8 +91,9 @@ def token_weights(
 ) -> list[float]:
     """Weight of each token of each completion, so that the loss of a batch is a plain sum over its micro-batches.
 
-    `lengths` are those of all completions of the optimiser step, or `everyone` where this rank has only some. grpo: mean over completions of the mean over tokens
-    (the paper); dapo: mean over all tokens; dr_grpo: sum over tokens / (completions x max_tokens).
+    `lengths` are those of all completions of the optimiser step, or `everyone` where this rank has only some. grpo: mean over
+    completions of the mean over tokens (the paper); dapo: mean over all tokens; dr_grpo: sum over tokens / (completions x
+    max_tokens).
     """
     everyone = lengths if everyone is None else everyone
     S, total = len(everyone), sum(everyone)
@@ -127,43 +113,62 @@ class LossParts:
     """Name -> [C], without gradients."""
 
 
-def grpo_loss(
-    log_probs: Tensor,
-    old: Tensor,
-    reference: Tensor | None,
-    advantages: Tensor,
-    weights: Tensor,
-    clip_low: float,
-    clip_high: float,
-    beta: float,
-    importance: Tensor | None = None,
-) -> LossParts:
-    """Clipped policy gradient with a k3 KL penalty (paper section 4). All tensors [C]; `weights` from token_weights.
+@dataclass(frozen=True)
+class Given:
+    """What the loss of each completion token depends on besides its log-probability, all [C].
 
-    `importance` (from importance_weights) scales the policy gradient, not the penalty.
-    Per token: "kl", the k3 estimate of KL(policy || reference), zeros without a reference; "clip_share", 1 where the clip
-    bound is active.
+    advantages  of its completion
+    weights     from token_weights
+    old         the policy's log-probabilities before the round's first update; None: this is that update
+    sampled     the log-probabilities of an engine that is not quite the policy; None: the policy sampled itself
+    reference   log-probabilities of the reference model; None: no KL penalty
     """
+
+    advantages: Tensor
+    weights: Tensor
+    old: Tensor | None = None
+    sampled: Tensor | None = None
+    reference: Tensor | None = None
+
+    def at(self, rows: slice) -> Given:
+        """Those of some tokens."""
+        values = (getattr(self, f.name) for f in fields(self))
+        return Given(*(v if v is None else v[rows] for v in values))
+
+
+@dataclass(frozen=True)
+class Objective:
+    """Constants of the objective: ratios are clipped to [1 - clip_low, 1 + clip_high], `beta` weighs the KL penalty, and
+    importance weights are cut off at `importance_cap`: a few tokens that the engine thought unlikely must not rule."""
+
+    clip_low: float = 0.2
+    clip_high: float = 0.2
+    beta: float = 0.0
+    importance_cap: float = 2.0
+
+
+def grpo_loss(log_probs: Tensor, given: Given, objective: Objective) -> LossParts:
+    """Clipped policy gradient with a k3 KL penalty (paper section 4); log_probs [C] of the policy as it is now.
+
+    Tokens of an engine are weighted by min(policy / engine, cap), truncated importance sampling (Ionides 2008), which scales
+    the policy gradient, not the penalty. Per token: "kl", the k3 estimate of KL(policy || reference), zeros without a
+    reference; "clip_share", 1 where the clip bound is active; "log_prob_gap", policy less engine, where an engine sampled.
+    """
+    low, high = 1 - objective.clip_low, 1 + objective.clip_high
+    old = log_probs.detach() if given.old is None else given.old
+    advantages, logged = given.advantages, {}
     ratio = torch.exp(log_probs - old)
-    bounded = ratio.clamp(1 - clip_low, 1 + clip_high)
-    gain = torch.minimum(ratio * advantages, bounded * advantages)
-    if importance is not None:
-        gain = gain * importance
+    gain = torch.minimum(ratio * advantages, ratio.clamp(low, high) * advantages)
+    if given.sampled is not None:
+        logged["log_prob_gap"] = old - given.sampled
+        gain = gain * logged["log_prob_gap"].exp().clamp_max(objective.importance_cap)
     kl = torch.zeros_like(log_probs)
-    if reference is not None:
-        gap = reference - log_probs
+    if given.reference is not None:
+        gap = given.reference - log_probs
         kl = torch.exp(gap) - gap - 1
-    loss = ((beta * kl - gain) * weights).sum()
-    clipped = ((ratio < 1 - clip_low) & (advantages < 0)) | ((ratio > 1 + clip_high) & (advantages > 0))
-    return LossParts(loss, {"kl": kl.detach(), "clip_share": clipped.float()})
-
-
-def importance_weights(old: Tensor, sampled: Tensor, cap: float) -> Tensor:
-    """[C] min(policy / sampler, cap): truncated importance sampling (Ionides 2008) for an engine that is not the policy.
-
-    `old` and `sampled` are log-probabilities [C] of the same weights, in the policy's arithmetic and in the engine's.
-    """
-    return torch.exp((old - sampled).detach()).clamp_max(cap)
+    loss = ((objective.beta * kl - gain) * given.weights).sum()
+    clipped = ((ratio < low) & (advantages < 0)) | ((ratio > high) & (advantages > 0))
+    return LossParts(loss, {"kl": kl.detach(), "clip_share": clipped.float(), **logged})
 
 
 def adapt_kl(beta: float, kl: float, target: float, completions: int, horizon: int) -> float:

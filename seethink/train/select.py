@@ -13,8 +13,6 @@ import math
 from collections.abc import Iterator
 from typing import Literal
 
-import torch
-
 from seethink.core.errors import UserError
 from seethink.core.nouns import Example
 from seethink.core.progress import Progress, progress
@@ -23,7 +21,8 @@ from seethink.core.store import hash_file, hash_folder, hash_text, load_examples
 from seethink.core.tables import write_table
 from seethink.train.config import ModelConfig, SelectConfig, system_prompt
 from seethink.train.model.policy import Policy, load_policy
-from seethink.train.sft import Encoded, encode, negative_log_likelihood
+from seethink.train.model.rescore import rescore
+from seethink.train.sft import Encoded, encode
 
 SCORES = "scores.jsonl"
 
@@ -76,17 +75,17 @@ def measure(folder: Run, config: SelectConfig, models: list[ModelConfig], exampl
                 score(folder, config, model, number, examples[done[number] :], bar)
 
 
-@torch.no_grad()
 def score(
     folder: Run, config: SelectConfig, model: ModelConfig, number: int, examples: list[Example], bar: Progress
 ) -> None:
     """Mean negative log-likelihood per completion token of each example under one model."""
-    policy = load_policy(model.path)
+    policy = load_policy(model)
     policy.model.requires_grad_(False)
-    for batch in batches(policy, model, examples, config.micro_tokens):
-        nll = negative_log_likelihood(policy, model, batch)
+    for batch in batches(policy, examples, config.micro_tokens):
+        completions = [[e.completion] for e in batch]
+        log_probs = rescore(policy, [e.prompt for e in batch], completions, 1.0, config.micro_tokens)
         tokens = [len(e.completion) for e in batch]
-        means = [float(part.mean()) for part in nll.split(tokens)]
+        means = [-float(x.mean()) for x in log_probs]
         if not all(map(math.isfinite, means)):
             raise UserError("likelihood is not finite", where=model.path, remedy="Try --dtype float32")
         folder.write_rows(SCORES, [{"model": number, "nll": means, "tokens": tokens}])
@@ -94,11 +93,11 @@ def score(
         bar.advance(len(batch), f"{model.path.name}  perplexity {math.exp(min(means[-1], 700)):.1f}")
 
 
-def batches(policy: Policy, model: ModelConfig, examples: list[Example], budget: int) -> Iterator[list[Encoded]]:
+def batches(policy: Policy, examples: list[Example], budget: int) -> Iterator[list[Encoded]]:
     """Consecutive examples whose tokens fit the budget, encoded as they are needed."""
-    system, batch = system_prompt(model), []
+    batch: list[Encoded] = []
     for example in examples:
-        encoded = encode(policy, example, system, model)
+        encoded = encode(policy, example)
         if batch and sum(e.tokens for e in batch) + encoded.tokens > budget:
             yield batch
             batch = []

@@ -8,6 +8,7 @@ softmax already sends no gradient back.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -40,56 +41,47 @@ def causal(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
     return torch.cat(blocks, 3).view(B, H, P, D)
 
 
-def prefixed(
-    q: Tensor,
-    prefix_k: Tensor,
-    prefix_v: Tensor,
-    real: Tensor | None,
-    own_k: Tensor,
-    own_v: Tensor,
-    own: Tensor | None,
-    scale: float,
-) -> Tensor:
+class Keys(NamedTuple):
+    """What queries may look at: keys and values [.., K, S, D]; `visible` False where they may not (None: everywhere)."""
+
+    k: Tensor
+    v: Tensor
+    visible: Tensor | None
+
+
+def prefixed(q: Tensor, prefix: Keys, own: Keys, scale: float) -> Tensor:
     """Attention to a shared prefix and to oneself, without copying the prefix for each member of the group.
 
-    q [R, H, T, D], prefix_k and prefix_v [B, K, P, D], real [B, P] (None: no padding), own_k and own_v [R, K, S, D],
-    own [T, S] True where a query may look (None: everywhere) -> [R, H, T, D]. Members of a group and the query heads of a
-    key head are folded into the query length, so each product is one matmul per prompt and key head.
+    q [R, H, T, D], prefix k and v [B, K, P, D], visible [B, P]; own k and v [R, K, S, D], visible [T, S] -> [R, H, T, D].
+    Members of a group and the query heads of a key head are folded into the query length, so each product is one matmul per
+    prompt and key head.
     """
-    (R, H, T, D), (B, K, P, _), S = q.shape, prefix_k.shape, own_k.shape[2]
+    (R, H, T, D), (B, K, P, _), S = q.shape, prefix.k.shape, own.k.shape[2]
     G, M = R // B, H // K
     q = (q * scale).reshape(B, G, K, M * T, D)
-    to_prefix = q.transpose(1, 2).reshape(B, K, -1, D) @ prefix_k.transpose(-1, -2)  # [B, K, G*M*T, P]
-    to_own = q.reshape(R, K, M * T, D) @ own_k.transpose(-1, -2)  # [R, K, M*T, S]
+    to_prefix = q.transpose(1, 2).reshape(B, K, -1, D) @ prefix.k.transpose(-1, -2)  # [B, K, G*M*T, P]
+    to_own = q.reshape(R, K, M * T, D) @ own.k.transpose(-1, -2)  # [R, K, M*T, S]
     with torch.no_grad():
-        if real is not None:
-            to_prefix.masked_fill_(~real[:, None, None], -torch.inf)
-        if own is not None:
-            to_own.view(R, K, M, T, S).masked_fill_(~own, -torch.inf)
+        if prefix.visible is not None:
+            to_prefix.masked_fill_(~prefix.visible[:, None, None], -torch.inf)
+        if own.visible is not None:
+            to_own.view(R, K, M, T, S).masked_fill_(~own.visible, -torch.inf)
     scores = [to_prefix.view(B, K, G, M * T, P), to_own.view(B, G, K, M * T, S).transpose(1, 2)]
-    on_prefix, on_own = softmax(torch.cat(scores, -1), prefix_v.dtype).split([P, S], -1)
-    from_prefix = (on_prefix.flatten(2, 3) @ prefix_v).view(B, K, G, M * T, D)
-    from_own = (on_own.transpose(1, 2).reshape(R, K, M * T, S) @ own_v).view(B, G, K, M * T, D)
+    on_prefix, on_own = softmax(torch.cat(scores, -1), prefix.v.dtype).split([P, S], -1)
+    from_prefix = (on_prefix.flatten(2, 3) @ prefix.v).view(B, K, G, M * T, D)
+    from_own = (on_own.transpose(1, 2).reshape(R, K, M * T, S) @ own.v).view(B, G, K, M * T, D)
     return (from_prefix.transpose(1, 2) + from_own).reshape(R, H, T, D)
 
 
-def prefixed_fused(
-    q: Tensor,
-    prefix_k: Tensor,
-    prefix_v: Tensor,
-    real: Tensor | None,
-    own_k: Tensor,
-    own_v: Tensor,
-    own: Tensor | None,
-    scale: float,
-) -> Tensor:
+def prefixed_fused(q: Tensor, prefix: Keys, own: Keys, scale: float) -> Tensor:
     """`prefixed` through a fused kernel: never holds all scores, but copies the prefix for each member of the group."""
-    (R, _, T, _), (B, _, P, _), S = q.shape, prefix_k.shape, own_k.shape[2]
-    k = torch.cat([prefix_k.repeat_interleave(R // B, 0), own_k], 2)
-    v = torch.cat([prefix_v.repeat_interleave(R // B, 0), own_v], 2)
-    prefix = q.new_ones(B, P, dtype=torch.bool) if real is None else real
-    own = q.new_ones(T, S, dtype=torch.bool) if own is None else own
-    visible = torch.cat([prefix.repeat_interleave(R // B, 0)[:, None].expand(-1, T, -1), own.expand(R, -1, -1)], -1)
+    (R, _, T, _), (B, _, P, _), S = q.shape, prefix.k.shape, own.k.shape[2]
+    k = torch.cat([prefix.k.repeat_interleave(R // B, 0), own.k], 2)
+    v = torch.cat([prefix.v.repeat_interleave(R // B, 0), own.v], 2)
+    at_prefix = q.new_ones(B, P, dtype=torch.bool) if prefix.visible is None else prefix.visible
+    at_own = q.new_ones(T, S, dtype=torch.bool) if own.visible is None else own.visible
+    at_prefix = at_prefix.repeat_interleave(R // B, 0)[:, None].expand(-1, T, -1)
+    visible = torch.cat([at_prefix, at_own.expand(R, -1, -1)], -1)
     return scaled_dot_product_attention(q, k, v, attn_mask=visible[:, None], scale=scale, enable_gqa=True)
 
 
@@ -130,9 +122,7 @@ class Completions:
     def to(self, device: torch.device) -> Completions:
         return Completions(self.places.to(device), self.widths, self.inverse.to(device))
 
-    def attend(
-        self, prefix_k: Tensor, prefix_v: Tensor, real: Tensor | None, q: Tensor, k: Tensor, v: Tensor, scale: float
-    ) -> Tensor:
+    def attend(self, prefix: Keys, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
         """Attention to the prompts and to themselves: q [H, N, D], k and v [K, N, D] of flat tokens -> [C, H, D]."""
         H, B, T = len(q), len(self.places), self.places.shape[2]
         blocks = []
@@ -140,9 +130,9 @@ class Completions:
             rows = self.places[:, :width, : start + STEPS].flatten(0, 1)  # [B*width, tokens so far]
             q_T, own_k, own_v = (gather_rows(x, at) for x, at in ((q, rows[:, start:]), (k, rows), (v, rows)))
             own = causal_mask(rows.shape[1], q.device)[start:]
-            fused = B * width * H * own.shape[0] * (prefix_k.shape[2] + own.shape[1]) > SCORES_LIMIT
+            fused = B * width * H * own.shape[0] * (prefix.k.shape[2] + own.shape[1]) > SCORES_LIMIT
             attend = prefixed_fused if fused else prefixed
-            out = attend(q_T, prefix_k, prefix_v, real, own_k, own_v, own, scale)
+            out = attend(q_T, prefix, Keys(own_k, own_v, own), scale)
             blocks.append(out.transpose(1, 2).flatten(0, 1))
         return torch.cat(blocks)[self.inverse]
 

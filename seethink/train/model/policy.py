@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -20,7 +22,7 @@ from transformers.utils import logging as transformers_logging
 from seethink.core.errors import UserError
 from seethink.core.images import open_image
 from seethink.core.nouns import Sample
-from seethink.train.config import ModelConfig
+from seethink.train.config import ModelConfig, system_prompt
 from seethink.train.dist import Ranks, groups
 from seethink.train.model.linear import use_onednn
 from seethink.train.model.lora import add_lora, full_weights
@@ -44,13 +46,19 @@ FEATURES_LIMIT = 4 * 2**30  # bytes of image features kept on the CPU: a round o
 
 @dataclass
 class Policy:
-    """What generates and what is trained."""
+    """What generates and what is trained, and how it is asked."""
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     image_processor: BaseImageProcessor
     folder: Path
     """Where it was loaded from: side files are copied from here on saving."""
+    system: str = ""
+    """System prompt of every prompt."""
+    dtype: torch.dtype = torch.float32
+    """Of the computation; weights that train are fp32."""
+    max_prompt_tokens: int = 0
+    """Longer prompts are refused; 0: none are."""
     features: dict[tuple[str, ...], Tensor] = field(default_factory=dict)
     """Image paths of a prompt -> [tokens, 1 + deep, hidden] of a frozen vision tower, on the CPU; latest FEATURES_LIMIT bytes."""
     ranks: Ranks = field(default_factory=Ranks)
@@ -59,6 +67,12 @@ class Policy:
     @property
     def device(self) -> torch.device:
         return self.model.device
+
+    def autocast(self) -> AbstractContextManager:
+        """The precision of the computation, around everything that runs the model."""
+        if self.dtype == torch.float32:
+            return nullcontext()
+        return torch.autocast(self.device.type, self.dtype)
 
     @property
     def image_token(self) -> int:
@@ -105,14 +119,14 @@ class EncodedPrompt:
         return int(self.positions.max()) + 1
 
 
-def load_policy(folder: Path, ranks: Ranks | None = None, dtype: torch.dtype = torch.float32) -> Policy:
-    """Policy from a Hugging Face folder of one of FAMILIES. Raises UserError naming what is missing.
+def load_policy(settings: ModelConfig, ranks: Ranks | None = None, weights: torch.dtype = torch.float32) -> Policy:
+    """Policy from a Hugging Face folder of one of FAMILIES, held in `weights` precision. Raises UserError naming what is missing.
 
     On several ranks the weights stay on the CPU until `Ranks.shard` moves each rank's part to its device.
 
     torchvision is not needed: tokenizer, image processor and chat template are loaded one by one, not as a processor.
     """
-    folder = Path(folder)
+    folder = settings.path
     for name in ("config.json", "tokenizer_config.json", "preprocessor_config.json"):
         if not (folder / name).is_file():
             raise UserError(f"model folder has no {name}", where=folder, remedy=f"Give a folder of {MODELS}")
@@ -128,13 +142,16 @@ def load_policy(folder: Path, ranks: Ranks | None = None, dtype: torch.dtype = t
     if template.is_file():  # the text template of tokenizer_config.json knows no images
         tokenizer.chat_template = json.loads(template.read_text())["chat_template"]
     model = AutoModelForImageTextToText.from_pretrained(
-        folder, dtype=dtype, attn_implementation={"": "sdpa", "text_config": ATTENTION, "vision_config": "sdpa"}
+        folder, dtype=weights, attn_implementation={"": "sdpa", "text_config": ATTENTION, "vision_config": "sdpa"}
     )
     use_onednn(model)
     processor = AutoImageProcessor.from_pretrained(folder, backend="pil")  # torchvision is not needed
     ranks = ranks or Ranks()
     model = model.to("cpu" if ranks.mesh else ranks.device).eval()
-    return Policy(model, tokenizer, processor, folder, ranks=ranks)
+    dtype = torch.float32 if settings.dtype == "float32" else torch.bfloat16
+    return Policy(
+        model, tokenizer, processor, folder, system_prompt(settings), dtype, settings.max_prompt_tokens, ranks=ranks
+    )
 
 
 def save_policy(policy: Policy, folder: Path) -> None:
@@ -195,13 +212,13 @@ def vision_frozen(policy: Policy) -> bool:
     return not any(p.requires_grad for p in policy.model.model.visual.parameters())
 
 
-def encode_prompt(policy: Policy, sample: Sample, system: str, max_tokens: int = 0) -> EncodedPrompt:
-    """Chat-templated prompt with its images. Raises UserError for a broken image or a prompt over `max_tokens`.
+def encode_prompt(policy: Policy, sample: Sample) -> EncodedPrompt:
+    """Chat-templated prompt with its images. Raises UserError for a broken image or a prompt over `max_prompt_tokens`.
 
     Prompts are never truncated: a cut image is the field's most common crash ("image features and tokens do not match").
     """
     content = [{"type": "image"} for _ in sample.images] + [{"type": "text", "text": sample.question}]
-    messages = [{"role": "system", "content": system}] if system else []
+    messages: list[dict[str, Any]] = [{"role": "system", "content": policy.system}] if policy.system else []
     messages.append({"role": "user", "content": content})
     text = policy.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     ids = policy.tokenizer(text, add_special_tokens=False)["input_ids"]
@@ -211,10 +228,10 @@ def encode_prompt(policy: Policy, sample: Sample, system: str, max_tokens: int =
         processed = policy.image_processor(images=images, return_tensors="pt")
         pixels, grids = processed["pixel_values"], processed["image_grid_thw"]
         ids = _expand_images(ids, grids, policy)
-    if max_tokens and len(ids) > max_tokens:
+    if policy.max_prompt_tokens and len(ids) > policy.max_prompt_tokens:
         size = "" if grids is None else f" ({int(grids.prod(1).sum())} image patches)"
         raise UserError(
-            f"prompt of sample {sample.id} has {len(ids)} tokens{size}, more than {max_tokens}",
+            f"prompt of sample {sample.id} has {len(ids)} tokens{size}, more than {policy.max_prompt_tokens}",
             remedy="Raise max_prompt_tokens, lower max_pixels or drop the row",
         )
     ids = torch.tensor(ids)

@@ -15,8 +15,7 @@ from seethink.train.config import GRPOConfig
 from seethink.train.dist import Ranks
 from seethink.train.model.lora import full_weights
 from seethink.train.model.policy import EncodedPrompt, Policy
-from seethink.train.optim import autocast
-from seethink.train.rollout.importance import policy_log_probs
+from seethink.train.model.rescore import rescore
 from seethink.train.rollout.sampler import Completion, LocalSampler, Sampler
 from seethink.train.rollout.vllm import Answer, Engine, InProcessEngine, Request, ServerEngine, Weights, sampling_params
 
@@ -26,14 +25,22 @@ PROBED_PROMPTS, PROBED_TOKENS = 4, 16
 def make_sampler(policy: Policy, config: GRPOConfig, version: int) -> Sampler:
     """The sampler that the config names, with the policy's weights of `version` optimiser steps."""
     if config.sampler.engine == "local":
-        # on several ranks a kept graph would need the gathered weights until the update
-        keep = min(config.update_prompts, config.prompts) if config.reuse_prefill and not policy.ranks.mesh else 0
+        keep = min(config.update_prompts, config.prompts) if reuses_prefill(config, policy.ranks) else 0
         return LocalSampler(policy, version, config.rollout_prompts * config.group, config.micro_tokens, keep)
     with policy.ranks.together():
         engine = make_engine(policy, config)
     sampler = EngineSampler(policy, engine, config)
     sampler.push(version)  # also at step 0: a transfer that fails should fail now
     return sampler
+
+
+def reuses_prefill(config: GRPOConfig, ranks: Ranks) -> bool:
+    """Whether first updates may train through the rollout's prefill, where that is asked for.
+
+    Not with checkpointed layers (one computed again would be another prefill), and not on several ranks, where a kept graph
+    would need the gathered weights until the update.
+    """
+    return config.reuse_prefill and not config.model.checkpoint_layers and not ranks.mesh
 
 
 def make_engine(policy: Policy, config: GRPOConfig) -> Engine:
@@ -50,12 +57,7 @@ def make_engine(policy: Policy, config: GRPOConfig) -> Engine:
         )
     longest = policy.model.config.text_config.max_position_embeddings
     length = min(config.model.max_prompt_tokens + config.max_tokens, longest)
-    return InProcessEngine(policy.folder, policy.device, engine_dtype(config), length, config.sampler.memory)
-
-
-def engine_dtype(config: GRPOConfig) -> torch.dtype:
-    """Precision of the engine: that of the policy's own arithmetic."""
-    return torch.float32 if config.model.dtype == "float32" else torch.bfloat16
+    return InProcessEngine(policy.folder, policy.device, policy.dtype, length, config.sampler.memory)
 
 
 class EngineSampler:
@@ -73,7 +75,7 @@ class EngineSampler:
         self.policy, self.engine, self.config = policy, engine, config
         self.version, self.kept = 0, []
         self.probe: list[EncodedPrompt] = []
-        self.tolerance = config.sampler.tolerance or (1e-3 if engine_dtype(config) == torch.float32 else 0.5)
+        self.tolerance = config.sampler.tolerance or (1e-3 if policy.dtype == torch.float32 else 0.5)
 
     def rollout(
         self, prompts: list[EncodedPrompt], group: int, max_tokens: int, temperature: float, seed: int
@@ -90,7 +92,7 @@ class EngineSampler:
         ranks.gather_weights(self.policy.model)
         with ranks.together():
             if ranks.first:
-                self.engine.load(plain_weights(self.policy, engine_dtype(self.config)))
+                self.engine.load(plain_weights(self.policy))
         with ranks.together():
             if self.probe:
                 self.compare()
@@ -129,10 +131,7 @@ class EngineSampler:
         policy = replace(self.policy, features={}, ranks=Ranks())  # weights are whole: no rank waits for another
         theirs = torch.cat([c.log_probs for g in groups for c in g])
         ids = [[c.ids for c in g] for g in groups]
-        with autocast(self.policy, self.config.model):
-            ours = torch.cat(
-                policy_log_probs(policy, self.probe, ids, self.config.temperature, self.config.micro_tokens)
-            )
+        ours = torch.cat(rescore(policy, self.probe, ids, self.config.temperature, self.config.micro_tokens))
         gaps = (theirs - ours).abs()
         worst = int(gaps.argmax())
         if not gaps[worst] <= self.tolerance:
@@ -146,13 +145,13 @@ class EngineSampler:
         return float(gaps[worst])
 
 
-def plain_weights(policy: Policy, dtype: torch.dtype) -> Weights:
-    """Weights by the plain model's names, adapters merged. Tied ones come under both names: vLLM waits for both."""
+def plain_weights(policy: Policy) -> Weights:
+    """Weights by the plain model's names in the precision of its arithmetic, adapters merged. Tied ones come under both names: vLLM waits for both."""
     head, embedding = policy.model.lm_head, policy.model.get_input_embeddings()
     for name, weight in full_weights(policy.model):
-        yield name, weight.to(dtype)
+        yield name, weight.to(policy.dtype)
         if name.endswith("embed_tokens.weight") and head.weight is embedding.weight:
-            yield "lm_head.weight", weight.to(dtype)
+            yield "lm_head.weight", weight.to(policy.dtype)
 
 
 def placeholders(prompt: EncodedPrompt, policy: Policy) -> list[int]:

@@ -6,17 +6,15 @@ finish, and waiting prompts enter as a new cohort when enough rows are free.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from seethink.train.model.attention import prefixed
-from seethink.train.model.pack import pack, run_layers
+from seethink.train.model.attention import Keys, prefixed
+from seethink.train.model.pack import Prefix, pack, prefill, run_layers
 from seethink.train.model.policy import EncodedPrompt, Policy, image_features
-from seethink.train.model.prefix import Prefix, prefill
 
 
 @dataclass(frozen=True)
@@ -69,7 +67,8 @@ class LocalSampler:
 
     capacity       completions decoded at once
     prefill_tokens prompt tokens computed at once
-    keep           of so many first prompts of a rollout the prefill's graph is kept in `kept`, for the update that follows
+    keep           of so many first prompts, as far as they fit into `prefill_tokens`, the prefill's graph is kept in `kept`,
+                   for the update that follows
     """
 
     policy: Policy
@@ -83,22 +82,48 @@ class LocalSampler:
     def __post_init__(self) -> None:
         self.push(self.version)
 
+    @torch.no_grad()
     def rollout(
         self, prompts: list[EncodedPrompt], group: int, max_tokens: int, temperature: float, seed: int
     ) -> list[list[Completion]]:
+        """`group` completions for each prompt; temperature 0 is greedy. The same seed gives the same completions.
+
+        Continuous: prompts wait until rows are free, at most `capacity` rows decode at once, and finished rows leave.
+        """
+        policy, model = self.policy, self.policy.model
         self.kept.clear()
-        return rollout(
-            self.policy,
-            prompts,
-            group,
-            max_tokens,
-            temperature,
-            seed,
-            self.capacity,
-            self.prefill_tokens,
-            self.keep,
-            self.kept,
-        )
+        draws = Draws.empty(policy, len(prompts) * group, max_tokens, temperature, seed)
+        keep = fitting(prompts, 0, self.keep, self.prefill_tokens) if self.keep else 0
+        cohorts: list[Cohort] = []
+        waiting = 0  # the first prompt that has not entered
+        with policy.autocast():
+            while waiting < len(prompts) or cohorts:
+                free = (self.capacity - sum(len(c.rows) for c in cohorts)) // group
+                enough = max(self.capacity // group // 4, 1)  # for so many it is worth to prefill
+                while waiting < len(prompts) and (not cohorts or free >= min(enough, len(prompts) - waiting)):
+                    stop = min(keep if waiting < keep else len(prompts), waiting + max(free, 1))
+                    end = fitting(prompts, waiting, stop, self.prefill_tokens)
+                    prefix = self.prefill(prompts[waiting:end], graph=waiting < keep)
+                    logits = model.lm_head(prefix.states).repeat_interleave(group, 0)
+                    cohorts += draws.draw([Cohort.enter(prefix, waiting, group, max_tokens)], logits)
+                    waiting = end
+                    free = (self.capacity - sum(len(c.rows) for c in cohorts)) // group
+                if cohorts:
+                    embeds = model.get_input_embeddings()(torch.cat([c.token for c in cohorts]))
+                    positions = torch.cat([c.positions for c in cohorts]).expand(3, -1)
+                    hidden = run_layers(model, embeds, positions, CohortsLayout(cohorts))
+                    cohorts = draws.draw(cohorts, model.lm_head(hidden))
+        done = draws.completions()
+        return [done[i : i + group] for i in range(0, len(done), group)]
+
+    def prefill(self, prompts: list[EncodedPrompt], graph: bool) -> Prefix:
+        """The prefix of these prompts to decode from; with `graph` another one, for training, goes to `kept`."""
+        with torch.set_grad_enabled(graph):
+            packed = pack(prompts, [[]] * len(prompts), self.policy.image_token).to(self.policy.device)
+            prefix = prefill(self.policy.model, packed, image_features(self.policy, prompts))
+        if graph:
+            self.kept.append(prefix)
+        return prefix.detached()
 
     def push(self, version: int) -> None:
         self.policy.ranks.gather_weights(self.policy.model)
@@ -131,6 +156,14 @@ class Cohort:
     token: Tensor
     decoded: int = 0
 
+    @staticmethod
+    def enter(prefix: Prefix, first: int, group: int, max_tokens: int) -> Cohort:
+        """The cohort of a fresh prefix whose first prompt has index `first`."""
+        rows, (_, K, _, D) = len(prefix) * group, prefix.keys[0].shape
+        own_k, own_v = ([k.new_empty(rows, K, max_tokens, D) for k in prefix.keys] for _ in range(2))
+        which = torch.arange(first * group, first * group + rows, device=prefix.states.device)
+        return Cohort(prefix, own_k, own_v, which, (len(prefix), group), which)
+
     @property
     def positions(self) -> Tensor:
         """[b*g] M-RoPE position of the latest token."""
@@ -141,9 +174,8 @@ class Cohort:
         own_k, own_v, seen = self.own_k[layer], self.own_v[layer], self.decoded
         own_k[:, :, seen - 1] = k.transpose(0, 1)
         own_v[:, :, seen - 1] = v.transpose(0, 1)
-        prefix = self.prefix.keys[layer], self.prefix.values[layer], self.prefix.real
-        own = own_k[:, :, :seen], own_v[:, :, :seen], None
-        return prefixed(q.transpose(0, 1)[:, :, None].contiguous(), *prefix, *own, scale)[:, :, 0]
+        own = Keys(own_k[:, :, :seen], own_v[:, :, :seen], None)
+        return prefixed(q.transpose(0, 1)[:, :, None].contiguous(), self.prefix.at(layer), own, scale)[:, :, 0]
 
     def keep(self, prompts: Tensor, cells: Tensor, shape: tuple[int, int]) -> Cohort:
         """The smaller rectangle of these prompts [b] and rows [b*g]."""
@@ -164,9 +196,15 @@ class CohortsLayout:
 
 
 @dataclass
-class Record:
-    """What was sampled so far, [R, max_tokens] for R completions, and who is still alive [R]."""
+class Draws:
+    """What was drawn so far, [R, max_tokens] for R completions, and who is still alive [R].
 
+    uniform [max_tokens, R] the random number behind every token: independent of the company in which a row decodes
+    """
+
+    policy: Policy
+    temperature: float
+    uniform: Tensor
     ids: Tensor
     log_probs: Tensor
     entropy: Tensor
@@ -174,11 +212,30 @@ class Record:
     alive: Tensor
 
     @staticmethod
-    def empty(R: int, max_tokens: int, device: torch.device) -> Record:
-        numbers = torch.zeros(2, R, max_tokens, device=device)
-        whole = {"dtype": torch.long, "device": device}
-        ids, length = torch.zeros(R, max_tokens, **whole), torch.zeros(R, **whole)
-        return Record(ids, numbers[0], numbers[1], length, torch.ones(R, dtype=torch.bool, device=device))
+    def empty(policy: Policy, R: int, max_tokens: int, temperature: float, seed: int) -> Draws:
+        uniform = torch.rand(max_tokens, R, generator=torch.Generator().manual_seed(seed)).to(policy.device)
+        log_probs, entropy = torch.zeros(2, R, max_tokens, device=policy.device)
+        ids = torch.zeros(R, max_tokens, dtype=torch.long, device=policy.device)
+        length, alive = ids.new_zeros(R), torch.ones(R, dtype=torch.bool, device=policy.device)
+        return Draws(policy, temperature, uniform, ids, log_probs, entropy, length, alive)
+
+    def draw(self, cohorts: list[Cohort], logits: Tensor) -> list[Cohort]:
+        """One token for every row; the cohorts that go on, cut to their live rows when half have ended."""
+        rows = torch.cat([c.rows for c in cohorts])
+        at = torch.cat([torch.full_like(c.rows, c.decoded) for c in cohorts])
+        token, log_p, entropy = sample(logits, self.temperature, self.policy.banned, self.uniform[at, rows])
+        alive = self.alive[rows]
+        self.ids[rows, at], self.log_probs[rows, at], self.entropy[rows, at] = token, log_p, entropy
+        self.length[rows] += alive
+        self.alive[rows[alive & torch.isin(token, self.policy.stop_ids)]] = False
+        going = []
+        for cohort, latest in zip(cohorts, token.split([len(c.rows) for c in cohorts]), strict=True):
+            cohort.token, cohort.decoded = latest, cohort.decoded + 1
+            alive = self.alive[cohort.rows]
+            live = int(alive.sum())
+            if live and cohort.decoded < len(self.uniform):
+                going.append(cohort.keep(*shrink(alive.view(cohort.shape))) if 2 * live <= len(alive) else cohort)
+        return going
 
     def completions(self) -> list[Completion]:
         ids, log_probs, entropy, cut = (x.cpu() for x in (self.ids, self.log_probs, self.entropy, self.alive))
@@ -190,94 +247,13 @@ class Record:
         ]
 
 
-@torch.no_grad()
-def rollout(
-    policy: Policy,
-    prompts: list[EncodedPrompt],
-    group: int,
-    max_tokens: int,
-    temperature: float,
-    seed: int,
-    capacity: int = 512,
-    prefill_tokens: int = 16384,
-    keep: int = 0,
-    kept: list[Prefix] | None = None,
-    tick: Callable[[int], None] | None = None,
-) -> list[list[Completion]]:
-    """`group` completions for each prompt; temperature 0 is greedy. The same seed gives the same completions.
-
-    Continuous: prompts wait until rows are free, at most `capacity` rows decode at once, and finished rows leave. The
-    prefixes of the first `keep` prompts are computed with their graph and appended to `kept`. `tick` is called with the
-    number of completions that ended.
-    """
-    R, model = len(prompts) * group, policy.model
-    record = Record.empty(R, max_tokens, policy.device)
-    uniform = torch.rand(max_tokens, R, generator=torch.Generator().manual_seed(seed)).to(policy.device)
-    cohorts: list[Cohort] = []
-    waiting = 0  # the first prompt that has not entered
-
-    def sample_next(cohorts: list[Cohort], logits: Tensor) -> list[Cohort]:
-        """Sample one token for every row; the cohorts that go on, cut to their live rows when half have ended."""
-        rows = torch.cat([c.rows for c in cohorts])
-        step = torch.cat([torch.full_like(c.rows, c.decoded) for c in cohorts])
-        token, log_p, entropy = sample(logits, temperature, policy.banned, uniform[step, rows])
-        alive = record.alive[rows]
-        record.ids[rows, step], record.log_probs[rows, step], record.entropy[rows, step] = token, log_p, entropy
-        record.length[rows] += alive
-        ended = alive & torch.isin(token, policy.stop_ids)
-        record.alive[rows[ended]] = False
-        going = []
-        for cohort, latest in zip(cohorts, token.split([len(c.rows) for c in cohorts]), strict=True):
-            cohort.token, cohort.decoded = latest, cohort.decoded + 1
-            alive = record.alive[cohort.rows]
-            live = int(alive.sum())
-            if not live or cohort.decoded == max_tokens:
-                continue
-            going.append(cohort.keep(*shrink(alive.view(cohort.shape))) if 2 * live <= len(alive) else cohort)
-        if tick:
-            tick(int(ended.sum()) + (0 if going or waiting < len(prompts) else int(record.alive.sum())))
-        return going
-
-    while waiting < len(prompts) or cohorts:
-        free = (capacity - sum(len(c.rows) for c in cohorts)) // group
-        while waiting < len(prompts) and (
-            not cohorts or free >= min(max(capacity // group // 4, 1), len(prompts) - waiting)
-        ):
-            graph = waiting < keep
-            end = _fitting(prompts, waiting, keep if graph else len(prompts), max(free, 1), prefill_tokens)
-            with torch.set_grad_enabled(graph):
-                packed = pack(prompts[waiting:end], [[]] * (end - waiting), policy.image_token).to(policy.device)
-                prefix = prefill(model, packed, image_features(policy, prompts[waiting:end]))
-            if graph:
-                kept.append(prefix)
-                prefix = prefix.detached()
-            cohort = _cohort(prefix, waiting, group, max_tokens)
-            waiting = end
-            cohorts += sample_next([cohort], model.lm_head(prefix.states).repeat_interleave(group, 0))
-            free = (capacity - sum(len(c.rows) for c in cohorts)) // group
-        if cohorts:
-            embeds = model.get_input_embeddings()(torch.cat([c.token for c in cohorts]))
-            positions = torch.cat([c.positions for c in cohorts]).expand(3, -1)
-            cohorts = sample_next(cohorts, model.lm_head(run_layers(model, embeds, positions, CohortsLayout(cohorts))))
-    done = record.completions()
-    return [done[i : i + group] for i in range(0, R, group)]
-
-
-def _fitting(prompts: list[EncodedPrompt], start: int, stop: int, most: int, tokens: int) -> int:
-    """End of the run of prompts from `start` that fit in `most` prompts and `tokens` tokens; at least one prompt."""
+def fitting(prompts: list[EncodedPrompt], start: int, stop: int, tokens: int) -> int:
+    """End of the run of prompts from `start` to `stop` that fit into `tokens` tokens; at least one prompt."""
     end, size = start + 1, len(prompts[start].ids)
-    while end < min(stop, start + most) and size + len(prompts[end].ids) <= tokens:
+    while end < stop and size + len(prompts[end].ids) <= tokens:
         size += len(prompts[end].ids)
         end += 1
     return end
-
-
-def _cohort(prefix: Prefix, first: int, group: int, max_tokens: int) -> Cohort:
-    """The cohort of a fresh prefix whose first prompt has index `first`."""
-    rows, (_, K, _, D) = len(prefix) * group, prefix.keys[0].shape
-    own = [[k.new_empty(rows, K, max_tokens, D) for k in prefix.keys] for _ in range(2)]
-    which = torch.arange(first * group, first * group + rows, device=prefix.states.device)
-    return Cohort(prefix, *own, which, (len(prefix), group), which)
 
 
 def decode(policy: Policy, completion: Completion) -> str:

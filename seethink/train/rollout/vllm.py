@@ -125,8 +125,7 @@ class InProcessEngine:
             for r in requests
         ]
         params = [self.vllm.SamplingParams(**r.params) for r in requests]
-        with torch.autocast("cuda" if self.gpu else "cpu", enabled=False):  # the policy's autocast is not vLLM's
-            outputs = self.llm.generate(prompts, params, use_tqdm=False)
+        outputs = self.llm.generate(prompts, params, use_tqdm=False)
         return [
             Answer(
                 list(output.prompt_token_ids),

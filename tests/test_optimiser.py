@@ -6,7 +6,7 @@ import torch
 
 from seethink.train.config import ModelConfig, OptimConfig
 from seethink.train.model.policy import make_trainable
-from seethink.train.optim import Optimiser
+from seethink.train.optimiser import Optimiser
 from tests.tiny import tiny_policy
 
 

@@ -6,25 +6,23 @@ import pytest
 import torch
 
 from seethink.core.nouns import Reward, Sample
-from seethink.train.group import Group, describe
+from seethink.train.advantage import Group, Rollout
+from seethink.train.metrics import describe
 from seethink.train.model.policy import EncodedPrompt
 from seethink.train.rollout.sampler import Completion
 
 
 def group(kind: str, lengths: list[int], rewards: list[float | None], trained: bool) -> Group:
-    completions = [
-        Completion(torch.arange(n), torch.zeros(n), torch.full((n,), 0.5), "stop" if n < 8 else "length")
-        for n in lengths
-    ]
-    return Group(
-        Sample(kind, "source", (), "q", "1", kind),
-        EncodedPrompt(torch.arange(5), torch.zeros(3, 5), None, None),
-        completions,
-        ["wait a moment", "it is 3"][: len(lengths)],
-        [Reward(r, "ok" if r is not None else "undecided", kind) for r in rewards],
-        [0.5 if trained else None] * len(lengths),
-        0,
-    )
+    rollouts = []
+    for n, reward, text in zip(
+        lengths, rewards, ("<think>wait a moment</think>", "<think>it is 3</think> wait"), strict=True
+    ):
+        stop = "stop" if n < 8 else "length"
+        completion = Completion(torch.arange(n), torch.zeros(n), torch.full((n,), 0.5), stop)
+        scored = Reward(reward, "ok" if reward is not None else "undecided", kind)
+        rollouts.append(Rollout(completion, text, scored, completion.log_probs, 0.5 if trained else None))
+    prompt = EncodedPrompt(torch.arange(5), torch.zeros(3, 5), None, None)
+    return Group(Sample(kind, "source", (), "q", "1", kind), prompt, 0, rollouts)
 
 
 def test_a_round_is_described_in_all_and_by_kind():

@@ -1,0 +1,115 @@
+"""The run folder of a trainer: opened, resumed from its latest checkpoint, weighed."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from seethink.core.run import Run
+from seethink.core.store import hash_file, hash_folder
+from seethink.train.config import GRPOConfig, SFTConfig, system_prompt
+from seethink.train.dist import Ranks, cannot_write, load_shards
+from seethink.train.optimiser import Optimiser
+
+
+def open_run(config: SFTConfig | GRPOConfig, verb: str, unit: str) -> Run:
+    """The run folder, which refuses to go on with another model, data set or system prompt."""
+    inputs = {
+        "model.path": hash_folder(config.model.path),
+        "data": hash_file(config.data),
+        "model.system": system_prompt(config.model),
+    }
+    return Run.open(config.out, verb, config, inputs, unit=unit, overwrite=config.overwrite)
+
+
+def resume(folder: Run, optimiser: Optimiser, **extra: Any) -> tuple[int, dict[str, Any]]:
+    """(steps or rounds done, `extra` as it was then) from the latest checkpoint; logs written after it are forgotten."""
+    policy, done = optimiser.policy, 0
+    found = load_checkpoint(folder.path("checkpoint"), policy.device, lambda: {**optimiser.blank(), **extra})
+    if found:
+        done, state = found
+        extra = {name: state.pop(name) for name in extra}
+        optimiser.restore(state)
+    with policy.ranks.together():
+        folder.rewind(done)
+    return done, extra
+
+
+def save_checkpoint(folder: Path, step: int, state: dict, ranks: Ranks) -> None:
+    """checkpoint-<step>.pt, or on several ranks a folder checkpoint-<step>, complete or absent; older ones are removed."""
+    with ranks.together():
+        folder.mkdir(exist_ok=True)
+        if ranks.mesh:
+            ranks.save(folder / f"checkpoint-{step}", state)
+        else:
+            _write(folder / f"checkpoint-{step}.pt", state)
+    for old in folder.glob("checkpoint-*") if ranks.first else ():
+        if _step_of(old) < step:
+            shutil.rmtree(old) if old.is_dir() else old.unlink()
+
+
+def _write(path: Path, state: dict) -> None:
+    temporary = path.with_name(".saving.tmp")
+    try:
+        with open(temporary, "wb") as f:
+            torch.save(state, f)
+            f.flush()
+            os.fsync(f.fileno())
+        os.replace(temporary, path)
+    except RuntimeError as error:  # torch hides the cause of a failed write
+        raise cannot_write(path.parent, error) from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load_checkpoint(folder: Path, device: torch.device, blank: Callable[[], dict]) -> tuple[int, dict] | None:
+    """(step, state) of the latest checkpoint, or None. `blank` makes a state to fill, for one that several ranks wrote."""
+    found = sorted(folder.glob("checkpoint-*"), key=_step_of)
+    if not found:
+        return None
+    latest = found[-1]
+    if latest.is_dir():
+        return _step_of(latest), load_shards(latest, blank())
+    return _step_of(latest), torch.load(latest, map_location=device, weights_only=True)
+
+
+def clear(folder: Run, *names: str) -> None:
+    """Remove what a finished run no longer needs; also when an earlier process was killed before it came to this."""
+    shutil.rmtree(folder.path("checkpoint"), ignore_errors=True)
+    for name in names:
+        folder.path(name).unlink(missing_ok=True)
+
+
+class Meter:
+    """What a step or a round takes, over all ranks."""
+
+    def __init__(self, ranks: Ranks, device: torch.device):
+        self.ranks, self.device = ranks, device
+        self.began, self.cpu = time.perf_counter(), time.process_time()
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self.began
+
+    def metrics(self) -> dict[str, float]:
+        """Wall seconds here, CPU seconds of all ranks, the largest peak memory of any."""
+        if self.device.type == "cuda":
+            memory = torch.cuda.max_memory_allocated(self.device) / 2**30
+        else:
+            memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        return {
+            "seconds": self.seconds,
+            "memory_gb": max(self.ranks.gather([memory])),
+            "cpu_seconds": sum(self.ranks.gather([time.process_time() - self.cpu])),
+        }
+
+
+def _step_of(path: Path) -> int:
+    return int(path.stem.rsplit("-", 1)[1])

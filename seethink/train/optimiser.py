@@ -1,0 +1,91 @@
+"""AdamW over what trains, with clipping, schedule, and a state that can be saved, copied and restored."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from seethink.train.config import OptimConfig
+from seethink.train.dist import copied, like, whole
+from seethink.train.model.policy import Policy
+
+
+def learning_rate(step: int, total: int, config: OptimConfig) -> float:
+    """Linear warm-up, then cosine from `lr` to `lr_floor`; step counts from 0."""
+    warmup = math.ceil(config.warmup * total)
+    if step < warmup:
+        return config.lr * (step + 1) / warmup
+    share = (step - warmup) / max(total - warmup - 1, 1)
+    return config.lr_floor + (config.lr - config.lr_floor) * (1 + math.cos(math.pi * min(share, 1))) / 2
+
+
+@dataclass
+class Optimiser:
+    """AdamW over the trainable parameters, with clipping and the schedule."""
+
+    policy: Policy
+    config: OptimConfig
+    total_steps: int
+    step: int = 0
+
+    def __post_init__(self) -> None:
+        self.parameters = [p for p in self.policy.model.parameters() if p.requires_grad]
+        # no decay on vectors (norms, biases)
+        groups = [
+            {"params": [p for p in self.parameters if p.ndim > 1], "weight_decay": self.config.weight_decay},
+            {"params": [p for p in self.parameters if p.ndim < 2], "weight_decay": 0.0},
+        ]
+        self.adam = torch.optim.AdamW(groups, lr=self.config.lr, betas=(0.9, 0.999), fused=True)
+
+    def update(self) -> tuple[float, float]:
+        """(gradient norm before clipping, learning rate). A gradient that is not finite changes nothing."""
+        rate = learning_rate(self.step, self.total_steps, self.config)
+        norm = float(whole(nn.utils.clip_grad_norm_(self.parameters, self.config.max_grad_norm)))
+        if math.isfinite(norm):
+            for group in self.adam.param_groups:
+                group["lr"] = rate
+            self.adam.step()
+        self.adam.zero_grad(set_to_none=True)
+        self.step += 1
+        return norm, rate
+
+    def state(self) -> dict:
+        names = {id(p): n for n, p in self.policy.model.named_parameters()}
+        weights = {names[id(p)]: p.detach() for p in self.parameters}
+        return {"step": self.step, "adam": self.adam.state_dict(), "weights": weights}
+
+    def blank(self) -> dict:
+        """A state of the right names and shapes, to be filled from a checkpoint; its weights are those of the model."""
+        moments = [
+            {"step": torch.zeros(()), "exp_avg": torch.zeros_like(p), "exp_avg_sq": torch.zeros_like(p)}
+            for group in self.adam.param_groups
+            for p in group["params"]
+        ]
+        adam = {**self.adam.state_dict(), "state": dict(enumerate(moments))}
+        return {**self.state(), "adam": adam}
+
+    def state_copy(self) -> dict:
+        """A copy that later updates do not touch, for rolling back; in CPU memory unless it is sharded."""
+        return copied(self.state())
+
+    def skip(self) -> None:
+        """Spend a step of the schedule without an update."""
+        self.adam.zero_grad(set_to_none=True)
+        self.step += 1
+
+    def restore(self, state: dict) -> None:
+        """Weights, moments and step from `state`."""
+        parameters = dict(self.policy.model.named_parameters())
+        with torch.no_grad():
+            for name, value in state["weights"].items():
+                parameters[name].copy_(like(value, parameters[name]))
+        ordered = [p for group in self.adam.param_groups for p in group["params"]]
+        moments = {
+            i: {k: v if k == "step" else like(v, ordered[i]) for k, v in s.items()}
+            for i, s in copied(state["adam"]["state"]).items()  # AdamW works in place on what it is given
+        }
+        self.adam.load_state_dict({**state["adam"], "state": moments})
+        self.step = state["step"]
