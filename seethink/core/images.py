@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from PIL import Image, UnidentifiedImageError
 
 from seethink.core.errors import UserError
@@ -30,6 +32,6 @@ def open_image(path: str, where: object = "") -> Image.Image:
 def image_hash(path: str) -> str:
     """Content hash of an image file."""
     try:
-        return hash_file(path)
+        return hash_file(Path(path))
     except FileNotFoundError:
         raise UserError(f"image {path} does not exist", remedy="Fix the path or drop the row") from None

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 from seethink.core.errors import UserError
 
 Kind = Literal["digit", "choice", "math", "box", "open"]
-KINDS: tuple[str, ...] = get_args(Kind)
+KINDS: tuple[Kind, ...] = get_args(Kind)
 KIND_ALIASES = {"mcq": "choice", "iou": "box"}  # the paper's names
 
 
@@ -115,12 +115,12 @@ class Score:
     seconds: float
 
 
-def kind_of(name: str) -> str:
+def kind_of(name: str) -> Kind:
     """Canonical kind for a name or alias. Raises UserError for anything else."""
-    kind = KIND_ALIASES.get(name, name)
-    if kind not in KINDS:
+    name = KIND_ALIASES.get(name, name)
+    if name not in KINDS:
         raise UserError(f"unknown reward kind {name!r}", remedy=f"Use one of {', '.join(KINDS)}")
-    return kind
+    return KINDS[KINDS.index(name)]
 
 
 def sample_from_row(row: dict[str, Any], where: object = "") -> Sample:

@@ -16,7 +16,7 @@ from seethink.core.store import atomic
 
 def write_table(path: Path, rows: list[Any], columns: Iterable[str] = ()) -> None:
     """Parquet from dicts or dataclasses (all of one shape). `columns` names them when there are no rows."""
-    dicts = [dataclasses.asdict(r) if dataclasses.is_dataclass(r) else r for r in rows]
+    dicts = [r if isinstance(r, dict) else dataclasses.asdict(r) for r in rows]
     table = pa.Table.from_pylist(dicts) if dicts else pa.table({c: pa.array([], pa.string()) for c in columns})
     with atomic(path) as temporary:
         pq.write_table(table, temporary, compression="zstd")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveInt
 
@@ -42,8 +42,8 @@ class OptimConfig(Config):
     max_grad_norm: float = Field(1.0, gt=0, description="gradient norm is clipped to this")
 
 
-GPUS = Field(1, ge=0, description="processes on this machine, one per GPU, that share the work; 0 or 1: this one")
-DEVICE = Field("auto", description="auto: a GPU where there is one; cpu: leave GPUs alone")
+GPUS: Any = Field(1, ge=0, description="processes on this machine, one per GPU, that share the work; 0 or 1: this one")
+DEVICE: Any = Field("auto", description="auto: a GPU where there is one; cpu: leave GPUs alone")
 
 
 class SFTConfig(Config):

@@ -24,9 +24,11 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-import torch.distributed.checkpoint as dcp
 from torch import Tensor, nn
 from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
@@ -68,8 +70,8 @@ class Ranks:
     device: torch.device = field(default_factory=best_device)
     mesh: DeviceMesh | None = None
     """Where weights are sharded over; None: not at all."""
-    roots: dict[nn.Module, Root] = field(default_factory=dict)
-    """Sharded models."""
+    roots: dict[nn.Module, Any] = field(default_factory=dict)
+    """Sharded model -> its Root, to which FSDP has added methods."""
 
     @property
     def first(self) -> bool:
@@ -139,9 +141,12 @@ class Ranks:
         folder = None
         with self.together():
             folder = run() if self.first else None
-        path, key, unit = self.of_first(folder and (folder.folder, folder.key, folder.unit))
-        with folder or Run(path, key, unit, owner=False) as opened:
-            yield opened
+        first = self.of_first((folder.folder, folder.key, folder.unit) if folder else None)
+        if folder is None and first:
+            folder = Run(*first, owner=False)
+        assert folder, "the first rank opens the folder, or all have ended together"
+        with folder:
+            yield folder
 
     # ---- weights
 
@@ -154,15 +159,17 @@ class Ranks:
         for model in models:
             if self.mesh is None or model is None or model in self.roots:
                 continue
-            visual = model.model.visual
+            parts: Any = model.model  # modules do not declare their parts
+            visual = parts.visual
             frozen = not any(p.requires_grad for p in visual.parameters())
             if frozen:
                 visual.to(self.device)
             policy = MixedPrecisionPolicy(dtype, torch.float32, cast_forward_inputs=False)  # autocast does the rest
-            for layer in [*model.model.language_model.layers, *([] if frozen else visual.blocks)]:
+            for layer in [*parts.language_model.layers, *([] if frozen else visual.blocks)]:
                 fully_shard(layer, mesh=self.mesh, mp_policy=policy)
             whole = set(visual.parameters()) if frozen else set()
-            root = fully_shard(Root(model), mesh=self.mesh, reshard_after_forward=False, ignored_params=whole)
+            root = Root(model)
+            fully_shard(root, mesh=self.mesh, reshard_after_forward=False, ignored_params=whole)
             for group in groups(root):
                 group.set_force_sum_reduction_for_comms(True)
                 group.set_gradient_divide_factor(1.0)
@@ -206,7 +213,7 @@ class Ranks:
             shutil.rmtree(temporary, ignore_errors=True)
         self.gather([None])
         try:
-            dcp.save(state, checkpoint_id=temporary)
+            save(state, checkpoint_id=temporary)
             if self.first:
                 temporary.rename(path)
         except CheckpointException as error:
@@ -216,7 +223,7 @@ class Ranks:
                 shutil.rmtree(temporary, ignore_errors=True)
 
 
-def cannot_write(folder: Path, error: Exception) -> UserError:
+def cannot_write(folder: Path, error: BaseException) -> UserError:
     """A full disk, most of the time."""
     free = shutil.disk_usage(folder).free / 2**20
     return UserError(
@@ -279,6 +286,6 @@ def load_shards(path: Path, state: dict[str, Any]) -> dict[str, Any]:
 
     What the folder lacks stays as it is: moments of an optimiser whose first update is still to come.
     """
-    planner = dcp.DefaultLoadPlanner(allow_partial_load=True)
-    dcp.load(state, checkpoint_id=path, planner=planner, no_dist=not dist.is_initialized())
+    planner = DefaultLoadPlanner(allow_partial_load=True)
+    load(state, checkpoint_id=path, planner=planner, no_dist=not dist.is_initialized())
     return state

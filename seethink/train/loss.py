@@ -7,7 +7,7 @@ Shape letters: C completion tokens of a micro-batch, S completions, V vocabulary
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -70,6 +70,7 @@ class _ChunkedLoss(torch.autograd.Function):
             with torch.enable_grad():
                 loss = chunk_loss(h, w, rows)
                 loss.backward()
+            assert h.grad is not None
             d_states[rows] = h.grad
             total += loss.detach()
         ctx.save_for_backward(d_states, w.grad)
@@ -132,8 +133,8 @@ class Given:
 
     def at(self, rows: slice) -> Given:
         """Those of some tokens."""
-        values = (getattr(self, f.name) for f in fields(self))
-        return Given(*(v if v is None else v[rows] for v in values))
+        old, sampled, reference = (None if x is None else x[rows] for x in (self.old, self.sampled, self.reference))
+        return Given(self.advantages[rows], self.weights[rows], old, sampled, reference)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, cast
 
 from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.tuners_utils import BaseTunerLayer
@@ -19,7 +20,7 @@ def add_lora(model: nn.Module, rank: int, alpha: float) -> None:
 
     Names and structure of the model stay, so packing, sampling and FSDP see what they saw before.
     """
-    inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=alpha, target_modules=TARGETS), model)
+    inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=cast(int, alpha), target_modules=TARGETS), model)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_("lora_" in name)
 
@@ -54,5 +55,6 @@ def full_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
         if name.endswith(".base_layer.weight"):
             projection = name.removesuffix(".base_layer.weight")
             a, b = (whole(parameters[f"{projection}.lora_{x}.default.weight"].detach()) for x in "AB")
-            weight = weight + (b @ a) * model.get_submodule(projection).scaling["default"]
+            adapted: Any = model.get_submodule(projection)
+            weight = weight + (b @ a) * adapted.scaling["default"]
         yield name.replace(".base_layer", ""), weight

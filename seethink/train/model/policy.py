@@ -8,14 +8,13 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoTokenizer, PreTrainedModel
-from transformers.image_processing_utils import BaseImageProcessor
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
@@ -50,7 +49,8 @@ class Policy:
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
-    image_processor: BaseImageProcessor
+    image_processor: Any
+    """A Qwen image processor of transformers."""
     folder: Path
     """Where it was loaded from: side files are copied from here on saving."""
     system: str = ""
@@ -84,15 +84,17 @@ class Policy:
         config = self.model.config
         names = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
         ids = {getattr(config, name) for name in names}
-        ids |= set(self.tokenizer.convert_tokens_to_ids(["<|vision_start|>", "<|vision_end|>"]))
+        marks: Any = self.tokenizer.convert_tokens_to_ids(["<|vision_start|>", "<|vision_end|>"])
+        ids |= set(marks)
         size = config.text_config.vocab_size
         return torch.tensor(sorted(i for i in ids if i is not None and 0 <= i < size), device=self.device)
 
     @property
     def stop_ids(self) -> Tensor:
         """Ids [n] that end a completion."""
-        eos = self.model.generation_config.eos_token_id
-        ids = set(eos if isinstance(eos, list) else [eos]) | {self.tokenizer.eos_token_id}
+        settings: Any = self.model.generation_config
+        eos, own = settings.eos_token_id, cast(int | None, self.tokenizer.eos_token_id)
+        ids = {*(eos if isinstance(eos, list) else [eos]), own}
         return torch.tensor(sorted(i for i in ids if i is not None), device=self.device)
 
 
@@ -141,7 +143,7 @@ def load_policy(settings: ModelConfig, ranks: Ranks | None = None, weights: torc
     template = folder / "chat_template.json"
     if template.is_file():  # the text template of tokenizer_config.json knows no images
         tokenizer.chat_template = json.loads(template.read_text())["chat_template"]
-    model = AutoModelForImageTextToText.from_pretrained(
+    model: Any = AutoModelForImageTextToText.from_pretrained(
         folder, dtype=weights, attn_implementation={"": "sdpa", "text_config": ATTENTION, "vision_config": "sdpa"}
     )
     use_onednn(model)
@@ -220,7 +222,7 @@ def encode_prompt(policy: Policy, sample: Sample) -> EncodedPrompt:
     content = [{"type": "image"} for _ in sample.images] + [{"type": "text", "text": sample.question}]
     messages: list[dict[str, Any]] = [{"role": "system", "content": policy.system}] if policy.system else []
     messages.append({"role": "user", "content": content})
-    text = policy.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    text = str(policy.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
     ids = policy.tokenizer(text, add_special_tokens=False)["input_ids"]
     pixels = grids = None
     if sample.images:
@@ -265,7 +267,7 @@ def image_features(policy: Policy, prompts: list[EncodedPrompt]) -> Tensor | Non
     for prompt in prompts:  # one by one: rounding depends on the company, and that on past resumes
         if prompt.images not in policy.features:
             with torch.no_grad():
-                policy.features[prompt.images] = vision_features(policy.model, [prompt]).cpu()
+                policy.features[prompt.images] = _see(policy.model, prompt.pixels, prompt.grids).cpu()
     found = torch.cat([policy.features[p.images] for p in prompts]).to(policy.device)
     while sum(f.nbytes for f in policy.features.values()) > FEATURES_LIMIT:
         del policy.features[next(iter(policy.features))]  # the oldest
@@ -280,9 +282,8 @@ def vision_features(model: PreTrainedModel, prompts: list[EncodedPrompt]) -> Ten
     prompts = [p for p in prompts if p.pixels is not None]
     if not prompts:
         return no_features(model) if groups(model.model.visual) else None
-    pixels = torch.cat([p.pixels for p in prompts]).to(model.device)
-    grids = torch.cat([p.grids for p in prompts]).to(model.device)
-    return _see(model, pixels, grids)
+    pixels = torch.cat([p.pixels for p in prompts if p.pixels is not None])
+    return _see(model, pixels, torch.cat([p.grids for p in prompts if p.grids is not None]))
 
 
 def idle_prompt(policy: Policy) -> EncodedPrompt:
@@ -295,13 +296,12 @@ def no_features(model: PreTrainedModel) -> Tensor:
     config = model.config.vision_config
     size = config.spatial_merge_size  # one image token
     values = config.in_channels * config.temporal_patch_size * config.patch_size**2
-    pixels = torch.zeros(size**2, values, device=model.device)
-    grids = torch.tensor([[1, size, size]], device=model.device)
-    return _see(model, pixels, grids)[:0]
+    return _see(model, torch.zeros(size**2, values), torch.tensor([[1, size, size]]))[:0]
 
 
-def _see(model: PreTrainedModel, pixels: Tensor, grids: Tensor) -> Tensor:
-    found = model.model.get_image_features(pixels, grids, return_dict=True)
+def _see(model: Any, pixels: Tensor | None, grids: Tensor | None) -> Tensor:
+    assert pixels is not None and grids is not None
+    found = model.model.get_image_features(pixels.to(model.device), grids.to(model.device), return_dict=True)
     return torch.stack([torch.cat(x) for x in (found.pooler_output, *found.get("deepstack_features", ()))], 1)
 
 

@@ -259,7 +259,7 @@ def fitting(prompts: list[EncodedPrompt], start: int, stop: int, tokens: int) ->
 def decode(policy: Policy, completion: Completion) -> str:
     """Text of a completion without the stop token that ended it; other special tokens stay visible."""
     ids = completion.ids[:-1] if completion.stop == "stop" else completion.ids
-    return policy.tokenizer.decode(ids, skip_special_tokens=False)
+    return str(policy.tokenizer.decode(ids, skip_special_tokens=False))
 
 
 def sample(logits: Tensor, temperature: float, banned: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor, Tensor]:

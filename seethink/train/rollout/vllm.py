@@ -6,6 +6,7 @@ Checked with vLLM 0.32. Weight transfer, above all, changes between its releases
 from __future__ import annotations
 
 import base64
+import importlib
 import io
 import json
 import os
@@ -90,9 +91,9 @@ class InProcessEngine:
         os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # else its process would need the weights copied
         os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
-        try:
-            import vllm
-            import vllm.distributed
+        try:  # an environment of its own has it, and importing it takes long
+            vllm: Any = importlib.import_module("vllm")
+            importlib.import_module("vllm.distributed")
         except ImportError as error:
             raise UserError(
                 f"vLLM cannot be imported ({error})",
