@@ -1,11 +1,12 @@
-# Two commands: `make study` answers the question on this machine, `make test` checks the code. Each sets everything up.
+# Two commands: `make study` answers the question on this machine, `make test` checks the code; `make check` is for those who
+# change it. Each sets everything up.
 PYTHON ?= python3
 VENV := .venv
 VLLM := .venv-vllm
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: study test test-vllm lint setup clean
+.PHONY: study test test-vllm check setup clean
 .DELETE_ON_ERROR:
 
 study: $(VENV)/ready
@@ -18,9 +19,11 @@ test: $(VENV)/ready
 test-vllm: $(VLLM)/ready
 	OMP_NUM_THREADS=1 $(VLLM)/bin/python -m pytest -s -m vllm --disable-warnings tests/test_vllm.py $(ARGS)
 
-lint: $(VENV)/ready
-	$(BIN)/ruff check seethink tests benchmarks
-	$(BIN)/ruff format --check --diff seethink tests benchmarks
+check: $(VENV)/ready
+	$(BIN)/ruff check seethink tests benchmarks examples docs
+	$(BIN)/ruff format --check --diff seethink tests benchmarks examples docs
+	$(BIN)/basedpyright
+	$(BIN)/python -m pytest -s tests/test_house.py
 
 setup: $(VENV)/ready
 

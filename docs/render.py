@@ -1,4 +1,4 @@
-"""Render what is never typed: README's file tree and study table, the benchmark table of docs/engine.md.
+"""Render what is never typed: the file list of docs/house.md, README's study table, the benchmark table of docs/engine.md.
 
 python docs/render.py [--study runs/study]
 """
@@ -19,16 +19,20 @@ BENCHMARK = ROOT / "benchmarks" / "results" / "grpo_vs_trl.json"
 ROOMS = ("cli.py", "show", "pocket", "study", "evals", "train", "data", "traces", "rewards", "doctor.py", "ask", "core")
 
 
-def file_tree() -> str:
-    """One line per source file: its path and the first sentence of its docstring, floor by floor from the top."""
-    lines = []
+def house() -> str:
+    """docs/house.md: one line per source file, its path and the first sentence of its docstring, from the top floor down."""
+    parts = [
+        "# The house",
+        "Every source file with the first sentence of its docstring, floor by floor from the top; a room imports only from the "
+        "floors below it. Rendered by `python docs/render.py`, held true by `tests/test_house.py`.",
+    ]
     for room in ROOMS:
         files = [PACKAGE / room] if room.endswith(".py") else sorted((PACKAGE / room).rglob("*.py"))
-        for path in files:
-            if path.name not in ("__init__.py", "__main__.py"):
-                name = str(path.relative_to(PACKAGE))
-                lines.append(f"{name:26} {summary(path)}")
-    return "```\n" + "\n".join(lines) + "\n```"
+        files = [path for path in files if path.name not in ("__init__.py", "__main__.py")]
+        heading = room if room.endswith(".py") else f"{room}/: {summary(PACKAGE / room / '__init__.py')}"
+        rows = [f"| `{path.relative_to(PACKAGE)}` | {summary(path).replace('|', '&#124;')} |" for path in files]
+        parts += [f"## {heading}", "\n".join(["| file | what it is |", "|---|---|", *rows])]
+    return "\n\n".join(parts) + "\n"
 
 
 def summary(path: Path) -> str:
@@ -63,7 +67,8 @@ def main() -> None:
     parser.add_argument("--study", type=Path, help="finished study folder with report.md")
     arguments = parser.parse_args()
     readme = ROOT / "README.md"
-    text = replace(readme.read_text(encoding="utf-8"), "files", file_tree())
+    text = readme.read_text(encoding="utf-8")
+    (ROOT / "docs" / "house.md").write_text(house(), encoding="utf-8")
     if arguments.study:
         report = (arguments.study / "report.md").read_text(encoding="utf-8").split("\n## Matched")[0].strip()
         text = replace(text, "study", re.sub(r"^# (.*)", r"**\1**", report).replace("\n## ", "\n### "))
