@@ -10,7 +10,7 @@ from seethink.core.errors import UserError
 from seethink.core.nouns import Example, Sample
 from seethink.core.store import save_examples, save_samples
 from seethink.data.export import ExportConfig, run
-from seethink.data.sources.paper import load_paper
+from seethink.data.sources.paper import read as load_paper
 from seethink.rewards.adapters.common import sample_from_label, sample_from_truth
 
 ANSWER = "<think>I look.</think>\n<answer>{}</answer>"

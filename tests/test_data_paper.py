@@ -9,7 +9,8 @@ from seethink.core.errors import UserError
 from seethink.core.store import load_examples, load_samples
 from seethink.core.tables import read_table
 from seethink.data.pipeline import DataConfig, run
-from seethink.data.sources.paper import load_paper, read_choices, repair_gold, worked_answer
+from seethink.data.sources.paper import read as load_paper
+from seethink.data.sources.paper import read_choices, repair_gold, worked_answer
 from seethink.rewards import is_correct, score
 from tests.fake_api import FakeApi, last_text
 

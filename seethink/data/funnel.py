@@ -7,6 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from rich.console import Console
+from rich.table import Table
+
 from seethink.core.nouns import Drop, Sample
 
 STEPS = ("metadata", "caption", "distill", "rewrite", "verify", "split")
@@ -50,9 +53,6 @@ class Funnel:
 
 def print_funnel(funnel: Funnel) -> None:
     """The funnel as a table, one line per source."""
-    from rich.console import Console
-    from rich.table import Table
-
     table = Table(box=None, pad_edge=False)
     for heading in ("source", "in", *funnel.steps, "sft", "rl"):
         table.add_column(heading, justify="left" if heading == "source" else "right")
