@@ -105,6 +105,7 @@ def test_images_are_found_below_the_folder(tmp_path, image, inside):
         ([{"image": "nowhere.png"}], ("data.json[0]", "nowhere.png", "--images")),
         ([{"image": "../secret.png"}], ("data.json[0]", "leads out")),
         ([{}, {"question": ""}], ("data.json[1]", "'question'")),
+        ([{"id": "synthesis-1", "gt": " "}], ("data.json[0]", "'gt'")),
         ([{}, {}], ("data.json[1]", "already used in record 0")),
         ([{"id": "strange-1"}], ("data.json[0]", "'strange'", "kind")),
         ([{"image": "x/a.png"}, {"id": "clevr_math-2", "image": "y/a.png"}], ("data.json[1]", "same file")),
