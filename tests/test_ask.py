@@ -75,7 +75,9 @@ def test_a_question_without_answer_fails_alone_and_is_not_cached(fault, reason, 
         assert ask_all(api.base_url, ["bad"], ledger)[0].text == "echo bad"
 
 
-@pytest.mark.parametrize(("fault", "word"), [("401", "OPENAI_API_KEY"), ("404", "'m'"), ("quota", "credit")])
+@pytest.mark.parametrize(
+    ("fault", "word"), [("401", "OPENAI_API_KEY"), ("402", "credit"), ("404", "'m'"), ("quota", "credit")]
+)
 def test_what_no_question_survives_stops_the_run(fault, word):
     with FakeApi(fault=lambda n, body: fault) as api, pytest.raises(UserError) as error:
         ask_all(api.base_url, ["a"])

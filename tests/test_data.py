@@ -434,6 +434,15 @@ def test_rule_verdict(kind, gold, answer, expected):
     assert (verdict and verdict.ok) == expected
 
 
+@pytest.mark.parametrize(("name", "message"), [("verfy.txt", "no prompt is called 'verfy'"), (None, "no prompt files")])
+def test_prompts_that_would_not_be_used_are_refused(tmp_path, name, message):
+    if name:
+        (tmp_path / "mine").mkdir()
+        (tmp_path / "mine" / name).write_text("$question")
+    with pytest.raises(UserError, match=message):
+        load_prompts(tmp_path / "mine")
+
+
 def test_prompts_of_ones_own_may_only_use_known_placeholders(tmp_path):
     (tmp_path / "verify.txt").write_text("$question $golden")
     with pytest.raises(UserError, match=r"\$gold"):

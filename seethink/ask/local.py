@@ -19,7 +19,7 @@ from seethink.core.errors import UserError
 Body = dict[str, Any]
 MAX_BODY = 50_000_000
 STATUS_FAULTS = {  # name: (status, what the body calls the error)
-    **{status: (int(status), None) for status in ("400", "401", "404", "413", "429", "500", "503")},
+    **{status: (int(status), None) for status in ("400", "401", "402", "404", "413", "429", "500", "503")},
     "quota": (429, "insufficient_quota"),
     "filter": (400, "content_filter"),
 }

@@ -148,18 +148,19 @@ async def walk(item: Candidate, steps: Steps) -> None:
 
 
 def load_prompts(folder: Path | None) -> dict[str, Template]:
-    """The six prompts; files of the same name in `folder` replace ours. Raises UserError for an unknown placeholder."""
+    """The six prompts; files of the same name in `folder` replace ours. Raises UserError for what would not be used."""
+    theirs = {path.stem: path for path in sorted(folder.glob("*.txt"))} if folder else {}
+    if folder and (not theirs or theirs.keys() - set(PROMPTS)):
+        what = f"no prompt is called {(theirs.keys() - set(PROMPTS)).pop()!r}" if theirs else "no prompt files here"
+        raise UserError(what, where=folder, remedy=f"Name them {', '.join(f'{name}.txt' for name in PROMPTS)}")
     prompts = {}
     for name in PROMPTS:
         ours = Template((files("seethink.data") / "prompts" / f"{name}.txt").read_text(encoding="utf-8"))
-        theirs = folder / f"{name}.txt" if folder else None
-        if theirs is None or not theirs.is_file():
-            prompts[name] = ours
-            continue
-        prompts[name] = Template(theirs.read_text(encoding="utf-8"))
+        prompts[name] = Template(theirs[name].read_text(encoding="utf-8")) if name in theirs else ours
         if not prompts[name].is_valid() or set(prompts[name].get_identifiers()) - set(ours.get_identifiers()):
             placeholders = ", ".join(f"${p}" for p in ours.get_identifiers()) or "none"
-            raise UserError("unknown placeholder", where=theirs, remedy=f"Use {placeholders}; $$ is a dollar sign")
+            remedy = f"Use {placeholders}; $$ is a dollar sign"
+            raise UserError("unknown placeholder", where=theirs[name], remedy=remedy)
     return prompts
 
 
