@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
@@ -38,6 +39,6 @@ def hash_pictures(samples: Iterable[Sample]) -> str:
 def image_hash(path: str) -> str:
     """Content hash of an image file."""
     try:
-        return hash_file(path)
+        return hash_file(Path(path))
     except FileNotFoundError:
         raise UserError(f"image {path} does not exist", remedy="Fix the path or drop the row") from None

@@ -16,7 +16,7 @@ from seethink.core.store import atomic
 
 def write_table(path: Path, rows: list[Any], columns: Iterable[str] = ()) -> None:
     """Parquet from dicts or dataclasses. `columns` names them when there are no rows. Raises ValueError for odd rows."""
-    dicts = [dataclasses.asdict(r) if dataclasses.is_dataclass(r) else r for r in rows]
+    dicts = [r if isinstance(r, dict) else dataclasses.asdict(r) for r in rows]
     if any(d.keys() != dicts[0].keys() for d in dicts):  # pyarrow would keep the first row's columns alone
         raise ValueError(f"{path.name}: rows of different columns")
     table = pa.Table.from_pylist(dicts) if dicts else pa.table({c: pa.array([], pa.string()) for c in columns})

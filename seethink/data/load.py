@@ -23,7 +23,7 @@ def load_source(path: Path, format: str, images: Path | None, limit: int = 0) ->
         raise UserError("no samples", where=path, remedy="Give a file with at least one row")
     owners = {image: f"{path} (row {s.id!r})" for s in reversed(samples) for image in s.images}
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoders release the interpreter lock
-        for _ in pool.map(_check_image, owners, owners.values()):
+        for _ in pool.map(lambda image, where: open_image(image, where).close(), owners, owners.values()):
             continue
     return samples
 
@@ -42,7 +42,3 @@ def find_duplicates(samples: list[Sample]) -> dict[str, Drop]:
 def content_key(sample: Sample) -> str:
     """What makes two samples the same: bytes of the images, and the question."""
     return hash_text(*(image_hash(image) for image in sample.images), " ".join(sample.question.split()))
-
-
-def _check_image(path: str, where: str) -> None:
-    open_image(path, where).close()
