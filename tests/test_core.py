@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 from pydantic import Field
 
+from seethink.cli import VERBS, load
 from seethink.core.config import Config, Effect, build, describe, effects, identity, resolve
 from seethink.core.errors import UserError
 from seethink.core.images import open_image
@@ -262,6 +263,15 @@ def test_what_is_no_file_must_be_given_even_where_it_is_empty(tmp_path):
     assert not config.out.exists()
     assert identity(config) == {"optim": {"lr": 1e-6}}
     assert effects(Reading)["optim.lr"] is Effect.RESULT
+
+
+def test_no_verb_knows_what_it_reads_by_its_name():
+    """A file among the settings of a run folder is an input, which counts by content, or a place, which does not count."""
+    for verb, (settings, _, _) in VERBS.items():
+        marks = effects(model := load(settings))
+        if marks.get("out") is Effect.PLACE:
+            files = {key for key, (kind, _, _) in describe(model) if "Path" in kind}
+            assert {key for key in files if marks[key] not in (Effect.PLACE, Effect.INPUT)} == set(), verb
 
 
 def test_a_reader_of_a_run_writes_nothing(tmp_path):
