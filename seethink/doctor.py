@@ -8,10 +8,10 @@ Every line is something that was tried just now. What could not be tried says so
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import os
 import platform
 import shutil
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -20,7 +20,9 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from pydantic import Field
 
@@ -71,7 +73,8 @@ def checks(config: DoctorConfig, dry_run: bool = False) -> Iterator[Check]:
     yield Check("python", python, platform.python_version(), "" if python else "seethink needs 3.11")
     yield packages("libraries", NEEDED, needed=True)
     yield packages("training", TRAINING, needed=False)
-    yield Check("machine", None, f"{os.cpu_count()} cores, {_memory_gb():.0f} GB memory, {platform.system()}")
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+    yield Check("machine", None, f"{os.cpu_count()} cores, {memory:.0f} GB memory, {platform.system()}")
     yield nvidia()
     yield disk(config.out)
     if dry_run:
@@ -134,7 +137,9 @@ def writing(out: Path) -> Check:
 
 def tags() -> Check:
     """A completion taken apart again, and math-verify asked for one sum."""
-    from math_verify import parse, verify
+    if find_spec("math_verify") is None:
+        return Check("answers", None, "without math-verify, not tried")
+    from math_verify import parse, verify  # here: the doctor must be able to say that it is missing
 
     fine = extract(compose("a", "b")).answer == "b" and verify(parse("$1/2$"), parse("$0.5$"))
     return Check("answers", fine, "tags and math-verify agree" if fine else "tags or math-verify fail")
@@ -142,9 +147,9 @@ def tags() -> Check:
 
 def torch_step() -> Check:
     """One training step of a small layer, where torch is installed: on the GPU if it sees one."""
-    if importlib.util.find_spec("torch") is None:
+    if find_spec("torch") is None:
         return Check("torch", None, "not installed, not tried")
-    import torch
+    import torch  # here: most verbs work without
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     start = time.perf_counter()
@@ -168,7 +173,7 @@ def endpoint(config: DoctorConfig) -> Check:
     """Whether an endpoint answers; one word is asked for only where a model is named, because it may cost."""
     if not config.base_url:
         return Check("endpoint", None, "no --base_url, not tried")
-    if not config.model:
+    if not config.model or find_spec("openai") is None or find_spec("aiohttp") is None:
         return reach(config.base_url)
     settings = Endpoint(
         base_url=config.base_url,
@@ -195,16 +200,9 @@ def endpoint(config: DoctorConfig) -> Check:
 
 def reach(base_url: str) -> Check:
     """Whether anything accepts connections there."""
-    import socket
-    from urllib.parse import urlsplit
-
     url = urlsplit(base_url)
     try:
         socket.create_connection((url.hostname or "", url.port or (443 if url.scheme == "https" else 80)), 5).close()
     except (OSError, ValueError) as error:  # refused, unknown host, a port that is no number
         return Check("endpoint", False, f"{base_url}: {error}", "start the server or fix --base_url")
     return Check("endpoint", True, f"{base_url} accepts connections; name a --model to ask it a word")
-
-
-def _memory_gb() -> float:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9

@@ -1,6 +1,8 @@
 """The client against a server with faults."""
 
 import asyncio
+import http.client
+import json
 import socket
 import stat
 import time
@@ -11,6 +13,7 @@ from PIL import Image
 from seethink.ask import Budget, CallFailed, Client, Endpoint, Ledger, NotCached, user_message
 from seethink.ask.faults import retry_after, scrub
 from seethink.ask.limits import Limiter
+from seethink.ask.local import MAX_BODY, Answer, LocalServer
 from seethink.ask.messages import call_key, estimate_tokens
 from seethink.core.errors import UserError
 from tests.fake_api import FakeApi, last_text
@@ -75,7 +78,9 @@ def test_a_question_without_answer_fails_alone_and_is_not_cached(fault, reason, 
         assert ask_all(api.base_url, ["bad"], ledger)[0].text == "echo bad"
 
 
-@pytest.mark.parametrize(("fault", "word"), [("401", "OPENAI_API_KEY"), ("404", "'m'"), ("quota", "credit")])
+@pytest.mark.parametrize(
+    ("fault", "word"), [("401", "OPENAI_API_KEY"), ("402", "credit"), ("404", "'m'"), ("quota", "credit")]
+)
 def test_what_no_question_survives_stops_the_run(fault, word):
     with FakeApi(fault=lambda n, body: fault) as api, pytest.raises(UserError) as error:
         ask_all(api.base_url, ["a"])
@@ -238,3 +243,37 @@ def test_a_file_that_is_no_ledger_is_named(tmp_path):
     (tmp_path / "l.sqlite").write_text("not a database, but long enough to be read as one" * 50)
     with pytest.raises(UserError, match="cannot open the ledger"):
         Ledger(tmp_path / "l.sqlite")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status"),
+    [
+        ("GET", "/v1/models", "", 200),
+        ("GET", "/v1/nothing", "", 404),
+        ("POST", "/v1/nothing", "{}", 404),
+        ("POST", "/v1/chat/completions", "{", 400),
+        ("POST", "/v1/chat/completions", "[]", 400),
+        ("POST", "/v1/chat/completions", '{"model": "m"}', 400),
+        ("POST", "/v1/chat/completions", '{"model": "m", "messages": []}', 200),
+        ("POST", "/v1/chat/completions", None, 413),
+    ],
+)
+def test_the_local_server_is_silent_and_bounded(method, path, body, status, capfd):
+    with LocalServer(lambda body, headers: Answer("yes"), ["m"]) as server:
+        connection = http.client.HTTPConnection(server.base_url.split("/")[2], timeout=10)
+        length = str(MAX_BODY + 1 if body is None else len(body))
+        connection.request(method, path, body, {"Content-Length": length, "Authorization": "Bearer secret"})
+        response = connection.getresponse()
+        value = json.loads(response.read())
+        connection.close()
+    assert response.status == status and ("error" in value) == (status != 200)
+    assert "".join(capfd.readouterr()) == ""
+
+
+def test_a_port_that_is_taken_is_named():
+    taken = LocalServer(lambda body, headers: Answer("yes"), ["m"])
+    port = int(taken.base_url.split(":")[2].split("/")[0])
+    with pytest.raises(UserError, match=f"port {port} cannot be used"):
+        LocalServer(taken.respond, ["m"], port)
+    taken.close()
+    LocalServer(taken.respond, ["m"], port).close()

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
+from PIL import Image
 from pydantic import Field
 
-from seethink.core.config import Config, resolve
+from seethink.cli import VERBS, load
+from seethink.core.config import Config, Effect, build, describe, effects, identity, resolve
 from seethink.core.errors import UserError
 from seethink.core.images import open_image
 from seethink.core.nouns import Sample, kind_of, sample_from_row, sample_to_row
 from seethink.core.run import Run, read_log
 from seethink.core.store import atomic, load_examples, load_samples, save_samples, write_jsonl
+from seethink.core.tables import read_table, write_table
 
 
 class Inner(Config):
@@ -77,6 +80,35 @@ def test_unknown_key_in_a_file_is_named(tmp_path):
         resolve(Settings, [f"@{tmp_path / 'a.toml'}"])
 
 
+class Outer(Config):
+    inner: Inner = Inner()
+    n: int = 0
+
+
+class Nested(Config):
+    """Defaults of a field, and defaults of a field of a field."""
+
+    optim: Inner = Inner(lr=1e-5)
+    outer: Outer = Outer(inner=Inner(lr=3.0), n=1)
+
+
+@pytest.mark.parametrize(
+    ("given", "lr", "inner", "n"),
+    [
+        ({}, 1e-5, 3.0, 1),
+        ({"optim": {}}, 1e-5, 3.0, 1),
+        ({"optim": {"lr": 2.0}}, 2.0, 3.0, 1),
+        ({"outer": {"n": 2}}, 1e-5, 3.0, 2),
+        ({"outer": {"inner": {}}}, 1e-5, 3.0, 1),
+    ],
+)
+def test_a_default_keeps_the_parts_that_are_not_given(given, lr, inner, n):
+    config = build(Nested, given)
+    assert (config.optim.lr, config.outer.inner.lr, config.outer.n) == (lr, inner, n)
+    shown = {key: default for key, (_, default, _) in describe(Nested)}
+    assert shown == {"optim.lr": "1e-05", "outer.inner.lr": "3.0", "outer.n": "1"}
+
+
 def sample(**changes) -> Sample:
     return Sample(
         **{**dict(id="1", source="s", images=(), question="q", gold="3", kind="digit", meta={"a": [1]}), **changes}
@@ -84,8 +116,6 @@ def sample(**changes) -> Sample:
 
 
 def test_samples_round_trip_with_relative_images(tmp_path):
-    from PIL import Image
-
     (tmp_path / "images").mkdir()
     Image.new("RGB", (4, 4)).save(tmp_path / "images" / "a.png")
     original = sample(images=(str(tmp_path / "images" / "a.png"),), choices=("x", "y"))
@@ -130,8 +160,6 @@ def test_aliases():
 
 @pytest.mark.parametrize("content", [b"", b"not an image", None])
 def test_broken_images_are_named(tmp_path, content):
-    from PIL import Image
-
     path = tmp_path / "a.png"
     if content is None:  # cut in the middle
         Image.effect_noise((64, 64), 50).save(path)
@@ -195,3 +223,96 @@ def test_unwritable_folder_is_named(tmp_path):
     config = Settings(out=tmp_path / "file" / "run")
     with pytest.raises(UserError, match="cannot create the folder"):
         Run.open(config.out, "sft", config, {})
+
+
+class Reading(Config):
+    out: Annotated[Path, Effect.PLACE]
+    data: Annotated[Path, Effect.INPUT]
+    more: Annotated[Path | None, Effect.INPUT] = None
+    prompt: Annotated[str, Effect.INPUT] = ""
+    optim: Inner = Inner()
+
+
+def test_a_run_is_known_by_what_it_reads_and_not_by_where(tmp_path):
+    """Files and folders are hashed by content; the run folder may move, and so may its inputs."""
+    for place, text in (("a", "same"), ("b", "same"), ("c", "other")):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "data").write_text(text)
+    keys = {}
+    for place in "abc":
+        config = Reading(out=tmp_path / place / "run", data=tmp_path / place / "data", more=tmp_path / place)
+        with Run.open(config.out, "sft", config.model_copy(update={"more": None}), {"prompt": ""}) as run:
+            keys[place] = run.key
+    assert keys["a"] == keys["b"] != keys["c"]
+    (tmp_path / "a" / "run").rename(tmp_path / "moved")
+    config = Reading(out=tmp_path / "moved", data=tmp_path / "b" / "data")
+    with Run.open(config.out, "sft", config, {"prompt": ""}) as run:
+        assert run.key == keys["a"]
+    with pytest.raises(UserError, match="data: .* -> "):
+        Run.open(config.out, "sft", config.model_copy(update={"data": tmp_path / "c"}), {"prompt": ""})
+    with pytest.raises(UserError, match="nowhere: file not found"):
+        Run.open(config.out, "sft", config.model_copy(update={"data": tmp_path / "nowhere"}), {"prompt": ""})
+
+
+def test_what_is_no_file_must_be_given_even_where_it_is_empty(tmp_path):
+    """So that a verb that forgets a prompt fails in its first test and not in a user's second run."""
+    (tmp_path / "data").write_text("")
+    config = Reading(out=tmp_path / "run", data=tmp_path / "data")
+    with pytest.raises(ValueError, match="the content of prompt is not part of the key"):
+        Run.open(config.out, "sft", config, {})
+    assert not config.out.exists()
+    assert identity(config) == {"optim": {"lr": 1e-6}}
+    assert effects(Reading)["optim.lr"] is Effect.RESULT
+
+
+def test_no_verb_knows_what_it_reads_by_its_name():
+    """A file among the settings of a run folder is an input, which counts by content, or a place, which does not count."""
+    for verb, (settings, _, _) in VERBS.items():
+        marks = effects(model := load(settings))
+        if marks.get("out") is Effect.PLACE:
+            files = {key for key, (kind, _, _) in describe(model) if "Path" in kind}
+            assert {key for key in files if marks[key] not in (Effect.PLACE, Effect.INPUT)} == set(), verb
+
+
+def test_a_reader_of_a_run_writes_nothing(tmp_path):
+    config = settings(tmp_path)
+    with Run.open(config.out, "sft", config, {}) as run:
+        run.log(1, loss=1.0)
+        run.finish(accuracy=0.5)
+    before = {p.name: p.read_bytes() for p in config.out.iterdir()}
+    with Run(config.out, run.key, owner=False) as reader:
+        reader.log(2, loss=0.0)
+        reader.alarm("name", "text")
+        reader.write_rows("rows.jsonl", [{"step": 2}])
+        reader.rewind(0)
+        reader.finish()
+        assert reader.done and reader.summary == {"accuracy": 0.5}
+    assert {p.name: p.read_bytes() for p in config.out.iterdir()} == before
+    with Run(config.out, run.key), Run(config.out, run.key, owner=False) as reader:
+        assert reader.done  # beside the one who writes
+
+
+def test_a_refused_folder_is_let_go(tmp_path):
+    first, second = settings(tmp_path), settings(tmp_path, name="b")
+    Run.open(first.out, "sft", first, {}).__exit__()
+    try:
+        Run.open(second.out, "sft", second, {})
+    except UserError:
+        Run.open(second.out, "sft", second, {}, overwrite=True).__exit__()
+
+
+def test_a_log_keeps_rows_with_line_separators_in_their_text(tmp_path):
+    config = settings(tmp_path)
+    rows = [{"step": n, "text": f"one{separator}two"} for n, separator in enumerate("\u2028\u0085\x0c\n\r")]
+    with Run.open(config.out, "sft", config, {}) as run:
+        run.write_rows("rows.jsonl", rows)
+        assert read_log(run.path("rows.jsonl")) == rows
+        run.keep_rows("rows.jsonl", rows[1:])
+        assert read_log(run.path("rows.jsonl")) == rows[1:]
+
+
+def test_a_table_loses_no_column(tmp_path):
+    with pytest.raises(ValueError, match="different columns"):
+        write_table(tmp_path / "t.parquet", [{"a": 1}, {"a": 2, "b": 3}])
+    write_table(tmp_path / "t.parquet", [], ["a"])
+    assert read_table(tmp_path / "t.parquet") == [] and not list(tmp_path.glob("*.tmp"))

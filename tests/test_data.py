@@ -12,6 +12,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from seethink.core.config import resolve
 from seethink.core.errors import UserError
@@ -95,6 +96,40 @@ def test_the_same_command_again_calls_nothing(tmp_path, source):
         before, calls = tables(tmp_path / "run"), len(api.bodies)
         run(settings(source, tmp_path / "run", api.base_url))
         assert len(api.bodies) == calls and tables(tmp_path / "run") == before
+
+
+def test_another_address_is_no_other_run(tmp_path, source):
+    for _ in range(2):
+        with FakeApi(teacher) as api:
+            run(settings(source, tmp_path / "run", api.base_url))
+    assert not api.bodies and read_json(tmp_path / "run" / "done.json")["summary"]["samples"] == 60
+
+
+def test_a_changed_picture_or_cue_list_is_another_run(tmp_path, source):
+    """Both are read by name; what counts is what they hold."""
+    out, cues = tmp_path / "run", tmp_path / "cues.toml"
+    cues.write_text('cues = ["nothing of the kind"]')
+    with FakeApi(teacher) as api:
+        run(settings(source, out, api.base_url, "--split.preset", str(cues)))
+        asked, sft = len(api.bodies), len(load_examples(out / "sft.jsonl"))
+        other = tmp_path / "other.toml"
+        other.write_text('cues = ["wait"]')
+        run(settings(source, out, api.base_url, "--split.preset", str(other)))
+        assert len(api.bodies) == asked and len(load_examples(out / "sft.jsonl")) < sft
+        Image.new("RGB", (8, 8), "white").save(tmp_path / "images" / "0.png")
+        run(settings(source, out, api.base_url, "--split.preset", str(other)))
+        assert [b["model"] for b in api.bodies[asked:]] == ["captioner"]
+
+
+def test_an_unknown_format_names_the_known_ones(tmp_path, source):
+    with pytest.raises(UserError, match="unknown format 'roes'. Use one of rows, paper"):
+        run(settings(source, tmp_path / "run", "http://127.0.0.1:9/v1", "--format", "roes"))
+
+
+def test_a_role_keeps_what_is_not_given(tmp_path, source):
+    config = settings(source, tmp_path, "http://127.0.0.1:9/v1", "--judge.price", "[1, 2]")
+    assert config.judge.params == {"temperature": 0, "max_tokens": 8} and config.judge.price == (1, 2)
+    assert config.reasoner.model == "reasoner" and config.reasoner.params["temperature"] == 0.6
 
 
 def test_only_changed_questions_are_asked(tmp_path, source):
@@ -397,6 +432,15 @@ def test_final_answer(answer, expected):
 def test_rule_verdict(kind, gold, answer, expected):
     verdict = rule_verdict(Sample("x", "s", (), "q", gold, kind), Draft("thinking", answer))
     assert (verdict and verdict.ok) == expected
+
+
+@pytest.mark.parametrize(("name", "message"), [("verfy.txt", "no prompt is called 'verfy'"), (None, "no prompt files")])
+def test_prompts_that_would_not_be_used_are_refused(tmp_path, name, message):
+    if name:
+        (tmp_path / "mine").mkdir()
+        (tmp_path / "mine" / name).write_text("$question")
+    with pytest.raises(UserError, match=message):
+        load_prompts(tmp_path / "mine")
 
 
 def test_prompts_of_ones_own_may_only_use_known_placeholders(tmp_path):

@@ -10,7 +10,7 @@ from seethink.core.errors import UserError
 from seethink.core.nouns import Example, Sample
 from seethink.core.store import save_examples, save_samples
 from seethink.data.export import ExportConfig, run
-from seethink.data.sources.paper import load_paper
+from seethink.data.sources.paper import read as load_paper
 from seethink.rewards.adapters.common import sample_from_label, sample_from_truth
 
 ANSWER = "<think>I look.</think>\n<answer>{}</answer>"
@@ -174,3 +174,24 @@ def test_a_text_that_holds_the_placeholder_is_refused(tmp_path):
 def test_dry_run_writes_nothing(rl, tmp_path, capsys):
     run(ExportConfig(data=rl, format="verl", out=tmp_path / "x.parquet"), dry_run=True)
     assert not (tmp_path / "x.parquet").exists() and "5 rows" in capsys.readouterr().out
+
+
+def test_other_entries_of_dataset_info_stay(sft, tmp_path):
+    (tmp_path / "dataset_info.json").write_text('{"other": {"file_name": "other.json"}}')
+    export(sft, "sharegpt", tmp_path / "mine.json")
+    info = json.loads((tmp_path / "dataset_info.json").read_text())
+    assert info["other"] == {"file_name": "other.json"} and info["mine"]["file_name"] == "mine.json"
+
+
+@pytest.mark.parametrize("completion", ["3", "<think>I look.</think>\n<answer></answer>", "I look.<answer>3</answer>"])
+def test_the_published_format_refuses_a_completion_it_cannot_take_apart(tmp_path, samples, completion):
+    save_examples(tmp_path / "sft.jsonl", [Example(samples[0], completion)])
+    with pytest.raises(UserError, match="'a-1'.*thinking and answer"):
+        export(tmp_path / "sft.jsonl", "paper", tmp_path / "paper.json")
+
+
+@pytest.mark.parametrize("format", ["easyr1", "paper"])
+def test_a_system_prompt_is_not_lost_without_a_word(rl, tmp_path, format):
+    (tmp_path / "system.txt").write_text("Think first.")
+    with pytest.raises(UserError, match="system prompt"):
+        export(rl, format, tmp_path / "x", system=tmp_path / "system.txt")

@@ -9,7 +9,8 @@ from seethink.core.errors import UserError
 from seethink.core.store import load_examples, load_samples
 from seethink.core.tables import read_table
 from seethink.data.pipeline import DataConfig, run
-from seethink.data.sources.paper import load_paper, read_choices, repair_gold, worked_answer
+from seethink.data.sources.paper import read as load_paper
+from seethink.data.sources.paper import read_choices, repair_gold, worked_answer
 from seethink.rewards import is_correct, score
 from tests.fake_api import FakeApi, last_text
 
@@ -104,6 +105,7 @@ def test_images_are_found_below_the_folder(tmp_path, image, inside):
         ([{"image": "nowhere.png"}], ("data.json[0]", "nowhere.png", "--images")),
         ([{"image": "../secret.png"}], ("data.json[0]", "leads out")),
         ([{}, {"question": ""}], ("data.json[1]", "'question'")),
+        ([{"id": "synthesis-1", "gt": " "}], ("data.json[0]", "'gt'")),
         ([{}, {}], ("data.json[1]", "already used in record 0")),
         ([{"id": "strange-1"}], ("data.json[0]", "'strange'", "kind")),
         ([{"image": "x/a.png"}, {"id": "clevr_math-2", "image": "y/a.png"}], ("data.json[1]", "same file")),

@@ -1,6 +1,7 @@
 """The split: cues, caps, sources for RL only, verifiable golds, nothing shared, nothing lost."""
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -134,3 +135,10 @@ def test_half_a_trace_is_named(tmp_path):
     path.write_text(path.read_text().replace('"answer": "3"', '"answer": null'))
     with pytest.raises(UserError, match="only one of think and answer"):
         load_kept(path)
+
+
+def test_a_samples_own_answer_in_meta_is_not_its_trace(tmp_path):
+    sample = Sample("a", "arxivqa", (), "q", "3", "digit", meta={"answer": "its own", "model": "camera"})
+    rows = [Kept(sample, Draft("It is red.", "3", "m", 7), None), Kept(replace(sample, id="b"), None, None)]
+    save_kept(tmp_path / "traces.jsonl", rows)
+    assert load_kept(tmp_path / "traces.jsonl") == rows

@@ -1,5 +1,7 @@
 """The doctor says what it found, and fails only where something failed."""
 
+import sys
+
 import pytest
 
 from seethink.core.errors import UserError
@@ -47,3 +49,11 @@ def test_a_missing_package_fails_only_where_it_is_needed():
 def test_dry_run_writes_and_calls_nothing(tmp_path):
     names = found(DoctorConfig(out=tmp_path / "new", base_url="http://127.0.0.1:9/v1"), dry_run=True)
     assert "endpoint" not in names and "torch" not in names and not (tmp_path / "new").exists()
+
+
+def test_missing_libraries_are_reported_and_not_stumbled_over(tmp_path, monkeypatch):
+    for name in ("math_verify", "openai", "torch"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with FakeApi() as api:
+        checks = found(DoctorConfig(out=tmp_path, base_url=api.base_url, model="m"))
+    assert (checks["answers"].ok, checks["torch"].ok, checks["endpoint"].ok) == (None, None, True)

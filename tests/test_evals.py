@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from seethink.core.errors import UserError
 from seethink.core.nouns import Sample, Trace
@@ -13,9 +16,10 @@ from seethink.core.store import read_json, save_samples
 from seethink.core.tables import read_table
 from seethink.core.tags import compose
 from seethink.evals import run as eval_run
-from seethink.evals.grade import grade, summarise
-from seethink.evals.run import EvalConfig
-from seethink.rewards import RewardConfig, make_scorer
+from seethink.evals.boards import BOARDS
+from seethink.evals.config import EvalConfig
+from seethink.evals.metrics import summarise
+from seethink.pocket.build import build
 from tests.fake_api import FakeApi, last_text
 
 BASE = Path(__file__).parents[1] / "seethink" / "pocket" / "base"
@@ -27,35 +31,49 @@ def sample(kind="digit", gold="3", part="iid", **more) -> Sample:
     )
 
 
+def graded(samples, traces):
+    config = EvalConfig(out=Path("out"), model="m", board=Path("board.jsonl"))
+    return eval_run.grade(BOARDS["rows"], samples, [(trace, 0.0) for trace in traces], config)
+
+
 @pytest.mark.parametrize(
-    ("item", "answer", "stop", "ok"),
+    ("item", "answer", "stop", "ok", "by"),
     [
-        (sample(), "3", "stop", True),
-        (sample(), "4", "stop", False),
-        (sample(gold="many"), "3", "stop", None),
-        (sample(), "3", "error", None),
-        (sample("choice", "B"), "B", "stop", True),
-        (sample("math", "y = 2x + 1"), "y = 1 + 2x", "stop", True),
-        (sample("box", "(0, 0),( 40, 40)", coords="pixel", image_size=[112, 112]), "(0, 0),( 40, 24)", "stop", True),
-        (sample("box", "(0, 0),( 40, 40)", coords="pixel", image_size=[112, 112]), "(0, 0),( 40, 16)", "stop", False),
-        (sample("open", "red circle blue square"), "red circle blue square", "stop", True),
-        (sample("open", "red circle blue square"), "green cross", "stop", False),
+        (sample(), "3", "stop", True, "rule"),
+        (sample(), "4", "stop", False, "rule"),
+        (sample(gold="many"), "3", "stop", None, "rule"),
+        (sample(), "3", "error", None, "endpoint"),
+        (sample("choice", "B"), "B", "stop", True, "rule"),
+        (sample("math", "y = 2x + 1"), "y = 1 + 2x", "stop", True, "rule"),
+        (
+            sample("box", "(0, 0),( 40, 40)", coords="pixel", image_size=[112, 112]),
+            "(0, 0),( 40, 24)",
+            "stop",
+            True,
+            "rule",
+        ),
+        (
+            sample("box", "(0, 0),( 40, 40)", coords="pixel", image_size=[112, 112]),
+            "(0, 0),( 40, 16)",
+            "stop",
+            False,
+            "rule",
+        ),
+        (sample("open", "red circle blue square"), "red circle blue square", "stop", True, "lexical"),
+        (sample("open", "red circle blue square"), "green cross", "stop", False, "lexical"),
+        (sample("open", " "), "green cross", "stop", None, "rule"),
     ],
 )
-def test_right_wrong_undecided(item, answer, stop, ok):
-    config = RewardConfig()
-    trace = Trace(item.id, "m", "eval", compose("so", answer), stop)
-    assert grade("board", [item], [trace], [0.0], config, make_scorer(config))[0].ok is ok
+def test_right_wrong_undecided_and_by_whom(item, answer, stop, ok, by):
+    (score,) = graded([item], [Trace(item.id, "m", compose("so", answer), stop)])
+    assert (score.ok, score.by) == (ok, by) and (score.reward is None) == (ok is None)
 
 
 def test_summary_counts_undecided_apart():
-    config = RewardConfig()
     items = [sample(id="a"), sample(id="b"), sample(id="c", gold="many"), sample(id="d", part="ood")]
     texts = [compose("so", "3"), compose("so", "4"), compose("so", "3"), "cut"]
-    traces = [
-        Trace(s.id, "m", "eval", t, "stop" if t != "cut" else "length") for s, t in zip(items, texts, strict=True)
-    ]
-    summary = summarise(grade("board", items, traces, [0.0] * 4, config, make_scorer(config)))
+    traces = [Trace(s.id, "m", t, "stop" if t != "cut" else "length") for s, t in zip(items, texts, strict=True)]
+    summary = summarise(graded(items, traces))
     assert (summary["n"], summary["undecided"], summary["cut"]) == (3, 1, 1)
     assert summary["accuracy"] == pytest.approx(1 / 3)
     assert summary["by_part"]["iid"]["accuracy"] == 0.5 and summary["by_part"]["ood"]["accuracy"] == 0.0
@@ -77,13 +95,11 @@ def test_endpoint_failures_stay_undecided_and_answers_are_kept(tmp_path):
         assert len(api.bodies) == 6, "the same command again asks nothing"
     summary = read_json(tmp_path / "run" / "done.json")["summary"]
     assert (summary["n"], summary["undecided"], summary["accuracy"]) == (5, 1, 1.0)
-    statuses = {r["sample_id"]: r["status"] for r in read_table(tmp_path / "run" / "scores.parquet")}
-    assert statuses["0"] == "no_response" and statuses["1"] == "ok"
+    rows = {r["sample_id"]: r for r in read_table(tmp_path / "run" / "scores.parquet")}
+    assert [(rows[i]["status"], rows[i]["by"]) for i in "01"] == [("no_response", "endpoint"), ("ok", "rule")]
 
 
 def test_local_evaluation_resumes_to_equal_scores(tmp_path):
-    from seethink.pocket.build import build
-
     build(tmp_path / "world", seed=3, sft=0, rl=0, board=24, ood=0)
     shared = dict(model=str(BASE), board=tmp_path / "world" / "board.jsonl", batch=8, max_tokens=64)
     eval_run.run(EvalConfig(out=tmp_path / "whole", **shared))
@@ -109,3 +125,35 @@ def test_empty_board_is_refused(tmp_path):
     (tmp_path / "board.jsonl").write_text("")
     with pytest.raises(UserError, match="no samples"):
         eval_run.run(EvalConfig(out=tmp_path / "run", model="m", board=tmp_path / "board.jsonl"))
+
+
+def endpoint(tmp_path, api, **changes):
+    shared = dict(out=tmp_path / "run", model="name", base_url=api.base_url, board=tmp_path / "board.jsonl")
+    return EvalConfig(**{**shared, **changes})
+
+
+def test_a_changed_picture_or_prompt_is_another_run(tmp_path, monkeypatch):
+    """The address of the endpoint is not, nor a system.txt that happens to lie about."""
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    save_samples(tmp_path / "board.jsonl", [replace(sample(), images=(str(tmp_path / "a.png"),))])
+    with FakeApi(answer=lambda body: compose("so", "3")) as api:
+        eval_run.run(endpoint(tmp_path, api))
+        assert [m["role"] for m in api.bodies[0]["messages"]] == ["user"]
+    (tmp_path / "system.txt").write_text("Be brief.")
+    with FakeApi() as api:
+        eval_run.run(endpoint(tmp_path, api))
+        with pytest.raises(UserError, match="system:  -> Be brief"):
+            eval_run.run(endpoint(tmp_path, api, system="@system.txt"))
+        Image.new("RGB", (4, 4), "white").save(tmp_path / "a.png")
+        with pytest.raises(UserError, match="pictures"):
+            eval_run.run(endpoint(tmp_path, api))
+        assert not api.bodies
+
+
+def test_a_model_folder_without_torch_is_one_line(tmp_path, monkeypatch):
+    save_samples(tmp_path / "board.jsonl", [sample()])
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(UserError, match="needs torch"):
+        eval_run.run(EvalConfig(out=tmp_path / "run", model=str(BASE), board=tmp_path / "board.jsonl"))
+    assert not (tmp_path / "run").exists()

@@ -1,9 +1,13 @@
 """Cue counts: golden cases per preset."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from seethink.core.errors import UserError
-from seethink.traces.lexicon import PRESETS, count, count_trace, find, load
+from seethink.traces.lexicon import PRESETS, content_hash, count, count_trace, find, load
 
 
 @pytest.mark.parametrize(
@@ -71,3 +75,17 @@ def test_bad_lexicons_are_named(tmp_path):
     load.cache_clear()
     with pytest.raises(UserError, match="no cues"):
         load(str(path))
+
+
+def test_a_lexicon_is_known_by_what_it_counts(tmp_path):
+    """Its key is equal in every process, whatever the file is called, and sees the last of many cues."""
+    cues = [f"cue number {n}" for n in range(40)]
+    for name, words in (("a", cues), ("b", cues), ("c", [*cues[:-1], "another"])):
+        (tmp_path / f"{name}.toml").write_text(f"cues = {words}\nsentence_start = ['wait', 'hmm', 'so', 'but']")
+    a, b, c = (content_hash(str(tmp_path / f"{name}.toml")) for name in "abc")
+    assert a == b != c
+    script = "from seethink.traces.lexicon import content_hash; print(content_hash('broad'))"
+    for seed in ("1", "2"):
+        command, root = [sys.executable, "-c", script], Path(__file__).parents[1]
+        run = subprocess.run(command, capture_output=True, text=True, env={"PYTHONHASHSEED": seed}, cwd=root)
+        assert run.stdout.strip() == content_hash("broad"), run.stderr

@@ -45,7 +45,7 @@ def folder(shared: Path, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def samples(shared: Path) -> list:
-    from seethink.data.sources.paper import load_paper
+    from seethink.data.sources.paper import read as load_paper
 
     return load_paper(shared / "data" / "vlaa_examples" / "data.json", shared / "data" / "vlaa_examples")
 

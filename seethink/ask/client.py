@@ -183,9 +183,9 @@ class Client:
             raise CallFailed(fault.name, fault.detail) from None
 
     def _open(self) -> Wire:
-        """The connection pool, made at the first call: the SDK takes most of a second to import."""
+        """The connection pool, made at the first call."""
         if self._wire is None:
-            from seethink.ask.wire import Wire
+            from seethink.ask.wire import Wire  # here: the SDK takes most of a second to import
 
             self._wire = Wire(self.endpoint.base_url, self.endpoint.api_key_env, self.endpoint.timeout)
         return self._wire

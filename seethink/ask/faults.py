@@ -32,6 +32,8 @@ class Fault(Exception):
 def status_fault(status: int, code: str, headers: Any, detail: str) -> Fault:
     """Fault for an HTTP error; `code` is what the body calls the error."""
     wait = retry_after(headers)
+    if status == 402:  # how some endpoints say that the account is empty
+        return Fault("quota", detail, status)
     if status == 429:
         return Fault("quota" if "insufficient_quota" in code else "rate_limit", detail, status, wait)
     if status in (401, 403):

@@ -24,6 +24,9 @@ CREATE TABLE IF NOT EXISTS attempt (
   id INTEGER PRIMARY KEY, key TEXT, step TEXT, model TEXT, at REAL, status TEXT, http INTEGER, usd REAL, error TEXT);
 CREATE INDEX IF NOT EXISTS attempt_status ON attempt (status);
 """
+ANSWER = """
+SELECT text, stop, prompt_tokens, completion_tokens, served AS model, seconds, usd, reasoning FROM call WHERE key = ?
+"""
 SPENDING = """
 SELECT a.step, a.model, sum(a.status = 'ok') AS calls, count(*) AS attempts, sum(a.status = 'lost') AS lost,
   (SELECT sum(prompt_tokens) FROM call c WHERE c.step = a.step AND c.model = a.model) AS prompt_tokens,
@@ -79,20 +82,8 @@ class Ledger:
         self._db.close()
 
     def find(self, key: str) -> Reply | None:
-        row = self._db.execute("SELECT * FROM call WHERE key = ?", (key,)).fetchone()
-        if row is None:
-            return None
-        return Reply(
-            text=row["text"],
-            stop=row["stop"],
-            prompt_tokens=row["prompt_tokens"],
-            completion_tokens=row["completion_tokens"],
-            model=row["served"],
-            cached=True,
-            seconds=row["seconds"],
-            usd=row["usd"],
-            reasoning=row["reasoning"],
-        )
+        row = self._db.execute(ANSWER, (key,)).fetchone()
+        return None if row is None else Reply(**dict(row), cached=True)
 
     def sent(self, key: str, step: str, model: str, usd: float | None) -> int:
         """Note a request before it leaves, at its highest price. Returns its number."""

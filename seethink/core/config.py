@@ -15,7 +15,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from seethink.core.errors import UserError
 from seethink.core.store import read_json
@@ -34,6 +34,13 @@ class Config(BaseModel):
     """Base of all configs: unknown keys are errors, values never change after resolution."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _keep_siblings(cls, values: Any) -> Any:
+        """`optim = OptimConfig(lr=1e-5)` as a default keeps its lr where only another key of `optim` is given."""
+        defaults = {name: field.default for name, field in cls.model_fields.items()}
+        return _over(defaults, values) if isinstance(values, dict) else values
 
 
 C = TypeVar("C", bound=Config)
@@ -88,16 +95,19 @@ def load_file(path: Path) -> dict[str, Any]:
         raise UserError(f"not valid TOML ({error})", where=path) from None
 
 
-def describe(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, tuple[str, str, str]]]:
-    """(dotted key, (type, default, doc line)) of every leaf field, for help and suggestions."""
+def describe(
+    model: type[BaseModel], prefix: str = "", given: BaseModel | None = None
+) -> Iterator[tuple[str, tuple[str, str, str]]]:
+    """(dotted key, (type, default, doc line)) of every leaf field, for help and suggestions; `given` holds defaults."""
     for name, field in model.model_fields.items():
         annotation = field.annotation
+        required = field.is_required() and given is None
+        default = None if required else getattr(given, name) if given else field.get_default(call_default_factory=True)
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            yield from describe(annotation, f"{prefix}{name}.")
+            yield from describe(annotation, f"{prefix}{name}.", default)
         else:
             kind = annotation.__name__ if isinstance(annotation, type) else str(annotation).replace("typing.", "")
-            default = "required" if field.is_required() else repr(field.get_default(call_default_factory=True))
-            yield prefix + name, (kind, default, field.description or "")
+            yield prefix + name, (kind, "required" if required else repr(default), field.description or "")
 
 
 def effects(model: type[BaseModel], prefix: str = "") -> dict[str, Effect]:
@@ -168,6 +178,16 @@ def _unknown(key: str, keys: dict[str, Any], where: object = "") -> UserError:
     close = [k for k in keys if k.endswith("." + key)] or difflib.get_close_matches(key, keys, n=1, cutoff=0.5)
     remedy = f"Did you mean {close[0]}?" if close else f"Known keys: {', '.join(keys)}"
     return UserError(f"unknown config key {key!r}", where=where, remedy=remedy)
+
+
+def _over(defaults: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+    """`values`, and for parts of nested models that they do not give, the parts of the default."""
+    merged = dict(values)
+    for name, default in defaults.items():
+        if isinstance(default, BaseModel) and isinstance(values.get(name), dict):
+            parts = {part: getattr(default, part) for part in type(default).model_fields}
+            merged[name] = {**parts, **_over(parts, values[name])}
+    return merged
 
 
 def _nest(key: str, value: Any) -> dict[str, Any]:

@@ -7,7 +7,8 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 
 from seethink.core.errors import UserError
-from seethink.core.store import hash_file
+from seethink.core.nouns import Sample
+from seethink.core.store import hash_file, hash_text
 
 MAX_PIXELS = 100_000_000  # a decompression bomb, not a photograph
 
@@ -27,6 +28,11 @@ def open_image(path: str, where: object = "") -> Image.Image:
         raise UserError(
             f"image {path} cannot be read ({error})", where=where, remedy="Replace the file or drop the row"
         ) from None
+
+
+def hash_pictures(samples: list[Sample]) -> str:
+    """Content hash of the pictures of samples, in order: a file of samples tells only their names."""
+    return hash_text(*(image_hash(image) for sample in samples for image in sample.images))
 
 
 def image_hash(path: str) -> str:

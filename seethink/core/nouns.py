@@ -42,13 +42,11 @@ class Trace:
 
     sample_id: str
     model: str
-    origin: Literal["teacher", "rollout", "eval"]
     text: str
     """The whole completion, tags included."""
     stop: Literal["stop", "length", "error"] = "stop"
     """Why generation ended; `length` means that it was cut."""
     tokens: int = 0
-    prompt_hash: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +55,7 @@ class Verdict:
 
     ok: bool | None
     by: str
+    """`rule`, the name of a scorer or of a judge's model, or `endpoint` where there was nothing to judge."""
     reason: str = ""
 
 
@@ -113,6 +112,8 @@ class Score:
     stop: str
     tokens: int
     seconds: float
+    by: str = ""
+    """Who decided, as in Verdict."""
 
 
 def kind_of(name: str) -> Kind:

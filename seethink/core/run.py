@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
+import functools
 import json
 import math
 import os
@@ -17,7 +18,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any, TextIO
@@ -27,7 +28,7 @@ from pydantic import BaseModel
 from seethink import __version__
 from seethink.core.config import Effect, effects, identity
 from seethink.core.errors import UserError
-from seethink.core.store import hash_json, read_json, write_json, write_text
+from seethink.core.store import hash_json, hash_path, read_json, write_json, write_text
 
 PARENT = "SEETHINK_PARENT"  # environment variable: process id of the study that started this process
 LIBRARIES = ("torch", "transformers", "peft", "numpy", "pillow", "openai", "pyarrow", "math-verify")
@@ -51,7 +52,7 @@ class Run:
         out: Path,
         verb: str,
         config: BaseModel,
-        inputs: dict[str, str],
+        inputs: Mapping[str, str],
         *,
         unit: str = "step",
         overwrite: bool = False,
@@ -59,19 +60,29 @@ class Run:
     ) -> Run:
         """The folder `out`, locked against a second process. One that holds another run is refused, or emptied.
 
-        `inputs` has the hash of whatever the run reads, under the dotted names of the settings that name it. `keep` is for
-        verbs that work from a ledger: a folder of the same verb goes on under the new settings.
+        The key holds the content of every INPUT setting: files and folders are hashed here, of anything else (a prompt, a
+        name) `inputs` has the hash under the setting's dotted name, as of whatever else is read. `keep` is for verbs that
+        work from a ledger: a folder of the same verb goes on under the new settings. Raises UserError for a folder that
+        is not ours to write, or an input that is missing.
         """
-        settings, named, out = identity(config), config.model_dump(mode="json"), Path(out)
+        settings, inputs, out = identity(config), dict(inputs), Path(out)
         for setting, effect in effects(type(config)).items():
-            if effect is Effect.INPUT and setting not in inputs and value_at(named, setting):
+            value = functools.reduce(getattr, setting.split("."), config) if effect is Effect.INPUT else None
+            if isinstance(value, Path) and setting not in inputs:
+                inputs[setting] = hash_path(value)
+            elif value is not None and setting not in inputs:
                 raise ValueError(f"{verb}: the content of {setting} is not part of the key")
-        folder = Run(_made(out), hash_json({"verb": verb, "config": settings, "inputs": inputs}), unit)
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            what = f"cannot create the folder ({error.strerror})"
+            raise UserError(what, where=out, remedy="Choose another --out") from None
+        folder = Run(out, hash_json({"verb": verb, "config": settings, "inputs": inputs}), unit)
         before = read_json(out / "manifest.json") if (out / "manifest.json").exists() else None
         if before and before["key"] != folder.key:
             folder._another(before, verb, {**settings, **inputs}, overwrite, keep)
         if not folder.done:
-            write_json(out / "config.json", named)
+            write_json(out / "config.json", config.model_dump(mode="json"))
             write_json(out / "manifest.json", _manifest(folder.key, verb, settings, inputs))
         return folder
 
@@ -160,6 +171,7 @@ class Run:
         if keep and before["verb"] == verb:
             (self.folder / "done.json").unlink(missing_ok=True)
             return
+        self.__exit__()
         changed = sorted(_changes({**before["config"], **before["inputs"]}, now))
         raise UserError(
             f"this folder holds a run with other settings or inputs ({', '.join(changed) or 'another verb'})",
@@ -181,7 +193,7 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     if not Path(path).exists():
         return []
     rows = []
-    for line in Path(path).read_text(encoding="utf-8").splitlines():
+    for line in Path(path).read_text(encoding="utf-8").split("\n"):  # splitlines() would also cut at U+2028 in a text
         try:
             rows.append(json.loads(line))
         except json.JSONDecodeError:
@@ -208,23 +220,6 @@ def git_commit() -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return commit.stdout.strip() + ("+" if dirty.stdout.strip() else "") if commit.returncode == 0 else None
-
-
-def value_at(values: dict[str, Any], key: str) -> Any:
-    """The value at a dotted key of nested settings; None where there is none."""
-    for part in key.split("."):
-        values = values.get(part, {}) if isinstance(values, dict) else {}
-    return values or None
-
-
-def _made(folder: Path) -> Path:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"cannot create the folder ({error.strerror})", where=folder, remedy="Choose another --out"
-        ) from None
-    return folder
 
 
 def _manifest(key: str, verb: str, settings: dict[str, Any], inputs: dict[str, str]) -> dict[str, Any]:

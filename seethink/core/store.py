@@ -158,6 +158,13 @@ def hash_file(path: Path) -> str:
         return hashlib.file_digest(f, lambda: hashlib.blake2b(digest_size=8)).hexdigest()
 
 
+def hash_path(path: Path) -> str:
+    """Content hash of a file or of a folder. Raises UserError where there is neither."""
+    if not Path(path).exists():
+        raise UserError("file not found", where=path, remedy="Check the path")
+    return hash_folder(path) if Path(path).is_dir() else hash_file(path)
+
+
 def hash_folder(path: Path) -> str:
     """Hash of names and contents of all plain files below a folder (a model, a board)."""
     files = sorted(p for p in Path(path).rglob("*") if p.is_file())

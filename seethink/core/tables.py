@@ -18,6 +18,8 @@ def write_table(path: Path, rows: list[Any], columns: Iterable[str] = ()) -> Non
     """Parquet from dicts or dataclasses (all of one shape). `columns` names them when there are no rows."""
     dicts = [r if isinstance(r, dict) else dataclasses.asdict(r) for r in rows]
     table = pa.Table.from_pylist(dicts) if dicts else pa.table({c: pa.array([], pa.string()) for c in columns})
+    if any(d.keys() != dicts[0].keys() for d in dicts):  # pyarrow would keep the first row's columns alone
+        raise ValueError(f"{path.name}: rows of different columns")
     with atomic(path) as temporary:
         pq.write_table(table, temporary, compression="zstd")
 

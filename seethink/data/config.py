@@ -16,7 +16,9 @@ class SplitRule(Config):
     rule: Literal["aha", "all_sft"] = Field(
         "aha", description="aha: traces with a cue go to RL; all_sft: all go to SFT"
     )
-    preset: str = Field("paper", description="lexicon of cues: paper, strict, word, broad, or a TOML file")
+    preset: Annotated[str, Effect.INPUT] = Field(
+        "paper", description="lexicon of cues: paper, strict, word, broad, or a TOML file"
+    )
     rl_only: tuple[str, ...] = Field(("geoqa170k",), description="sources whose questions go to RL without a trace")
     rl_cap: int | None = Field(None, ge=0, description="RL questions per source at most; none: no cap")
     rl_caps: dict[str, int] = Field({}, description="caps of single sources, e.g. {clevr_math = 2000}")
@@ -34,45 +36,34 @@ class Role(Config):
     """The model behind one step."""
 
     model: str = Field(description="model name as the endpoint knows it")
-    base_url: str = Field("", pattern=r"^(https?://|$)", description="endpoint of this step; empty: the run's")
-    api_key_env: str = Field("", description="environment variable with its key; empty: the run's")
+    base_url: Annotated[str, Effect.PLACE] = Field(
+        "", pattern=r"^(https?://|$)", description="endpoint of this step; empty: the run's"
+    )
+    api_key_env: Annotated[str, Effect.PLACE] = Field(
+        "", description="environment variable with its key; empty: the run's"
+    )
     params: dict[str, Any] = Field({}, description="sampling parameters sent with every call")
-    price: tuple[float, float] | None = Field(None, description="USD per million prompt, completion tokens")
-
-
-class Captioner(Role):
-    model: str = Field("gpt-4o", description="model name (paper: GPT-4o)")
-    params: dict[str, Any] = Field({"temperature": 0, "max_tokens": 1024}, description="sampling parameters")
-
-
-class Reasoner(Role):
-    model: str = Field("deepseek-reasoner", description="model name (paper: DeepSeek-R1)")
-    params: dict[str, Any] = Field({"temperature": 0.6, "max_tokens": 16384}, description="sampling parameters")
-
-
-class Rewriter(Role):
-    model: str = Field("gpt-3.5-turbo", description="model name (the paper names three; its text GPT-3.5-turbo)")
-    params: dict[str, Any] = Field({"temperature": 0, "max_tokens": 16384}, description="sampling parameters")
-
-
-class Judge(Role):
-    model: str = Field("gpt-3.5-turbo", description="model name (paper: GPT-3.5-turbo)")
-    params: dict[str, Any] = Field({"temperature": 0, "max_tokens": 8}, description="sampling parameters")
+    price: Annotated[tuple[float, float] | None, Effect.PLACE] = Field(
+        None, description="USD per million prompt, completion tokens"
+    )
 
 
 class DataConfig(Config):
     """Distil reasoning traces from an endpoint, in six steps."""
 
-    source: Annotated[Path, Effect.INPUT] = Field(description="samples: our JSONL rows, or the paper's JSON")
-    format: Literal["rows", "paper"] = Field("rows", description="rows: our JSONL; paper: the paper's published JSON")
-    images: Annotated[Path | None, Effect.PLACE] = Field(None, description="folder of the images of --format paper")
+    source: Annotated[Path, Effect.INPUT] = Field(description="samples: our JSONL rows, or a published file")
+    format: str = Field("rows", description="rows: our JSONL; paper: the paper's published JSON")
+    images: Annotated[Path | None, Effect.PLACE] = Field(None, description="folder of the images of a published file")
     out: Annotated[Path, Effect.PLACE] = Field(description="run folder")
-    base_url: str = Field(pattern=r"^https?://", description="OpenAI-compatible endpoint of all steps")
-    api_key_env: str = Field("OPENAI_API_KEY", description="environment variable with the key")
-    captioner: Captioner = Captioner()
-    reasoner: Reasoner = Reasoner()
-    rewriter: Rewriter = Rewriter()
-    judge: Judge = Judge()
+    base_url: Annotated[str, Effect.PLACE] = Field(
+        pattern=r"^https?://", description="OpenAI-compatible endpoint of all steps"
+    )
+    api_key_env: Annotated[str, Effect.PLACE] = Field("OPENAI_API_KEY", description="environment variable with the key")
+    # the paper's models; it names three for rewriting, and its text GPT-3.5-turbo
+    captioner: Role = Role(model="gpt-4o", params={"temperature": 0, "max_tokens": 1024})
+    reasoner: Role = Role(model="deepseek-reasoner", params={"temperature": 0.6, "max_tokens": 16384})
+    rewriter: Role = Role(model="gpt-3.5-turbo", params={"temperature": 0, "max_tokens": 16384})
+    judge: Role = Role(model="gpt-3.5-turbo", params={"temperature": 0, "max_tokens": 8})
     prompts: Annotated[Path | None, Effect.INPUT] = Field(
         None, description="folder with prompt files that replace ours of the same name"
     )

@@ -7,6 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from rich.console import Console
+from rich.table import Table
+
 from seethink.core.nouns import Drop, Sample
 
 STEPS = ("metadata", "caption", "distill", "rewrite", "verify", "split")
@@ -50,25 +53,20 @@ class Funnel:
 
 def print_funnel(funnel: Funnel) -> None:
     """The funnel as a table, one line per source."""
-    from rich.console import Console
-    from rich.table import Table
-
     table = Table(box=None, pad_edge=False)
     for heading in ("source", "in", *funnel.steps, "sft", "rl"):
         table.add_column(heading, justify="left" if heading == "source" else "right")
-    rows = funnel.rows()
-    by_source = {
-        source: [row for row in rows if row["source"] == source] for source in {r["source"]: None for r in rows}
-    }
-    for source, steps in by_source.items():
-        last = steps[-1]
-        table.add_row(source, str(steps[0]["in"]), *(str(r["out"]) for r in steps), str(last["sft"]), str(last["rl"]))
-    columns = list(zip(*([r["out"] for r in steps] for steps in by_source.values()), strict=True))
-    if columns:
-        ends = [steps[-1] for steps in by_source.values()]
-        totals = [sum(column) for column in columns]
-        sums = [len(funnel.samples), *totals, sum(r["sft"] for r in ends), sum(r["rl"] for r in ends)]
-        table.add_row("all", *(str(n) for n in sums))
+    by_source: dict[str, list[dict[str, Any]]] = {}
+    for row in funnel.rows():
+        by_source.setdefault(row["source"], []).append(row)
+    lines = [
+        (source, [steps[0]["in"], *(r["out"] for r in steps), steps[-1]["sft"], steps[-1]["rl"]])
+        for source, steps in by_source.items()
+    ]
+    if lines:
+        lines.append(("all", [sum(column) for column in zip(*(numbers for _, numbers in lines), strict=True)]))
+    for name, numbers in lines:
+        table.add_row(name, *map(str, numbers))
     Console(width=120).print(table)
     reasons = Counter(f"{d.step}/{d.reason}" for d in funnel.drops)
     if reasons:

@@ -9,9 +9,11 @@ from typing import Any
 
 from seethink.core.errors import UserError
 from seethink.core.nouns import Example, Sample, Verdict, sample_to_row
-from seethink.core.store import load_samples, relative_images, write_jsonl
+from seethink.core.store import load_samples, read_jsonl, relative_images, write_jsonl
 from seethink.core.tags import compose
 from seethink.traces.lexicon import PRESETS, count_trace, load
+
+TRACE = ("think", "answer", "model", "tokens")  # a Draft's columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,8 @@ class Kept:
 
     @property
     def example(self) -> Example:
+        """Of a sample with a trace."""
+        assert self.draft
         return Example(self.sample, compose(self.draft.think, self.draft.answer))
 
 
@@ -48,28 +52,27 @@ def save_kept(path: Path, rows: Iterable[Kept]) -> int:
 
 def load_kept(path: Path) -> list[Kept]:
     """Rows of a traces.jsonl. Raises UserError naming file and row."""
-    return [_kept(sample, path) for sample in load_samples(path)]
-
-
-def cue_counts(draft: Draft) -> dict[str, dict[str, int]]:
-    """Counts per cue for each preset."""
-    return {preset: count_trace(draft.think, draft.answer, load(preset)) for preset in PRESETS}
+    return [
+        _kept(sample, row, f"{path}:{number}")
+        for sample, (number, row) in zip(load_samples(path), read_jsonl(path), strict=True)
+    ]
 
 
 def _row(kept: Kept, path: Path) -> dict[str, Any]:
-    draft = asdict(kept.draft) if kept.draft else dict.fromkeys(("think", "answer", "model", "tokens"))
+    draft, cues = dict.fromkeys(TRACE), None
+    if kept.draft:
+        draft = asdict(kept.draft)
+        cues = {preset: count_trace(kept.draft.think, kept.draft.answer, load(preset)) for preset in PRESETS}
     verdict = asdict(kept.verdict) if kept.verdict else None
-    cues = cue_counts(kept.draft) if kept.draft else None
     return {**relative_images(sample_to_row(kept.sample), path), **draft, "verdict": verdict, "cues": cues}
 
 
-def _kept(sample: Sample, path: Path) -> Kept:
-    meta = dict(sample.meta)  # a reader of samples finds keys it does not know in meta
-    parts = {key: meta.pop(key, None) for key in ("think", "answer", "model", "tokens")}
-    verdict, _ = meta.pop("verdict", None), meta.pop("cues", None)
-    if (parts["think"] is None) != (parts["answer"] is None):
-        raise UserError(f"row {sample.id!r} has only one of think and answer", where=path, remedy="Repair the row")
-    draft = None
-    if parts["think"] is not None:
-        draft = Draft(str(parts["think"]), str(parts["answer"]), parts["model"] or "", parts["tokens"] or 0)
-    return Kept(replace(sample, meta=meta), draft, Verdict(**verdict) if verdict else None)
+def _kept(sample: Sample, row: dict[str, Any], where: str) -> Kept:
+    """A reader of samples finds our keys in meta, unless the sample's own meta has a key of that name."""
+    own = row.get("meta") or {}
+    meta = {key: value for key, value in sample.meta.items() if key not in (*TRACE, "verdict", "cues") or key in own}
+    think, answer, model, tokens = (row.get(key) for key in TRACE)
+    if (think is None) != (answer is None):
+        raise UserError("row has only one of think and answer", where=where, remedy="Repair the row")
+    draft = None if think is None else Draft(str(think), str(answer), model or "", tokens or 0)
+    return Kept(replace(sample, meta=meta), draft, Verdict(**row["verdict"]) if row.get("verdict") else None)

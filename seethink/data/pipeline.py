@@ -15,18 +15,20 @@ import asyncio
 from contextlib import AsyncExitStack, closing
 from string import Template
 
-from seethink.ask import Budget, Client, Endpoint, Ledger
+from seethink.ask import Budget, Ledger
+from seethink.core.images import hash_pictures
 from seethink.core.progress import Progress, progress
 from seethink.core.run import Run
-from seethink.core.store import hash_file, hash_text, write_json, write_jsonl
+from seethink.core.store import hash_text, write_json, write_jsonl
 from seethink.core.tables import write_table
 from seethink.data.config import DataConfig
 from seethink.data.funnel import DROP_COLUMNS, Funnel, print_funnel
 from seethink.data.kept import save_kept
+from seethink.data.load import find_duplicates, load_source
 from seethink.data.plan import print_plan
-from seethink.data.sources.load import find_duplicates, load_source
 from seethink.data.split import print_cues, split, write_parts
-from seethink.data.steps import Item, Rules, Steps, load_prompts, walk
+from seethink.data.steps import Candidate, Steps, load_prompts, walk
+from seethink.traces.lexicon import content_hash
 
 
 def run(config: DataConfig, dry_run: bool = False) -> None:
@@ -34,13 +36,17 @@ def run(config: DataConfig, dry_run: bool = False) -> None:
     samples = load_source(config.source, config.format, config.images, config.limit)
     prompts = load_prompts(config.prompts)
     duplicates = find_duplicates(samples)
-    items = [Item(sample, drop=duplicates.get(sample.id)) for sample in samples]
+    items = [Candidate(sample, drop=duplicates.get(sample.id)) for sample in samples]
     if dry_run:
         path = config.out / "ledger.sqlite"
         with closing(Ledger(path if path.exists() else ":memory:")) as ledger:
-            print_plan(items, make_steps(config, prompts, ledger, Budget(), dry=True), ledger)
+            print_plan(items, Steps(config, prompts, ledger, Budget(), dry=True), ledger)
         return
-    inputs = {"source": hash_file(config.source), "prompts": hash_text(*(p.template for p in prompts.values()))}
+    inputs = {
+        "pictures": hash_pictures(samples),
+        "prompts": hash_text(*(p.template for p in prompts.values())),
+        "split.preset": content_hash(config.split.preset),
+    }
     with Run.open(config.out, "data", config, inputs, keep=True) as folder:
         if folder.done and not folder.summary["failed"]:
             print(f"data: done before, {folder.summary['sft']} SFT, {folder.summary['rl']} RL, {config.out}")
@@ -49,30 +55,12 @@ def run(config: DataConfig, dry_run: bool = False) -> None:
         finish(folder, config, items)
 
 
-def make_steps(config: DataConfig, prompts: dict[str, Template], ledger: Ledger, budget: Budget, dry: bool) -> Steps:
-    """One client per role, all on one ledger and one budget."""
-    clients = []
-    for role in (config.captioner, config.reasoner, config.rewriter, config.judge):
-        endpoint = Endpoint(
-            base_url=role.base_url or config.base_url,
-            model=role.model,
-            api_key_env=role.api_key_env or config.api_key_env,
-            params=role.params,
-            price=role.price,
-            in_flight=config.in_flight,
-            timeout=config.timeout,
-        )
-        clients.append(Client(endpoint, ledger, budget, dry))
-    rules = Rules(config.split.rl_only, config.context_is_caption, config.reuse, config.max_gap, config.rule_first)
-    return Steps(clients, prompts, rules)
-
-
-def ask(folder: Run, config: DataConfig, items: list[Item], prompts: dict[str, Template]) -> None:
+def ask(folder: Run, config: DataConfig, items: list[Candidate], prompts: dict[str, Template]) -> None:
     """Walk all items. However it ends, what was spent and who still waits is on record."""
     with closing(Ledger(folder.path("ledger.sqlite"))) as ledger:
         budget = Budget(config.budget, ledger.spent())
         try:
-            asyncio.run(walk_all(items, make_steps(config, prompts, ledger, budget, dry=False), config, budget))
+            asyncio.run(walk_all(items, Steps(config, prompts, ledger, budget), budget))
         finally:
             write_jsonl(folder.path("spend.jsonl"), ledger.spending())
             if any(item.kept is None and item.drop is None for item in items):
@@ -81,7 +69,7 @@ def ask(folder: Run, config: DataConfig, items: list[Item], prompts: dict[str, T
                 write_json(folder.path("funnel.json"), funnel.rows())
 
 
-async def walk_all(items: list[Item], steps: Steps, config: DataConfig, budget: Budget) -> None:
+async def walk_all(items: list[Candidate], steps: Steps, budget: Budget) -> None:
     """Walk the items, enough at a time to keep every step busy. What concerns the whole run ends the walk."""
     todo = [item for item in items if item.drop is None]
     queue, dropped = iter(todo), 0
@@ -100,13 +88,13 @@ async def walk_all(items: list[Item], steps: Steps, config: DataConfig, budget: 
                 await stack.enter_async_context(client)
             try:
                 async with asyncio.TaskGroup() as group:
-                    for _ in range(min(len(todo), len(steps.clients) * config.in_flight)):
+                    for _ in range(min(len(todo), len(steps.clients) * steps.config.in_flight)):
                         group.create_task(worker(bar))
             except ExceptionGroup as group:
                 raise group.exceptions[0] from None
 
 
-def finish(folder: Run, config: DataConfig, items: list[Item]) -> None:
+def finish(folder: Run, config: DataConfig, items: list[Candidate]) -> None:
     """Split what was kept and write every table; the done-mark comes last."""
     kept = [item.kept for item in items if item.kept]
     parts = split(kept, config.split)

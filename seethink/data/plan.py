@@ -6,8 +6,11 @@ import asyncio
 from collections import Counter
 from dataclasses import dataclass
 
-from seethink.ask import Endpoint, Ledger, NotCached
-from seethink.data.steps import Item, Steps, walk
+from rich.console import Console
+from rich.table import Table
+
+from seethink.ask import Ledger, NotCached
+from seethink.data.steps import Candidate, Steps, walk
 
 ASKING = ("caption", "distill", "rewrite", "verify")
 # (prompt, completion) tokens of a call, for steps of which the ledger has no answer yet
@@ -30,7 +33,7 @@ class StepPlan:
     """Price of `calls` and `later`; None where it is unknown."""
 
 
-async def plan(items: list[Item], steps: Steps, ledger: Ledger) -> dict[str, StepPlan]:
+async def plan(items: list[Candidate], steps: Steps, ledger: Ledger) -> dict[str, StepPlan]:
     """One StepPlan per asking step. `steps` must be dry."""
     plans = {step: StepPlan() for step in ASKING}
     known: Counter[str] = Counter()  # prompt tokens of calls whose messages are known already
@@ -44,19 +47,25 @@ async def plan(items: list[Item], steps: Steps, ledger: Ledger) -> dict[str, Ste
             known[item.step] += missing.prompt_tokens
             for step in ASKING[reached + 1 :]:
                 plans[step].later += 1
-        if item.sample.source not in steps.rules.rl_only:
+        if item.sample.source not in steps.config.split.rl_only:
             for step in ASKING[:reached]:
                 plans[step].passed += 1
-    for step, client in zip(ASKING, steps.clients, strict=True):
-        _estimate(plans[step], known[step], ledger.typical(step) or TYPICAL[step], client.endpoint)
+    for (step, p), client in zip(plans.items(), steps.clients, strict=True):
+        prompt, completion = ledger.typical(step) or TYPICAL[step]
+        price = client.endpoint.price
+        p.prompt_tokens = known[step] + p.later * prompt
+        p.completion_tokens = (p.calls + p.later) * min(
+            completion, client.endpoint.params.get("max_tokens", completion)
+        )
+        if not p.calls and not p.later:
+            p.usd = 0.0
+        elif price is not None:
+            p.usd = (p.prompt_tokens * price[0] + p.completion_tokens * price[1]) / 1e6
     return plans
 
 
-def print_plan(items: list[Item], steps: Steps, ledger: Ledger) -> None:
+def print_plan(items: list[Candidate], steps: Steps, ledger: Ledger) -> None:
     """The plan as a table, with a total that says unknown where a price is missing."""
-    from rich.console import Console
-    from rich.table import Table
-
     todo = [item for item in items if item.drop is None]
     plans = asyncio.run(plan(todo, steps, ledger))
     table = Table(box=None, pad_edge=False)
@@ -64,7 +73,8 @@ def print_plan(items: list[Item], steps: Steps, ledger: Ledger) -> None:
         table.add_column(heading, justify="left" if heading in ("step", "model") else "right")
     for (step, p), client in zip(plans.items(), steps.clients, strict=True):
         tokens = (f"{p.prompt_tokens:,.0f}", f"{p.completion_tokens:,.0f}")
-        table.add_row(step, client.endpoint.model, str(p.passed), str(p.calls), str(p.later), *tokens, _usd(p.usd))
+        usd = "unknown" if p.usd is None else f"{p.usd:,.2f}"
+        table.add_row(step, client.endpoint.model, str(p.passed), str(p.calls), str(p.later), *tokens, usd)
     Console(width=120).print(table)
     costs = [p.usd for p in plans.values()]
     total = None if None in costs else sum(costs)
@@ -75,16 +85,3 @@ def print_plan(items: list[Item], steps: Steps, ledger: Ledger) -> None:
         print(
             f"no answers yet of {', '.join(guessed)}: their lengths are typical ones; run --limit 50 first to measure"
         )
-
-
-def _estimate(p: StepPlan, known: int, typical: tuple[float, float], endpoint: Endpoint) -> None:
-    p.prompt_tokens = known + p.later * typical[0]
-    p.completion_tokens = (p.calls + p.later) * min(typical[1], endpoint.params.get("max_tokens", typical[1]))
-    if not p.calls and not p.later:
-        p.usd = 0.0
-    elif endpoint.price is not None:
-        p.usd = (p.prompt_tokens * endpoint.price[0] + p.completion_tokens * endpoint.price[1]) / 1e6
-
-
-def _usd(usd: float | None) -> str:
-    return "unknown" if usd is None else f"{usd:,.2f}"

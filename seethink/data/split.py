@@ -15,14 +15,14 @@ from dataclasses import dataclass
 from seethink.core.errors import UserError
 from seethink.core.nouns import Drop
 from seethink.core.run import Run
-from seethink.core.store import hash_file, hash_text, save_examples, save_samples, write_json
+from seethink.core.store import hash_text, save_examples, save_samples, write_json
 from seethink.core.tables import write_table
 from seethink.data.config import SplitConfig, SplitRule
 from seethink.data.funnel import DROP_COLUMNS, Funnel, print_funnel
 from seethink.data.kept import Kept, load_kept
-from seethink.data.sources.load import content_key
+from seethink.data.load import content_key
 from seethink.rewards.check import check_gold
-from seethink.traces.lexicon import PRESETS, count_trace, load
+from seethink.traces.lexicon import PRESETS, content_hash, count_trace, load
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ def run(config: SplitConfig, dry_run: bool = False) -> None:
     print_cues(kept)
     if dry_run:
         return
-    with Run.open(config.out, "split", config, {"traces": hash_file(config.traces)}, keep=True) as folder:
+    with Run.open(config.out, "split", config, {"preset": content_hash(config.preset)}, keep=True) as folder:
         write_parts(folder, parts)
         write_table(folder.path("drops.parquet"), parts.drops, DROP_COLUMNS)
         write_json(folder.path("funnel.json"), funnel.rows())
@@ -71,7 +71,13 @@ def split(kept: list[Kept], rule: SplitRule) -> Parts:
     order = {row.sample.id: place for place, row in enumerate(kept)}
     rl.sort(key=lambda row: order[row.sample.id])
     drops.sort(key=lambda drop: order[drop.sample_id])
-    _assert_disjoint(sft, rl)
+    seen: dict[str, str] = {}
+    for row in (*sft, *rl):  # they share no id, and no question about the same image bytes
+        for key in (row.sample.id, content_key(row.sample)):
+            if key in seen:
+                what = f"rows {seen[key]!r} and {row.sample.id!r} hold the same question"
+                raise UserError(what, where="split", remedy="Remove one of them")
+            seen[key] = row.sample.id
     assert len(sft) + len(rl) + len(drops) == len(kept), "a row was lost or counted twice"
     return Parts(sft, rl, drops)
 
@@ -105,14 +111,3 @@ def _choose(pool: list[Kept], cap: int | None, seed: int) -> tuple[list[Kept], l
     over = [] if cap is None else good[cap:]
     drops += [Drop(row.sample.id, row.sample.source, "split", "over_cap", f"cap {cap}") for row in over]
     return good[: len(good) - len(over)], drops
-
-
-def _assert_disjoint(sft: list[Kept], rl: list[Kept]) -> None:
-    """SFT and RL share no id, and no question about the same image bytes."""
-    seen: dict[str, str] = {}
-    for row in (*sft, *rl):
-        for key in (row.sample.id, content_key(row.sample)):
-            if key in seen:
-                what = f"rows {seen[key]!r} and {row.sample.id!r} hold the same question"
-                raise UserError(what, where="split", remedy="Remove one of them")
-            seen[key] = row.sample.id

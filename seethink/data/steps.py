@@ -12,16 +12,16 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from string import Template
 
-from seethink.ask import CallFailed, Client, Reply, user_message
+from seethink.ask import Budget, CallFailed, Client, Endpoint, Ledger, Reply, user_message
 from seethink.core.errors import UserError
 from seethink.core.nouns import Drop, Sample, Verdict
 from seethink.core.tags import ANSWER, ANSWER_END, THINK, THINK_END, compose, extract
+from seethink.data.config import DataConfig
 from seethink.data.kept import Draft, Kept
 from seethink.rewards import is_correct, score
 
@@ -38,24 +38,8 @@ class Rejected(Exception):
         self.reason, self.detail = reason, detail
 
 
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """What the steps do besides asking."""
-
-    rl_only: tuple[str, ...]
-    """Sources that get no trace."""
-    context_is_caption: tuple[str, ...]
-    """Sources whose own text is description enough."""
-    reuse: bool
-    """Take the source's own trace (`meta.ds_answer`) where it has one; it was rewritten already."""
-    max_gap: int
-    """Words by which rewriting may change the length."""
-    rule_first: bool
-    """Let rules decide before the judge."""
-
-
 @dataclass
-class Item:
+class Candidate:
     """A sample on its way; it ends kept or dropped."""
 
     sample: Sample
@@ -68,23 +52,39 @@ class Item:
 
 
 class Steps:
-    """The four steps over the clients of captioner, reasoner, rewriter and judge."""
+    """The four steps, over one client per role on one ledger and one budget. `dry` asks the ledger only."""
 
-    def __init__(self, clients: Sequence[Client], prompts: dict[str, Template], rules: Rules):
-        self.clients, self.prompts, self.rules = clients, prompts, rules
-        self.captioner, self.reasoner, self.rewriter, self.judge = clients
+    def __init__(
+        self, config: DataConfig, prompts: dict[str, Template], ledger: Ledger, budget: Budget, dry: bool = False
+    ):
+        self.config, self.prompts = config, prompts
+        self.clients = []
+        for role in (config.captioner, config.reasoner, config.rewriter, config.judge):
+            endpoint = Endpoint(
+                base_url=role.base_url or config.base_url,
+                model=role.model,
+                api_key_env=role.api_key_env or config.api_key_env,
+                params=role.params,
+                price=role.price,
+                in_flight=config.in_flight,
+                timeout=config.timeout,
+            )
+            self.clients.append(Client(endpoint, ledger, budget, dry))
+        self.captioner, self.reasoner, self.rewriter, self.judge = self.clients
 
     async def caption(self, sample: Sample) -> str:
-        """Description of the image, from the source or from the captioner."""
-        if (own := own_caption(sample, self.rules)) is not None:
+        """Description of the image: the source's caption, a text that stands for one, or the captioner's."""
+        if own := str(sample.meta.get("caption") or "").strip():
             return own
+        if not sample.images or sample.context and sample.source in self.config.context_is_caption:
+            return sample.context
         prompt = self._prompt("caption_context" if sample.context else "caption", context=sample.context)
         reply = await self.captioner.chat(user_message(prompt, sample.images), step="caption")
         return _complete(reply).text.strip()
 
     async def distill(self, sample: Sample, caption: str) -> Draft:
         """What the reasoner thinks and answers, having read the caption."""
-        if self.rules.reuse and sample.meta.get("ds_answer"):
+        if self.config.reuse and sample.meta.get("ds_answer"):
             return read_trace(str(sample.meta["ds_answer"]))
         known = sample.context if sample.context != caption else ""
         name = "distill_context" if known else "distill"
@@ -95,19 +95,20 @@ class Steps:
 
     async def rewrite(self, sample: Sample, draft: Draft) -> Draft:
         """The same trace, speaking of the image. Rejected where its length moved too far."""
-        if self.rules.reuse and sample.meta.get("ds_answer"):
+        if self.config.reuse and sample.meta.get("ds_answer"):
             return draft
         prompt = self._prompt("rewrite", trace=f"{THINK}\n{draft.think}\n{THINK_END}\n\n{draft.answer}")
         reply = _complete(await self.rewriter.chat(user_message(prompt), step="rewrite"))
         after = read_trace(reply.text)
-        gap = abs(_words(after) - _words(draft))
-        if gap > self.rules.max_gap:
+        words = [len(d.think.split()) + len(d.answer.split()) for d in (draft, after)]
+        gap = abs(words[1] - words[0])
+        if gap > self.config.max_gap:
             raise Rejected("gap", f"length changed by {gap} words")
         return replace(draft, think=after.think, answer=after.answer)
 
     async def verify(self, sample: Sample, draft: Draft) -> Verdict:
         """Yes, by rule or by judge. Rejected for No and for a judge who says neither."""
-        if self.rules.rule_first and (verdict := await asyncio.to_thread(rule_verdict, sample, draft)) is not None:
+        if self.config.rule_first and (verdict := await asyncio.to_thread(rule_verdict, sample, draft)) is not None:
             if not verdict.ok:
                 raise Rejected("rule_no", verdict.reason)
             return verdict
@@ -124,11 +125,11 @@ class Steps:
         return self.prompts[name].substitute(values).strip()
 
 
-async def walk(item: Item, steps: Steps) -> None:
+async def walk(item: Candidate, steps: Steps) -> None:
     """Take one item through the steps. Raises only what concerns the whole run: UserError, or NotCached when dry."""
     sample = replace(item.sample, meta={k: v for k, v in item.sample.meta.items() if k != "ds_answer"})
     try:
-        if sample.source in steps.rules.rl_only:
+        if sample.source in steps.config.split.rl_only:
             item.step, item.kept = "split", Kept(sample, None, None)
             return
         item.step = "caption"
@@ -141,34 +142,26 @@ async def walk(item: Item, steps: Steps) -> None:
         verdict = await steps.verify(item.sample, draft)
         item.step = "split"
         item.kept = Kept(replace(sample, meta={**sample.meta, "caption": caption}), draft, verdict)
-    except Rejected as error:
+    except (Rejected, CallFailed) as error:
         item.drop = Drop(sample.id, sample.source, item.step, error.reason, error.detail)
-    except CallFailed as error:
-        item.drop = Drop(sample.id, sample.source, item.step, error.reason, error.detail)
-        item.failed = error.reason not in ("refused", "filtered")
+        item.failed = isinstance(error, CallFailed) and error.reason not in ("refused", "filtered")
 
 
 def load_prompts(folder: Path | None) -> dict[str, Template]:
-    """The six prompts; files of the same name in `folder` replace ours. Raises UserError for an unknown placeholder."""
+    """The six prompts; files of the same name in `folder` replace ours. Raises UserError for what would not be used."""
+    theirs = {path.stem: path for path in sorted(folder.glob("*.txt"))} if folder else {}
+    if folder and (not theirs or theirs.keys() - set(PROMPTS)):
+        what = f"no prompt is called {(theirs.keys() - set(PROMPTS)).pop()!r}" if theirs else "no prompt files here"
+        raise UserError(what, where=folder, remedy=f"Name them {', '.join(f'{name}.txt' for name in PROMPTS)}")
     prompts = {}
     for name in PROMPTS:
         ours = Template((files("seethink.data") / "prompts" / f"{name}.txt").read_text(encoding="utf-8"))
-        theirs = folder / f"{name}.txt" if folder else None
-        if theirs is None or not theirs.is_file():
-            prompts[name] = ours
-            continue
-        prompts[name] = Template(theirs.read_text(encoding="utf-8"))
+        prompts[name] = Template(theirs[name].read_text(encoding="utf-8")) if name in theirs else ours
         if not prompts[name].is_valid() or set(prompts[name].get_identifiers()) - set(ours.get_identifiers()):
             placeholders = ", ".join(f"${p}" for p in ours.get_identifiers()) or "none"
-            raise UserError("unknown placeholder", where=theirs, remedy=f"Use {placeholders}; $$ is a dollar sign")
+            remedy = f"Use {placeholders}; $$ is a dollar sign"
+            raise UserError("unknown placeholder", where=theirs[name], remedy=remedy)
     return prompts
-
-
-def own_caption(sample: Sample, rules: Rules) -> str | None:
-    """What needs no captioner: the source's caption, a text that stands for one, or a question without an image."""
-    if str(sample.meta.get("caption") or "").strip():
-        return str(sample.meta["caption"]).strip()
-    return sample.context if not sample.images or sample.context and sample.source in rules.context_is_caption else None
 
 
 def read_trace(text: str, reasoning: str = "") -> Draft:
@@ -225,7 +218,3 @@ def _complete(reply: Reply) -> Reply:
     if not reply.text.strip():
         raise Rejected("empty")
     return reply
-
-
-def _words(draft: Draft) -> int:
-    return len(draft.think.split()) + len(draft.answer.split())

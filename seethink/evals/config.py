@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from seethink.core.config import Config, Effect
 from seethink.rewards.config import RewardConfig
+from seethink.train.config import ModelConfig, system_prompt
 
 
 class EvalConfig(Config):
@@ -19,7 +20,9 @@ class EvalConfig(Config):
     board: Annotated[Path, Effect.INPUT] = Field(
         description="JSONL of samples with golds; meta.part names the part of the board"
     )
-    base_url: str = Field("", description="OpenAI-compatible endpoint; empty: run the model folder here")
+    base_url: Annotated[str, Effect.PLACE] = Field(
+        "", pattern=r"^(https?://|$)", description="OpenAI-compatible endpoint; empty: run the model folder here"
+    )
     api_key_env: Annotated[str, Effect.PLACE] = Field(
         "OPENAI_API_KEY", description="environment variable that holds the endpoint's key"
     )
@@ -32,9 +35,18 @@ class EvalConfig(Config):
         128, ge=1, description="prompts decoded at once, or requests in flight"
     )
     limit: int = Field(0, ge=0, description="only the first rows of the board; 0: all")
-    dtype: str = Field("auto", description="bfloat16 or float32; auto: bfloat16")
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="compute precision of a model folder; auto: bfloat16"
+    )
     reward: RewardConfig = RewardConfig()
     seed: int = Field(0, description="sampling, when temperature > 0")
     overwrite: Annotated[bool, Effect.PLACE] = Field(
         False, description="start afresh where the folder holds a run with other settings"
     )
+
+
+def prompt_of(config: EvalConfig) -> str:
+    """System prompt: the text itself, @file, or system.txt beside the weights of a local model."""
+    if config.base_url and not config.system:
+        return ""
+    return system_prompt(ModelConfig(path=Path(config.model), system=config.system))

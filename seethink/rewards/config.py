@@ -44,7 +44,9 @@ class RewardConfig(Config):
         0.2, gt=0, description="steepness of the open reward (ScoreRS, whose formula the paper takes, uses 0.2)"
     )
     margin: float = Field(1.0, ge=0, description="what mode shifted adds to the difference")
-    calibration: Path | None = Field(None, description="differences of right and wrong answers for mode calibrated")
+    calibration: Annotated[Path | None, Effect.INPUT] = Field(
+        None, description="differences of right and wrong answers for mode calibrated"
+    )
     open_correct: float = Field(0.8, description="reward from which an open answer counts as correct in accuracy")
     max_scorer_failures: float = Field(0.05, ge=0, le=1, description="larger share of missing scores stops the run")
     symbolic: bool = Field(True, description="let math-verify decide what the own parser cannot read")

@@ -20,6 +20,7 @@ from pydantic import Field
 
 from seethink.core.config import Config, build, load_file
 from seethink.core.errors import UserError
+from seethink.core.store import hash_json
 
 PRESETS = ("paper", "strict", "word", "broad")
 
@@ -71,6 +72,12 @@ def load(name: str) -> Lexicon:
     else:
         patterns = (_word_pattern([*cues, *starts]),)
     return Lexicon(name, file.span, patterns, frozenset(cue.lower() for cue in starts if cue not in cues))
+
+
+def content_hash(name: str) -> str:
+    """Hash of what a lexicon counts, whatever it is called; equal in every process."""
+    lexicon = load(name)
+    return hash_json([lexicon.span, [p.pattern for p in lexicon.patterns], sorted(lexicon.sentence_start)])
 
 
 def find(text: str, lexicon: Lexicon) -> list[Marker]:

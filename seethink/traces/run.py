@@ -20,7 +20,7 @@ from seethink.core.tables import read_table, write_table
 from seethink.core.tags import compose
 from seethink.traces.analyse import TraceStats, analyse
 from seethink.traces.config import TracesConfig
-from seethink.traces.lexicon import PRESETS, load
+from seethink.traces.lexicon import PRESETS, content_hash
 from seethink.traces.steps import Checker, load_checker
 from seethink.traces.summary import Summary, mean, summarise
 
@@ -45,7 +45,7 @@ def run(config: TracesConfig, dry_run: bool = False) -> None:
     checker = load_checker(config.checker) if config.checker else None
     if checker and config.samples is None:
         raise UserError("a checker needs the samples", remedy="Give --samples")
-    lexicons = hash_json([repr(load(name)) for name in config.lexicons])
+    lexicons = hash_json({name: content_hash(name) for name in config.lexicons})
     inputs = {"input": hash_file(existing(config.input)), "lexicons": lexicons}
     samples = {s.id: s for s in load_samples(config.samples)} if config.samples else {}
     rows = list(read_rows(config.input, config.right_from))

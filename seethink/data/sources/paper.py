@@ -17,7 +17,7 @@ from seethink.core.nouns import Sample, kind_of
 from seethink.core.store import read_json
 
 # first part of the id: (source, reward kind)
-SOURCES: dict[str, tuple[str, str]] = {
+KNOWN: dict[str, tuple[str, str]] = {
     "clevr_math": ("clevr_math", "digit"),
     "geoqa170k": ("geoqa170k", "choice"),
     "synthesis": ("math_puma", "math"),
@@ -40,7 +40,7 @@ _SOLVED = re.compile(r"([a-xz])\s*=\s*(\S.*)")
 _FOUR_NUMBERS = re.compile(r"[\[(\s]*(-?[\d.]+)\s*,\s*(-?[\d.]+)\s*,\s*(-?[\d.]+)\s*,\s*(-?[\d.]+)[\])\s]*")
 
 
-def load_paper(path: Path, images: Path | None) -> list[Sample]:
+def read(path: Path, images: Path | None) -> list[Sample]:
     """Samples of a published JSON file, image paths absolute. Raises UserError naming file, row and remedy."""
     rows = read_json(path)
     if not isinstance(rows, list):
@@ -66,7 +66,7 @@ def paper_sample(row: Any, where: str, roots: list[Path]) -> Sample:
     if not isinstance(row, dict):
         raise UserError("record is not a JSON object", where=where, remedy="Repair or remove it")
     for key in ("id", "question", "gt"):
-        if row.get(key) in (None, ""):
+        if row.get(key) is None or not str(row[key]).strip():
             raise UserError(f"record has no {key!r}", where=where, remedy="Repair or remove it")
     source, kind = _source_and_kind(row, where)
     meta = dict(row.get("meta") or {})
@@ -137,12 +137,12 @@ def _line(text: str) -> str:
 
 def _source_and_kind(row: dict[str, Any], where: str) -> tuple[str, str]:
     prefix = str(row["id"]).split("-")[0]
-    source, kind = SOURCES.get(prefix, (prefix, ""))
+    source, kind = KNOWN.get(prefix, (prefix, ""))
     source = str(row.get("source") or source)
     named = next((row[key] for key in KIND_KEYS if isinstance(row.get(key), str)), kind)
     if not named:
-        known = ", ".join(SOURCES)
-        raise UserError(f"unknown source {prefix!r}", where=where, remedy=f"Ids begin with {known}; or add a 'kind'")
+        remedy = f"Ids begin with {', '.join(KNOWN)}; or add a 'kind'"
+        raise UserError(f"unknown source {prefix!r}", where=where, remedy=remedy)
     return source, kind_of(named)
 
 

@@ -1,0 +1,35 @@
+"""Answers of a model folder, computed here."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from seethink.core.nouns import Sample, Trace
+from seethink.core.progress import Progress
+from seethink.evals.config import EvalConfig
+from seethink.train.config import ModelConfig
+from seethink.train.model.policy import encode_prompt, load_policy
+from seethink.train.rollout.sampler import LocalSampler, decode
+
+
+def run_model(
+    config: EvalConfig, samples: list[Sample], answered: set[str], bar: Progress
+) -> Iterator[tuple[Trace, float]]:
+    """(trace, seconds) from a model folder. Batches are those of the whole board, so a resume changes no answer."""
+    policy = load_policy(ModelConfig(path=Path(config.model), dtype=config.dtype, system=config.system))
+    sampler = LocalSampler(policy)
+    for start in range(0, len(samples), config.batch):
+        part, began = samples[start : start + config.batch], time.perf_counter()
+        missing = [s for s in part if s.id not in answered]
+        if not missing:
+            continue
+        prompts = [encode_prompt(policy, s) for s in part]
+        groups = sampler.rollout(prompts, 1, config.max_tokens, config.temperature, config.seed + start)
+        policy.features.clear()  # every item is seen once
+        spent = (time.perf_counter() - began) / len(part)
+        for sample, (completion,) in zip(part, groups, strict=True):
+            text = decode(policy, completion)
+            yield Trace(sample.id, config.model, text, completion.stop, len(completion.ids)), spent
+        bar.advance(len(missing))
