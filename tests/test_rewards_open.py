@@ -175,7 +175,7 @@ def judge_of(api: FakeApi, tmp_path: Path) -> Judge:
     return Judge(
         Endpoint(base_url=api.base_url, model="judge", api_key_env="NO_SUCH_KEY"),
         tmp_path / "judge.sqlite",
-        deadline=20,
+        deadline=120,
     )
 
 

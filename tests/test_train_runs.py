@@ -48,7 +48,7 @@ def test_grpo_tables_and_second_call(world, tmp_path):
     finish("grpo", config)
     assert (tmp_path / "run" / "metrics.jsonl").stat().st_mtime_ns == before
     changed = start("grpo", {**config, "seed": 5})
-    output = changed.communicate(timeout=120)[0].decode()
+    output = changed.communicate(timeout=600)[0].decode()
     assert changed.returncode == 2 and "seed: 0 -> 5" in output
 
 
