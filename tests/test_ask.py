@@ -5,6 +5,7 @@ import http.client
 import json
 import socket
 import stat
+import threading
 import time
 
 import pytest
@@ -16,7 +17,7 @@ from seethink.ask.limits import Limiter
 from seethink.ask.local import MAX_BODY, Answer, LocalServer
 from seethink.ask.messages import call_key, estimate_tokens
 from seethink.core.errors import UserError
-from tests.fake_api import FakeApi, last_text
+from tests.fake_api import FakeApi, echo, last_text
 
 
 def ask_all(base_url, texts, ledger=None, model="m", budget=None, dry=False, **endpoint):
@@ -58,7 +59,7 @@ def test_answers_are_found_by_another_process_and_port(tmp_path):
 def test_a_passing_fault_costs_one_more_attempt(fault):
     ledger = Ledger(":memory:")
     with FakeApi(fault=lambda n, body: fault if n == 0 else None) as api:
-        (reply,) = ask_all(api.base_url, ["a"], ledger, timeout=0.3 if fault == "hang" else 10)
+        (reply,) = ask_all(api.base_url, ["a"], ledger, timeout=2 if fault == "hang" else 60)
         assert len(api.bodies) == 2
     assert reply.text == "echo a"
     assert [(r["calls"], r["attempts"]) for r in ledger.spending()] == [(1, 2)]
@@ -94,7 +95,7 @@ def test_a_dead_endpoint_is_named_within_seconds():
     start = time.monotonic()
     with pytest.raises(UserError) as error:
         ask_all(base_url, [str(n) for n in range(100)])
-    assert time.monotonic() - start < 8
+    assert time.monotonic() - start < 60, "it does not wait for every question in turn"
     assert error.value.code == 3 and base_url in str(error.value) and "refused" in str(error.value)
 
 
@@ -110,14 +111,15 @@ def test_fault_mix_is_answered_completely():
     ledger = Ledger(":memory:")
     with FakeApi(fault=lambda n, body: faults.get(n % 100)) as api:
         start = time.monotonic()
-        replies = ask_all(api.base_url, [str(n) for n in range(400)], ledger, in_flight=64, timeout=1.0)
-        assert time.monotonic() - start < 15
+        replies = ask_all(api.base_url, [str(n) for n in range(400)], ledger, in_flight=64, timeout=5.0)
+        assert time.monotonic() - start < 120
         assert {r.text for r in replies} == {f"echo {n}" for n in range(400)}
         assert ledger.spending()[0]["attempts"] == len(api.bodies)
 
 
 def test_in_flight_is_bounded():
-    with FakeApi(latency=0.02) as api:
+    five = threading.Barrier(5, timeout=30)  # nobody is answered before five have asked
+    with FakeApi(lambda body: echo(body) if five.wait() >= 0 else "", latency=0.02) as api:
         ask_all(api.base_url, [str(n) for n in range(60)], in_flight=5)
         assert api.most_in_flight == 5
 

@@ -148,9 +148,10 @@ def test_updates_correct_for_the_engine(policy, config, bias):
         rollout.completion = replace(rollout.completion, log_probs=rollout.completion.log_probs - bias)
         rollout.before = rollout.completion.log_probs
     plain, scale = trained(groups, exact=True), math.exp(-bias)
-    assert metrics["loss"] == pytest.approx(plain["loss"] * scale, abs=1e-5)
+    assert metrics["loss"] == pytest.approx(plain["loss"] * scale, rel=1e-3)
     assert metrics["grad_norm"] == pytest.approx(plain["grad_norm"] * scale, rel=1e-2)
-    assert metrics["clip_share"] == plain["clip_share"]
+    two_tokens = 2 / metrics["tokens/trained"]  # AdamW enlarges rounding, and a ratio may lie at the edge of the clip
+    assert metrics["clip_share"] == pytest.approx(plain["clip_share"], abs=two_tokens)
 
 
 def test_capped_tokens_are_counted(config):

@@ -41,7 +41,7 @@ def teacher(world):
 def post(teacher, body):
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     request = urllib.request.Request(f"{teacher.base_url}/chat/completions", data)
-    with urllib.request.urlopen(request, timeout=10) as response:
+    with urllib.request.urlopen(request, timeout=60) as response:
         return json.loads(response.read())
 
 
@@ -62,7 +62,7 @@ def distil_prompt(sample, caption):
 
 
 def test_models_are_listed(teacher):
-    with urllib.request.urlopen(f"{teacher.base_url}/models", timeout=10) as response:
+    with urllib.request.urlopen(f"{teacher.base_url}/models", timeout=60) as response:
         names = {row["id"] for row in json.loads(response.read())["data"]}
     assert {"pocket-captioner", "pocket-r1-hesitant", "pocket-rewriter", "pocket-judge"} <= names
 

@@ -42,7 +42,7 @@ BAD_GOLD = {"id": "bad", "kind": "math", "solution": "", "choices": [], "meta": 
 def in_thread(function, *arguments, **named):
     """The result of a call off the main thread, where no alarm signal would work."""
     with ThreadPoolExecutor(1) as pool:
-        return pool.submit(function, *arguments, **named).result(timeout=120)
+        return pool.submit(function, *arguments, **named).result(timeout=600)
 
 
 def load(name: str):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 
 import pytest
@@ -173,7 +175,7 @@ def judge_of(api: FakeApi, tmp_path: Path) -> Judge:
     return Judge(
         Endpoint(base_url=api.base_url, model="judge", api_key_env="NO_SUCH_KEY"),
         tmp_path / "judge.sqlite",
-        deadline=20,
+        deadline=120,
     )
 
 
@@ -219,8 +221,8 @@ def tiny_tokenizer():
 
 
 @pytest.fixture(scope="module")
-def reward_model(tmp_path_factory, tiny_tokenizer) -> str:
-    return tiny_reward_model(tmp_path_factory.mktemp("rm"), tiny_tokenizer)
+def reward_model(tmp_path_factory) -> str:
+    return tiny_reward_model(tmp_path_factory.mktemp("rm"))
 
 
 def test_local_reward_model(reward_model):
@@ -228,11 +230,14 @@ def test_local_reward_model(reward_model):
     scorer = LocalRM(reward_model, batch=2, log=lambda **values: logged.append(values))
     items = [OpenItem(SAMPLE.question, answer, REFERENCE) for answer in (GOOD, BAD, REFERENCE)]
     scores = scorer.score_batch(items)
-    assert len(set(scores)) == 3 and scores == scorer.score_batch(items)
+    assert min(abs(a - b) for a, b in combinations(scores, 2)) > 0.1, "three texts, three scores"
+    assert scores == scorer.score_batch(items)
     assert scorer.score_batch(items[1:2]) == pytest.approx(scores[1:2], abs=1e-4)  # padding does not matter
     assert logged[0]["items"] == 3 and logged[0]["halved"] == 0
-    rewards = score_batch([SAMPLE] * 2, [compose("", GOOD), compose("", BAD)], RewardConfig(), scorer)
-    expected = [max(0.0, 1 - math.exp(-0.2 * (s - scores[2]))) if s > scores[2] else 0 for s in scores[:2]]
+    (least, reference), *better = sorted(zip(scores, (GOOD, BAD, REFERENCE), strict=True))
+    sample = replace(SAMPLE, gold=reference)
+    rewards = score_batch([sample] * 2, [compose("", text) for _, text in better], RewardConfig(), scorer)
+    expected = [1 - math.exp(-0.2 * (s - least)) for s, _ in better]
     assert [r.value for r in rewards] == pytest.approx(expected, abs=1e-4)
 
 

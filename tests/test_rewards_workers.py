@@ -44,23 +44,23 @@ def test_a_hanging_item_is_killed_and_the_others_are_answered(pool):
     assert pool.compare([EQUAL, DIFFERENT]) == ["equal", "different"]
 
 
-def test_the_batch_deadline_ends_what_is_unfinished(pool):
-    pool.compare([EQUAL])
+def test_the_batch_deadline_ends_what_is_unfinished(pool, monkeypatch):
+    monkeypatch.setattr(workers, "CPU_SECONDS", 600)  # nothing else would end any of the fifty
     start = time.monotonic()
-    verdicts = pool.compare([(f"{n}", ENDLESS[1]) for n in range(50)], item_seconds=30, batch_seconds=1.5)
-    assert set(verdicts) == {"timeout"} and time.monotonic() - start < 5
+    verdicts = pool.compare([(f"{n}", ENDLESS[1]) for n in range(50)], item_seconds=600, batch_seconds=1.5)
+    assert set(verdicts) == {"timeout"} and time.monotonic() - start < 120
 
 
 def test_the_pool_ends_what_the_kernel_does_not(pool, monkeypatch):
     monkeypatch.setattr(workers, "CPU_SECONDS", 600)
     start = time.monotonic()
     assert pool.compare([ENDLESS], item_seconds=1.0) == ["timeout"]
-    assert time.monotonic() - start < 30
+    assert time.monotonic() - start < 120
 
 
 def test_memory_is_limited(pool, monkeypatch):
     monkeypatch.setattr(workers, "MEMORY_BYTES", 400 << 20)
-    assert pool.compare([("1", r"10^{10^{10}} + \frac{1}{10^{10^{9}}}"), EQUAL], item_seconds=20)[1] == "equal"
+    assert pool.compare([("1", r"10^{10^{10}} + \frac{1}{10^{10^{9}}}"), EQUAL], item_seconds=120)[1] == "equal"
 
 
 def test_workers_are_replaced_after_many_items(pool, monkeypatch):
@@ -116,7 +116,7 @@ def test_workers_end_with_their_parent():
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     pid = int(done.stdout)
-    for _ in range(100):
+    for _ in range(600):
         if not os.path.exists(f"/proc/{pid}"):
             return
         time.sleep(0.1)

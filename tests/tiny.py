@@ -146,14 +146,26 @@ def word_tokenizer(text: str):
     return fast
 
 
-def tiny_reward_model(folder, tokenizer) -> str:
-    """Folder of a text-only reward model with random weights."""
+def byte_tokenizer():
+    """A tokenizer of Qwen's kind with one id per byte, so that no two texts read alike, and a plain chat template."""
+    from tokenizers import pre_tokenizers
+    from transformers import Qwen2Tokenizer
+
+    vocabulary = {token: i for i, token in enumerate(["<pad>", *sorted(pre_tokenizers.ByteLevel.alphabet())])}
+    tokenizer = Qwen2Tokenizer(vocab=vocabulary, merges=[], unk_token=None, eos_token="<pad>", pad_token="<pad>")
+    tokenizer.chat_template = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}"
+    return tokenizer
+
+
+def tiny_reward_model(folder) -> str:
+    """Folder of a text-only reward model with random weights. Its scores of two texts differ by far more than rounding."""
     from transformers import Qwen2Config, Qwen2ForSequenceClassification
 
     torch.manual_seed(0)
+    tokenizer = byte_tokenizer()
     config = Qwen2Config(
-        vocab_size=64, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=2,
-        num_labels=1, pad_token_id=0, initializer_range=0.5,
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=2, num_labels=1, pad_token_id=0, initializer_range=0.5,
     )  # fmt: skip
     Qwen2ForSequenceClassification(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
@@ -30,7 +31,7 @@ def open_image(path: str, where: object = "") -> Image.Image:
         ) from None
 
 
-def hash_pictures(samples: list[Sample]) -> str:
+def hash_pictures(samples: Sequence[Sample]) -> str:
     """Content hash of the pictures of samples, in order: a file of samples tells only their names."""
     return hash_text(*(image_hash(image) for sample in samples for image in sample.images))
 

@@ -6,26 +6,23 @@ import os
 import resource
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from seethink.core.images import hash_pictures
+from seethink.core.nouns import Sample
 from seethink.core.run import Run
-from seethink.core.store import hash_file, hash_folder
 from seethink.train.config import GRPOConfig, SFTConfig, system_prompt
 from seethink.train.dist import Ranks, cannot_write, load_shards
 from seethink.train.optimiser import Optimiser
 
 
-def open_run(config: SFTConfig | GRPOConfig, verb: str, unit: str) -> Run:
-    """The run folder, which refuses to go on with another model, data set or system prompt."""
-    inputs = {
-        "model.path": hash_folder(config.model.path),
-        "data": hash_file(config.data),
-        "model.system": system_prompt(config.model),
-    }
+def open_run(config: SFTConfig | GRPOConfig, verb: str, unit: str, samples: Sequence[Sample]) -> Run:
+    """The run folder, which refuses to go on with another model, other data or pictures, or another system prompt."""
+    inputs = {"model.system": system_prompt(config.model), "pictures": hash_pictures(samples)}
     return Run.open(config.out, verb, config, inputs, unit=unit, overwrite=config.overwrite)
 
 

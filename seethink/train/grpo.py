@@ -99,7 +99,7 @@ def run(config: GRPOConfig, dry_run: bool = False) -> None:
             print(plan(config, samples, ranks))
             return
         order = data_order(len(samples), config.rounds * config.prompts, config.seed)
-        with ranks.open(lambda: open_run(config, "grpo", "round")) as folder:
+        with ranks.open(lambda: open_run(config, "grpo", "round", samples)) as folder:
             if not folder.done:
                 train(folder, config, [samples[i] for i in order], ranks)
             if ranks.first:

@@ -14,10 +14,11 @@ from collections.abc import Iterator
 from typing import Literal
 
 from seethink.core.errors import UserError
+from seethink.core.images import hash_pictures
 from seethink.core.nouns import Example
 from seethink.core.progress import Progress, progress
 from seethink.core.run import Run, read_log
-from seethink.core.store import hash_file, hash_folder, hash_text, load_examples, save_examples
+from seethink.core.store import hash_folder, hash_text, load_examples, save_examples
 from seethink.core.tables import write_table
 from seethink.train.config import ModelConfig, SelectConfig, system_prompt
 from seethink.train.model.policy import Policy, load_policy
@@ -49,7 +50,7 @@ def run(config: SelectConfig, dry_run: bool = False) -> None:
         for m in config.models
     ]
     inputs = {
-        "data": hash_file(config.data),
+        "pictures": hash_pictures([e.sample for e in examples]),
         "models": hash_text(*(hash_folder(model.path) for model in models)),
         "system": hash_text(*(system_prompt(model) for model in models)),
     }

@@ -74,7 +74,7 @@ def run(config: SFTConfig, dry_run: bool = False) -> None:
             )
             return
         order = data_order(len(train_set), min(steps * config.batch_size, draws), config.seed)
-        with ranks.open(lambda: open_run(config, "sft", "step")) as folder:
+        with ranks.open(lambda: open_run(config, "sft", "step", [e.sample for e in (*train_set, *eval_set)])) as folder:
             if not folder.done:
                 train(folder, config, [train_set[i] for i in order], eval_set, ranks)
             if ranks.first:
