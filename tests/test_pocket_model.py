@@ -123,8 +123,9 @@ def test_greedy_decoding_equals_generate(model, tokenizer):
         assert row[:20] == theirs.tolist()[: len(row)]
 
 
+@pytest.mark.slow  # minutes on a processor without bfloat16
 def test_pretraining_runs_and_repeats(tmp_path):
-    small = dict(threads=1, scenes=100, rows=4, see_steps=3, look_steps=2, talk_steps=2, hurry_steps=2, trial=5, exam=5)
+    small = dict(threads=1, scenes=100, rows=4, see_steps=1, look_steps=1, talk_steps=1, hurry_steps=2, trial=5, exam=5)
     for name in ("a", "b"):
         summary = run(PretrainConfig(out=tmp_path / name, **small))
         assert set(STYLES) <= set(summary)
