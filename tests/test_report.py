@@ -8,6 +8,7 @@ import pytest
 
 from seethink.core.errors import UserError
 from seethink.core.store import read_json, write_json
+from seethink.show.items import from_study
 from seethink.show.report import CONTENTS, ReportConfig, choose, marks_of, run
 from seethink.study import costs as ledger
 from seethink.study import matched, results
@@ -194,7 +195,7 @@ def test_arms_that_end_differently_share_no_schedule(small):
 
 def test_budgets_add_up_over_the_lineage(small):
     loaded = load_study(small)
-    budget = {b.axis: b for b in matched.budgets(loaded, "sft-hesitant+grpo", "grpo")}
+    budget = {e.axis: e for e in matched.efforts(loaded, "sft-hesitant+grpo", "grpo")}
     assert [run.name for run in loaded.lineage("sft-hesitant+grpo", 0)] == ["sft", "grpo"]
     assert budget["prompts"].value == 600 + 16 * 12 and budget["prompts"].matched is False
     assert budget["rollouts"].ratio == 1.0 and budget["rollouts"].matched
@@ -202,9 +203,9 @@ def test_budgets_add_up_over_the_lineage(small):
 
 
 def test_funnels_add_up(study):
-    funnels = ledger.funnels(load_study(study))
-    assert [f.name for f in funnels] == ["hesitant", "concise"]  # rl.jsonl came out of the same run as concise
-    for funnel in funnels:
+    sets = ledger.data_sets(load_study(study))
+    assert [f.name for f in sets] == ["hesitant", "concise"]  # rl.jsonl came out of the same run as concise
+    for funnel in sets:
         for row in funnel.rows:
             dropped = sum(n for reasons in row.dropped.values() for n in reasons.values())
             assert row.came_in == dropped + row.sft + row.rl
@@ -213,7 +214,7 @@ def test_funnels_add_up(study):
 def test_alarms_of_runs_and_of_the_study(study, html):
     loaded = load_study(study)
     (alarm,) = ledger.alarms(loaded)
-    assert (alarm.arm, alarm.seed, alarm.step) == ("sft-hesitant", 1, 7) and "rolled back" in html
+    assert (alarm.arm, alarm.seed, alarm.at) == ("sft-hesitant", 1, "step 7") and "rolled back" in html
     found = [
         results.Contrast("sft-hesitant+grpo", "grpo", "", results.contrasts(loaded)[0].overall, {}, 0.0, "worse", [])
     ]
@@ -234,8 +235,6 @@ def test_an_arm_and_what_starts_from_it_share_a_colour(study):
 
 
 def test_the_gallery_shows_flips_both_ways_first(study):
-    from seethink.show.items import from_study
-
     loaded = load_study(study)
     items = choose(from_study(loaded, ("sft-hesitant+grpo", "grpo"), 0, synthetic_study.check), 6)
     verdicts = [tuple(a.ok for a in item.attempts) for item in items]

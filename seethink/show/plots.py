@@ -129,8 +129,8 @@ def dots(groups: Mapping[str, Sequence[tuple[Mark, Interval | None]]], title: st
         return _svg(figure, title)
 
 
-def curves(runs: Sequence[tuple[Mark, Sequence[Sequence[tuple[float, float]]]]], title: str) -> Markup:
-    """(step, value) lines of several arms: every seed thin, their mean thick."""
+def curves(runs: Sequence[tuple[Mark, Sequence[Sequence[tuple[float, float]]]]], title: str, unit: str) -> Markup:
+    """Lines of (round or step, value) of several arms: every seed thin, their mean thick."""
     with matplotlib.rc_context(STYLE):
         figure = _figure(220)
         axes = figure.add_subplot()
@@ -140,7 +140,7 @@ def curves(runs: Sequence[tuple[Mark, Sequence[Sequence[tuple[float, float]]]]],
             if mean := _mean_curve(seeds):
                 axes.plot(*zip(*mean, strict=True), color=mark.colour, linewidth=2)
         axes.set_title(title)
-        axes.set_xlabel("step")
+        axes.set_xlabel(unit)
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.margins(x=0.01)
         return _svg(figure, title)

@@ -89,8 +89,8 @@ def execute(stages: list[Stage], workers: int = 0) -> None:
         if set(stage.after) <= finished and stage.done:
             finished.add(stage.out)
     todo = [s for s in stages if s.out not in finished]
-    slots = [gpu for gpu in gpus()] or [""] * (os.cpu_count() or 1)
-    slots = slots[:workers] if workers else slots
+    slots = gpus() or [""] * (os.cpu_count() or 1)
+    slots = slots[: workers or None]
     total, left = sum(s.work for s in stages), sum(s.work for s in todo)
     children: dict[Path, subprocess.Popen] = {}
     running: dict[Future, tuple[Stage, str]] = {}

@@ -140,16 +140,6 @@ def minimum_detectable_effect(error: float, level: float = LEVEL, power: float =
     return float((scipy_stats.norm.ppf((1 + level) / 2) + scipy_stats.norm.ppf(power)) * error)
 
 
-def planned_error(disagreement: float, items: int, seeds: int = 1, seed_sd: float = 0.0) -> float:
-    """Standard error to expect before a study is run, for yes/no outcomes and a small difference.
-
-    disagreement is the share of items on which two runs differ; seed_sd what a seed does to the difference of two runs.
-    With several seeds this is the error of the bootstrap above, which counts chance on the items more than once.
-    """
-    counted = 1.0 if seeds == 1 else 2 + (seeds - 1) / seeds
-    return float(np.sqrt(counted * disagreement / (seeds * items) + seed_sd**2 / seeds))
-
-
 def verdict(interval: Interval, adjusted_p: float, level: float = LEVEL) -> str:
     """better, worse or not distinguishable: the interval and the adjusted p must agree."""
     if adjusted_p < 1 - level and interval.low > 0:
