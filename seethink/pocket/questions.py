@@ -37,7 +37,8 @@ KIND_OF_TASK = {
     "where": "box",
     "describe": "open",
 }
-TASKS_OF_KIND = {k: tuple(t for t, v in KIND_OF_TASK.items() if v == k) for k in set(KIND_OF_TASK.values())}
+TASKS_OF_KIND = {k: tuple(t for t, v in KIND_OF_TASK.items() if v == k) for k in dict.fromkeys(KIND_OF_TASK.values())}
+"""The kinds that this world can ask, in the order in which they take turns."""
 
 
 def ask(scene: Scene, task: str, rng: Random) -> Query | None:
@@ -132,15 +133,20 @@ def read(text: str) -> Query | None:
 
 
 @cache
-def templates() -> dict[str, list[str]]:
-    """Wordings per task from prompts/questions.txt: a `# task` line, then one wording a line."""
-    sections: dict[str, list[str]] = {}
-    for line in (files("seethink.pocket") / "prompts" / "questions.txt").read_text(encoding="utf-8").splitlines():
+def sections(name: str) -> dict[str, list[str]]:
+    """Lines of prompts/<name>.txt by section: a `# section` line, then one wording a line."""
+    found: dict[str, list[str]] = {}
+    for line in (files("seethink.pocket") / "prompts" / f"{name}.txt").read_text(encoding="utf-8").splitlines():
         if line.startswith("# "):
-            lines = sections.setdefault(line[2:], [])
+            lines = found.setdefault(line[2:], [])
         elif line:
             lines.append(line)
-    return sections
+    return found
+
+
+def templates() -> dict[str, list[str]]:
+    """Wordings per task."""
+    return sections("questions")
 
 
 @cache
@@ -161,9 +167,7 @@ def _options(right: str, words: tuple[str, ...], rng: Random) -> tuple[str, ...]
 
 def _word_in_text(query: Query) -> str:
     if query.task in ("count", "subtract"):
-        return (
-            f"{query.word} objects" if query.word in COLOURS else query.word + ("es" if query.word == "cross" else "s")
-        )
+        return f"{query.word} objects" if query.word in COLOURS else PLURALS[query.word]
     if query.task == "where" and query.word in COLOURS:
         return f"{query.word} object"
     return query.word

@@ -26,19 +26,17 @@ BASE, PROMPTS = PACKAGE / "base", PACKAGE / "prompts"
 
 
 def prepare(config: StudyConfig, dry_run: bool = False) -> StudyConfig:
-    """The plan with its files: world, traces of each style, SFT sets of equal questions. Finished parts stay as they are."""
-    world = build(World, config.prepare.settings if config.prepare else {}, where="prepare.settings")
+    """The plan with its files: world, traces of each style, SFT sets of equal questions.
+
+    Finished parts stay as they are, and so does whatever the user gave. Raises UserError for an unknown setting.
+    """
+    world = build(World, config.prepare.settings, where="prepare.settings")
     if not dry_run:
         make_world(config.out / "world", world)
         with Teacher(config.out / "world", seed=world.seed) as teacher:
             for style, model in world.teachers.items():
                 distil(config.out, style, model, teacher.base_url)
         match_examples(config.out / "data", world)
-    return with_pocket_files(config, world)
-
-
-def with_pocket_files(config: StudyConfig, world: World) -> StudyConfig:
-    """The plan with the files that `prepare` makes; whatever the user gave stays."""
     data = {"rl": config.out / "world" / "rl_pool.jsonl"}
     data |= {style: config.out / "data" / f"{style}.jsonl" for style in world.teachers}
     return config.model_copy(

@@ -7,13 +7,11 @@ hesitation, false starts that are corrected, false statements left standing, wro
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
 from random import Random
 
 from seethink.core.nouns import Sample
 from seethink.pocket.checker import check
-from seethink.pocket.questions import KIND_OF_TASK, LETTERS, Query, answer, right_of
+from seethink.pocket.questions import KIND_OF_TASK, LETTERS, Query, answer, right_of, sections
 from seethink.pocket.world import COLOURS, GRID, SHAPES, Scene, Thing, scene_to_json
 
 
@@ -121,16 +119,9 @@ def wrong_answer(gold: str, query: Query, rng: Random) -> str:
     return " ".join([*words[:i], rng.choice(_others(words[i])), *words[i + 1 :]])
 
 
-@cache
 def fillers() -> dict[str, list[str]]:
-    """Phrases per section of prompts/fillers.txt."""
-    sections: dict[str, list[str]] = {}
-    for line in (files("seethink.pocket") / "prompts" / "fillers.txt").read_text(encoding="utf-8").splitlines():
-        if line.startswith("# "):
-            lines = sections.setdefault(line[2:], [])
-        elif line:
-            lines.append(line)
-    return sections
+    """Phrases per use."""
+    return sections("fillers")
 
 
 def _say(statement: str, sample: Sample, persona: Persona, rng: Random, room: int) -> list[str]:

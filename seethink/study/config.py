@@ -27,7 +27,9 @@ class Arm(Config):
 class Prepare(Config):
     """What makes the files that a plan names, before it runs."""
 
-    function: str = Field("", description="module:function that makes the files of the plan first; empty: they are there")
+    function: str = Field(
+        "", description="module:function that makes the files of the plan first; empty: they are there"
+    )
     settings: dict[str, Any] = Field({}, description="settings of that function, which it checks itself")
 
 
@@ -37,9 +39,13 @@ class Question(Config):
     text: str = Field("Does it make a difference?", description="the title of the report")
     comparisons: list[tuple[str, str]] = Field([], description="planned pairs that answer it; empty: the first one")
     better: str = Field("Better.", description="the answer when all of them are better")
-    never_worse: str = Field("Sometimes better, never worse.", description="the answer when some are better, none worse")
+    never_worse: str = Field(
+        "Sometimes better, never worse.", description="the answer when some are better, none worse"
+    )
     worse: str = Field("Worse.", description="the answer when all of them are worse")
-    never_better: str = Field("Sometimes worse, never better.", description="the answer when some are worse, none better")
+    never_better: str = Field(
+        "Sometimes worse, never better.", description="the answer when some are worse, none better"
+    )
     mixed: str = Field("It depends.", description="the answer when some are better and some worse")
     same: str = Field("No difference can be seen.", description="the answer when none can be distinguished")
 

@@ -24,8 +24,10 @@ from seethink.study.execute import Stage
 def check(config: StudyConfig, files: bool = True) -> None:
     """Refuse a plan with unknown arms, data, comparisons or settings, or (`files`) without its files. Raises UserError."""
     for name in ("base", "board") if files else ():
-        if not getattr(config, name).exists():
-            raise UserError(f"{name} {getattr(config, name)} does not exist", remedy=f"Give --{name}")
+        path = getattr(config, name)
+        if path == Path() or not path.exists():
+            what = f"the plan names no {name}" if path == Path() else f"{name} {path} does not exist"
+            raise UserError(what, remedy=f"Give --{name}")
     known = f"Known: {', '.join(['base', *config.arms])}"
     named = [("the reference names", config.reference)]
     named += [(f"arm {name!r} starts from", arm.start) for name, arm in config.arms.items()]
