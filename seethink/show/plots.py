@@ -27,6 +27,7 @@ VARIABLES = {INK: "--ink", MUTED: "--muted", RULE: "--rule", PAPER: "--paper"}
 SERIES = 10  # CSS variables --series-0 ... --series-9
 WIDTH = 360  # pixels; an inch of the figure is 72
 STYLE = {
+    "svg.hashsalt": "seethink",  # the same study gives the same page
     "svg.fonttype": "none",  # text stays text: it can be read aloud, searched and scaled
     "font.size": 11,
     "font.family": "sans-serif",

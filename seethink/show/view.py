@@ -19,7 +19,7 @@ from typing import Any
 from seethink.core.errors import UserError
 from seethink.core.store import read_json, write_text
 from seethink.show.config import ViewConfig
-from seethink.show.items import Attempt, Item, flags_of, load_items
+from seethink.show.items import FLAGS, Attempt, Item, load_items
 from seethink.show.pages import asset, copy_picture, environment
 from seethink.traces.steps import load_checker
 
@@ -70,7 +70,7 @@ def write_pages(out: Path, title: str, items: Sequence[Item], checked: bool) -> 
         "count": len(items),
         "kinds": list(dict.fromkeys(i.sample.kind for i in items)),
         "board_parts": list(dict.fromkeys(i.part for i in items)),
-        "flags": {flag: n for flag, n in flags_of(items).items() if n},
+        "flags": {flag: n for flag in FLAGS if (n := sum(flag in item.flags for item in items))},
         "checked": checked,
         "base_css": asset("base.css"),
         "view_css": asset("view.css"),

@@ -81,20 +81,15 @@ def plan(config: StudyConfig) -> Iterator[Stage]:
     for seed in config.seeds:
         for name, arm in config.arms.items():
             home = config.out / "arms" / name / f"seed{seed}"
-            out, before = home / arm.stage, model_of(config, arm.start, seed)
+            out, before = home / arm.stage, config.base
+            if arm.start != "base":
+                before = config.out / "arms" / arm.start / f"seed{seed}" / config.arms[arm.start].stage / "model"
             own = {"out": str(out), "data": str(config.data[data_of(arm)]), "model": {"path": str(before)}}
             own |= {"seed": seed, "overwrite": True}
             settings = merge(config.sft if arm.stage == "sft" else config.grpo, own, arm.set)
             yield Stage(name, seed, arm.stage, arm.stage, settings, () if arm.start == "base" else (before.parent,))
             settings = {**shared, "out": str(home / "eval"), "model": str(out / "model")}
             yield Stage(name, seed, "eval", "eval", settings, (out,))
-
-
-def model_of(config: StudyConfig, arm: str, seed: int) -> Path:
-    """Folder of the model an arm ends with."""
-    if arm == "base":
-        return config.base
-    return config.out / "arms" / arm / f"seed{seed}" / config.arms[arm].stage / "model"
 
 
 def merge(*settings: dict[str, Any]) -> dict[str, Any]:

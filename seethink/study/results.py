@@ -28,9 +28,8 @@ class ArmResult:
     """The arm, and the cue where it was asked to think in another style."""
     arm: str
     title: str
-    seeds: list[int]
     per_seed: list[float]
-    """Accuracy of each seed, in the order of `seeds`."""
+    """Accuracy of each seed."""
     accuracy: Interval | None
     reward: Interval | None
     length: Interval | None
@@ -180,7 +179,6 @@ def _arm_result(study: Study, arm: str, stage: str = "eval") -> ArmResult:
         name=f"{arm}, {cue}" if cue else arm,
         arm=arm,
         title=f"{title}, asked to be {cue}" if cue else title,
-        seeds=[run.seed for run in runs],
         per_seed=[float(np.nanmean(run)) for run in outcomes if not np.isnan(run).all()],
         accuracy=estimate(outcomes, share=True),
         reward=estimate(study.outcomes(arm, "reward", stage), share=True),
