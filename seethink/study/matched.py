@@ -89,10 +89,10 @@ def rewards(run: StageRun) -> dict[str, Any] | None:
 
 
 def prompts(run: StageRun) -> dict[str, Any]:
-    """What an evaluation asked: board and system prompt by hash, and how many rows of the board."""
+    """What an evaluation asked: board, pictures and system prompt by content, and how many rows of the board."""
     inputs = run.manifest["inputs"]
-    asked = {"board": inputs.get("board"), "system": inputs.get("system", run.config.get("system"))}
-    return {**asked, "limit": run.config.get("limit")}
+    asked = {key: inputs.get(key) for key in ("board", "pictures")}
+    return {**asked, "system": inputs.get("system", run.config.get("system")), "limit": run.config.get("limit")}
 
 
 def decoding(run: StageRun) -> dict[str, Any]:
