@@ -127,7 +127,7 @@ def _train(
         with torch.autocast("cpu", torch.bfloat16):
             parts = losses(step)
         optimizer.zero_grad()
-        sum(parts.values()).backward()
+        sum(parts.values(), torch.zeros(())).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         if step % 50 == 0 or step == steps:

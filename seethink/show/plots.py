@@ -201,8 +201,7 @@ def _svg(figure: Figure, title: str) -> Markup:
     prefix = re.sub(r"\W+", "-", title.lower()).strip("-")
     svg = re.sub(r'\bid="', f'id="{prefix}-', svg)
     svg = re.sub(r'(url\(#|href="#)', rf"\g<1>{prefix}-", svg)
-    size = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg)
-    opening = f'<svg class="plot" role="img" aria-label="{Markup.escape(title)}" viewBox="0 0 {size[1]} {size[2]}" width="{size[1]}">'
-    return Markup(
-        re.sub(r"<svg[^>]*>", opening + f"<title>{Markup.escape(title)}</title>", svg, count=1, flags=re.DOTALL)
-    )
+    width, height = figure.get_size_inches() * 72
+    name, size = Markup.escape(title), f'viewBox="0 0 {width:g} {height:g}" width="{width:g}"'
+    opening = f'<svg class="plot" role="img" aria-label="{name}" {size}><title>{name}</title>'
+    return Markup(re.sub(r"<svg[^>]*>", opening, svg, count=1, flags=re.DOTALL))

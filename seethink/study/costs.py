@@ -84,11 +84,11 @@ def seconds_of(run: StageRun) -> float | None:
         return run.summary["seconds"]
     if run.scores:
         return sum(score.seconds for score in run.scores)
-    times = run.manifest.get("started"), run.done.get("finished")
-    if not all(times):
+    started, finished = run.manifest.get("started"), run.done.get("finished")
+    if not (started and finished):
         return None
-    started, finished = (datetime.strptime(text, "%Y-%m-%dT%H:%M:%S%z") for text in times)
-    return (finished - started).total_seconds()
+    start, end = (datetime.strptime(text, "%Y-%m-%dT%H:%M:%S%z") for text in (started, finished))
+    return (end - start).total_seconds()
 
 
 def data_sets(study: Study) -> list[DataSet]:

@@ -95,7 +95,7 @@ def contrasts(study: Study) -> list[Contrast]:
     found, parts = [], study.values_of("part")
     for (a, b), comparison in zip(study.comparisons, overall, strict=True):
         p = next(adjusted) if comparison else None
-        word = verdict(comparison.interval, p) if comparison else "not measured"
+        word = "not measured" if comparison is None or p is None else verdict(comparison.interval, p)
         by_part = {part: _compare(study, a, b, study.where("part", part)) for part in parts} if len(parts) > 1 else {}
         title = f"{title_of(study, a)}, against {title_of(study, b)}"
         found.append(Contrast(a, b, title, comparison, by_part, p, word, controls(study, a, b)))
