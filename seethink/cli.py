@@ -40,8 +40,8 @@ VERBS = {
     "reward check": ("rewards.config:CheckConfig", "rewards.verbs:run_check", "check the golds of a file before training"),
     "reward audit": ("rewards.config:AuditConfig", "rewards.verbs:run_audit", "look for rewards without the right answer"),
     "reward serve": ("rewards.config:ServeConfig", "rewards.verbs:run_serve", "serve rewards over HTTP"),
-    "pocket build": ("pocket.config:BuildConfig", "pocket.verbs:run_build", "write the pocket world: pictures, pools, board"),
-    "pocket teach": ("pocket.config:TeachConfig", "pocket.verbs:run_teach", "serve the simulated teacher on loopback"),
+    "pocket build": ("pocket.config:BuildConfig", "pocket.build:run", "write the pocket world: pictures, pools, board"),
+    "pocket teach": ("pocket.config:TeachConfig", "pocket.teach:run", "serve the simulated teacher on loopback"),
     "pocket pretrain": ("pocket.config:PretrainConfig", "pocket.pretrain:run", "build the base model from nothing"),
 }  # fmt: skip
 PARALLEL = ("sft", "grpo")  # verbs that --gpus starts on several

@@ -6,7 +6,9 @@ from __future__ import annotations
 import math
 import random
 import re
+import tomllib
 from dataclasses import asdict, dataclass
+from importlib.resources import files
 from pathlib import Path
 
 from PIL import Image, ImageDraw
@@ -43,6 +45,9 @@ ARMS = {
     "sft-hesitant+grpo": (("sft", "grpo"), "hesitant", "sft-hesitant", Dice(0.46, 0.4, 0.22, 0.7, 0.02)),
 }
 COMPARISONS = [["sft-hesitant+grpo", "grpo"], ["sft-concise+grpo", "grpo"], ["sft-hesitant+grpo", "sft-concise+grpo"]]
+
+QUESTION = {**tomllib.loads((files("seethink.pocket") / "study.toml").read_text(encoding="utf-8"))["question"]}
+QUESTION["comparisons"] = COMPARISONS[:2]
 
 
 def check(sample: Sample, thinking: str) -> list[Step]:
@@ -140,6 +145,8 @@ def build(folder: Path, seeds: tuple[int, ...] = (0, 1, 2), items: int = 60, arm
     write_eval(
         folder / "arms/base/seed0/eval-hesitant", "base", 0, Dice(0.41, 0.4, 0.22), samples, system="Think hesitantly."
     )
+    planned = [pair for pair in COMPARISONS if set(pair) <= set(arms)]
+    planned = planned or [[name, "base"] for name in arms if name != "base"]
     plan = {
         "label": LABEL,
         "simulated": True,
@@ -148,7 +155,9 @@ def build(folder: Path, seeds: tuple[int, ...] = (0, 1, 2), items: int = 60, arm
             n: {"stages": list(s), "style": y, "start": b, "data": y or "rl", "set": {}}
             for n, (s, y, b, _) in arms.items()
         },
-        "comparisons": [pair for pair in COMPARISONS if set(pair) <= set(arms)],
+        "reference": "grpo" if "grpo" in arms else "base",
+        "comparisons": planned,
+        "question": {**QUESTION, "comparisons": [pair for pair in planned if pair in QUESTION["comparisons"]]},
         "board": "world/board.jsonl",
         "data": {
             "hesitant": "data/hesitant/sft.jsonl",
@@ -216,7 +225,7 @@ def write_sft(folder: Path, arm: str, seed: int, dice: Dice, samples: list[Sampl
     write_jsonl(folder / "metrics.jsonl", rows)
     if "hesitant" in arm and seed == 1:
         text = "loss 4.10 is 3.2 times its median: weights rolled back, batch skipped"
-        write_jsonl(folder / "alarms.jsonl", [{"round": 7, "alarm": "loss_spike", "text": text}])
+        write_jsonl(folder / "alarms.jsonl", [{"step": 7, "alarm": "loss_spike", "text": text}])
     summary = {
         "optimiser_steps": steps, "prompts": 600, "rollouts": 0, "tokens_generated": 0, "tokens_trained": 3000 * steps,
         "seconds": 1.1 * steps, "data_order": f"order-{seed}",

@@ -84,6 +84,28 @@ def test_no_broad_except_and_no_evaluation(path):
             assert node.func.id not in ("eval", "exec"), f"{path.name}:{node.lineno} evaluates text"
 
 
+OPEN_NAMES = {"Claim", "Interval", "Item", "Judge", "Record", "Row"}
+"""Names that still mean two things; each leaves this list with the second meaning."""
+
+
+def test_a_noun_has_one_meaning():
+    """No public class and no type alias has the name of another one in another module."""
+    homes: dict[str, set[str]] = {}
+    for path in SOURCES:
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef):
+                names = [node.name]
+            elif isinstance(node, ast.Assign):
+                names = [t.id for t in node.targets if isinstance(t, ast.Name)]
+            else:
+                continue
+            for name in names:
+                if name[0].isupper() and not name.isupper():
+                    homes.setdefault(name, set()).add(str(path.relative_to(PACKAGE)))
+    twice = {name: sorted(paths) for name, paths in homes.items() if len(paths) > 1}
+    assert set(twice) <= OPEN_NAMES, twice
+
+
 def test_readme_lists_every_source_file():
     tree = (ROOT / "README.md").read_text()
     listed = set(re.findall(r"^\s*([\w/]+\.py)\s", tree, re.M))

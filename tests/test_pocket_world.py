@@ -6,13 +6,13 @@ from random import Random
 import numpy as np
 import pytest
 
-from seethink.core.nouns import KINDS, Sample
-from seethink.core.store import load_examples, load_samples
+from seethink.core.nouns import KINDS, Sample, sample_to_row
+from seethink.core.store import hash_json, load_examples, load_samples
 from seethink.core.tags import extract
 from seethink.pocket.build import build, draw_sample
 from seethink.pocket.captions import read_caption, write_caption
 from seethink.pocket.checker import check
-from seethink.pocket.questions import answer, answerable, phrase, read
+from seethink.pocket.questions import TASKS_OF_KIND, answer, answerable, phrase, read
 from seethink.pocket.render import RGB, render
 from seethink.pocket.teacher import PERSONAS, Persona, distort, fillers, plan, reason
 from seethink.pocket.world import IID, OOD, UNSEEN, Curve, Scene, Thing, scene_from_json, scene_to_json
@@ -38,7 +38,14 @@ def test_samples_repeat_and_streams_differ():
 
 
 def test_the_five_kinds_take_turns():
-    assert [sample.kind for sample, _ in drawn(5)] == list(KINDS)
+    assert [sample.kind for sample, _ in drawn(5)] == ["digit", "choice", "math", "box", "open"]
+
+
+def test_the_world_is_the_one_that_was_published():
+    """Whatever kinds of question the house learns, the questions of this world stay as they are."""
+    rows = [sample_to_row(draw_sample("rl-0", index)[0]) for index in range(50)]
+    assert hash_json(rows) == "ef6c22074c38b87d"
+    assert set(TASKS_OF_KIND) <= set(KINDS)
 
 
 @pytest.mark.parametrize("profile", [IID, OOD])

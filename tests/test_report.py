@@ -2,12 +2,14 @@
 
 import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from seethink.core.errors import UserError
 from seethink.core.store import read_json, write_json
+from seethink.show.items import from_study
 from seethink.show.report import CONTENTS, ReportConfig, choose, marks_of, run
 from seethink.study import costs as ledger
 from seethink.study import matched, results
@@ -113,6 +115,41 @@ def test_the_answer_follows_from_the_verdict_words(small, words, answer):
     assert results.headline(loaded, found).answer == answer
 
 
+def test_a_placebo_arm_listed_first_is_no_reference_and_does_not_vote(tmp_path):
+    """It explores from the base as the reference does, and an arm that imitates before it is in no question."""
+    dice = synthetic_study.Dice
+    arms = {
+        "base": synthetic_study.ARMS["base"],
+        "placebo": (("grpo",), "", "base", dice(0.2)),
+        **PAIR,
+        "sft-hesitant+grpo": (("sft", "grpo"), "hesitant", "sft-hesitant", dice(0.2)),
+        "sft-concise": synthetic_study.ARMS["sft-concise"],
+        "sft-concise+grpo": (("sft", "grpo"), "concise", "sft-concise", dice(0.95)),
+    }
+    folder = synthetic_study.build(tmp_path / "study", items=80, arms=arms, steps=12)
+    pairs = [["placebo", "grpo"], ["sft-concise+grpo", "grpo"], ["sft-hesitant+grpo", "grpo"]]
+    edit(folder / "study.json", lambda plan: plan.update(comparisons=pairs))
+    edit(folder / "study.json", lambda plan: plan["question"].update(comparisons=pairs[2:]))
+    loaded = load_study(folder)
+    found = results.contrasts(loaded)
+    assert loaded.reference == "grpo" and [c.word for c in found] == ["worse", "better", "worse"]
+    head = results.headline(loaded, found)
+    assert head.answer == "Explore. Imitating first hurt." and head.primary.a == "sft-hesitant+grpo"
+    row = next(r for r in results.arm_results(loaded) if r.name == "placebo")
+    assert row.against_reference == compare(loaded.outcomes("placebo"), loaded.outcomes("grpo"))
+    edit(folder / "study.json", lambda plan: plan["question"].update(comparisons=pairs[1:]))
+    loaded = load_study(folder)
+    assert results.headline(loaded, found).answer == "It depends on what is imitated."
+
+
+def test_a_question_of_the_users_own_is_the_title(small):
+    edit(small / "study.json", lambda plan: plan["question"].update(text="Is it <b>worth</b> it?", worse="No, never."))
+    page, loaded = page_of(small), load_study(small)
+    assert "<title>Is it &lt;b&gt;worth&lt;/b&gt; it? " in page
+    found = [replace(results.contrasts(loaded)[0], word="worse")]
+    assert results.headline(loaded, found).answer == "No, never."
+
+
 def test_few_seeds_are_named_in_the_headline(small, tmp_path):
     assert "few seeds (2)" in page_of(small)
     single = synthetic_study.build(tmp_path / "single", seeds=(0,), items=30, arms=PAIR)
@@ -186,6 +223,52 @@ def test_controls_are_compared_by_content(small):
     assert "✗ differs" in page and "the arms differ in more than the named factor (data order, rewards" in page
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "same"),
+    [
+        ("gpus", 8, True),  # where it runs
+        ("reuse_prefill", True, True),  # how it is computed
+        ("data", "elsewhere/rl.jsonl", True),  # what is read counts by its content
+        ("sampler.url", "http://127.0.0.1:1", True),
+        ("temperature", 0.5, False),
+        ("sampler.importance_cap", 3.0, False),
+        ("model.freeze_vision", False, False),
+        ("a_setting_of_older_code", 1, False),
+    ],
+)
+def test_a_setting_is_a_control_by_what_it_changes(small, key, value, same):
+    def change(config):
+        *tables, name = key.split(".")
+        for table in tables:
+            config = config.setdefault(table, {})
+        config[name] = value
+
+    edit(small / "arms/sft-hesitant+grpo/seed1/grpo/config.json", change)
+    controls = {c.name: c for c in matched.controls(load_study(small), "sft-hesitant+grpo", "grpo")}
+    assert controls["schedule"].same is same
+    assert same or key in controls["schedule"].detail
+
+
+def test_evaluations_are_compared_by_what_they_asked_and_how_they_drew(small):
+    run_folder = small / "arms/sft-hesitant+grpo/seed1/eval"
+
+    def named():
+        return {c.name: c.same for c in matched.controls(load_study(small), "sft-hesitant+grpo", "grpo")}
+
+    edit(run_folder / "config.json", lambda c: c.update(batch=7, api_key_env="OTHER", board="moved.jsonl"))
+    assert named()["evaluation prompts"] and named()["decoding"]
+    edit(run_folder / "config.json", lambda c: c.update(limit=10))
+    assert named()["evaluation prompts"] is False and named()["decoding"]
+    edit(run_folder / "config.json", lambda c: c.update(limit=0, max_tokens=64))
+    assert named()["evaluation prompts"] and named()["decoding"] is False
+
+
+def test_training_under_another_system_prompt_is_another_schedule(small):
+    edit(small / "arms/sft-hesitant+grpo/seed1/grpo/manifest.json", lambda m: m["inputs"].update({"model.system": "x"}))
+    controls = {c.name: c.same for c in matched.controls(load_study(small), "sft-hesitant+grpo", "grpo")}
+    assert controls["schedule"] is False
+
+
 def test_arms_that_end_differently_share_no_schedule(small):
     controls = {c.name: c for c in matched.controls(load_study(small), "sft-hesitant", "grpo")}
     assert controls["schedule"].same is None and controls["schedule"].detail == "sft against grpo"
@@ -194,7 +277,7 @@ def test_arms_that_end_differently_share_no_schedule(small):
 
 def test_budgets_add_up_over_the_lineage(small):
     loaded = load_study(small)
-    budget = {b.axis: b for b in matched.budgets(loaded, "sft-hesitant+grpo", "grpo")}
+    budget = {e.axis: e for e in matched.efforts(loaded, "sft-hesitant+grpo", "grpo")}
     assert [run.name for run in loaded.lineage("sft-hesitant+grpo", 0)] == ["sft", "grpo"]
     assert budget["prompts"].value == 600 + 16 * 12 and budget["prompts"].matched is False
     assert budget["rollouts"].ratio == 1.0 and budget["rollouts"].matched
@@ -202,9 +285,9 @@ def test_budgets_add_up_over_the_lineage(small):
 
 
 def test_funnels_add_up(study):
-    funnels = ledger.funnels(load_study(study))
-    assert [f.name for f in funnels] == ["hesitant", "concise"]  # rl.jsonl came out of the same run as concise
-    for funnel in funnels:
+    sets = ledger.data_sets(load_study(study))
+    assert [f.name for f in sets] == ["hesitant", "concise"]  # rl.jsonl came out of the same run as concise
+    for funnel in sets:
         for row in funnel.rows:
             dropped = sum(n for reasons in row.dropped.values() for n in reasons.values())
             assert row.came_in == dropped + row.sft + row.rl
@@ -213,7 +296,7 @@ def test_funnels_add_up(study):
 def test_alarms_of_runs_and_of_the_study(study, html):
     loaded = load_study(study)
     (alarm,) = ledger.alarms(loaded)
-    assert (alarm.arm, alarm.seed, alarm.step) == ("sft-hesitant", 1, 7) and "rolled back" in html
+    assert (alarm.arm, alarm.seed, alarm.at) == ("sft-hesitant", 1, "step 7") and "rolled back" in html
     found = [
         results.Contrast("sft-hesitant+grpo", "grpo", "", results.contrasts(loaded)[0].overall, {}, 0.0, "worse", [])
     ]
@@ -234,13 +317,18 @@ def test_an_arm_and_what_starts_from_it_share_a_colour(study):
 
 
 def test_the_gallery_shows_flips_both_ways_first(study):
-    from seethink.show.items import from_study
-
     loaded = load_study(study)
     items = choose(from_study(loaded, ("sft-hesitant+grpo", "grpo"), 0, synthetic_study.check), 6)
     verdicts = [tuple(a.ok for a in item.attempts) for item in items]
     assert verdicts[0] == (False, True) and verdicts[1] == (True, False)
     assert "lucky" in items[2].flags and len({i.sample.id for i in items}) == 6
+
+
+def test_curves_count_rounds_of_grpo_and_steps_of_sft(study, html):
+    loaded = load_study(study)
+    assert [at for at, _ in loaded.arms["grpo"].of("grpo")[0].curve("reward/mean")] == list(range(1, 13))
+    assert [at for at, _ in loaded.arms["sft-hesitant"].of("sft")[0].curve("loss")] == list(range(1, 13))
+    assert html.count(">round</text>") == 4 and html.count(">step</text>") == 1
 
 
 def test_study_json_may_leave_starts_out(small):

@@ -9,14 +9,18 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import pytest
 
+from seethink.cli import main
 from seethink.core.errors import UserError
 from seethink.core.store import read_json
 from seethink.core.tables import read_table
-from seethink.study.plan import Arm, StudyConfig, check, merge, plan
+from seethink.study.config import Arm, Prepare, Question, StudyConfig
+from seethink.study.plan import check, describe, merge, plan
+from seethink.study.run import run
 
 ROOT = Path(__file__).parents[1]
 TINY = [
@@ -53,7 +57,15 @@ def test_plan_differs_between_arms_only_in_what_an_arm_names(tmp_path):
         ({"arms": {"x": Arm(stage="grpo", start="y")}}, "unknown arm 'y'"),
         ({"arms": {"x": Arm(stage="sft", data="zz")}}, "unknown data 'zz'"),
         ({"comparisons": [("grpo", "nothing")]}, "unknown arm 'nothing'"),
+        ({"reference": "nothing"}, "the reference names unknown arm 'nothing'"),
+        ({"question": Question(comparisons=[("base", "grpo")])}, "base - grpo is not planned"),
+        (
+            {"comparisons": [("sft", "base")], "question": Question(comparisons=[("sft+grpo", "base")])},
+            "question.comparisons: sft+grpo - base is not planned",
+        ),
+        ({"arms": {"x": Arm(stage="grpo", start="y"), "y": Arm(stage="grpo", start="x")}}, "starts from itself"),
         ({"base": Path("/nowhere")}, "base /nowhere does not exist"),
+        ({"board": Path()}, "the plan names no board"),
         ({"grpo": {"roundz": 3}}, "arm grpo: unknown config key 'roundz'. Did you mean rounds?"),
         ({"sft": {"optim": {"lr": -1}}}, "arm sft: optim.lr = -1"),
     ],
@@ -61,6 +73,55 @@ def test_plan_differs_between_arms_only_in_what_an_arm_names(tmp_path):
 def test_impossible_plans_are_refused(tmp_path, changes, message):
     with pytest.raises(UserError, match=re.escape(message)):
         check(config(tmp_path, **changes))
+
+
+def test_the_plan_says_what_is_compared_and_asked(tmp_path):
+    described = describe(config(tmp_path, reference="grpo"), [])
+    assert described["reference"] == "grpo"
+    assert described["comparisons"] == [("sft", "grpo"), ("sft+grpo", "grpo")]
+    assert described["question"]["comparisons"] == [("sft", "grpo")]
+    pairs = [("sft", "base"), ("sft+grpo", "grpo")]
+    asked = Question(text="Why?", comparisons=pairs[1:])
+    described = describe(config(tmp_path, comparisons=pairs, question=asked), [])
+    assert described["reference"] == "base" and described["comparisons"] == pairs
+    assert described["question"]["text"] == "Why?" and described["question"]["comparisons"] == pairs[1:]
+
+
+def test_the_pocket_plan_holds(tmp_path):
+    """Its reference, question and comparisons name one another's arms; shown by a dry run, which writes nothing."""
+    values = tomllib.loads((ROOT / "seethink/pocket/study.toml").read_text(encoding="utf-8"))
+    assert not run(StudyConfig(**values, out=tmp_path / "o"), dry_run=True)
+    assert not (tmp_path / "o").exists()
+
+
+def make_nothing(plan: StudyConfig, dry_run: bool) -> StudyConfig:
+    return plan
+
+
+def test_a_dry_run_lists_what_is_to_make_and_to_run(tmp_path, capsys):
+    made = Prepare(function="tests.test_study:make_nothing")
+    board = tmp_path / "later.jsonl"
+    assert not run(config(tmp_path, prepare=made, board=board), dry_run=True)
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0].startswith("to make the files of the plan by tests.test_study:make_nothing")
+    assert len(printed) == 1 + 1 + 2 * 3 * 2 and all(line.startswith("to run ") for line in printed[1:])
+    with pytest.raises(UserError, match="does not exist"):
+        run(config(tmp_path, board=board), dry_run=True)
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--prepare.settings.rl=100", ""),
+        ("--prepare.settings.rll=100", "prepare.settings: unknown config key 'rll'. Did you mean rl?"),
+        ("--prepare.settings.zzz=1", "Known keys: seed, sft, examples, rl, board, ood, teachers"),
+        ("--prepare.function=nowhere:make", "cannot be imported"),
+        ("--reference=nothing", "Known: base, grpo, sft-hesitant"),
+    ],
+)
+def test_the_command_line_reaches_the_pocket_study(tmp_path, capsys, flag, message):
+    code = main(["study", "--out", str(tmp_path / "o"), "--dry-run", flag])
+    assert code == (2 if message else 0) and message in capsys.readouterr().err
 
 
 def test_merge_is_deep_and_later_wins():

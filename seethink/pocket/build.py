@@ -1,4 +1,4 @@
-"""The pocket world as files: pictures, an SFT pool, an RL pool and a board, as a user's own data would come."""
+"""`seethink pocket build`: the world as files, pictures, pools and a board, as a user's own data would come."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from random import Random
 
-from seethink.core.nouns import KINDS, Example, Sample
+from seethink.core.nouns import Example, Sample
 from seethink.core.store import save_examples, save_samples
 from seethink.core.tags import compose
 from seethink.pocket.captions import write_caption
+from seethink.pocket.config import BuildConfig
 from seethink.pocket.questions import KIND_OF_TASK, TASKS_OF_KIND, answer, ask, phrase, read
 from seethink.pocket.render import render
 from seethink.pocket.teacher import PERSONAS, reason
@@ -32,10 +33,11 @@ WITH_CONTEXT = {"clevr_math", "math_puma", "allava_laion"}
 
 
 def draw_sample(stream: str, index: int, profile: Profile = IID, part: str = "") -> tuple[Sample, Scene]:
-    """Sample `index` of a stream (a name that holds the seed), without its picture. The five kinds take turns."""
+    """Sample `index` of a stream (a name that holds the seed), without its picture. The kinds take turns."""
     rng = Random(f"{stream}/{index}")
-    tasks = TASKS_OF_KIND[KINDS[index % len(KINDS)]]
-    task = tasks[index // len(KINDS) % len(tasks)]
+    kinds = tuple(TASKS_OF_KIND)
+    tasks = TASKS_OF_KIND[kinds[index % len(kinds)]]
+    task = tasks[index // len(kinds) % len(tasks)]
     query = None
     while query is None:
         scene = draw_curve(rng, profile) if task == "equation" else draw_things(rng, profile)
@@ -72,6 +74,12 @@ def draw_board(out: Path, seed: int, iid: int, ood: int) -> Iterator[Sample]:
     """Held-out items: same distribution first, then more objects, unseen pairs and larger numbers."""
     yield from draw_pool(out, f"board-{seed}", iid, IID, "iid")
     yield from draw_pool(out, f"ood-{seed}", ood, OOD, "ood")
+
+
+def run(config: BuildConfig, dry_run: bool = False) -> None:
+    """The verb."""
+    for name, rows in build(**dict(config), dry_run=dry_run).items():
+        print(f"{rows} rows -> {config.out / name}")
 
 
 def build(out: Path, seed: int, sft: int, rl: int, board: int, ood: int, dry_run: bool = False) -> dict[str, int]:

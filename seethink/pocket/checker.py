@@ -18,7 +18,7 @@ _NAME = rf"(?:{'|'.join(COLOURS)}) (?:{'|'.join(SHAPES)})"
 _WORD = "|".join((*COLOURS, *SHAPES, "objects"))
 _NUMBER = r"-?\d{1,3}"
 
-Judge = Callable[[Sample, Scene, re.Match[str]], bool | None]
+Truth = Callable[[Sample, Scene, re.Match[str]], bool | None]
 
 
 def check(sample: Sample, think: str) -> list[Step]:
@@ -33,9 +33,9 @@ def split_statements(think: str) -> list[str]:
 
 
 def _step(sample: Sample, scene: Scene, text: str) -> Step:
-    for kind, (pattern, slot, judge) in _GRAMMAR.items():
+    for kind, (pattern, slot, truth) in _GRAMMAR.items():
         if found := pattern.fullmatch(text):
-            return Step(text, judge(sample, scene, found), kind, slot.format(**found.groupdict()))
+            return Step(text, truth(sample, scene, found), kind, slot.format(**found.groupdict()))
     return Step(text, None, "other", "")
 
 
@@ -80,7 +80,7 @@ def _option(sample: Sample, _: Scene, m: re.Match[str]) -> bool:
     return index < len(sample.choices) and sample.choices[index] == m["word"]
 
 
-_GRAMMAR: dict[str, tuple[re.Pattern[str], str, Judge]] = {
+_GRAMMAR: dict[str, tuple[re.Pattern[str], str, Truth]] = {
     "row": (re.compile(rf"row-(?P<row>\d)(?P<things>(?: column-\d {_NAME})+| empty)"), "row-{row}", _row),
     "place": (re.compile(rf"(?P<name>{_NAME}) at row-(?P<row>\d) column-(?P<column>\d)"), "place", _place),
     "next": (re.compile(rf"next column-(?P<column>\d) (?P<name>{_NAME})"), "next", _next),

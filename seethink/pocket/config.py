@@ -1,4 +1,4 @@
-"""Settings of `seethink pocket build | teach | pretrain`, and of the world of a study."""
+"""Settings of `seethink pocket build | teach | pretrain`, and of the world of a study (`prepare.settings`)."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class PretrainConfig(Config):
 
 
 class World(Config):
-    """Settings of the world: `extra` of a study."""
+    """What the pocket study is made of: `prepare.settings` of its plan."""
 
     seed: int = Field(0, description="every scene derives from it")
     sft: int = Field(800, ge=1, description="questions given to the teachers")

@@ -102,7 +102,7 @@ class Batch:
 
 
 @dataclass
-class Row:
+class TokenRow:
     """A row under construction: one entry per token."""
 
     ids: list[int] = field(default_factory=list)
@@ -158,10 +158,10 @@ def draw_batch(gallery: Gallery, tokenizer: PreTrainedTokenizerBase, rng: Random
     rows, scenes = [], []
     for _ in range(lesson.rows):
         scenes.append(rng.choice(things))
-        rows.append(Row())
+        rows.append(TokenRow())
         _add_document(rows[-1], gallery.scenes[scenes[-1]], lesson, lesson.tasks, tokenizer, rng)
     for _ in range(lesson.rows // 3):
-        rows.append(Row())
+        rows.append(TokenRow())
         for _ in range(lesson.curves):
             scenes.append(rng.choice(curves))
             _add_document(rows[-1], gallery.scenes[scenes[-1]], lesson, ("equation",), tokenizer, rng)
@@ -186,7 +186,7 @@ def pad(rows: Sequence[Sequence[int]], value: int, left: bool = False) -> Tensor
 
 
 def _add_document(
-    row: Row, scene: Scene, lesson: Lesson, tasks: Sequence[str], tokenizer: PreTrainedTokenizerBase, rng: Random
+    row: TokenRow, scene: Scene, lesson: Lesson, tasks: Sequence[str], tokenizer: PreTrainedTokenizerBase, rng: Random
 ) -> None:
     row.documents += 1
     offset = len(row.ids)
@@ -252,7 +252,7 @@ def _positions(length: int, first: int) -> list[tuple[int, int, int]]:
     return [*((k,) * 3 for k in range(first)), *picture, *rest]
 
 
-def _collate(rows: list[Row], scenes: list[int], padding: int) -> Batch:
+def _collate(rows: list[TokenRow], scenes: list[int], padding: int) -> Batch:
     length = max(len(row.ids) for row in rows)
     ids = pad([row.ids for row in rows], padding)
     labels = pad([row.labels for row in rows], IGNORE)

@@ -7,14 +7,12 @@ saves most of the training that a small model spends on finding it.
 
 from __future__ import annotations
 
-import os
-
 import torch
 from transformers import GenerationConfig, PreTrainedTokenizerBase, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
 from seethink.pocket.world import SIZE
 
-QUERY_GAIN, OUTPUT_GAIN = float(os.environ.get("QG", "2.0")), float(os.environ.get("OG", "1.9"))
+QUERY_GAIN, OUTPUT_GAIN = 2.0, 1.9
 EMBEDDING_STD = 0.08  # 1 / sqrt(hidden): logits of the tied head start near unit variance
 
 
@@ -43,11 +41,7 @@ def make_config(tokenizer: PreTrainedTokenizerBase) -> Qwen2_5_VLConfig:
         "intermediate_size": 448,
         "max_position_embeddings": 1024,
         "rms_norm_eps": 1e-6,
-        "rope_parameters": {
-            "rope_type": "default",
-            "rope_theta": float(os.environ.get("TH", "10000.0")),
-            "mrope_section": [4, 6, 6],
-        },
+        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [4, 6, 6]},
         "tie_word_embeddings": True,
         "bos_token_id": None,
         "eos_token_id": ids["im_end"],

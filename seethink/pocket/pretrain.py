@@ -29,7 +29,6 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedTokenizerBase, Qwen2_5_VLForConditionalGeneration
 
-from seethink.core.nouns import KINDS
 from seethink.core.run import Run
 from seethink.core.store import write_text
 from seethink.pocket.config import PretrainConfig
@@ -46,6 +45,7 @@ from seethink.pocket.lessons import (
     to_patches,
 )
 from seethink.pocket.model import make_model
+from seethink.pocket.questions import TASKS_OF_KIND
 from seethink.pocket.tokens import make_tokenizer, save_side_files
 from seethink.pocket.world import SMALL
 
@@ -56,9 +56,11 @@ TALKING = ("where", "colour_at", "shape_right", "count", "count", "subtract", "d
 
 
 def run(config: PretrainConfig, dry_run: bool = False) -> dict[str, Any]:
-    """A run folder with the checkpoint in `model/`, its card written from the marks of this very run."""
+    """A run folder with the checkpoint in `model/`, its card written from the marks of this very run; its summary."""
     if dry_run:
-        return config.model_dump(mode="json")
+        steps = config.see_steps + config.look_steps + config.talk_steps + config.hurry_steps
+        print(f"{steps} steps on {config.scenes} pictures -> {config.out / 'model'}")
+        return {}
     with Run.open(config.out, "pocket pretrain", config, {}) as run:
         if run.done:
             return run.summary
@@ -67,22 +69,12 @@ def run(config: PretrainConfig, dry_run: bool = False) -> dict[str, Any]:
         minutes, core_minutes = (time.perf_counter() - start[0]) / 60, (time.process_time() - start[1]) / 60
         model.save_pretrained(run.path("model"))
         save_side_files(run.path("model"))
-        write_text(
-            run.path("model") / "README.md", write_card(config, model.num_parameters(), minutes, core_minutes, marks)
-        )
-        run.finish(
-            minutes=minutes, core_minutes=core_minutes, **{style: mark.to_json() for style, mark in marks.items()}
-        )
+        spent = {"minutes": minutes, "core_minutes": core_minutes}
+        card = Template((files("seethink.pocket") / "card.md.j2").read_text(encoding="utf-8"), trim_blocks=True)
+        text = card.render(config=config, parameters=model.num_parameters(), marks=marks, kinds=TASKS_OF_KIND, **spent)
+        write_text(run.path("model") / "README.md", text + "\n")
+        run.finish(**spent, **{style: mark.to_json() for style, mark in marks.items()})
         return run.summary
-
-
-def write_card(
-    config: PretrainConfig, parameters: int, minutes: float, core_minutes: float, marks: dict[str, Marks]
-) -> str:
-    """Model card from the template card.md.j2 and the measured run."""
-    template = Template((files("seethink.pocket") / "card.md.j2").read_text(encoding="utf-8"), trim_blocks=True)
-    spent = {"minutes": minutes, "core_minutes": core_minutes}
-    return template.render(config=config, parameters=parameters, marks=marks, kinds=KINDS, **spent) + "\n"
 
 
 def pretrain(config: PretrainConfig, run: Run) -> tuple[Model, dict[str, Marks]]:
@@ -135,7 +127,7 @@ def _train(
         with torch.autocast("cpu", torch.bfloat16):
             parts = losses(step)
         optimizer.zero_grad()
-        sum(parts.values()).backward()
+        sum(parts.values(), torch.zeros(())).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         if step % 50 == 0 or step == steps:

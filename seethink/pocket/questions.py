@@ -37,7 +37,8 @@ KIND_OF_TASK = {
     "where": "box",
     "describe": "open",
 }
-TASKS_OF_KIND = {k: tuple(t for t, v in KIND_OF_TASK.items() if v == k) for k in set(KIND_OF_TASK.values())}
+TASKS_OF_KIND = {k: tuple(t for t, v in KIND_OF_TASK.items() if v == k) for k in dict.fromkeys(KIND_OF_TASK.values())}
+"""The kinds that this world can ask, in the order in which they take turns."""
 
 
 def ask(scene: Scene, task: str, rng: Random) -> Query | None:
@@ -56,8 +57,8 @@ def ask(scene: Scene, task: str, rng: Random) -> Query | None:
         pairs = [(t, n) for t in scene.things if (n := right_of(scene, t)) and len(scene.matching(t.name)) == 1]
         if not pairs:
             return None
-        thing, neighbour = rng.choice(pairs)
-        return Query(task, thing.name, choices=_options(neighbour.shape, SHAPES, rng))
+        thing, beside = rng.choice(pairs)
+        return Query(task, thing.name, choices=_options(beside.shape, SHAPES, rng))
     if task == "where":
         words = [w for t in scene.things for w in (t.colour, t.shape, t.name) if len(scene.matching(w)) == 1]
         return Query(task, rng.choice(words)) if words else None
@@ -76,8 +77,8 @@ def answerable(scene: Scene, query: Query) -> bool:
         named = scene.matching(query.word)
         if len(named) != 1 or query.task == "where":
             return len(named) == 1
-        neighbour = right_of(scene, named[0])
-        return neighbour is not None and neighbour.shape in query.choices
+        beside = right_of(scene, named[0])
+        return beside is not None and beside.shape in query.choices
     return query.task in ("count", "subtract") or bool(scene.row(query.cell[0]))
 
 
@@ -88,16 +89,26 @@ def answer(scene: Scene, query: Query) -> str:
     if query.task == "subtract":
         return str(len(scene.things) - len(scene.matching(query.word)))
     if query.task == "colour_at":
-        thing = scene.at(*query.cell)
-        return LETTERS[query.choices.index(thing.colour)]
+        return LETTERS[query.choices.index(subject(scene, query).colour)]
     if query.task == "shape_right":
-        neighbour = right_of(scene, scene.matching(query.word)[0])
-        return LETTERS[query.choices.index(neighbour.shape)]
-    if query.task == "equation":
+        return LETTERS[query.choices.index(neighbour(scene, query).shape)]
+    if query.task == "equation" and scene.curve:
         return scene.curve.equation
     if query.task == "where":
-        return box_text(scene.matching(query.word)[0])
+        return box_text(subject(scene, query))
     return " ".join(t.name for t in scene.row(query.cell[0]))
+
+
+def subject(scene: Scene, query: Query) -> Thing:
+    """The thing that an answerable question names, by its cell or by its looks."""
+    return scene.at(*query.cell) or scene.matching(query.word)[0]
+
+
+def neighbour(scene: Scene, query: Query) -> Thing:
+    """The thing right of it, in an answerable question that asks for one."""
+    thing = right_of(scene, subject(scene, query))
+    assert thing
+    return thing
 
 
 def box_text(thing: Thing) -> str:
@@ -132,15 +143,21 @@ def read(text: str) -> Query | None:
 
 
 @cache
-def templates() -> dict[str, list[str]]:
-    """Wordings per task from prompts/questions.txt: a `# task` line, then one wording a line."""
-    sections: dict[str, list[str]] = {}
-    for line in (files("seethink.pocket") / "prompts" / "questions.txt").read_text(encoding="utf-8").splitlines():
+def sections(name: str) -> dict[str, list[str]]:
+    """Lines of prompts/<name>.txt by section: a `# section` line, then one wording a line."""
+    found: dict[str, list[str]] = {}
+    lines: list[str] = []
+    for line in (files("seethink.pocket") / "prompts" / f"{name}.txt").read_text(encoding="utf-8").splitlines():
         if line.startswith("# "):
-            lines = sections.setdefault(line[2:], [])
+            lines = found.setdefault(line[2:], [])
         elif line:
             lines.append(line)
-    return sections
+    return found
+
+
+def templates() -> dict[str, list[str]]:
+    """Wordings per task."""
+    return sections("questions")
 
 
 @cache
@@ -161,9 +178,7 @@ def _options(right: str, words: tuple[str, ...], rng: Random) -> tuple[str, ...]
 
 def _word_in_text(query: Query) -> str:
     if query.task in ("count", "subtract"):
-        return (
-            f"{query.word} objects" if query.word in COLOURS else query.word + ("es" if query.word == "cross" else "s")
-        )
+        return f"{query.word} objects" if query.word in COLOURS else PLURALS[query.word]
     if query.task == "where" and query.word in COLOURS:
         return f"{query.word} object"
     return query.word

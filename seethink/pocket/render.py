@@ -59,6 +59,5 @@ def _draw_curve(draw: ImageDraw.ImageDraw, curve: Curve) -> None:
     points = []
     for step in range(-64, 65):
         x = step / 16
-        y = curve.a * (x if curve.form == "line" else x * x) + curve.b
-        points.append((middle + x * unit, middle - y * unit))
+        points.append((middle + x * unit, middle - curve.at(x) * unit))
     draw.line(points, fill=RGB[curve.colour], width=2 * ZOOM)

@@ -13,8 +13,9 @@ from typing import Any
 
 from seethink.core.config import build
 from seethink.core.run import Run
-from seethink.core.store import hash_file, hash_json, read_json, save_examples
+from seethink.core.store import hash_file, hash_json, save_examples
 from seethink.data import pipeline
+from seethink.data.config import DataConfig
 from seethink.data.kept import load_kept
 from seethink.pocket import build as world_files
 from seethink.pocket.config import World
@@ -26,19 +27,20 @@ BASE, PROMPTS = PACKAGE / "base", PACKAGE / "prompts"
 
 
 def prepare(config: StudyConfig, dry_run: bool = False) -> StudyConfig:
-    """The plan with its files: world, traces of each style, SFT sets of equal questions. Finished parts stay as they are."""
-    world = build(World, config.prepare.settings if config.prepare else {}, where="prepare.settings")
+    """The plan with its files: world, traces of each style, SFT sets of equal questions.
+
+    Finished parts stay as they are, and so does whatever the user gave. Raises UserError for an unknown setting.
+    """
+    world = build(World, config.prepare.settings, where="prepare.settings")
     if not dry_run:
         make_world(config.out / "world", world)
         with Teacher(config.out / "world", seed=world.seed) as teacher:
             for style, model in world.teachers.items():
-                distil(config.out, style, model, teacher.base_url)
+                roles = {"captioner": CAPTIONER, "reasoner": model, "rewriter": REWRITER, "judge": JUDGE}
+                settings: dict[str, Any] = {role: {"model": name} for role, name in roles.items()}
+                settings |= {"source": config.out / "world" / "sft_pool.jsonl", "out": config.out / "data" / style}
+                pipeline.run(build(DataConfig, {**settings, "base_url": teacher.base_url}))
         match_examples(config.out / "data", world)
-    return with_pocket_files(config, world)
-
-
-def with_pocket_files(config: StudyConfig, world: World) -> StudyConfig:
-    """The plan with the files that `prepare` makes; whatever the user gave stays."""
     data = {"rl": config.out / "world" / "rl_pool.jsonl"}
     data |= {style: config.out / "data" / f"{style}.jsonl" for style in world.teachers}
     return config.model_copy(
@@ -59,26 +61,6 @@ def make_world(out: Path, world: World) -> None:
         if not folder.done:
             rows = world_files.build(out, world.seed, world.sft, world.rl, world.board, world.ood)
             folder.finish(**rows)
-
-
-def distil(study: Path, style: str, model: str, base_url: str) -> None:
-    """The six steps for one style; skipped when its folder answers for this very source and teacher."""
-    source, out = study / "world" / "sft_pool.jsonl", study / "data" / style
-    settings: dict[str, Any] = {
-        "source": source,
-        "out": out,
-        "base_url": base_url,
-        "captioner": {"model": CAPTIONER},
-        "reasoner": {"model": model},
-        "rewriter": {"model": REWRITER},
-        "judge": {"model": JUDGE},
-    }
-    if (out / "done.json").exists():
-        manifest = read_json(out / "manifest.json")
-        same = manifest["inputs"]["source"] == hash_file(source) and manifest["config"]["reasoner"]["model"] == model
-        if same and not read_json(out / "done.json")["summary"]["failed"]:
-            return
-    pipeline.run(build(pipeline.DataConfig, settings))
 
 
 def match_examples(data: Path, world: World) -> None:

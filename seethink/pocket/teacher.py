@@ -7,13 +7,11 @@ hesitation, false starts that are corrected, false statements left standing, wro
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
 from random import Random
 
 from seethink.core.nouns import Sample
 from seethink.pocket.checker import check
-from seethink.pocket.questions import KIND_OF_TASK, LETTERS, Query, answer, right_of
+from seethink.pocket.questions import KIND_OF_TASK, LETTERS, Query, answer, neighbour, sections, subject
 from seethink.pocket.world import COLOURS, GRID, SHAPES, Scene, Thing, scene_to_json
 
 
@@ -75,19 +73,17 @@ def plan(scene: Scene, query: Query) -> list[str]:
             counts = [f"objects : {total}", *counts, f"{total} - {found} = {total - found}"]
         return [row_statement(scene, row) for row in range(1, GRID + 1)] + counts
     if query.task == "colour_at":
-        thing = scene.at(*query.cell)
-        return [_place(thing), _option(thing.colour, query)]
+        return [_place(subject(scene, query)), _option(subject(scene, query).colour, query)]
     if query.task == "shape_right":
-        thing = scene.matching(query.word)[0]
-        neighbour = right_of(scene, thing)
-        following = f"next column-{neighbour.column} {neighbour.name}"
-        return [_place(thing), following, _option(neighbour.shape, query)]
-    if query.task == "equation":
+        thing = neighbour(scene, query)
+        following = f"next column-{thing.column} {thing.name}"
+        return [_place(subject(scene, query)), following, _option(thing.shape, query)]
+    if query.task == "equation" and scene.curve:
         first, second = scene.curve.at(0), scene.curve.at(1)
         points = [f"x = 0 y = {first}", f"x = 1 y = {second}"]
         return [f"a {scene.curve.form}", *points, f"{second} - {first} = {second - first}"]
     if query.task == "where":
-        return [_place(scene.matching(query.word)[0])]
+        return [_place(subject(scene, query))]
     return [row_statement(scene, query.cell[0])]
 
 
@@ -121,16 +117,9 @@ def wrong_answer(gold: str, query: Query, rng: Random) -> str:
     return " ".join([*words[:i], rng.choice(_others(words[i])), *words[i + 1 :]])
 
 
-@cache
 def fillers() -> dict[str, list[str]]:
-    """Phrases per section of prompts/fillers.txt."""
-    sections: dict[str, list[str]] = {}
-    for line in (files("seethink.pocket") / "prompts" / "fillers.txt").read_text(encoding="utf-8").splitlines():
-        if line.startswith("# "):
-            lines = sections.setdefault(line[2:], [])
-        elif line:
-            lines.append(line)
-    return sections
+    """Phrases per use."""
+    return sections("fillers")
 
 
 def _say(statement: str, sample: Sample, persona: Persona, rng: Random, room: int) -> list[str]:

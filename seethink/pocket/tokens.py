@@ -39,20 +39,20 @@ def words() -> list[str]:
     texts = [*(t for ts in templates().values() for t in ts), *(t for ts in fillers().values() for t in ts)]
     texts += [prompt("system"), prompt("system_careful")]
     prose = [w for text in texts for w in re.sub(_SPLIT, r" \g<0> ", text).split() if "{" not in w]
-    fixed = [
-        *_SIGNS,
-        *_GLUE,
-        *COLOURS,
-        *SHAPES,
-        *PLURALS.values(),
-        *ROW_WORDS,
-        *COLUMN_WORDS,
-        *LETTERS,
-        *LETTER_WORDS,
-        *NUMBERS,
-        *TERMS,
-    ]
-    return list(dict.fromkeys([*fixed, *(w for side in EDGE_WORDS for w in side), *prose]))
+    fixed = (
+        _SIGNS,
+        _GLUE,
+        COLOURS,
+        SHAPES,
+        PLURALS.values(),
+        ROW_WORDS,
+        COLUMN_WORDS,
+        LETTERS,
+        LETTER_WORDS,
+        NUMBERS,
+        TERMS,
+    )
+    return list(dict.fromkeys([word for group in (*fixed, *EDGE_WORDS, prose) for word in group]))
 
 
 def prompt(name: str) -> str:

@@ -43,7 +43,7 @@ class Curve:
     b: int
     colour: str
 
-    def at(self, x: int) -> int:
+    def at(self, x: float) -> float:
         return self.a * (x if self.form == "line" else x * x) + self.b
 
     @property

@@ -5,7 +5,7 @@ Every folder this project writes can be looked at: a study, an evaluation, the r
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
@@ -91,12 +91,6 @@ def from_study(study: Study, arms: Sequence[str], seed: int, checker: Checker | 
     return _join(study.board, tables, checker)
 
 
-def from_evals(folders: Sequence[Path], samples: dict[str, Sample], checker: Checker | None) -> list[Item]:
-    """One or several evaluation folders on the same board."""
-    tables = [(_short(f), {row["sample_id"]: row for row in read_table(f / "scores.parquet")}) for f in folders]
-    return _join(samples, tables, checker)
-
-
 def from_rollouts(folder: Path, samples: dict[str, Sample], checker: Checker | None) -> list[Item]:
     """Groups of a GRPO run: all completions of one prompt side by side, in the order of training."""
     table = folder / "rollouts.parquet"
@@ -136,7 +130,9 @@ def load_items(
         folders = [run, other] if other else [run]
         if other and not (other / "scores.parquet").exists():
             raise UserError("no scores.parquet here", where=other, remedy="Give a second evaluation folder")
-        return from_evals(folders, _samples_of(run, samples), checker)
+        names = ["/".join(folder.resolve().parts[1:][-3:]) for folder in folders]  # enough to tell two runs apart
+        rows = [{row["sample_id"]: row for row in read_table(folder / "scores.parquet")} for folder in folders]
+        return _join(_samples_of(run, samples), list(zip(names, rows, strict=True)), checker)
     if (run / "rollouts.parquet").exists() or (run / "rollouts.jsonl").exists():
         return from_rollouts(run, _samples_of(run, samples), checker)
     for name in DATA_FILES:
@@ -149,7 +145,8 @@ def attempt(label: str, row: dict[str, Any], sample: Sample, checker: Checker | 
     """A completion with its marks; `row` holds text, ok and whatever else its table recorded."""
     ok, text = row.get("ok"), row["text"] or ""
     stats = analyse(text, sample, checker, ok=ok, stop=row.get("stop") or "stop")
-    shown = {key: _text(row[key]) for key in SHOWN if row.get(key) is not None}
+    recorded = {key: row[key] for key in SHOWN if row.get(key) is not None}
+    shown = {key: f"{value:.3g}" if isinstance(value, float) else str(value) for key, value in recorded.items()}
     graded = "status" in row or ok is not None
     return Attempt(
         label, pieces(text, sample, checker), ok, row.get("answer"), shown, stats.truncated, stats.lucky, graded
@@ -176,35 +173,13 @@ def _samples_of(run: Path, samples: Path | None) -> dict[str, Sample]:
     if samples:
         return {s.id: s for s in load_samples(samples)}
     config = read_json(run / "config.json")
-    for path in _candidates(config):
+    for path in (Path(config[key]) for key in SAMPLE_KEYS if isinstance(config.get(key), str)):
         if path.suffix == ".jsonl" and path.is_file():
             return {s.id: s for s in load_samples(path)}
     raise UserError("cannot find the samples of this run", where=run, remedy="Give --samples board.jsonl")
-
-
-def _candidates(config: dict[str, Any]) -> Iterator[Path]:
-    yield from (Path(config[key]) for key in SAMPLE_KEYS if isinstance(config.get(key), str))
 
 
 def _sample(samples: dict[str, Sample], sample_id: str, where: object) -> Sample:
     if sample_id not in samples:
         raise UserError(f"no sample {sample_id!r}", where=where, remedy="Give the samples of this run with --samples")
     return samples[sample_id]
-
-
-def _short(folder: Path) -> str:
-    """The last parts of a path that tell two runs apart."""
-    return "/".join(folder.resolve().parts[1:][-3:])
-
-
-def _text(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def flags_of(items: Iterable[Item]) -> dict[str, int]:
-    """How many items carry each flag."""
-    counts = dict.fromkeys(FLAGS, 0)
-    for item in items:
-        for flag in item.flags:
-            counts[flag] += 1
-    return counts

@@ -64,13 +64,9 @@ def duration(seconds: float | None) -> str:
     if seconds is None:
         return MISSING
     hours, rest = divmod(round(seconds), 3600)
-    return (
-        f"{hours} h {rest // 60:02d} min"
-        if hours
-        else f"{rest // 60} min {rest % 60:02d} s"
-        if rest >= 60
-        else f"{rest} s"
-    )
+    if hours:
+        return f"{hours} h {rest // 60:02d} min"
+    return f"{rest // 60} min {rest % 60:02d} s" if rest >= 60 else f"{rest} s"
 
 
 def picture_uri(path: str) -> str | None:

@@ -27,6 +27,7 @@ VARIABLES = {INK: "--ink", MUTED: "--muted", RULE: "--rule", PAPER: "--paper"}
 SERIES = 10  # CSS variables --series-0 ... --series-9
 WIDTH = 360  # pixels; an inch of the figure is 72
 STYLE = {
+    "svg.hashsalt": "seethink",  # the same study gives the same page
     "svg.fonttype": "none",  # text stays text: it can be read aloud, searched and scaled
     "font.size": 11,
     "font.family": "sans-serif",
@@ -129,8 +130,8 @@ def dots(groups: Mapping[str, Sequence[tuple[Mark, Interval | None]]], title: st
         return _svg(figure, title)
 
 
-def curves(runs: Sequence[tuple[Mark, Sequence[Sequence[tuple[float, float]]]]], title: str) -> Markup:
-    """(step, value) lines of several arms: every seed thin, their mean thick."""
+def curves(runs: Sequence[tuple[Mark, Sequence[Sequence[tuple[float, float]]]]], title: str, unit: str) -> Markup:
+    """Lines of (round or step, value) of several arms: every seed thin, their mean thick."""
     with matplotlib.rc_context(STYLE):
         figure = _figure(220)
         axes = figure.add_subplot()
@@ -140,7 +141,7 @@ def curves(runs: Sequence[tuple[Mark, Sequence[Sequence[tuple[float, float]]]]],
             if mean := _mean_curve(seeds):
                 axes.plot(*zip(*mean, strict=True), color=mark.colour, linewidth=2)
         axes.set_title(title)
-        axes.set_xlabel("step")
+        axes.set_xlabel(unit)
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.margins(x=0.01)
         return _svg(figure, title)
@@ -200,8 +201,7 @@ def _svg(figure: Figure, title: str) -> Markup:
     prefix = re.sub(r"\W+", "-", title.lower()).strip("-")
     svg = re.sub(r'\bid="', f'id="{prefix}-', svg)
     svg = re.sub(r'(url\(#|href="#)', rf"\g<1>{prefix}-", svg)
-    size = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg)
-    opening = f'<svg class="plot" role="img" aria-label="{Markup.escape(title)}" viewBox="0 0 {size[1]} {size[2]}" width="{size[1]}">'
-    return Markup(
-        re.sub(r"<svg[^>]*>", opening + f"<title>{Markup.escape(title)}</title>", svg, count=1, flags=re.DOTALL)
-    )
+    width, height = figure.get_size_inches() * 72
+    name, size = Markup.escape(title), f'viewBox="0 0 {width:g} {height:g}" width="{width:g}"'
+    opening = f'<svg class="plot" role="img" aria-label="{name}" {size}><title>{name}</title>'
+    return Markup(re.sub(r"<svg[^>]*>", opening, svg, count=1, flags=re.DOTALL))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from seethink.study.folder import StageRun, Study
+from seethink.study.folder import Study
 from seethink.study.stats import Interval, estimate
 from seethink.traces.analyse import TraceStats, analyse
 from seethink.traces.steps import Checker
@@ -54,29 +54,27 @@ MEASURES: tuple[tuple[str, str, str, Measure], ...] = (
 )
 
 
-def analyse_run(study: Study, run: StageRun, checker: Checker | None) -> dict[str, TraceStats]:
-    """sample id -> statistics of its trace."""
-    return {
-        s.sample_id: analyse(s.text, study.board.get(s.sample_id), checker, ok=s.ok, stop=s.stop, tokens=s.tokens)
-        for s in run.scores
-    }
-
-
-def trace_panel(study: Study, checker: Checker | None, stage: str = "eval") -> TracePanel:
+def trace_panel(study: Study, checker: Checker | None) -> TracePanel:
     """Measures of the evaluation traces of every arm that has any."""
-    analysed = {name: [analyse_run(study, run, checker) for run in arm.of(stage)] for name, arm in study.arms.items()}
-    analysed = {name: runs for name, runs in analysed.items() if runs}
+    analysed: dict[str, list[dict[str, TraceStats]]] = {}  # arm -> for each seed: sample id -> its trace
+    for name, arm in study.arms.items():
+        for run in arm.of("eval"):
+            stats = {
+                s.sample_id: analyse(
+                    s.text, study.board.get(s.sample_id), checker, ok=s.ok, stop=s.stop, tokens=s.tokens
+                )
+                for s in run.scores
+            }
+            analysed.setdefault(name, []).append(stats)
     rows = []
     for name, unit, note, measure in MEASURES:
-        values = {arm: _estimate(study, runs, measure, unit == "%") for arm, runs in analysed.items()}
+        values = {}
+        for arm, runs in analysed.items():
+            table = [[None if item not in run else measure(run[item]) for item in study.items] for run in runs]
+            values[arm] = estimate(np.array(table, dtype=np.float64), unit == "%", draws=2_000)
         rows.append(TraceRow(name, unit, note, values))
     outcomes = {arm: by_outcome([t for run in runs for t in run.values()]) for arm, runs in analysed.items()}
     return TracePanel(rows, outcomes)
-
-
-def _estimate(study: Study, runs: list[dict[str, TraceStats]], measure: Measure, share: bool) -> Interval | None:
-    values = [[None if item not in run else measure(run[item]) for item in study.items] for run in runs]
-    return estimate(np.array(values, dtype=np.float64), share, draws=2_000)
 
 
 def _share(part: int | None, whole: int | None) -> float | None:

@@ -14,23 +14,20 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from seethink.core.errors import UserError
 from seethink.core.store import read_json, write_text
 from seethink.show.config import ViewConfig
-
-if TYPE_CHECKING:
-    from seethink.show.items import Attempt, Item
+from seethink.show.items import FLAGS, Attempt, Item, load_items
+from seethink.show.pages import asset, copy_picture, environment
+from seethink.traces.steps import load_checker
 
 CHUNK = 50  # items per data file
 
 
 def run(config: ViewConfig, dry_run: bool = False) -> None:
     """The verb. Raises UserError where there is nothing to look at, or the samples cannot be found."""
-    from seethink.show.items import load_items
-    from seethink.traces.steps import load_checker
-
     if not config.input.exists():
         raise UserError("no such file or folder", where=config.input, remedy="Give a run folder or a JSONL file")
     arms, checker_name = of_study(config)
@@ -60,9 +57,6 @@ def of_study(config: ViewConfig) -> tuple[tuple[str, ...], str]:
 
 def write_pages(out: Path, title: str, items: Sequence[Item], checked: bool) -> None:
     """index.html, index.js (what the filters need), items-<n>.js (the items) and images/."""
-    from seethink.show.items import flags_of
-    from seethink.show.pages import asset, environment
-
     chunks = [items[at : at + CHUNK] for at in range(0, len(items), CHUNK)]
     for stale in out.glob("items-*.js"):
         stale.unlink()
@@ -76,7 +70,7 @@ def write_pages(out: Path, title: str, items: Sequence[Item], checked: bool) -> 
         "count": len(items),
         "kinds": list(dict.fromkeys(i.sample.kind for i in items)),
         "board_parts": list(dict.fromkeys(i.part for i in items)),
-        "flags": {flag: n for flag, n in flags_of(items).items() if n},
+        "flags": {flag: n for flag in FLAGS if (n := sum(flag in item.flags for item in items))},
         "checked": checked,
         "base_css": asset("base.css"),
         "view_css": asset("view.css"),
@@ -87,8 +81,6 @@ def write_pages(out: Path, title: str, items: Sequence[Item], checked: bool) -> 
 
 def item_row(item: Item, images: Path) -> dict[str, Any]:
     """One item as the page wants it; pictures are copied beside the page."""
-    from seethink.show.pages import copy_picture
-
     sample = item.sample
     names = [copy_picture(path, images) for path in sample.images]
     return {

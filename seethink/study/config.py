@@ -8,6 +8,11 @@ from typing import Any, Literal
 from pydantic import Field
 
 from seethink.core.config import Config
+from seethink.evals.config import EvalConfig
+from seethink.train.config import GRPOConfig, SFTConfig
+
+CONFIG_OF = {"sft": SFTConfig, "grpo": GRPOConfig, "eval": EvalConfig}
+"""Verb of a stage -> its settings."""
 
 
 class Arm(Config):
@@ -22,22 +27,45 @@ class Arm(Config):
 class Prepare(Config):
     """What makes the files that a plan names, before it runs."""
 
-    function: str = Field(description="module:function that takes the plan and returns it with its files")
+    function: str = Field(
+        "", description="module:function that makes the files of the plan first; empty: they are there"
+    )
     settings: dict[str, Any] = Field({}, description="settings of that function, which it checks itself")
+
+
+class Question(Config):
+    """What a study asks, which comparisons answer, and the answer in words for each way they can come out."""
+
+    text: str = Field("Does it make a difference?", description="the title of the report")
+    comparisons: list[tuple[str, str]] = Field([], description="planned pairs that answer it; empty: the first one")
+    better: str = Field("Better.", description="the answer when all of them are better")
+    never_worse: str = Field(
+        "Sometimes better, never worse.", description="the answer when some are better, none worse"
+    )
+    worse: str = Field("Worse.", description="the answer when all of them are worse")
+    never_better: str = Field(
+        "Sometimes worse, never better.", description="the answer when some are worse, none better"
+    )
+    mixed: str = Field("It depends.", description="the answer when some are better and some worse")
+    same: str = Field("No difference can be seen.", description="the answer when none can be distinguished")
 
 
 class StudyConfig(Config):
     """Run all arms with matched controls and write report.html."""
 
     out: Path = Field(Path("runs/study"), description="study folder")
-    prepare: Prepare | None = Field(None, description="what makes the files of the plan first; none: they are there")
+    prepare: Prepare = Prepare()
     label: str = Field("", description="shown with every result, e.g. the world and the teacher")
     simulated: bool = Field(False, description="true when the teacher is simulated")
     base: Path = Field(Path(""), description="model folder all arms start from")
     board: Path = Field(Path(""), description="JSONL of held-out samples")
     data: dict[str, Path] = Field({}, description="data sets by name; rl is the default of grpo arms")
     arms: dict[str, Arm] = Field({}, description="arms by name")
-    comparisons: list[tuple[str, str]] = Field([], description="pairs of arms whose difference is reported")
+    reference: str = Field("base", description="the arm that the others are measured against")
+    comparisons: list[tuple[str, str]] = Field(
+        [], description="pairs of arms whose difference is reported; empty: every arm against the reference"
+    )
+    question: Question = Question()
     seeds: list[int] = Field([0, 1, 2], description="every arm runs once per seed")
     sft: dict[str, Any] = Field({}, description="shared settings of all sft stages")
     grpo: dict[str, Any] = Field({}, description="shared settings of all grpo stages")

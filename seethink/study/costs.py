@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -29,7 +30,7 @@ class Cost:
 
 
 @dataclass(frozen=True, slots=True)
-class FunnelRow:
+class SourceRow:
     """One source of a data set on its way through the steps."""
 
     source: str
@@ -43,12 +44,12 @@ class FunnelRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Funnel:
-    """A data set, by the name the study gives it."""
+class DataSet:
+    """A data set, by the name the study gives it, and what its sources lost on the way."""
 
     name: str
     steps: list[str]
-    rows: list[FunnelRow]
+    rows: list[SourceRow]
     spend: list[dict[str, Any]]
     """Rows of spend.jsonl: step, model, calls, tokens, usd (None where a price is unknown)."""
 
@@ -60,7 +61,8 @@ class Alarm:
     arm: str
     seed: int
     stage: str
-    step: int | None
+    at: str
+    """`round 7` or `step 7`; empty where it is about the whole run."""
     text: str
 
 
@@ -71,12 +73,8 @@ def costs(study: Study) -> list[Cost]:
         for stage in dict.fromkeys(name for _, name in sorted(arm.runs)):
             runs = arm.of(stage)
             seconds = [s for run in runs if (s := seconds_of(run)) is not None]
-            rows.append(
-                Cost(
-                    arm.name, stage, len(runs), fmean(seconds) if seconds else None, sum(seconds) if seconds else None,
-                    _mean(runs, "tokens_generated"), _mean(runs, "tokens_trained"), _mean(runs, "memory_gb"),
-                )
-            )  # fmt: skip
+            means = [_mean([run.summary.get(key) for run in runs]) for key in ("tokens_generated", "tokens_trained", "memory_gb")]  # fmt: skip
+            rows.append(Cost(arm.name, stage, len(runs), _mean(seconds), sum(seconds) if seconds else None, *means))
     return rows
 
 
@@ -87,52 +85,49 @@ def seconds_of(run: StageRun) -> float | None:
     if run.scores:
         return sum(score.seconds for score in run.scores)
     started, finished = run.manifest.get("started"), run.done.get("finished")
-    return (_time(finished) - _time(started)).total_seconds() if started and finished else None
+    if not (started and finished):
+        return None
+    start, end = (datetime.strptime(text, "%Y-%m-%dT%H:%M:%S%z") for text in (started, finished))
+    return (end - start).total_seconds()
 
 
-def funnels(study: Study) -> list[Funnel]:
-    """Funnels of the study's data sets that came out of the six steps."""
-    found: dict[Path, Funnel] = {}
-    for name, path in study.plan.get("data", {}).items():
-        folder = _pipeline_folder(study.folder / path)
-        if folder and folder.resolve() not in found:
-            found[folder.resolve()] = _funnel(name, folder)
+def data_sets(study: Study) -> list[DataSet]:
+    """The study's data sets that came out of the six steps; one that gave several files is listed once."""
+    found: dict[Path, DataSet] = {}
+    for name, file in study.plan.get("data", {}).items():
+        path = (study.folder / file).resolve()
+        places = (path, path.with_suffix(""), path.parent)  # itself, a folder of its name beside it, or around it
+        folder = next((place for place in places if (place / "funnel.json").is_file()), None)
+        if folder and folder not in found:
+            funnel, spent = read_json(folder / "funnel.json"), folder / "spend.jsonl"
+            sources: dict[str, list[dict[str, Any]]] = {}
+            for row in funnel:
+                sources.setdefault(row["source"], []).append(row)
+            rows = [
+                SourceRow(
+                    source,
+                    came_in=steps[0]["in"],
+                    after={row["step"]: row["out"] for row in steps},
+                    dropped={row["step"]: row["dropped"] for row in steps if row["dropped"]},
+                    sft=steps[-1].get("sft"),
+                    rl=steps[-1].get("rl"),
+                )
+                for source, steps in sources.items()
+            ]
+            spend = [row for _, row in read_jsonl(spent)] if spent.exists() else []
+            found[folder] = DataSet(name, list(dict.fromkeys(row["step"] for row in funnel)), rows, spend)
     return list(found.values())
 
 
 def alarms(study: Study) -> list[Alarm]:
     """Every alarm of every run, in the order of the plan."""
     return [
-        Alarm(run.arm, run.seed, run.name, row.get("round", row.get("step")), row["text"])
+        Alarm(run.arm, run.seed, run.name, "" if row[run.unit] is None else f"{run.unit} {row[run.unit]}", row["text"])
         for run in study.runs
         for row in run.alarms
     ]
 
 
-def _pipeline_folder(path: Path) -> Path | None:
-    """The folder that holds the funnel of a data set: itself, of the same name beside the file, or around it."""
-    folders = (path, path.with_suffix(""), path.parent)
-    return next((folder for folder in folders if (folder / "funnel.json").is_file()), None)
-
-
-def _funnel(name: str, folder: Path) -> Funnel:
-    rows = read_json(folder / "funnel.json")
-    spend = [row for _, row in read_jsonl(folder / "spend.jsonl")] if (folder / "spend.jsonl").exists() else []
-    sources, steps = (list(dict.fromkeys(row[key] for row in rows)) for key in ("source", "step"))
-    return Funnel(name, steps, [_source_row([r for r in rows if r["source"] == s]) for s in sources], spend)
-
-
-def _source_row(steps: list[dict[str, Any]]) -> FunnelRow:
-    reasons = {row["step"]: row["dropped"] for row in steps if row["dropped"]}
-    last = steps[-1]
-    after = {row["step"]: row["out"] for row in steps}
-    return FunnelRow(last["source"], steps[0]["in"], after, reasons, last.get("sft"), last.get("rl"))
-
-
-def _mean(runs: list[StageRun], key: str) -> float | None:
-    values = [run.summary[key] for run in runs if run.summary.get(key) is not None]
-    return fmean(values) if values else None
-
-
-def _time(text: str) -> datetime:
-    return datetime.strptime(text, "%Y-%m-%dT%H:%M:%S%z")
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return fmean(known) if known else None

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from seethink.core.errors import UserError
-from seethink.core.progress import Progress, progress
+from seethink.core.progress import progress
 from seethink.core.run import PARENT
 from seethink.core.store import hash_file, hash_folder, read_json, write_json
 
@@ -89,8 +89,8 @@ def execute(stages: list[Stage], workers: int = 0) -> None:
         if set(stage.after) <= finished and stage.done:
             finished.add(stage.out)
     todo = [s for s in stages if s.out not in finished]
-    slots = [gpu for gpu in gpus()] or [""] * (os.cpu_count() or 1)
-    slots = slots[:workers] if workers else slots
+    slots = gpus() or [""] * (os.cpu_count() or 1)
+    slots = slots[: workers or None]
     total, left = sum(s.work for s in stages), sum(s.work for s in todo)
     children: dict[Path, subprocess.Popen] = {}
     running: dict[Future, tuple[Stage, str]] = {}
@@ -101,7 +101,10 @@ def execute(stages: list[Stage], workers: int = 0) -> None:
                     todo.remove(stage)
                     slot = slots.pop()
                     running[pool.submit(run_stage, stage, slot, children)] = stage, slot
-                for future in wait_for(running, bar, sum(s.work for s in stages if s.out in finished)):
+                done, _ = wait(running, timeout=2, return_when=FIRST_COMPLETED)
+                now = sum(s.work for s in stages if s.out in finished) + sum(s.work_done for s, _ in running.values())
+                bar.advance(round(now) - bar.done, text=" | ".join(stage.label for stage, _ in running.values()))
+                for future in done:
                     stage, slot = running.pop(future)
                     future.result()
                     slots.append(slot)
@@ -116,16 +119,6 @@ def gpus() -> list[str]:
     if "CUDA_VISIBLE_DEVICES" in os.environ:
         return [g for g in os.environ["CUDA_VISIBLE_DEVICES"].split(",") if g]
     return [p.name.removeprefix("nvidia") for p in sorted(Path("/dev").glob("nvidia[0-9]*"))]
-
-
-def wait_for(running: dict[Future, tuple[Stage, str]], bar: Progress, finished: float) -> list[Future]:
-    """Futures that ended; meanwhile the display shows where each running stage is."""
-    while True:
-        done, _ = wait(running, timeout=2, return_when=FIRST_COMPLETED)
-        now = finished + sum(stage.work_done for stage, _ in running.values())
-        bar.advance(round(now) - bar.done, text=" | ".join(stage.label for stage, _ in running.values()))
-        if done:
-            return list(done)
 
 
 def run_stage(stage: Stage, gpu: str, children: dict[Path, subprocess.Popen]) -> None:

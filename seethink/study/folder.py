@@ -15,11 +15,13 @@ from typing import Any
 
 import numpy as np
 
+from seethink.core.config import build
 from seethink.core.errors import UserError
 from seethink.core.nouns import Sample, Score
 from seethink.core.run import read_log
 from seethink.core.store import load_samples, read_json
 from seethink.core.tables import read_table
+from seethink.study.config import Question
 
 TRAINING = ("sft", "grpo")
 
@@ -54,6 +56,15 @@ class StageRun:
     def metrics(self) -> list[dict[str, Any]]:
         return read_log(self.folder / "metrics.jsonl")
 
+    @property
+    def unit(self) -> str:
+        """What rows of its logs count."""
+        return "round" if self.name == "grpo" else "step"
+
+    def curve(self, metric: str) -> list[tuple[int, float]]:
+        """(round or step, value) of a metric, where it was recorded."""
+        return [(row[self.unit], row[metric]) for row in self.metrics if row.get(metric) is not None]
+
     @cached_property
     def alarms(self) -> list[dict[str, Any]]:
         return read_log(self.folder / "alarms.jsonl")
@@ -66,8 +77,8 @@ class StageRun:
 
 
 @dataclass(frozen=True)
-class Arm:
-    """One arm: what it trains with, from which arm it starts, and its finished runs."""
+class ArmRuns:
+    """One arm as it was run: what it trains with, from which arm it starts, and its finished runs."""
 
     name: str
     stages: tuple[str, ...]
@@ -94,11 +105,25 @@ class Study:
     folder: Path
     plan: dict[str, Any]
     """study.json"""
-    arms: dict[str, Arm]
+    arms: dict[str, ArmRuns]
 
     @property
     def label(self) -> str:
         return self.plan.get("label", "")
+
+    @property
+    def reference(self) -> str:
+        """The arm that the others are measured against."""
+        return self.plan.get("reference", "base")
+
+    @cached_property
+    def question(self) -> Question:
+        return build(Question, self.plan.get("question", {}), where=self.folder / "study.json")
+
+    @property
+    def comparisons(self) -> list[tuple[str, str]]:
+        """The planned ones."""
+        return [(a, b) for a, b in self.plan["comparisons"]]
 
     @property
     def seeds(self) -> list[int]:
@@ -134,25 +159,20 @@ class Study:
             arm = self.arms[arm].start
         return runs
 
-    def outcomes(self, arm: str, measure: str = "ok", stage: str = "eval") -> np.ndarray | None:
-        """[S, N] of a Score field over seeds and items, NaN where undecided or missing; None without evaluations."""
-        runs = self.arms[arm].of(stage)
-        if not runs:
-            return None
-        rows = [{score.sample_id: getattr(score, measure) for score in run.scores} for run in runs]
+    def outcomes(self, arm: str, measure: str = "ok", stage: str = "eval") -> np.ndarray:
+        """[S, N] of a Score field over seeds and items, NaN where undecided or missing; [0, N] without evaluations."""
+        rows = [{score.sample_id: getattr(score, measure) for score in run.scores} for run in self.arms[arm].of(stage)]
         values = [[row.get(item) for item in self.items] for row in rows]
-        return np.array(values, dtype=np.float64)  # None becomes NaN
+        return np.array(values, dtype=np.float64).reshape(len(rows), len(self.items))  # None becomes NaN
 
     def paired(self, a: str, b: str, stage: str = "eval") -> tuple[np.ndarray, np.ndarray] | None:
-        """Being right in a `stage` of arm a and in the evaluation of arm b, over the seeds both have.
+        """Being right in a `stage` of arm a and in the evaluation of arm b, over the seeds both have; None without any.
 
         One run alone is paired with every seed of the other arm.
         """
         left, right = self.outcomes(a, stage=stage), self.outcomes(b)
-        if left is None or right is None:
-            return None
         seeds_a, seeds_b = [run.seed for run in self.arms[a].of(stage)], self.arms[b].seeds
-        if len(seeds_a) == 1 or len(seeds_b) == 1:
+        if seeds_a and seeds_b and 1 in (len(seeds_a), len(seeds_b)):
             return left, right
         common = sorted(set(seeds_a) & set(seeds_b))
         if not common:
@@ -173,18 +193,13 @@ def load_study(folder: Path) -> Study:
     folder = Path(folder)
     if not (folder / "study.json").is_file():
         raise UserError("no study.json here", where=folder, remedy="Give the folder that `seethink study` wrote")
-    plan = read_json(folder / "study.json")
-    arms = {}
+    plan, arms = read_json(folder / "study.json"), {}
     for name, spec in plan["arms"].items():
+        runs = {}
+        for done in sorted((folder / "arms" / name).glob("seed*/*/done.json")):
+            seed, stage = done.parent.parent.name.removeprefix("seed"), done.parent.name
+            if seed.isdigit() and (stage in TRAINING or stage.split("-")[0] == "eval"):
+                runs[int(seed), stage] = StageRun(name, int(seed), stage, done.parent)
         start = spec.get("start") or (name.rpartition("+")[0] if "+" in name else "base")
-        arms[name] = Arm(name, tuple(spec["stages"]), start, spec.get("style", ""), _runs(folder / "arms" / name, name))
+        arms[name] = ArmRuns(name, tuple(spec["stages"]), start, spec.get("style", ""), runs)
     return Study(folder, plan, arms)
-
-
-def _runs(home: Path, arm: str) -> dict[tuple[int, str], StageRun]:
-    runs = {}
-    for done in sorted(home.glob("seed*/*/done.json")):
-        seed, stage = done.parent.parent.name.removeprefix("seed"), done.parent.name
-        if seed.isdigit() and (stage in TRAINING or stage.split("-")[0] == "eval"):
-            runs[int(seed), stage] = StageRun(arm, int(seed), stage, done.parent)
-    return runs

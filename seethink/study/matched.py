@@ -1,6 +1,8 @@
-"""Was the comparison fair? Controls by hash and budgets by count, from the runs' own manifests, never from the plan.
+"""Was the comparison fair? Controls by hash and efforts by count, from the runs' own manifests, never from the plan.
 
-A control is compared between the last training stages of two arms, seed by seed, and between their evaluations.
+A control is compared between the last training stages of two arms, seed by seed, and between their evaluations. Which
+settings are controls follows from what a setting changes (`core.config.Effect`): those of the result are, those of manner
+and place are not, and what a run reads is compared by its content.
 """
 
 from __future__ import annotations
@@ -10,21 +12,18 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
+from seethink.core.config import Effect, effects
 from seethink.core.store import hash_json
-from seethink.study.folder import Arm, StageRun, Study
+from seethink.study.config import CONFIG_OF
+from seethink.study.folder import StageRun, Study
 
-# Settings that say where a run stands or how it is computed, not what it learns from or how.
-NOT_A_CONTROL = {
-    "out", "seed", "data", "model.path", "overwrite", "save_every", "micro_tokens", "rollout_prompts", "batch", "reward",
-}  # fmt: skip
-DECODING = ("temperature", "max_tokens", "dtype", "base_url", "seed")
 UNTRAINED = "the base is untrained"
-TOLERANCE = 0.02  # budgets closer than this are called matched
+TOLERANCE = 0.02  # efforts closer than this are called matched
 AXES = {
     "prompts": "prompts", "rollouts": "rollouts", "optimiser steps": "optimiser_steps", "trained tokens": "tokens_trained",
     "generated tokens": "tokens_generated", "wall seconds": "seconds", "CPU seconds": "cpu_seconds",
 }  # fmt: skip
-"""Axis of the budget -> its name in a training run's summary."""
+"""Axis of the effort -> its name in a training run's summary."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +38,7 @@ class Control:
 
 
 @dataclass(frozen=True, slots=True)
-class Budget:
+class Effort:
     """One axis of what an arm's training cost, over its whole lineage, averaged over seeds."""
 
     axis: str
@@ -55,67 +54,76 @@ class Budget:
 def controls(study: Study, a: str, b: str) -> list[Control]:
     """What arms `a` and `b` share, checked for every seed both have."""
     left, right = study.arms[a], study.arms[b]
-    seeds = sorted(set(left.seeds) & set(right.seeds))
-    stages = (left.stages[-1:] or ("none",))[0], (right.stages[-1:] or ("none",))[0]
-    training = [(left.runs.get((s, stages[0])), right.runs.get((s, stages[1]))) for s in seeds]
-    evals = [(left.runs.get((s, "eval")), right.runs.get((s, "eval"))) for s in seeds]
-    if stages[0] != stages[1]:
-        other = UNTRAINED if "none" in stages else f"{stages[0]} against {stages[1]}"
-        trained = [Control(name, None, other) for name in ("data order", "rewards", "schedule")]
-    else:
+    both = sorted(set(left.seeds) & set(right.seeds))
+    last = [arm.stages[-1] if arm.stages else "base" for arm in (left, right)]
+    training = [(left.runs.get((s, last[0])), right.runs.get((s, last[1]))) for s in both]
+    evals = [(left.runs[s, "eval"], right.runs[s, "eval"]) for s in both]
+    if last[0] == last[1]:
         trained = [
             _control("data order", training, lambda run: run.summary.get("data_order")),
-            _control("rewards", training, lambda run: run.config.get("reward")),
+            _control("rewards", training, rewards),
             _control("schedule", training, schedule),
         ]
-    return [
-        *trained,
-        _seeds(left, right),
-        _control("evaluation prompts", evals, prompts_of),
-        _control("decoding", evals, lambda run: _pick(run, DECODING)),
-    ]
+    else:
+        other = UNTRAINED if "base" in last else " against ".join(last)
+        trained = [Control(name, None, other) for name in ("data order", "rewards", "schedule")]
+    if left.stages and right.stages:
+        same = left.seeds == right.seeds
+        lists = [", ".join(map(str, arm.seeds)) for arm in (left, right)]
+        seeds = Control("seeds", same, lists[0] if same else " / ".join(lists))
+    else:
+        seeds = Control("seeds", None, UNTRAINED)
+    return [*trained, seeds, _control("evaluation prompts", evals, prompts), _control("decoding", evals, decoding)]
 
 
 def schedule(run: StageRun) -> dict[str, Any]:
     """Every setting that decides how a run learns: rates, steps, batches, group, clipping, KL, what is frozen."""
-    return {
-        key: value
-        for key, value in _flat(run.config)
-        if key not in NOT_A_CONTROL and key.split(".")[0] not in NOT_A_CONTROL
-    }
+    system = run.manifest["inputs"].get("model.system")
+    return {**_settings(run, lambda key: not key.startswith("reward.")), **({"system": system} if system else {})}
 
 
-def prompts_of(run: StageRun) -> dict[str, Any]:
-    """What an evaluation asked: board and system prompt by hash where the run recorded them."""
-    recorded = {key: run.manifest["inputs"].get(key) for key in ("board", "system")}
-    return {**_pick(run, ("system", "limit")), **{key: value for key, value in recorded.items() if value is not None}}
+def rewards(run: StageRun) -> dict[str, Any] | None:
+    """None for a run without any."""
+    found = _settings(run, lambda key: key.startswith("reward."))
+    return {key.removeprefix("reward."): value for key, value in found.items()} or None
 
 
-def budgets(study: Study, arm: str, reference: str) -> list[Budget]:
+def prompts(run: StageRun) -> dict[str, Any]:
+    """What an evaluation asked: board, pictures and system prompt by content, and how many rows of the board."""
+    inputs = run.manifest["inputs"]
+    asked = {key: inputs.get(key) for key in ("board", "pictures")}
+    return {**asked, "system": inputs.get("system", run.config.get("system")), "limit": run.config.get("limit")}
+
+
+def decoding(run: StageRun) -> dict[str, Any]:
+    """How an evaluation drew its answers."""
+    return _settings(run, lambda key: key != "limit" and not key.startswith("reward."))
+
+
+def efforts(study: Study, arm: str, reference: str) -> list[Effort]:
     """What the training of an arm cost, axis by axis, against a reference arm."""
-    rows = []
-    for axis, key in AXES.items():
-        value, base = spent(study, arm, key), spent(study, reference, key)
-        rows.append(Budget(axis, value, value / base if value is not None and base else None))
-    return rows
+
+    def spent(name: str, key: str) -> float | None:
+        """Sum over an arm's lineage, averaged over seeds; None where any stage did not record it."""
+        behind = [[run.summary.get(key) for run in study.lineage(name, seed)] for seed in study.arms[name].seeds]
+        known = behind and all(values and None not in values for values in behind)
+        return fmean(sum(values) for values in behind) if known else None
+
+    values = {axis: (spent(arm, key), spent(reference, key)) for axis, key in AXES.items()}
+    return [Effort(axis, v, v / base if v is not None and base else None) for axis, (v, base) in values.items()]
 
 
-def spent(study: Study, arm: str, key: str) -> float | None:
-    """Sum of a summary value over an arm's lineage, averaged over seeds; None where any stage did not record it."""
-    totals = []
-    for seed in study.arms[arm].seeds:
-        values = [run.summary.get(key) for run in study.lineage(arm, seed)]
-        if not values or None in values:
-            return None
-        totals.append(sum(values))
-    return fmean(totals) if totals else None
+def _settings(run: StageRun, wanted: Callable[[str], bool]) -> dict[str, Any]:
+    """The wanted settings of the result, by dotted key; a key of older code that no model knows counts as one."""
+    known = effects(CONFIG_OF[run.name.partition("-")[0]])
 
+    def effect(key: str) -> Effect:
+        """Of the setting that holds this key: a table's keys share its mark."""
+        while key and key not in known:
+            key = key.rpartition(".")[0]
+        return known.get(key, Effect.RESULT)
 
-def _seeds(left: Arm, right: Arm) -> Control:
-    if not (left.stages and right.stages):
-        return Control("seeds", None, UNTRAINED)
-    same = left.seeds == right.seeds
-    return Control("seeds", same, _list(left.seeds) if same else f"{_list(left.seeds)} / {_list(right.seeds)}")
+    return {k: v for k, v in _flat(run.config) if wanted(k) and effect(k) is Effect.RESULT}
 
 
 def _control(
@@ -126,19 +134,12 @@ def _control(
     if not both or any(x is None or y is None for x, y in both):
         return Control(name, None, "not recorded")
     for x, y in both:
+        if isinstance(x, dict) and x != y:
+            keys = sorted(key for key in x.keys() | y.keys() if x.get(key) != y.get(key))
+            return Control(name, False, ", ".join(f"{key} {x.get(key)} / {y.get(key)}" for key in keys))
         if x != y:
-            return Control(name, False, ", ".join(_differences(x, y)))
+            return Control(name, False, f"{x} / {y}")
     return Control(name, True, hash_json([x for x, _ in both])[:8])
-
-
-def _differences(x: Any, y: Any) -> Iterator[str]:
-    if not (isinstance(x, dict) and isinstance(y, dict)):
-        yield f"{x} / {y}"
-        return
-    left, right = dict(_flat(x)), dict(_flat(y))
-    yield from (
-        f"{k} {left.get(k)} / {right.get(k)}" for k in sorted(left.keys() | right.keys()) if left.get(k) != right.get(k)
-    )
 
 
 def _flat(config: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -147,11 +148,3 @@ def _flat(config: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]
             yield from _flat(value, f"{prefix}{key}.")
         else:
             yield prefix + key, value
-
-
-def _pick(run: StageRun, keys: tuple[str, ...]) -> dict[str, Any]:
-    return {key: run.config.get(key) for key in keys}
-
-
-def _list(values: list[int]) -> str:
-    return ", ".join(map(str, values))

@@ -17,36 +17,53 @@ from typing import Any
 from seethink.core.config import build
 from seethink.core.errors import UserError
 from seethink.core.run import git_commit
-from seethink.evals.config import EvalConfig
-from seethink.study.config import Arm, StudyConfig
+from seethink.study.config import CONFIG_OF, Arm, StudyConfig
 from seethink.study.execute import Stage
-from seethink.train.config import GRPOConfig, SFTConfig
-
-CONFIG_OF = {"sft": SFTConfig, "grpo": GRPOConfig, "eval": EvalConfig}
 
 
-def check(config: StudyConfig) -> None:
-    """Refuse a plan with unknown arms, data or settings. Raises UserError."""
-    for name in ("base", "board"):
-        if not getattr(config, name).exists():
-            raise UserError(f"{name} {getattr(config, name)} does not exist", remedy=f"Give --{name}")
+def check(config: StudyConfig, files: bool = True) -> None:
+    """Refuse a plan with unknown arms, data, comparisons or settings, or (`files`) without its files. Raises UserError."""
+    for name in ("base", "board") if files else ():
+        path = getattr(config, name)
+        if path == Path() or not path.exists():
+            what = f"the plan names no {name}" if path == Path() else f"{name} {path} does not exist"
+            raise UserError(what, remedy=f"Give --{name}")
+    known = f"Known: {', '.join(['base', *config.arms])}"
+    named = [("the reference names", config.reference)]
+    named += [(f"arm {name!r} starts from", arm.start) for name, arm in config.arms.items()]
+    named += [("comparison names", name) for pair in config.comparisons for name in pair]
+    for what, name in named:
+        if name != "base" and name not in config.arms:
+            raise UserError(f"{what} unknown arm {name!r}", remedy=known)
     for name, arm in config.arms.items():
-        if arm.start != "base" and arm.start not in config.arms:
-            raise UserError(
-                f"arm {name!r} starts from unknown arm {arm.start!r}", remedy=f"Known: base, {', '.join(config.arms)}"
-            )
+        lineage(config, name)
         if data_of(arm) not in config.data:
             raise UserError(
                 f"arm {name!r} uses unknown data {data_of(arm)!r}", remedy=f"Known: {', '.join(config.data)}"
             )
-    for pair in config.comparisons:
-        for name in pair:
-            if name != "base" and name not in config.arms:
-                raise UserError(
-                    f"comparison names unknown arm {name!r}", remedy=f"Known: base, {', '.join(config.arms)}"
-                )
+    planned = comparisons(config)
+    for pair in config.question.comparisons:
+        if pair not in planned:
+            listed = ", ".join(f"{a} - {b}" for a, b in planned)
+            raise UserError(f"question.comparisons: {pair[0]} - {pair[1]} is not planned", remedy=f"Planned: {listed}")
     for stage in plan(config):  # a mistyped setting shows now, not after half an hour
         build(CONFIG_OF[stage.verb], stage.settings, where=f"arm {stage.arm}")
+
+
+def lineage(config: StudyConfig, arm: str) -> list[Arm]:
+    """The arms behind a model, from the base on, itself included. Raises UserError where an arm starts from itself."""
+    names: list[str] = []
+    while arm != "base":
+        if arm in names:
+            raise UserError(f"arm {arm!r} starts from itself", remedy="Let one of its arms start from base")
+        names.insert(0, arm)
+        arm = config.arms[arm].start
+    return [config.arms[name] for name in names]
+
+
+def comparisons(config: StudyConfig) -> list[tuple[str, str]]:
+    """The planned comparisons: those of the plan, else every arm against the reference."""
+    return config.comparisons or [(name, config.reference) for name in config.arms if name != config.reference]
 
 
 def data_of(arm: Arm) -> str:
@@ -64,29 +81,15 @@ def plan(config: StudyConfig) -> Iterator[Stage]:
     for seed in config.seeds:
         for name, arm in config.arms.items():
             home = config.out / "arms" / name / f"seed{seed}"
-            out, before = home / arm.stage, model_of(config, arm.start, seed)
-            settings = merge(
-                config.sft if arm.stage == "sft" else config.grpo,
-                {
-                    "out": str(out),
-                    "data": str(config.data[data_of(arm)]),
-                    "model": {"path": str(before)},
-                    "seed": seed,
-                    "overwrite": True,
-                },
-                arm.set,
-            )
+            out, before = home / arm.stage, config.base
+            if arm.start != "base":
+                before = config.out / "arms" / arm.start / f"seed{seed}" / config.arms[arm.start].stage / "model"
+            own = {"out": str(out), "data": str(config.data[data_of(arm)]), "model": {"path": str(before)}}
+            own |= {"seed": seed, "overwrite": True}
+            settings = merge(config.sft if arm.stage == "sft" else config.grpo, own, arm.set)
             yield Stage(name, seed, arm.stage, arm.stage, settings, () if arm.start == "base" else (before.parent,))
-            yield Stage(
-                name, seed, "eval", "eval", {**shared, "out": str(home / "eval"), "model": str(out / "model")}, (out,)
-            )
-
-
-def model_of(config: StudyConfig, arm: str, seed: int) -> Path:
-    """Folder of the model an arm ends with."""
-    if arm == "base":
-        return config.base
-    return config.out / "arms" / arm / f"seed{seed}" / config.arms[arm].stage / "model"
+            settings = {**shared, "out": str(home / "eval"), "model": str(out / "model")}
+            yield Stage(name, seed, "eval", "eval", settings, (out,))
 
 
 def merge(*settings: dict[str, Any]) -> dict[str, Any]:
@@ -101,29 +104,25 @@ def merge(*settings: dict[str, Any]) -> dict[str, Any]:
 
 def describe(config: StudyConfig, stages: list[Stage]) -> dict[str, Any]:
     """study.json: what the report needs to know of the plan."""
-
-    def lineage(name: str) -> list[str]:
-        return [] if name == "base" else [*lineage(config.arms[name].start), config.arms[name].stage]
-
-    def style(name: str) -> str:
-        arm = config.arms.get(name)
-        return "" if arm is None else arm.data if arm.stage == "sft" else style(arm.start)
-
-    arms = {"base": {"stages": []}}
+    arms: dict[str, Any] = {"base": {"stages": []}}
     for name, arm in config.arms.items():
+        behind = lineage(config, name)
         arms[name] = {
-            "stages": lineage(name),
-            "style": style(name),
+            "stages": [a.stage for a in behind],
+            "style": next((a.data for a in reversed(behind) if a.stage == "sft"), ""),
             "start": arm.start,
             "data": data_of(arm),
             "set": arm.set,
         }
+    planned = comparisons(config)
     return {
         "label": config.label,
         "simulated": config.simulated,
         "seeds": config.seeds,
         "arms": arms,
-        "comparisons": config.comparisons,
+        "reference": config.reference,
+        "comparisons": planned,
+        "question": {**config.question.model_dump(), "comparisons": config.question.comparisons or planned[:1]},
         "board": os.path.relpath(config.board, config.out),
         "data": {name: os.path.relpath(path, config.out) for name, path in config.data.items()},
         "base": str(config.base),

@@ -11,6 +11,7 @@ from statistics import fmean
 
 import numpy as np
 
+from seethink.study.config import Question
 from seethink.study.folder import Study
 from seethink.study.matched import Control, controls
 from seethink.study.stats import Comparison, Interval, compare, estimate, holm, seed_warning, verdict
@@ -27,9 +28,8 @@ class ArmResult:
     """The arm, and the cue where it was asked to think in another style."""
     arm: str
     title: str
-    seeds: list[int]
     per_seed: list[float]
-    """Accuracy of each seed, in the order of `seeds`."""
+    """Accuracy of each seed."""
     accuracy: Interval | None
     reward: Interval | None
     length: Interval | None
@@ -78,33 +78,24 @@ def title_of(study: Study, arm: str) -> str:
     return f"{stages[0]} alone" if len(stages) == 1 else ", then ".join(stages)
 
 
-def reference_of(study: Study) -> str:
-    """The arm the others are measured against: GRPO from the base, else the base."""
-    explorers = [name for name, arm in study.arms.items() if arm.stages == ("grpo",)]
-    return explorers[0] if explorers else "base"
-
-
 def arm_results(study: Study) -> list[ArmResult]:
     """One row per arm in the order of the plan, each followed by its evaluations under another cue."""
-    reference, rows = reference_of(study), []
+    rows = []
     for name, arm in study.arms.items():
-        rows.append(_arm_result(study, name, reference))
+        rows.append(_arm_result(study, name))
         cues = dict.fromkeys(stage for _, stage in sorted(arm.runs) if stage.startswith("eval-"))
-        rows += [_arm_result(study, name, reference, cue) for cue in cues]
+        rows += [_arm_result(study, name, cue) for cue in cues]
     return rows
 
 
 def contrasts(study: Study) -> list[Contrast]:
-    """The planned comparisons, p values adjusted over all of them; without a plan, every arm against the reference."""
-    reference = reference_of(study)
-    pairs = study.plan.get("comparisons") or [[n, reference] for n in study.arms if n not in ("base", reference)]
-    overall = [_compare(study, a, b) for a, b in pairs]
+    """The planned comparisons, p values adjusted over all of them."""
+    overall = [_compare(study, a, b) for a, b in study.comparisons]
     adjusted = iter(holm([c.p for c in overall if c]))
-    found = []
-    for (a, b), comparison in zip(pairs, overall, strict=True):
+    found, parts = [], study.values_of("part")
+    for (a, b), comparison in zip(study.comparisons, overall, strict=True):
         p = next(adjusted) if comparison else None
-        word = verdict(comparison.interval, p) if comparison else "not measured"
-        parts = study.values_of("part")
+        word = "not measured" if comparison is None or p is None else verdict(comparison.interval, p)
         by_part = {part: _compare(study, a, b, study.where("part", part)) for part in parts} if len(parts) > 1 else {}
         title = f"{title_of(study, a)}, against {title_of(study, b)}"
         found.append(Contrast(a, b, title, comparison, by_part, p, word, controls(study, a, b)))
@@ -112,36 +103,59 @@ def contrasts(study: Study) -> list[Contrast]:
 
 
 def headline(study: Study, found: Sequence[Contrast]) -> Headline:
-    """Imitate or explore? The answer by rule from the verdicts of SFT-then-GRPO against GRPO alone."""
-    reference = reference_of(study)
-    asked = [c for c in found if c.b == reference and study.arms[c.a].stages == ("sft", "grpo")]
-    words = [c.word for c in asked if c.word != "not measured"]
-    primary = next((c for c in asked if c.overall), next((c for c in found if c.overall), None))
+    """The answer to the study's question, by rule from the verdicts of the comparisons that it names."""
+    asked = [c for c in found if (c.a, c.b) in study.question.comparisons]
+    primary = next((c for c in [*asked, *found] if c.overall), None)
+    notes = ["no finished evaluation"]
+    if primary and primary.overall:
+        unmatched = [c.name for c in primary.controls if c.same is False]
+        notes = [
+            seed_warning(primary.overall.seeds),
+            "seeds disagree more than chance explains, so more of them are needed"
+            if primary.overall.seeds_disagree
+            else "",
+            f"the arms differ in more than the named factor ({', '.join(unmatched)})" if unmatched else "",
+        ]
     missing = sum(c.word == "not measured" for c in found)
-    notes = [*_limits(primary), f"{missing} of {len(found)} comparisons not measured" if missing else ""]
-    return Headline(_answer(words), primary, "; ".join(n for n in notes if n))
+    notes.append(f"{missing} of {len(found)} comparisons not measured" if missing else "")
+    words = [c.word for c in asked if c.word != "not measured"]
+    return Headline(_answer(study.question, words), primary, "; ".join(n for n in notes if n))
+
+
+def _answer(question: Question, words: Sequence[str]) -> str:
+    better, worse = words.count("better"), words.count("worse")
+    if not words:
+        return "Not measured yet."
+    if better and worse:
+        return question.mixed
+    if worse:
+        return question.worse if worse == len(words) else question.never_better
+    if better:
+        return question.better if better == len(words) else question.never_worse
+    return question.same
 
 
 def by_kind(study: Study, part: str) -> dict[str, dict[str, Interval | None]]:
     """kind -> arm -> accuracy on one part of the board."""
-    inside = study.where("part", part)
+    inside, outcomes = study.where("part", part), {name: study.outcomes(name) for name in study.arms}
+    masks = {kind: inside & study.where("kind", kind) for kind in study.values_of("kind")}
     return {
-        kind: {name: _accuracy(study, name, inside & study.where("kind", kind)) for name in study.arms}
-        for kind in study.values_of("kind")
+        kind: {name: estimate(rows[:, mask], share=True) for name, rows in outcomes.items()}
+        for kind, mask in masks.items()
     }
 
 
 def study_alarms(study: Study, found: Sequence[Contrast]) -> list[str]:
     """What only the whole study can see."""
-    reference = reference_of(study)
-    alarms = [
-        f"{c.a} is below {c.b}: imitating before exploring cost {-100 * c.overall.interval.estimate:.1f} points of accuracy"
-        for c in found
-        if c.word == "worse" and c.b == reference and "sft" in study.arms[c.a].stages
-    ]
+    alarms = []
+    for c in found:
+        a, b = study.arms[c.a].stages, study.arms[c.b].stages
+        if c.overall and c.word == "worse" and b and a == ("sft", *b):
+            cost = f"{-100 * c.overall.interval.estimate:.1f} points of accuracy"
+            alarms.append(f"{c.a} is below {c.b}: imitating before exploring cost {cost}")
     for name, arm in study.arms.items():
-        curves = [[m.get("reward/mean") for m in run.metrics] for run in arm.of("grpo")]
-        rises = [rise for curve in curves if (rise := _rise(curve)) is not None]
+        curves = [[reward for _, reward in run.curve("reward/mean")] for run in arm.of("grpo")]
+        rises = [fmean(c[-WINDOW:]) - fmean(c[:WINDOW]) for c in curves if len(c) >= 2 * WINDOW]
         gain = _compare(study, name, arm.start) if arm.start in study.arms else None
         if not (rises and gain and fmean(rises) > REWARD_RISE):
             continue
@@ -153,81 +167,32 @@ def study_alarms(study: Study, found: Sequence[Contrast]) -> list[str]:
     return alarms
 
 
-def _answer(words: Sequence[str]) -> str:
-    better, worse = words.count("better"), words.count("worse")
-    if not words:
-        return "Not measured yet."
-    if better and worse:
-        return "It depends on what is imitated."
-    if worse:
-        return "Explore. Imitating first hurt." if worse == len(words) else "Explore. Imitating first never helped."
-    if better:
-        return "Imitate first." if better == len(words) else "Imitate first. It helped or did no harm that can be seen."
-    return "No difference can be seen."
-
-
-def _limits(primary: Contrast | None) -> list[str]:
-    """What a reader of the headline has to know about its comparison."""
-    if primary is None:
-        return ["no finished evaluation"]
-    unmatched = [c.name for c in primary.controls if c.same is False]
-    return [
-        seed_warning(primary.overall.seeds),
-        "seeds disagree more than chance explains, so more of them are needed"
-        if primary.overall.seeds_disagree
-        else "",
-        f"the arms differ in more than the named factor ({', '.join(unmatched)})" if unmatched else "",
-    ]
-
-
-def _arm_result(study: Study, arm: str, reference: str, stage: str = "eval") -> ArmResult:
-    cue = stage.partition("-")[2]
+def _arm_result(study: Study, arm: str, stage: str = "eval") -> ArmResult:
+    """Under the cue of the stage `eval-<cue>`, the arm is compared with itself as well."""
+    cue, title = stage.partition("-")[2], title_of(study, arm)
     runs, outcomes = study.arms[arm].of(stage), study.outcomes(arm, stage=stage)
     scores = [score for run in runs for score in run.scores]
-    entropies = [_last([m.get("entropy") for m in run.metrics]) for run in study.arms[arm].of("grpo")]
-    entropies = [e for e in entropies if e is not None and not cue]
-    itself = {arm} if not cue else set()
+    curves = [] if cue else [[value for _, value in run.curve("entropy")] for run in study.arms[arm].of("grpo")]
+    entropies = [fmean(curve[-WINDOW:]) for curve in curves if curve]
+    others = set(study.arms) if cue else set(study.arms) - {arm}
     return ArmResult(
         name=f"{arm}, {cue}" if cue else arm,
         arm=arm,
-        title=f"{title_of(study, arm)}, asked to be {cue}" if cue else title_of(study, arm),
-        seeds=[run.seed for run in runs],
-        per_seed=[] if outcomes is None else [float(np.nanmean(run)) for run in outcomes if not np.isnan(run).all()],
-        accuracy=_estimate(outcomes, share=True),
-        reward=_estimate(study.outcomes(arm, "reward", stage), share=True),
-        length=_estimate(study.outcomes(arm, "tokens", stage)),
+        title=f"{title}, asked to be {cue}" if cue else title,
+        per_seed=[float(np.nanmean(run)) for run in outcomes if not np.isnan(run).all()],
+        accuracy=estimate(outcomes, share=True),
+        reward=estimate(study.outcomes(arm, "reward", stage), share=True),
+        length=estimate(study.outcomes(arm, "tokens", stage)),
         entropy=fmean(entropies) if entropies else None,
-        against_base=_compare(study, arm, "base", stage=stage) if "base" in study.arms.keys() - itself else None,
-        against_reference=_compare(study, arm, reference, stage=stage) if reference not in itself else None,
+        against_base=_compare(study, arm, "base", stage=stage) if "base" in others else None,
+        against_reference=_compare(study, arm, study.reference, stage=stage) if study.reference in others else None,
         undecided=sum(score.ok is None for score in scores),
         cut=fmean(score.stop == "length" for score in scores) if scores else None,
     )
 
 
-def _compare(study: Study, a: str, b: str, items: np.ndarray | None = None, stage: str = "eval") -> Comparison | None:
+def _compare(
+    study: Study, a: str, b: str, items: np.ndarray | slice = slice(None), stage: str = "eval"
+) -> Comparison | None:
     pair = study.paired(a, b, stage)
-    if pair is None:
-        return None
-    return compare(*pair) if items is None else compare(pair[0][:, items], pair[1][:, items])
-
-
-def _estimate(outcomes: np.ndarray | None, share: bool = False) -> Interval | None:
-    return None if outcomes is None else estimate(outcomes, share)
-
-
-def _accuracy(study: Study, arm: str, items: np.ndarray) -> Interval | None:
-    """Accuracy of an arm on some of the items."""
-    outcomes = study.outcomes(arm)
-    return None if outcomes is None else estimate(outcomes[:, items], share=True)
-
-
-def _last(values: Sequence[float | None]) -> float | None:
-    """Mean of the last steps that recorded a value."""
-    recorded = [v for v in values if v is not None][-WINDOW:]
-    return fmean(recorded) if recorded else None
-
-
-def _rise(values: Sequence[float | None]) -> float | None:
-    """Mean of the last steps minus mean of the first; None for a run too short to say."""
-    recorded = [v for v in values if v is not None]
-    return None if len(recorded) < 2 * WINDOW else fmean(recorded[-WINDOW:]) - fmean(recorded[:WINDOW])
+    return compare(pair[0][:, items], pair[1][:, items]) if pair else None

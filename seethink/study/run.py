@@ -17,15 +17,14 @@ def run(config: StudyConfig, dry_run: bool = False) -> bool:
 
     The same call again continues.
     """
-    if config.prepare:
-        prepare = load_function(config.prepare.function, "prepare.function")
-        config = prepare(config, dry_run)
-        if dry_run and not config.board.exists():
-            print(f"to make  the files of the plan, by {config.prepare.function}, in {config.out}")
-            return False
-    check(config)
+    maker = config.prepare.function
+    if maker:
+        config = load_function(maker, "prepare.function")(config, dry_run)
+    check(config, files=not (maker and dry_run))
     stages = list(plan(config))
     if dry_run:
+        if maker and not config.board.exists():
+            print(f"to make the files of the plan by {maker}, in {config.out}")
         for stage in stages:
             print(f"{'done   ' if stage.done else 'to run '} {' '.join(stage.command)}")
         return False

@@ -79,16 +79,8 @@ def compare(a: Outcomes, b: Outcomes, seed: int = 0, draws: int = DRAWS) -> Comp
         return None
     single = a.shape[0] == b.shape[0] == 1
     p = mcnemar(a[0], b[0]) if single and _binary(a) and _binary(b) else _two_sided(spread.draws)
-    return Comparison(
-        _interval(spread),
-        p,
-        spread.seeds,
-        spread.items,
-        spread.missing,
-        float(spread.draws.std()),
-        spread.seed_sd,
-        spread.noise_sd,
-    )
+    error, sds = float(spread.draws.std()), (spread.seed_sd, spread.noise_sd)
+    return Comparison(_interval(spread), p, spread.seeds, spread.items, spread.missing, error, *sds)
 
 
 def estimate(outcomes: Outcomes, share: bool = False, seed: int = 0, draws: int = DRAWS) -> Interval | None:
@@ -138,16 +130,6 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def minimum_detectable_effect(error: float, level: float = LEVEL, power: float = POWER) -> float:
     """True difference that a two-sided test finds with probability `power`, given the standard error of the estimate."""
     return float((scipy_stats.norm.ppf((1 + level) / 2) + scipy_stats.norm.ppf(power)) * error)
-
-
-def planned_error(disagreement: float, items: int, seeds: int = 1, seed_sd: float = 0.0) -> float:
-    """Standard error to expect before a study is run, for yes/no outcomes and a small difference.
-
-    disagreement is the share of items on which two runs differ; seed_sd what a seed does to the difference of two runs.
-    With several seeds this is the error of the bootstrap above, which counts chance on the items more than once.
-    """
-    counted = 1.0 if seeds == 1 else 2 + (seeds - 1) / seeds
-    return float(np.sqrt(counted * disagreement / (seeds * items) + seed_sd**2 / seeds))
 
 
 def verdict(interval: Interval, adjusted_p: float, level: float = LEVEL) -> str:
@@ -206,20 +188,16 @@ def _resampled_means(values: Outcomes, mean: float, rng: np.random.Generator, dr
     for at in range(0, draws, chunk):
         size = min(chunk, draws - at)
         times = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size)  # [size, S] how often each seed was drawn
-        weights = _item_counts(rng, size, items)  # [size, N] how often each item was drawn
+        cells = rng.integers(0, items, (size, items)) + items * np.arange(size)[:, None]
+        weights = (
+            np.bincount(cells.ravel(), minlength=size * items).reshape(size, items).astype(np.float64)
+        )  # [size, N]
         total = (times * (weights @ totals.T)).sum(axis=1)
         count = (times * (weights @ decided.T)).sum(axis=1)
-        np.divide(
-            total, count, out=means[at : at + size], where=count > 0
-        )  # a draw without a decided pair says nothing
+        # a draw without a decided pair says nothing
+        np.divide(total, count, out=means[at : at + size], where=count > 0)
         means[at : at + size] += stretch * (times @ of_seed / seeds - of_seed.mean())
     return means
-
-
-def _item_counts(rng: np.random.Generator, draws: int, items: int) -> Outcomes:
-    """[draws, N] how often each of N items falls among N drawn with replacement."""
-    cells = rng.integers(0, items, (draws, items)) + items * np.arange(draws)[:, None]
-    return np.bincount(cells.ravel(), minlength=draws * items).reshape(draws, items).astype(np.float64)
 
 
 def _components(values: Outcomes, mean: float) -> tuple[float, float]:
