@@ -39,10 +39,12 @@ FREE_DISK_GB = 10
 class DoctorConfig(Config):
     """Check this machine before a run."""
 
-    out: Path = Field(Path("."), description="folder where runs will be written")
-    base_url: str = Field("", pattern=r"^(https?://|$)", description="endpoint to reach; empty: none")
-    model: str = Field("", description="ask this model of the endpoint for one word; empty: only reach the endpoint")
-    api_key_env: str = Field("OPENAI_API_KEY", description="environment variable with the endpoint's key")
+    out: Path = Field(default=Path("."), description="folder where runs will be written")
+    base_url: str = Field(default="", pattern=r"^(https?://|$)", description="endpoint to reach; empty: none")
+    model: str = Field(
+        default="", description="ask this model of the endpoint for one word; empty: only reach the endpoint"
+    )
+    api_key_env: str = Field(default="OPENAI_API_KEY", description="environment variable with the endpoint's key")
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,15 +14,17 @@ class SplitRule(Config):
     """How kept traces become SFT and RL sets."""
 
     rule: Literal["aha", "all_sft"] = Field(
-        "aha", description="aha: traces with a cue go to RL; all_sft: all go to SFT"
+        default="aha", description="aha: traces with a cue go to RL; all_sft: all go to SFT"
     )
     preset: Annotated[str, Effect.INPUT] = Field(
-        "paper", description="lexicon of cues: paper, strict, word, broad, or a TOML file"
+        default="paper", description="lexicon of cues: paper, strict, word, broad, or a TOML file"
     )
-    rl_only: tuple[str, ...] = Field(("geoqa170k",), description="sources whose questions go to RL without a trace")
-    rl_cap: int | None = Field(None, ge=0, description="RL questions per source at most; none: no cap")
-    rl_caps: dict[str, int] = Field({}, description="caps of single sources, e.g. {clevr_math = 2000}")
-    seed: int = Field(0, description="which questions a cap keeps")
+    rl_only: tuple[str, ...] = Field(
+        default=("geoqa170k",), description="sources whose questions go to RL without a trace"
+    )
+    rl_cap: int | None = Field(default=None, ge=0, description="RL questions per source at most; none: no cap")
+    rl_caps: dict[str, int] = Field(default={}, description="caps of single sources, e.g. {clevr_math = 2000}")
+    seed: int = Field(default=0, description="which questions a cap keeps")
 
 
 class SplitConfig(SplitRule):
@@ -37,14 +39,14 @@ class Role(Config):
 
     model: str = Field(description="model name as the endpoint knows it")
     base_url: Annotated[str, Effect.PLACE] = Field(
-        "", pattern=r"^(https?://|$)", description="endpoint of this step; empty: the run's"
+        default="", pattern=r"^(https?://|$)", description="endpoint of this step; empty: the run's"
     )
     api_key_env: Annotated[str, Effect.PLACE] = Field(
-        "", description="environment variable with its key; empty: the run's"
+        default="", description="environment variable with its key; empty: the run's"
     )
-    params: dict[str, Any] = Field({}, description="sampling parameters sent with every call")
+    params: dict[str, Any] = Field(default={}, description="sampling parameters sent with every call")
     price: Annotated[tuple[float, float] | None, Effect.PLACE] = Field(
-        None, description="USD per million prompt, completion tokens"
+        default=None, description="USD per million prompt, completion tokens"
     )
 
 
@@ -52,36 +54,42 @@ class DataConfig(Config):
     """Distil reasoning traces from an endpoint, in six steps."""
 
     source: Annotated[Path, Effect.INPUT] = Field(description="samples: our JSONL rows, or a published file")
-    format: str = Field("rows", description="rows: our JSONL; paper: the paper's published JSON")
-    images: Annotated[Path | None, Effect.PLACE] = Field(None, description="folder of the images of a published file")
+    format: str = Field(default="rows", description="rows: our JSONL; paper: the paper's published JSON")
+    images: Annotated[Path | None, Effect.PLACE] = Field(
+        default=None, description="folder of the images of a published file"
+    )
     out: Annotated[Path, Effect.PLACE] = Field(description="run folder")
     base_url: Annotated[str, Effect.PLACE] = Field(
         pattern=r"^https?://", description="OpenAI-compatible endpoint of all steps"
     )
-    api_key_env: Annotated[str, Effect.PLACE] = Field("OPENAI_API_KEY", description="environment variable with the key")
+    api_key_env: Annotated[str, Effect.PLACE] = Field(
+        default="OPENAI_API_KEY", description="environment variable with the key"
+    )
     # the paper's models; it names three for rewriting, and its text GPT-3.5-turbo
     captioner: Role = Role(model="gpt-4o", params={"temperature": 0, "max_tokens": 1024})
     reasoner: Role = Role(model="deepseek-reasoner", params={"temperature": 0.6, "max_tokens": 16384})
     rewriter: Role = Role(model="gpt-3.5-turbo", params={"temperature": 0, "max_tokens": 16384})
     judge: Role = Role(model="gpt-3.5-turbo", params={"temperature": 0, "max_tokens": 8})
     prompts: Annotated[Path | None, Effect.INPUT] = Field(
-        None, description="folder with prompt files that replace ours of the same name"
+        default=None, description="folder with prompt files that replace ours of the same name"
     )
     context_is_caption: tuple[str, ...] = Field(
-        ("math_puma", "allava_laion"), description="sources whose own text serves as the caption"
+        default=("math_puma", "allava_laion"), description="sources whose own text serves as the caption"
     )
-    reuse: bool = Field(False, description="take the source's own trace (ds_answer) instead of asking for one")
-    max_gap: int = Field(15, ge=0, description="words by which rewriting may change a trace's length (paper: 15)")
+    reuse: bool = Field(default=False, description="take the source's own trace (ds_answer) instead of asking for one")
+    max_gap: int = Field(
+        default=15, ge=0, description="words by which rewriting may change a trace's length (paper: 15)"
+    )
     rule_first: bool = Field(
-        True, description="rules verify what they can decide, the judge the rest; false: judge all"
+        default=True, description="rules verify what they can decide, the judge the rest; false: judge all"
     )
     split: SplitRule = SplitRule()
-    in_flight: Annotated[int, Effect.PLACE] = Field(32, ge=1, description="calls in flight per step")
-    timeout: Annotated[float, Effect.PLACE] = Field(600.0, gt=0, description="seconds for a complete answer")
+    in_flight: Annotated[int, Effect.PLACE] = Field(default=32, ge=1, description="calls in flight per step")
+    timeout: Annotated[float, Effect.PLACE] = Field(default=600.0, gt=0, description="seconds for a complete answer")
     budget: Annotated[float | None, Effect.PLACE] = Field(
-        None, gt=0, description="USD that this folder may spend in all; needs prices"
+        default=None, gt=0, description="USD that this folder may spend in all; needs prices"
     )
-    limit: int = Field(0, ge=0, description="only the first rows; 0: all")
+    limit: int = Field(default=0, ge=0, description="only the first rows; 0: all")
 
 
 class ExportConfig(Config):
@@ -92,4 +100,4 @@ class ExportConfig(Config):
         description="trl, verl, easyr1, swift: GRPO; messages, sharegpt, swift: SFT; paper: the published JSON"
     )
     out: Path = Field(description="file to write")
-    system: Path | None = Field(None, description="text file with a system prompt; none: no system message")
+    system: Path | None = Field(default=None, description="text file with a system prompt; none: no system message")

@@ -21,27 +21,29 @@ class EvalConfig(Config):
         description="JSONL of samples with golds; meta.part names the part of the board"
     )
     base_url: Annotated[str, Effect.PLACE] = Field(
-        "", pattern=r"^(https?://|$)", description="OpenAI-compatible endpoint; empty: run the model folder here"
+        default="",
+        pattern=r"^(https?://|$)",
+        description="OpenAI-compatible endpoint; empty: run the model folder here",
     )
     api_key_env: Annotated[str, Effect.PLACE] = Field(
-        "OPENAI_API_KEY", description="environment variable that holds the endpoint's key"
+        default="OPENAI_API_KEY", description="environment variable that holds the endpoint's key"
     )
     system: Annotated[str, Effect.INPUT] = Field(
-        "", description="system prompt, or @file; empty: system.txt of the model folder"
+        default="", description="system prompt, or @file; empty: system.txt of the model folder"
     )
-    temperature: float = Field(0.0, ge=0, description="0 is greedy")
-    max_tokens: int = Field(1024, ge=1, description="completion tokens; longer ones are cut and counted")
+    temperature: float = Field(default=0.0, ge=0, description="0 is greedy")
+    max_tokens: int = Field(default=1024, ge=1, description="completion tokens; longer ones are cut and counted")
     batch: Annotated[int, Effect.MANNER] = Field(
-        128, ge=1, description="prompts decoded at once, or requests in flight"
+        default=128, ge=1, description="prompts decoded at once, or requests in flight"
     )
-    limit: int = Field(0, ge=0, description="only the first rows of the board; 0: all")
+    limit: int = Field(default=0, ge=0, description="only the first rows of the board; 0: all")
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="compute precision of a model folder; auto: bfloat16"
+        default="auto", description="compute precision of a model folder; auto: bfloat16"
     )
     reward: RewardConfig = RewardConfig()
-    seed: int = Field(0, description="sampling, when temperature > 0")
+    seed: int = Field(default=0, description="sampling, when temperature > 0")
     overwrite: Annotated[bool, Effect.PLACE] = Field(
-        False, description="start afresh where the folder holds a run with other settings"
+        default=False, description="start afresh where the folder holds a run with other settings"
     )
 
 

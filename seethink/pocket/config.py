@@ -14,54 +14,58 @@ class BuildConfig(Config):
     """Write the pocket world: pictures, pools, board, and SFT files of each simulated teacher."""
 
     out: Path = Field(description="folder to write")
-    seed: int = Field(0, description="every stream of scenes derives from it")
-    sft: int = Field(2000, ge=0, description="samples in sft_pool.jsonl")
-    rl: int = Field(2000, ge=0, description="samples in rl_pool.jsonl")
-    board: int = Field(1000, ge=0, description="held-out items drawn like the training pools")
-    ood: int = Field(300, ge=0, description="harder items: more objects, unseen pairs, larger numbers")
+    seed: int = Field(default=0, description="every stream of scenes derives from it")
+    sft: int = Field(default=2000, ge=0, description="samples in sft_pool.jsonl")
+    rl: int = Field(default=2000, ge=0, description="samples in rl_pool.jsonl")
+    board: int = Field(default=1000, ge=0, description="held-out items drawn like the training pools")
+    ood: int = Field(default=300, ge=0, description="harder items: more objects, unseen pairs, larger numbers")
 
 
 class TeachConfig(Config):
     """Serve the simulated teacher on loopback until interrupted."""
 
     world: Path = Field(description="folder made by seethink pocket build")
-    port: int = Field(8765, ge=0, le=65535, description="0 takes a free one")
-    seed: int = Field(0, description="same request, same seed, same answer")
-    minutes: float = Field(0.0, ge=0, description="stop after this long; 0 runs until interrupted")
-    replay: Path | None = Field(None, description="JSON of published records whose captions and traces are replayed")
-    too_many: float = Field(0.0, ge=0, le=1, description="share of requests answered 429")
-    server_error: float = Field(0.0, ge=0, le=1, description="share of requests answered 500")
-    hang: float = Field(0.0, ge=0, le=1, description="share of requests left hanging, then dropped")
-    cut: float = Field(0.0, ge=0, le=1, description="share of replies cut in the middle")
-    hang_seconds: float = Field(5.0, ge=0, description="how long a hanging request hangs")
+    port: int = Field(default=8765, ge=0, le=65535, description="0 takes a free one")
+    seed: int = Field(default=0, description="same request, same seed, same answer")
+    minutes: float = Field(default=0.0, ge=0, description="stop after this long; 0 runs until interrupted")
+    replay: Path | None = Field(
+        default=None, description="JSON of published records whose captions and traces are replayed"
+    )
+    too_many: float = Field(default=0.0, ge=0, le=1, description="share of requests answered 429")
+    server_error: float = Field(default=0.0, ge=0, le=1, description="share of requests answered 500")
+    hang: float = Field(default=0.0, ge=0, le=1, description="share of requests left hanging, then dropped")
+    cut: float = Field(default=0.0, ge=0, le=1, description="share of replies cut in the middle")
+    hang_seconds: float = Field(default=5.0, ge=0, description="how long a hanging request hangs")
 
 
 class PretrainConfig(Config):
     """Build the base checkpoint of the pocket world from nothing."""
 
     out: Annotated[Path, Effect.PLACE] = Field(description="run folder; the checkpoint is in model/")
-    seed: int = Field(0, description="weights, scenes and order of lessons")
-    threads: int = Field(2, ge=1, description="cores; another number gives slightly other weights")
-    scenes: int = Field(6000, ge=100, description="training pictures, drawn once")
-    rows: int = Field(10, ge=4, description="pictures of things in a batch")
-    curves: int = Field(4, ge=1, description="pictures of curves in a row; a third as many rows hold curves")
-    see_steps: int = Field(600, ge=1, description="steps of the vision stage")
-    look_steps: int = Field(350, ge=1, description="steps of finding one thing")
-    talk_steps: int = Field(360, ge=1, description="steps of all kinds in both styles; decides how early it stops")
-    hurry_steps: int = Field(60, ge=1, description="steps in which most concise answers skip their steps")
-    hasty: float = Field(0.5, ge=0, le=1, description="share of concise answers that do so")
-    lr: float = Field(2e-3, gt=0, description="peak learning rate of every stage")
-    trial: int = Field(200, ge=5, description="questions of an exam in between")
-    exam: int = Field(1000, ge=5, description="questions of the final exam, per style")
+    seed: int = Field(default=0, description="weights, scenes and order of lessons")
+    threads: int = Field(default=2, ge=1, description="cores; another number gives slightly other weights")
+    scenes: int = Field(default=6000, ge=100, description="training pictures, drawn once")
+    rows: int = Field(default=10, ge=4, description="pictures of things in a batch")
+    curves: int = Field(default=4, ge=1, description="pictures of curves in a row; a third as many rows hold curves")
+    see_steps: int = Field(default=600, ge=1, description="steps of the vision stage")
+    look_steps: int = Field(default=350, ge=1, description="steps of finding one thing")
+    talk_steps: int = Field(
+        default=360, ge=1, description="steps of all kinds in both styles; decides how early it stops"
+    )
+    hurry_steps: int = Field(default=60, ge=1, description="steps in which most concise answers skip their steps")
+    hasty: float = Field(default=0.5, ge=0, le=1, description="share of concise answers that do so")
+    lr: float = Field(default=2e-3, gt=0, description="peak learning rate of every stage")
+    trial: int = Field(default=200, ge=5, description="questions of an exam in between")
+    exam: int = Field(default=1000, ge=5, description="questions of the final exam, per style")
 
 
 class World(Config):
     """What the pocket study is made of: `prepare.settings` of its plan."""
 
-    seed: int = Field(0, description="every scene derives from it")
-    sft: int = Field(800, ge=1, description="questions given to the teachers")
-    examples: int = Field(600, ge=1, description="SFT examples of each style, out of those all styles kept")
-    rl: int = Field(2000, ge=1, description="RL questions")
-    board: int = Field(1000, ge=1, description="held-out items")
-    ood: int = Field(300, ge=0, description="harder held-out items")
-    teachers: dict[str, str] = Field({}, description="style: model name of the simulated teacher")
+    seed: int = Field(default=0, description="every scene derives from it")
+    sft: int = Field(default=800, ge=1, description="questions given to the teachers")
+    examples: int = Field(default=600, ge=1, description="SFT examples of each style, out of those all styles kept")
+    rl: int = Field(default=2000, ge=1, description="RL questions")
+    board: int = Field(default=1000, ge=1, description="held-out items")
+    ood: int = Field(default=300, ge=0, description="harder held-out items")
+    teachers: dict[str, str] = Field(default={}, description="style: model name of the simulated teacher")

@@ -13,20 +13,26 @@ class ReportConfig(Config):
     """Render report.html and report.md of a study."""
 
     study: Path = Field(description="folder that `seethink study` wrote")
-    out: Path | None = Field(None, description="folder for the report; the study folder when not given")
-    gallery: int = Field(10, ge=0, description="samples shown side by side")
+    out: Path | None = Field(default=None, description="folder for the report; the study folder when not given")
+    gallery: int = Field(default=10, ge=0, description="samples shown side by side")
 
 
 class ViewConfig(Config):
     """Render static pages to look at samples and traces."""
 
     input: Path = Field(description="study, evaluation, GRPO run, data folder or JSONL file")
-    other: Path | None = Field(None, description="a second evaluation on the same board, shown beside the first")
-    out: Path | None = Field(None, description="folder of the pages; view/ inside the run, <name>-view/ beside a file")
-    samples: Path | None = Field(None, description="JSONL of the samples, where the run does not name it")
-    arms: str = Field("", description="arms of a study, comma-separated; those of its first comparison when not given")
-    seed: int = Field(0, description="seed of a study to show")
-    checker: str = Field(
-        "", description="module:function that colours true and false statements; a study names its own"
+    other: Path | None = Field(
+        default=None, description="a second evaluation on the same board, shown beside the first"
     )
-    limit: int = Field(0, ge=0, description="only the first items; 0: all")
+    out: Path | None = Field(
+        default=None, description="folder of the pages; view/ inside the run, <name>-view/ beside a file"
+    )
+    samples: Path | None = Field(default=None, description="JSONL of the samples, where the run does not name it")
+    arms: str = Field(
+        default="", description="arms of a study, comma-separated; those of its first comparison when not given"
+    )
+    seed: int = Field(default=0, description="seed of a study to show")
+    checker: str = Field(
+        default="", description="module:function that colours true and false statements; a study names its own"
+    )
+    limit: int = Field(default=0, ge=0, description="only the first items; 0: all")

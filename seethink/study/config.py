@@ -19,59 +19,61 @@ class Arm(Config):
     """One training stage; everything else is shared with the other arms."""
 
     stage: Literal["sft", "grpo"] = Field(description="how it trains")
-    start: str = Field("base", description="base, or the arm whose model it starts from")
-    data: str = Field("", description="name of its data set; empty: rl for grpo")
-    set: dict[str, Any] = Field({}, description="settings that differ from the shared ones: the named factor")
+    start: str = Field(default="base", description="base, or the arm whose model it starts from")
+    data: str = Field(default="", description="name of its data set; empty: rl for grpo")
+    set: dict[str, Any] = Field(default={}, description="settings that differ from the shared ones: the named factor")
 
 
 class Prepare(Config):
     """What makes the files that a plan names, before it runs."""
 
     function: str = Field(
-        "", description="module:function that makes the files of the plan first; empty: they are there"
+        default="", description="module:function that makes the files of the plan first; empty: they are there"
     )
-    settings: dict[str, Any] = Field({}, description="settings of that function, which it checks itself")
+    settings: dict[str, Any] = Field(default={}, description="settings of that function, which it checks itself")
 
 
 class Question(Config):
     """What a study asks, which comparisons answer, and the answer in words for each way they can come out."""
 
-    text: str = Field("Does it make a difference?", description="the title of the report")
-    comparisons: list[tuple[str, str]] = Field([], description="planned pairs that answer it; empty: the first one")
-    better: str = Field("Better.", description="the answer when all of them are better")
+    text: str = Field(default="Does it make a difference?", description="the title of the report")
+    comparisons: list[tuple[str, str]] = Field(
+        default=[], description="planned pairs that answer it; empty: the first one"
+    )
+    better: str = Field(default="Better.", description="the answer when all of them are better")
     never_worse: str = Field(
-        "Sometimes better, never worse.", description="the answer when some are better, none worse"
+        default="Sometimes better, never worse.", description="the answer when some are better, none worse"
     )
-    worse: str = Field("Worse.", description="the answer when all of them are worse")
+    worse: str = Field(default="Worse.", description="the answer when all of them are worse")
     never_better: str = Field(
-        "Sometimes worse, never better.", description="the answer when some are worse, none better"
+        default="Sometimes worse, never better.", description="the answer when some are worse, none better"
     )
-    mixed: str = Field("It depends.", description="the answer when some are better and some worse")
-    same: str = Field("No difference can be seen.", description="the answer when none can be distinguished")
+    mixed: str = Field(default="It depends.", description="the answer when some are better and some worse")
+    same: str = Field(default="No difference can be seen.", description="the answer when none can be distinguished")
 
 
 class StudyConfig(Config):
     """Run all arms with matched controls and write report.html."""
 
-    out: Path = Field(Path("runs/study"), description="study folder")
+    out: Path = Field(default=Path("runs/study"), description="study folder")
     prepare: Prepare = Prepare()
-    label: str = Field("", description="shown with every result, e.g. the world and the teacher")
-    simulated: bool = Field(False, description="true when the teacher is simulated")
-    base: Path = Field(Path(""), description="model folder all arms start from")
-    board: Path = Field(Path(""), description="JSONL of held-out samples")
-    data: dict[str, Path] = Field({}, description="data sets by name; rl is the default of grpo arms")
-    arms: dict[str, Arm] = Field({}, description="arms by name")
-    reference: str = Field("base", description="the arm that the others are measured against")
+    label: str = Field(default="", description="shown with every result, e.g. the world and the teacher")
+    simulated: bool = Field(default=False, description="true when the teacher is simulated")
+    base: Path = Field(default=Path(""), description="model folder all arms start from")
+    board: Path = Field(default=Path(""), description="JSONL of held-out samples")
+    data: dict[str, Path] = Field(default={}, description="data sets by name; rl is the default of grpo arms")
+    arms: dict[str, Arm] = Field(default={}, description="arms by name")
+    reference: str = Field(default="base", description="the arm that the others are measured against")
     comparisons: list[tuple[str, str]] = Field(
-        [], description="pairs of arms whose difference is reported; empty: every arm against the reference"
+        default=[], description="pairs of arms whose difference is reported; empty: every arm against the reference"
     )
     question: Question = Question()
-    seeds: list[int] = Field([0, 1, 2], description="every arm runs once per seed")
-    sft: dict[str, Any] = Field({}, description="shared settings of all sft stages")
-    grpo: dict[str, Any] = Field({}, description="shared settings of all grpo stages")
-    eval: dict[str, Any] = Field({}, description="shared settings of all evaluations")
+    seeds: list[int] = Field(default=[0, 1, 2], description="every arm runs once per seed")
+    sft: dict[str, Any] = Field(default={}, description="shared settings of all sft stages")
+    grpo: dict[str, Any] = Field(default={}, description="shared settings of all grpo stages")
+    eval: dict[str, Any] = Field(default={}, description="shared settings of all evaluations")
     base_styles: dict[str, str] = Field(
-        {}, description="style: system prompt under which the base is evaluated as well"
+        default={}, description="style: system prompt under which the base is evaluated as well"
     )
-    checker: str = Field("", description="module:function that checks the steps of a trace; empty: none")
-    workers: int = Field(0, ge=0, description="stages at once; 0: one per GPU, or one per core without a GPU")
+    checker: str = Field(default="", description="module:function that checks the steps of a trace; empty: none")
+    workers: int = Field(default=0, ge=0, description="stages at once; 0: one per GPU, or one per core without a GPU")

@@ -17,33 +17,38 @@ class ModelConfig(Config):
         description="Hugging Face folder of a Qwen2-VL, Qwen2.5-VL or Qwen3-VL model"
     )
     system: Annotated[str, Effect.INPUT] = Field(
-        "", description="system prompt, or @file to read it from; empty: the system.txt of the model folder"
+        default="", description="system prompt, or @file to read it from; empty: the system.txt of the model folder"
     )
-    freeze_vision: bool = Field(True, description="keep the vision tower as it is (paper: yes)")
-    freeze_projector: bool = Field(True, description="keep the projector between vision and language as it is")
-    lora_rank: int = Field(0, ge=0, description="rank of LoRA adapters on the language layers; 0: train all weights")
-    lora_alpha: float = Field(32.0, gt=0, description="LoRA scale: updates are multiplied by alpha / rank")
+    freeze_vision: bool = Field(default=True, description="keep the vision tower as it is (paper: yes)")
+    freeze_projector: bool = Field(default=True, description="keep the projector between vision and language as it is")
+    lora_rank: int = Field(
+        default=0, ge=0, description="rank of LoRA adapters on the language layers; 0: train all weights"
+    )
+    lora_alpha: float = Field(default=32.0, gt=0, description="LoRA scale: updates are multiplied by alpha / rank")
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="compute precision: bfloat16 autocast, or float32; auto: bfloat16"
+        default="auto", description="compute precision: bfloat16 autocast, or float32; auto: bfloat16"
     )
     checkpoint_layers: Annotated[bool, Effect.MANNER] = Field(
-        False, description="compute language layers again in the backward pass instead of keeping their activations"
+        default=False,
+        description="compute language layers again in the backward pass instead of keeping their activations",
     )
     max_prompt_tokens: Annotated[int, Effect.PLACE] = Field(
-        8192, ge=1, description="longer prompts are refused at load, never cut"
+        default=8192, ge=1, description="longer prompts are refused at load, never cut"
     )
 
 
 class OptimConfig(Config):
-    lr: float = Field(1e-6, gt=0, description="peak learning rate")
-    lr_floor: float = Field(5e-7, ge=0, description="the cosine schedule ends here (paper: 5e-7)")
-    warmup: float = Field(0.03, ge=0, le=1, description="share of steps with rising rate (paper: 3 %)")
-    weight_decay: float = Field(0.0, ge=0, description="decoupled weight decay")
-    max_grad_norm: float = Field(1.0, gt=0, description="gradient norm is clipped to this")
+    lr: float = Field(default=1e-6, gt=0, description="peak learning rate")
+    lr_floor: float = Field(default=5e-7, ge=0, description="the cosine schedule ends here (paper: 5e-7)")
+    warmup: float = Field(default=0.03, ge=0, le=1, description="share of steps with rising rate (paper: 3 %)")
+    weight_decay: float = Field(default=0.0, ge=0, description="decoupled weight decay")
+    max_grad_norm: float = Field(default=1.0, gt=0, description="gradient norm is clipped to this")
 
 
-GPUS: Any = Field(1, ge=0, description="processes on this machine, one per GPU, that share the work; 0 or 1: this one")
-DEVICE: Any = Field("auto", description="auto: a GPU where there is one; cpu: leave GPUs alone")
+GPUS: Any = Field(
+    default=1, ge=0, description="processes on this machine, one per GPU, that share the work; 0 or 1: this one"
+)
+DEVICE: Any = Field(default="auto", description="auto: a GPU where there is one; cpu: leave GPUs alone")
 
 
 class SFTConfig(Config):
@@ -53,40 +58,46 @@ class SFTConfig(Config):
     data: Annotated[Path, Effect.INPUT] = Field(description="JSONL of samples with a completion")
     model: ModelConfig
     optim: OptimConfig = OptimConfig(lr=1e-5, lr_floor=0.0)
-    epochs: float = Field(1.0, gt=0, description="passes over the data")
-    batch_size: int = Field(128, ge=1, description="completions per optimiser step (paper: 128)")
+    epochs: float = Field(default=1.0, gt=0, description="passes over the data")
+    batch_size: int = Field(default=128, ge=1, description="completions per optimiser step (paper: 128)")
     micro_tokens: Annotated[int, Effect.MANNER] = Field(
-        16384, ge=1, description="tokens computed at once; memory, not results, depend on it"
+        default=16384, ge=1, description="tokens computed at once; memory, not results, depend on it"
     )
-    eval_share: float = Field(0.02, ge=0, lt=1, description="share of the data held out for eval_loss")
-    spike_factor: float = Field(2.0, gt=1, description="a loss this many times its recent median rolls the step back")
-    limit: int = Field(0, ge=0, description="use only this many rows; 0: all")
-    save_every: Annotated[int, Effect.MANNER] = Field(20, ge=1, description="optimiser steps between checkpoints")
-    seed: int = Field(0, description="data order")
+    eval_share: float = Field(default=0.02, ge=0, lt=1, description="share of the data held out for eval_loss")
+    spike_factor: float = Field(
+        default=2.0, gt=1, description="a loss this many times its recent median rolls the step back"
+    )
+    limit: int = Field(default=0, ge=0, description="use only this many rows; 0: all")
+    save_every: Annotated[int, Effect.MANNER] = Field(
+        default=20, ge=1, description="optimiser steps between checkpoints"
+    )
+    seed: int = Field(default=0, description="data order")
     gpus: Annotated[int, Effect.PLACE] = GPUS
     device: Annotated[Literal["auto", "cpu"], Effect.PLACE] = DEVICE
     overwrite: Annotated[bool, Effect.PLACE] = Field(
-        False, description="start afresh where the folder holds a run with other settings"
+        default=False, description="start afresh where the folder holds a run with other settings"
     )
 
 
 class SamplerConfig(Config):
     engine: Literal["local", "vllm", "vllm-server"] = Field(
-        "local", description="what samples: the policy itself, vLLM in this process, or a running vLLM server"
+        default="local", description="what samples: the policy itself, vLLM in this process, or a running vLLM server"
     )
     memory: Annotated[float, Effect.PLACE] = Field(
-        0.4, gt=0, lt=1, description="share of GPU memory for vLLM in this process, free in updates"
+        default=0.4, gt=0, lt=1, description="share of GPU memory for vLLM in this process, free in updates"
     )
     url: Annotated[str, Effect.PLACE] = Field(
-        "http://127.0.0.1:8000", description="address of the vLLM server; several with commas between"
+        default="http://127.0.0.1:8000", description="address of the vLLM server; several with commas between"
     )
     weights: Annotated[Path | None, Effect.PLACE] = Field(
-        None, description="folder through which the server takes weights, seen by both; none: the run folder"
+        default=None, description="folder through which the server takes weights, seen by both; none: the run folder"
     )
     tolerance: Annotated[float, Effect.PLACE] = Field(
-        0.0, ge=0, description="largest log-probability difference allowed; 0: 1e-3 in float32, 0.5 in bfloat16"
+        default=0.0, ge=0, description="largest log-probability difference allowed; 0: 1e-3 in float32, 0.5 in bfloat16"
     )
-    importance_cap: float = Field(2.0, gt=0, description="importance weights of tokens from vLLM are cut off here")
+    importance_cap: float = Field(
+        default=2.0, gt=0, description="importance weights of tokens from vLLM are cut off here"
+    )
 
 
 class SelectConfig(Config):
@@ -97,26 +108,26 @@ class SelectConfig(Config):
     models: Annotated[tuple[Path, ...], Effect.INPUT] = Field(
         min_length=1, description="Hugging Face folders; perplexities are averaged over them (paper: two)"
     )
-    sizes: tuple[PositiveInt, ...] = Field((), description="examples in each subset (paper: 25000 10000 5000)")
+    sizes: tuple[PositiveInt, ...] = Field(default=(), description="examples in each subset (paper: 25000 10000 5000)")
     choose: Literal["highest", "lowest", "middle"] = Field(
-        "highest",
+        default="highest",
         description="which perplexities a subset takes; smaller subsets lie inside larger ones (paper: highest)",
     )
     system: Annotated[str, Effect.INPUT] = Field(
-        "", description="system prompt, or @file; empty: the system.txt of each model folder"
+        default="", description="system prompt, or @file; empty: the system.txt of each model folder"
     )
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="compute precision: bfloat16 autocast, or float32; auto: bfloat16"
+        default="auto", description="compute precision: bfloat16 autocast, or float32; auto: bfloat16"
     )
     max_prompt_tokens: Annotated[int, Effect.PLACE] = Field(
-        8192, ge=1, description="longer prompts are refused, never cut"
+        default=8192, ge=1, description="longer prompts are refused, never cut"
     )
     micro_tokens: Annotated[int, Effect.MANNER] = Field(
-        16384, ge=1, description="tokens computed at once; memory, not results, depend on it"
+        default=16384, ge=1, description="tokens computed at once; memory, not results, depend on it"
     )
-    limit: int = Field(0, ge=0, description="use only this many rows; 0: all")
+    limit: int = Field(default=0, ge=0, description="use only this many rows; 0: all")
     overwrite: Annotated[bool, Effect.PLACE] = Field(
-        False, description="start afresh where the folder holds a run with other settings"
+        default=False, description="start afresh where the folder holds a run with other settings"
     )
 
 
@@ -129,40 +140,42 @@ class GRPOConfig(Config):
     optim: OptimConfig = OptimConfig()
     reward: RewardConfig = RewardConfig()
     sampler: SamplerConfig = SamplerConfig()
-    rounds: int = Field(49, ge=1, description="rounds of sampling and updating (paper: 49)")
-    prompts: int = Field(512, ge=1, description="prompts of a round (paper: 512)")
-    group: int = Field(4, ge=2, description="completions per prompt (paper: 4)")
+    rounds: int = Field(default=49, ge=1, description="rounds of sampling and updating (paper: 49)")
+    prompts: int = Field(default=512, ge=1, description="prompts of a round (paper: 512)")
+    group: int = Field(default=4, ge=2, description="completions per prompt (paper: 4)")
     update_prompts: int = Field(
-        256, ge=1, description="prompts per optimiser step (the paper's 256 names no unit; ours are prompts)"
+        default=256, ge=1, description="prompts per optimiser step (the paper's 256 names no unit; ours are prompts)"
     )
-    temperature: float = Field(0.8, gt=0, description="sampling temperature (paper: 0.8)")
-    max_tokens: int = Field(1024, ge=1, description="completion tokens; longer ones are cut and counted")
-    std_norm: bool = Field(True, description="divide advantages by the group's standard deviation")
+    temperature: float = Field(default=0.8, gt=0, description="sampling temperature (paper: 0.8)")
+    max_tokens: int = Field(default=1024, ge=1, description="completion tokens; longer ones are cut and counted")
+    std_norm: bool = Field(default=True, description="divide advantages by the group's standard deviation")
     normalisation: Literal["grpo", "dr_grpo", "dapo"] = Field(
-        "grpo", description="how token losses are averaged; grpo: the paper's"
+        default="grpo", description="how token losses are averaged; grpo: the paper's"
     )
-    clip_low: float = Field(0.2, ge=0, description="ratio is clipped below at 1 - this")
-    clip_high: float = Field(0.2, ge=0, description="ratio is clipped above at 1 + this")
-    kl: float = Field(1e-3, ge=0, description="initial KL coefficient; 0: no reference model (paper: 1e-3)")
-    kl_target: float = Field(5e-4, ge=0, description="adaptive KL target per token; 0: fixed coefficient (paper: 5e-4)")
-    kl_horizon: int = Field(10_000, ge=1, description="completions over which the KL coefficient adapts")
+    clip_low: float = Field(default=0.2, ge=0, description="ratio is clipped below at 1 - this")
+    clip_high: float = Field(default=0.2, ge=0, description="ratio is clipped above at 1 + this")
+    kl: float = Field(default=1e-3, ge=0, description="initial KL coefficient; 0: no reference model (paper: 1e-3)")
+    kl_target: float = Field(
+        default=5e-4, ge=0, description="adaptive KL target per token; 0: fixed coefficient (paper: 5e-4)"
+    )
+    kl_horizon: int = Field(default=10_000, ge=1, description="completions over which the KL coefficient adapts")
     micro_tokens: Annotated[int, Effect.MANNER] = Field(
-        16384, ge=1, description="tokens computed at once; memory, not results, depend on it"
+        default=16384, ge=1, description="tokens computed at once; memory, not results, depend on it"
     )
     rollout_prompts: Annotated[int, Effect.MANNER] = Field(
-        128, ge=1, description="prompts decoded at once; others wait and enter as rows finish"
+        default=128, ge=1, description="prompts decoded at once; others wait and enter as rows finish"
     )
     reuse_prefill: Annotated[bool, Effect.MANNER] = Field(
-        True,
+        default=True,
         description="train the first update of a round through the prompts as the rollout computed them, up to micro_tokens of "
         "them: less work, more memory while decoding; not with checkpoint_layers, several processes or vLLM",
     )
-    save_every: Annotated[int, Effect.MANNER] = Field(10, ge=1, description="rounds between checkpoints")
-    seed: int = Field(0, description="data order and sampling")
+    save_every: Annotated[int, Effect.MANNER] = Field(default=10, ge=1, description="rounds between checkpoints")
+    seed: int = Field(default=0, description="data order and sampling")
     gpus: Annotated[int, Effect.PLACE] = GPUS
     device: Annotated[Literal["auto", "cpu"], Effect.PLACE] = DEVICE
     overwrite: Annotated[bool, Effect.PLACE] = Field(
-        False, description="start afresh where the folder holds a run with other settings"
+        default=False, description="start afresh where the folder holds a run with other settings"
     )
 
 
