@@ -12,7 +12,7 @@ import difflib
 import importlib
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +135,7 @@ def help_text(verb: str, config_class: type[Config]) -> str:
     )
 
 
-def load(name: str) -> Callable[..., Any]:
+def load(name: str) -> Any:
     """What `room.module:name` of this package names. Raises UserError where the verb needs what is not installed."""
     module, _, attribute = name.partition(":")
     try:

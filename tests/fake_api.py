@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 
-from seethink.ask.local import Answer, Body, LocalServer
+from seethink.ask.local import Body, LocalServer, Served
 
 
 def echo(body: Body) -> str:
@@ -38,7 +38,7 @@ class FakeApi(LocalServer):
         self.in_flight = self.most_in_flight = 0
         self.lock = threading.Lock()
 
-    def reply(self, body: Body, headers: Mapping[str, str]) -> Answer:
+    def reply(self, body: Body, headers: Mapping[str, str]) -> Served:
         with self.lock:
             number = len(self.bodies)
             self.bodies.append(body)
@@ -48,7 +48,7 @@ class FakeApi(LocalServer):
             time.sleep(self.latency)
             fault = self.fault(number, body) or ""
             if fault.isdigit():
-                return Answer(
+                return Served(
                     f"fault {fault}" + (f" for {headers['Authorization']}" if self.echo_headers else ""), fault
                 )
             message = self.answer(body)
@@ -56,7 +56,7 @@ class FakeApi(LocalServer):
             with self.lock:
                 self.in_flight -= 1
         said = message if isinstance(message, str) else str(message["content"])
-        return Answer(message, fault, (len(last_text(body).split()), len(said.split())), f"{body['model']}-0001")
+        return Served(message, fault, (len(last_text(body).split()), len(said.split())), f"{body['model']}-0001")
 
     def count(self, model: str) -> int:
         with self.lock:

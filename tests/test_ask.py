@@ -14,7 +14,7 @@ from PIL import Image
 from seethink.ask import Budget, CallFailed, Client, Endpoint, Ledger, NotCached, user_message
 from seethink.ask.faults import retry_after, scrub
 from seethink.ask.limits import Limiter
-from seethink.ask.local import MAX_BODY, Answer, LocalServer
+from seethink.ask.local import MAX_BODY, LocalServer, Served
 from seethink.ask.messages import call_key, estimate_tokens
 from seethink.core.errors import UserError
 from tests.fake_api import FakeApi, echo, last_text
@@ -261,7 +261,7 @@ def test_a_file_that_is_no_ledger_is_named(tmp_path):
     ],
 )
 def test_the_local_server_is_silent_and_bounded(method, path, body, status, capfd):
-    with LocalServer(lambda body, headers: Answer("yes"), ["m"]) as server:
+    with LocalServer(lambda body, headers: Served("yes"), ["m"]) as server:
         connection = http.client.HTTPConnection(server.base_url.split("/")[2], timeout=10)
         length = str(MAX_BODY + 1 if body is None else len(body))
         connection.request(method, path, body, {"Content-Length": length, "Authorization": "Bearer secret"})
@@ -273,7 +273,7 @@ def test_the_local_server_is_silent_and_bounded(method, path, body, status, capf
 
 
 def test_a_port_that_is_taken_is_named():
-    taken = LocalServer(lambda body, headers: Answer("yes"), ["m"])
+    taken = LocalServer(lambda body, headers: Served("yes"), ["m"])
     port = int(taken.base_url.split(":")[2].split("/")[0])
     with pytest.raises(UserError, match=f"port {port} cannot be used"):
         LocalServer(taken.respond, ["m"], port)

@@ -85,7 +85,7 @@ def test_no_broad_except_and_no_evaluation(path):
             assert node.func.id not in ("eval", "exec"), f"{path.name}:{node.lineno} evaluates text"
 
 
-OPEN_NAMES = {"Claim", "Interval", "Item", "Judge", "Record", "Row"}
+OPEN_NAMES = {"Claim", "Interval", "Item", "Judge", "Record"}
 """Names that still mean two things; each leaves this list with the second meaning."""
 
 
@@ -122,7 +122,9 @@ def test_the_house_is_as_small_as_it_says(capsys):
                 assert size <= 60, f"{where}: {node.name} has {size} lines"
                 assert parameters <= 7, f"{where}: {node.name} has {parameters} parameters"
     with capsys.disabled():
-        print("\nlines per room: " + ", ".join(f"{name} {n}" for name, n in lines.items()), "in all", sum(lines.values()))
+        print(
+            "\nlines per room: " + ", ".join(f"{name} {n}" for name, n in lines.items()), "in all", sum(lines.values())
+        )
     over = {name: n for name, n in lines.items() if n > ROOM_LINES.get(name, 0)}
     assert not over, f"rooms that have outgrown their bound: {over}; make them smaller, or raise it and say why"
 

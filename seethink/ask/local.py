@@ -1,6 +1,6 @@
 """An OpenAI-compatible chat server on loopback, in a thread of this process: for simulated models and for tests.
 
-    with LocalServer(lambda body, headers: Answer("Yes"), ["m"]) as server: Endpoint(base_url=server.base_url, model="m")
+    with LocalServer(lambda body, headers: Served("Yes"), ["m"]) as server: Endpoint(base_url=server.base_url, model="m")
 
 A function makes an answer, or a fault, of every chat request. Prompts and headers reach no log.
 """
@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from email.message import Message as Headers
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple, Self
 
@@ -26,7 +27,7 @@ STATUS_FAULTS = {  # name: (status, what the body calls the error)
 RETRY_AFTER = "0.05"  # seconds, with every 429
 
 
-class Answer(NamedTuple):
+class Served(NamedTuple):
     """What becomes of one chat request.
 
     message  text, or the fields of the message (content, reasoning_content); of an error, its words
@@ -42,7 +43,7 @@ class Answer(NamedTuple):
     model: str = ""
 
 
-Respond = Callable[[Body, Mapping[str, str]], Answer]
+Respond = Callable[[Body, Headers], Served]
 
 
 class LocalServer:
@@ -148,7 +149,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Silent: prompts and headers belong in no log."""
 
 
-def _completion(answer: Answer, asked: str) -> bytes:
+def _completion(answer: Served, asked: str) -> bytes:
     fields = {"content": answer.message} if isinstance(answer.message, str) else answer.message
     message = {"role": "assistant", **fields, **({"content": ""} if answer.fault == "empty" else {})}
     stop = "length" if answer.fault == "length" else "stop"

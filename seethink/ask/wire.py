@@ -43,11 +43,12 @@ class Wire:
     async def send(self, model: str, messages: Sequence[Message], params: dict[str, Any], estimate: int) -> Reply:
         """Ask once. `estimate` stands for the prompt tokens where the endpoint does not count them. Raises Fault."""
         start = time.monotonic()
+        wire: Any = list(messages)  # plain dicts; the SDK declares one class per role
         try:
             async with asyncio.timeout(self._timeout):
                 raw = await self._sdk.chat.completions.with_raw_response.create(
                     model=model,
-                    messages=list(messages),
+                    messages=wire,
                     extra_body=params,  # whether the SDK knows them or not, parameters pass as they are
                 )
         except TimeoutError:

@@ -30,7 +30,6 @@ from seethink.core.store import atomic, load_samples, read_json, read_jsonl, rea
 from seethink.core.tags import THINK, THINK_END, extract
 from seethink.data.config import ExportConfig
 
-Row = dict[str, Any]
 PLACEHOLDER = "<image>"
 PLACEHOLDER_FORMATS = ("verl", "easyr1", "swift", "sharegpt")
 
@@ -92,25 +91,25 @@ def write(rows: list[Exported], config: ExportConfig) -> None:
         print(f"images are named as below {root}: read back with --format paper --images {root}")
 
 
-def trl_row(row: Exported) -> Row:
+def trl_row(row: Exported) -> dict[str, Any]:
     """TRL puts the images before the text of the first user message by itself."""
     turns = _turns(row, row.sample.question)
     return {"prompt": turns, "images": list(row.sample.images), **_truth(row.sample)}
 
 
-def messages_row(row: Exported) -> Row:
+def messages_row(row: Exported) -> dict[str, Any]:
     answer = {"role": "assistant", "content": row.completion}
     return {"messages": [*_turns(row, row.sample.question), answer], "images": list(row.sample.images)}
 
 
-def swift_row(row: Exported) -> Row:
+def swift_row(row: Exported) -> dict[str, Any]:
     turns = _turns(row, _with_placeholders(row.sample))
     if row.completion is not None:
         turns.append({"role": "assistant", "content": row.completion})
     return {"messages": turns, "images": list(row.sample.images), **_truth(row.sample)}
 
 
-def sharegpt_row(row: Exported) -> Row:
+def sharegpt_row(row: Exported) -> dict[str, Any]:
     turns = [
         {"from": "human", "value": _with_placeholders(row.sample)},
         {"from": "gpt", "value": row.completion},
@@ -118,7 +117,7 @@ def sharegpt_row(row: Exported) -> Row:
     return {"conversations": turns, "system": row.system, "images": list(row.sample.images)}
 
 
-def verl_row(row: Exported) -> Row:
+def verl_row(row: Exported) -> dict[str, Any]:
     sample = row.sample
     return {
         "data_source": sample.source,
@@ -130,14 +129,14 @@ def verl_row(row: Exported) -> Row:
     }
 
 
-def easyr1_row(row: Exported) -> Row:
+def easyr1_row(row: Exported) -> dict[str, Any]:
     """Nothing but `answer` reaches a reward function there, so the kind travels inside it."""
     sample = row.sample
     answer = json.dumps(_truth(sample), ensure_ascii=False)
     return {"problem": _with_placeholders(sample), "answer": answer, "images": _bytes_of(sample)}
 
 
-def paper_row(row: Exported, root: str) -> Row:
+def paper_row(row: Exported, root: str) -> dict[str, Any]:
     """The published keys, and `source` and `kind`, which ids of other origin do not tell."""
     sample = row.sample
     images = [os.path.relpath(os.path.realpath(image), root) for image in sample.images]
@@ -159,7 +158,7 @@ def paper_row(row: Exported, root: str) -> Row:
     }
 
 
-def _turns(row: Exported, question: str) -> list[Row]:
+def _turns(row: Exported, question: str) -> list[dict[str, Any]]:
     system = [{"role": "system", "content": row.system}] if row.system else []
     return [*system, {"role": "user", "content": question}]
 
@@ -168,7 +167,7 @@ def _with_placeholders(sample: Sample) -> str:
     return PLACEHOLDER * len(sample.images) + sample.question
 
 
-def _truth(sample: Sample) -> Row:
+def _truth(sample: Sample) -> dict[str, Any]:
     """What a reward needs. `meta` travels as JSON text: its keys differ from row to row, which tables cannot hold."""
     return {
         "id": sample.id,
@@ -180,7 +179,7 @@ def _truth(sample: Sample) -> Row:
     }
 
 
-def _bytes_of(sample: Sample) -> list[Row]:
+def _bytes_of(sample: Sample) -> list[dict[str, Any]]:
     return [{"bytes": Path(image).read_bytes(), "path": Path(image).name} for image in sample.images]
 
 
@@ -188,7 +187,7 @@ JSONL = {"trl": trl_row, "messages": messages_row, "swift": swift_row}
 PARQUET = {"verl": verl_row, "easyr1": easyr1_row}
 
 
-def write_parquet(path: Path, rows: list[Row]) -> None:
+def write_parquet(path: Path, rows: list[dict[str, Any]]) -> None:
     """Parquet with pictures as {bytes, path}, the layout of the datasets library's Image."""
     texts = pa.list_(pa.string())
     types = {

@@ -59,7 +59,8 @@ def load_kept(path: Path) -> list[Kept]:
 
 
 def _row(kept: Kept, path: Path) -> dict[str, Any]:
-    draft, cues = dict.fromkeys(TRACE), None
+    draft: dict[str, Any] = dict.fromkeys(TRACE)
+    cues = None
     if kept.draft:
         draft = asdict(kept.draft)
         cues = {preset: count_trace(kept.draft.think, kept.draft.answer, load(preset)) for preset in PRESETS}

@@ -76,10 +76,9 @@ def print_plan(items: list[Candidate], steps: Steps, ledger: Ledger) -> None:
         usd = "unknown" if p.usd is None else f"{p.usd:,.2f}"
         table.add_row(step, client.endpoint.model, str(p.passed), str(p.calls), str(p.later), *tokens, usd)
     Console(width=120).print(table)
-    costs = [p.usd for p in plans.values()]
-    total = None if None in costs else sum(costs)
+    costs = [p.usd for p in plans.values() if p.usd is not None]
     guessed = [step for step in ASKING if ledger.typical(step) is None and (plans[step].calls or plans[step].later)]
-    cost = "cost unknown" if total is None else f"at most {total:,.2f} USD"
+    cost = f"at most {sum(costs):,.2f} USD" if len(costs) == len(plans) else "cost unknown"
     print(f"{len(todo)} items, {cost} (estimated at four characters a token)")
     if guessed:
         print(

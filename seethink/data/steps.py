@@ -186,6 +186,7 @@ def read_trace(text: str, reasoning: str = "") -> Draft:
     parsed = extract(compose(think.strip(), answer))
     if parsed.status != "ok" or not parsed.think:
         raise Rejected("format", "empty thinking" if parsed.status == "ok" else parsed.status)
+    assert parsed.answer is not None  # a completion that is ok has one
     return Draft(parsed.think, parsed.answer)
 
 

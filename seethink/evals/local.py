@@ -30,6 +30,6 @@ def run_model(
         policy.features.clear()  # every item is seen once
         spent = (time.perf_counter() - began) / len(part)
         for sample, (completion,) in zip(part, groups, strict=True):
-            text = decode(policy, completion)
-            yield Trace(sample.id, config.model, text, completion.stop, len(completion.ids)), spent
+            text, stop = decode(policy, completion), "length" if completion.stop == "length" else "stop"
+            yield Trace(sample.id, config.model, text, stop, len(completion.ids)), spent
         bar.advance(len(missing))

@@ -105,6 +105,8 @@ def simulated_examples(samples: Iterable[Sample], model: str, seed: int) -> list
     examples = []
     for sample in samples:
         rng = Random(f"{seed}/{model}/{sample.id}")
-        think, text = reason(from_json(sample.meta["scene"]), read(sample.question), persona, rng)
+        query = read(sample.question)
+        assert query is not None  # a question of this world can be read back
+        think, text = reason(from_json(sample.meta["scene"]), query, persona, rng)
         examples.append(Example(sample, compose(think, text)))
     return examples

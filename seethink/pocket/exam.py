@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -68,14 +69,14 @@ def examine(
         part = slice(start, start + ROWS)
         prompts = [prompt_ids(s.question, style, tokenizer) for s in paper.samples[part]]
         rows += decode(model, tokenizer, prompts, paper.pictures[part])
-    texts = [tokenizer.decode(row, skip_special_tokens=True) for row in rows]
+    texts = [str(tokenizer.decode(row, skip_special_tokens=True)) for row in rows]
     right, rewards = defaultdict(list), defaultdict(list)
     for sample, reward in zip(paper.samples, score_batch(paper.samples, texts, RULES), strict=True):
         right[sample.kind].append(bool(is_correct(reward, RULES)))
         rewards[sample.kind].append(reward.value or 0.0)
     cut = sum(tokenizer.eos_token_id not in row for row in rows) / len(rows)
-    means = [{kind: sum(values) / len(values) for kind, values in table.items()} for table in (right, rewards)]
-    return Marks(*means, sum(map(len, rows)) / len(rows), cut)
+    accuracy, reward = ({kind: sum(v) / len(v) for kind, v in table.items()} for table in (right, rewards))
+    return Marks(accuracy, reward, sum(map(len, rows)) / len(rows), cut)
 
 
 @torch.no_grad()
@@ -86,13 +87,14 @@ def decode(
     pictures: Tensor,
 ) -> list[list[int]]:
     """Greedy completions, end token included. Prompts are padded on the left; every step feeds one token a row."""
-    padding, end = tokenizer.pad_token_id, tokenizer.eos_token_id
+    padding: Any = tokenizer.pad_token_id  # transformers declares no type of its ids, nor the parts of a model
+    parts: Any = model.model
     ids, mask = pad(prompts, padding, left=True), pad([[1] * len(p) for p in prompts], 0, left=True)
     grids = torch.tensor([[1, 8, 8]]).expand(len(ids), -1)
     image = (ids == model.config.image_token_id).int()
-    positions, _ = model.model.get_rope_index(ids, image, image_grid_thw=grids, attention_mask=mask)
+    positions, _ = parts.get_rope_index(ids, image, image_grid_thw=grids, attention_mask=mask)
     following = positions.amax(dim=(0, 2)) + 1  # [B]
-    cache = DynamicCache(config=model.config.text_config)
+    cache = DynamicCache(config=parts.config.text_config)
     step = {"input_ids": ids, "position_ids": positions, "pixel_values": to_patches(pictures).flatten(0, 1)}
     step["image_grid_thw"] = grids
     done = torch.zeros(len(ids), dtype=torch.bool)
@@ -101,7 +103,7 @@ def decode(
         output = model(**step, attention_mask=mask, past_key_values=cache, use_cache=True, logits_to_keep=1)
         token = output.logits[:, -1].argmax(-1).masked_fill(done, padding)
         chosen.append(token)
-        done |= token == end
+        done |= token == tokenizer.eos_token_id
         mask = torch.cat([mask, mask.new_ones(len(ids), 1)], 1)
         place = (following + len(chosen) - 1).expand(3, -1)[..., None]
         step = {"input_ids": token[:, None], "position_ids": place}

@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from random import Random
+from typing import Any
 
 import numpy as np
 import torch
@@ -78,7 +79,7 @@ class Gallery:
 
 
 @dataclass(frozen=True)
-class Batch:
+class LessonBatch:
     """Rows of documents; a document is a system prompt with one picture, then several questions with their answers.
 
     Every question sees its document's picture and itself, never the other questions: one picture, many lessons.
@@ -109,7 +110,7 @@ class TokenRow:
     labels: list[int] = field(default_factory=list)
     look: list[int] = field(default_factory=list)
     letter: list[int] = field(default_factory=list)
-    positions: list[tuple[int, int, int]] = field(default_factory=list)
+    positions: list[tuple[int, ...]] = field(default_factory=list)
     document: list[int] = field(default_factory=list)
     question: list[int] = field(default_factory=list)
     """0 for the shared beginning of a document."""
@@ -118,7 +119,7 @@ class TokenRow:
     def add(
         self,
         ids: list[int],
-        positions: list[tuple[int, int, int]],
+        positions: list[tuple[int, ...]],
         question: int = 0,
         look: Sequence[int] = (),
         letter: Sequence[int] = (),
@@ -151,7 +152,7 @@ def to_patches(pictures: Tensor) -> Tensor:
     return values.reshape(len(pictures), (SIZE // patch) ** 2, -1)
 
 
-def draw_batch(gallery: Gallery, tokenizer: PreTrainedTokenizerBase, rng: Random, lesson: Lesson) -> Batch:
+def draw_batch(gallery: Gallery, tokenizer: PreTrainedTokenizerBase, rng: Random, lesson: Lesson) -> LessonBatch:
     """Questions about random scenes of the gallery, all in the lesson's style."""
     things = [i for i, s in enumerate(gallery.scenes) if not s.curve]
     curves = [i for i, s in enumerate(gallery.scenes) if s.curve]
@@ -165,14 +166,15 @@ def draw_batch(gallery: Gallery, tokenizer: PreTrainedTokenizerBase, rng: Random
         for _ in range(lesson.curves):
             scenes.append(rng.choice(curves))
             _add_document(rows[-1], gallery.scenes[scenes[-1]], lesson, ("equation",), tokenizer, rng)
-    return _collate(rows, scenes, tokenizer.pad_token_id)
+    padding: Any = tokenizer.pad_token_id  # transformers declares no type of its ids
+    return _collate(rows, scenes, padding)
 
 
 def prompt_ids(question: str, style: str, tokenizer: PreTrainedTokenizerBase, beginning: bool = False) -> list[int]:
     """Chat-templated prompt with one id per image token; only the part before the question for a `beginning`."""
     content = [{"type": "image"}, {"type": "text", "text": question}]
     messages = [{"role": "system", "content": prompt(STYLES[style])}, {"role": "user", "content": content}]
-    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    text = str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
     if beginning:
         text = text.removesuffix(_TURN)
     return tokenizer(text.replace("<|image_pad|>", "<|image_pad|>" * IMAGE_TOKENS))["input_ids"]
@@ -191,7 +193,8 @@ def _add_document(
     row.documents += 1
     offset = len(row.ids)
     start = prompt_ids("", lesson.style, tokenizer, beginning=True)
-    first = start.index(tokenizer.convert_tokens_to_ids("<|image_pad|>"))
+    image: Any = tokenizer.convert_tokens_to_ids("<|image_pad|>")  # one word gives one id
+    first = start.index(image)
     places = _positions(len(start), first)
     row.add(start, places)
     after = max(max(p) for p in places) + 1
@@ -202,7 +205,7 @@ def _add_document(
             think = "" if rng.random() < lesson.bare else think
             asked = tokenizer(phrase(query, rng) + _TURN)["input_ids"]
             answer = tokenizer(compose(think, text))["input_ids"] + [tokenizer.eos_token_id]
-            here, words = len(row.ids), tokenizer.convert_ids_to_tokens(asked)
+            here, words = len(row.ids), list(tokenizer.convert_ids_to_tokens(asked))
             topics = _topics(think, text, set(plan(scene, query)))
             look = [_place(about, offset + first, here, words) for about in topics]
             letter = [here + i if word in LETTER_WORDS else IGNORE for i, word in enumerate(["", *words[:-1]], -1)]
@@ -245,14 +248,14 @@ def _topics(think: str, answer: str, true: set[str]) -> list[int | str | None]:
     return [*topics, None, None, *[edges] * len(answer.split()), None, None]
 
 
-def _positions(length: int, first: int) -> list[tuple[int, int, int]]:
+def _positions(length: int, first: int) -> list[tuple[int, ...]]:
     """M-RoPE positions of a beginning with one picture: the picture spans rows and columns, its end follows both."""
     picture = [(first, first + k // GRID, first + k % GRID) for k in range(IMAGE_TOKENS)]
     rest = [(first + GRID + k,) * 3 for k in range(length - first - IMAGE_TOKENS)]
     return [*((k,) * 3 for k in range(first)), *picture, *rest]
 
 
-def _collate(rows: list[TokenRow], scenes: list[int], padding: int) -> Batch:
+def _collate(rows: list[TokenRow], scenes: list[int], padding: int) -> LessonBatch:
     length = max(len(row.ids) for row in rows)
     ids = pad([row.ids for row in rows], padding)
     labels = pad([row.labels for row in rows], IGNORE)
@@ -263,7 +266,7 @@ def _collate(rows: list[TokenRow], scenes: list[int], padding: int) -> Batch:
     shared = (question[:, None, :] == 0) | (question[:, :, None] == question[:, None, :])
     allowed = same & shared & torch.ones(length, length, dtype=torch.bool).tril()
     mask = torch.zeros(allowed.shape).masked_fill(~allowed, torch.finfo(torch.float32).min)[:, None]
-    return Batch(ids, positions, mask, labels, look, letter, torch.tensor(scenes))
+    return LessonBatch(ids, positions, mask, labels, look, letter, torch.tensor(scenes))
 
 
 def _words(scene: Scene) -> list[list[int]]:

@@ -7,6 +7,8 @@ saves most of the training that a small model spends on finding it.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from transformers import GenerationConfig, PreTrainedTokenizerBase, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
@@ -18,7 +20,9 @@ EMBEDDING_STD = 0.08  # 1 / sqrt(hidden): logits of the tied head start near uni
 
 def make_config(tokenizer: PreTrainedTokenizerBase) -> Qwen2_5_VLConfig:
     """Architecture: 16 image tokens for a 112 x 112 picture, one per cell of the grid."""
-    ids = {name: tokenizer.convert_tokens_to_ids(f"<|{name}|>") for name in ("image_pad", "video_pad", "im_end")}
+    names = ("image_pad", "video_pad", "vision_start", "vision_end", "im_end")
+    ids: dict[str, Any] = {name: tokenizer.convert_tokens_to_ids(f"<|{name}|>") for name in names}
+    ends: dict[str, Any] = {"eos_token_id": ids["im_end"], "pad_token_id": tokenizer.pad_token_id}
     vision = {
         "hidden_size": 96,
         "depth": 2,
@@ -44,8 +48,7 @@ def make_config(tokenizer: PreTrainedTokenizerBase) -> Qwen2_5_VLConfig:
         "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [4, 6, 6]},
         "tie_word_embeddings": True,
         "bos_token_id": None,
-        "eos_token_id": ids["im_end"],
-        "pad_token_id": tokenizer.pad_token_id,
+        **ends,
     }
     return Qwen2_5_VLConfig(
         text_config=text,
@@ -53,10 +56,9 @@ def make_config(tokenizer: PreTrainedTokenizerBase) -> Qwen2_5_VLConfig:
         tie_word_embeddings=True,
         image_token_id=ids["image_pad"],
         video_token_id=ids["video_pad"],
-        vision_start_token_id=tokenizer.convert_tokens_to_ids("<|vision_start|>"),
-        vision_end_token_id=tokenizer.convert_tokens_to_ids("<|vision_end|>"),
-        eos_token_id=ids["im_end"],
-        pad_token_id=tokenizer.pad_token_id,
+        vision_start_token_id=ids["vision_start"],
+        vision_end_token_id=ids["vision_end"],
+        **ends,
     )
 
 
@@ -69,9 +71,10 @@ def make_model(tokenizer: PreTrainedTokenizerBase, seed: int) -> Qwen2_5_VLForCo
     model.generation_config = GenerationConfig(
         eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, do_sample=False, max_new_tokens=160
     )
+    parts: Any = model  # modules do not declare their parts
     with torch.no_grad():
-        torch.nn.init.normal_(model.get_input_embeddings().weight, std=EMBEDDING_STD)
-        for layer in model.model.language_model.layers:
+        torch.nn.init.normal_(parts.get_input_embeddings().weight, std=EMBEDDING_STD)
+        for layer in parts.model.language_model.layers:
             attention = layer.self_attn
             width = attention.k_proj.weight.shape[1]
             for projection in (attention.k_proj, attention.v_proj):

@@ -37,9 +37,9 @@ from seethink.pocket.lessons import (
     IGNORE,
     STYLES,
     WORD_GROUPS,
-    Batch,
     Gallery,
     Lesson,
+    LessonBatch,
     draw_batch,
     draw_gallery,
     to_patches,
@@ -152,8 +152,9 @@ def _short(values: dict[str, float]) -> str:
 
 def word_loss(model: Model, gallery: Gallery, index: Tensor, groups: list[Tensor]) -> Tensor:
     """Cross-entropy of the words that describe each image token, through the tied head, summed over word groups."""
-    features = model.model.language_model.norm(image_tokens(model, to_patches(gallery.pictures[index])))
-    embedding = model.get_input_embeddings().weight
+    parts: Any = model  # modules do not declare their parts
+    features = parts.model.language_model.norm(image_tokens(model, to_patches(gallery.pictures[index])))
+    embedding = parts.get_input_embeddings().weight
     losses = []
     for group, ids in enumerate(groups):
         target = gallery.words[index, :, group].flatten()
@@ -165,11 +166,11 @@ def word_loss(model: Model, gallery: Gallery, index: Tensor, groups: list[Tensor
 def image_tokens(model: Model, pixels: Tensor) -> Tensor:
     """[B, 64, 1176] patches -> [B, 16, hidden]."""
     grids = torch.tensor([[1, 8, 8]]).expand(len(pixels), -1)
-    parts = model.model.get_image_features(pixels.flatten(0, 1), grids, return_dict=True).pooler_output
-    return torch.stack(tuple(parts))
+    parts: Any = model.model  # modules do not declare their parts
+    return torch.stack(tuple(parts.get_image_features(pixels.flatten(0, 1), grids, return_dict=True).pooler_output))
 
 
-def language_loss(model: Model, gallery: Gallery, batch: Batch) -> dict[str, Tensor]:
+def language_loss(model: Model, gallery: Gallery, batch: LessonBatch) -> dict[str, Tensor]:
     """Mean next-token loss over completion tokens, and how far two attention heads are from where they should look.
 
     The second is a crutch for a small model with little time: told where to look, it learns to read within minutes;

@@ -11,6 +11,7 @@ from functools import cache
 from importlib.resources import files
 from random import Random
 
+from seethink.core.nouns import Kind
 from seethink.pocket.world import COLOURS, SHAPES, Scene, Thing
 
 LETTERS = "ABCD"
@@ -28,7 +29,7 @@ class Query:
     choices: tuple[str, ...] = ()
 
 
-KIND_OF_TASK = {
+KIND_OF_TASK: dict[str, Kind] = {
     "count": "digit",
     "subtract": "digit",
     "colour_at": "choice",

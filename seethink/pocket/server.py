@@ -14,13 +14,13 @@ import hashlib
 import re
 import threading
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass, field
+from email.message import Message as Headers
 from pathlib import Path
 from random import Random
 from typing import Any
 
-from seethink.ask.local import Answer, Body, LocalServer
+from seethink.ask.local import Body, LocalServer, Served
 from seethink.core.errors import UserError
 from seethink.core.images import image_hash
 from seethink.core.store import hash_text, load_samples, read_json
@@ -99,24 +99,24 @@ class Teacher(LocalServer):
         self._count = threading.Lock()
         super().__init__(self.answer, MODELS, port, self.faults.hang_seconds)
 
-    def answer(self, body: Body, headers: Mapping[str, str]) -> Answer:
+    def answer(self, body: Body, headers: Headers) -> Served:
         """A word counts as a token, and max_tokens cuts."""
         model, fault = body["model"], self.fault()
         if fault.isdigit():
-            return Answer(f"simulated fault {fault}", fault)
+            return Served(f"simulated fault {fault}", fault)
         if model not in MODELS:
-            return Answer(f"no model {model!r}; there are {', '.join(MODELS)}", "404")
+            return Served(f"no model {model!r}; there are {', '.join(MODELS)}", "404")
         try:
             text, image = read_messages(body["messages"])
         except (ValueError, KeyError, TypeError) as error:
-            return Answer(f"messages cannot be read ({type(error).__name__})", "400")
+            return Served(f"messages cannot be read ({type(error).__name__})", "400")
         words = self.reply(model, text, image).split(" ")
         limit = body.get("max_completion_tokens") or body.get("max_tokens") or len(words)
         tokens = len(text.split()) + (IMAGE_TOKENS if image else 0), min(len(words), limit)
-        return Answer(" ".join(words[:limit]), fault or ("length" if len(words) > limit else ""), tokens)
+        return Served(" ".join(words[:limit]), fault or ("length" if len(words) > limit else ""), tokens)
 
     def reply(self, model: str, text: str, image: bytes | None) -> str:
-        """Answer of `model` to a prompt text and at most one picture."""
+        """Served of `model` to a prompt text and at most one picture."""
         if model == CAPTIONER:
             digest = hashlib.blake2b(image or b"", digest_size=8).hexdigest()
             return self.knowledge.captions.get(digest, UNKNOWN_IMAGE)
@@ -176,7 +176,8 @@ def read_messages(messages: list[dict[str, Any]]) -> tuple[str, bytes | None]:
     texts, image = [], None
     for message in messages:
         content = message["content"]
-        for part in [{"type": "text", "text": content}] if isinstance(content, str) else content:
+        parts: list[dict[str, Any]] = [{"type": "text", "text": content}] if isinstance(content, str) else content
+        for part in parts:
             if part["type"] == "text":
                 texts.append(part["text"])
             elif part["type"] == "image_url":

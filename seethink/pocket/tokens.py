@@ -84,7 +84,7 @@ def save_side_files(folder: Path) -> None:
     """Tokenizer, chat template, system prompt and image-processor settings of a model folder."""
     tokenizer = make_tokenizer()
     tokenizer.save_pretrained(folder)
-    write_text(folder / "chat_template.jinja", tokenizer.chat_template)
+    write_text(folder / "chat_template.jinja", str(tokenizer.chat_template))
     write_text(folder / "system.txt", prompt("system") + "\n")
     write_json(folder / "preprocessor_config.json", PREPROCESSOR)
 

@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import Any
 
 import matplotlib
 from markupsafe import Markup
@@ -26,7 +27,7 @@ INK, MUTED, RULE, PAPER = "#010100", "#010101", "#010102", "#010103"
 VARIABLES = {INK: "--ink", MUTED: "--muted", RULE: "--rule", PAPER: "--paper"}
 SERIES = 10  # CSS variables --series-0 ... --series-9
 WIDTH = 360  # pixels; an inch of the figure is 72
-STYLE = {
+STYLE: dict[Any, Any] = {  # matplotlib declares the keys as one long literal
     "svg.hashsalt": "seethink",  # the same study gives the same page
     "svg.fonttype": "none",  # text stays text: it can be read aloud, searched and scaled
     "font.size": 11,

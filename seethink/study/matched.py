@@ -7,7 +7,7 @@ and place are not, and what a run reads is compared by its content.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
@@ -17,6 +17,7 @@ from seethink.core.store import hash_json
 from seethink.study.config import CONFIG_OF
 from seethink.study.folder import StageRun, Study
 
+Pairs = Sequence[tuple[StageRun | None, StageRun | None]]
 UNTRAINED = "the base is untrained"
 TOLERANCE = 0.02  # efforts closer than this are called matched
 AXES = {
@@ -105,7 +106,9 @@ def efforts(study: Study, arm: str, reference: str) -> list[Effort]:
 
     def spent(name: str, key: str) -> float | None:
         """Sum over an arm's lineage, averaged over seeds; None where any stage did not record it."""
-        behind = [[run.summary.get(key) for run in study.lineage(name, seed)] for seed in study.arms[name].seeds]
+        behind: list[list[Any]] = [
+            [run.summary.get(key) for run in study.lineage(name, seed)] for seed in study.arms[name].seeds
+        ]
         known = behind and all(values and None not in values for values in behind)
         return fmean(sum(values) for values in behind) if known else None
 
@@ -126,9 +129,7 @@ def _settings(run: StageRun, wanted: Callable[[str], bool]) -> dict[str, Any]:
     return {k: v for k, v in _flat(run.config) if wanted(k) and effect(k) is Effect.RESULT}
 
 
-def _control(
-    name: str, pairs: list[tuple[StageRun | None, StageRun | None]], read: Callable[[StageRun], Any]
-) -> Control:
+def _control(name: str, pairs: Pairs, read: Callable[[StageRun], Any]) -> Control:
     """Same in every seed, or what differs in the first seed where it does."""
     both = [(read(x), read(y)) for x, y in pairs if x and y]
     if not both or any(x is None or y is None for x, y in both):

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from seethink.core.errors import UserError
-from seethink.core.nouns import Sample, kind_of
+from seethink.core.nouns import Kind, Sample, kind_of
 from seethink.core.store import read_json
 
 # first part of the id: (source, reward kind)
@@ -135,7 +135,7 @@ def _line(text: str) -> str:
     return first[:-1].rstrip() if first.endswith(".") else first
 
 
-def _source_and_kind(row: dict[str, Any], where: str) -> tuple[str, str]:
+def _source_and_kind(row: dict[str, Any], where: str) -> tuple[str, Kind]:
     prefix = str(row["id"]).split("-")[0]
     source, kind = KNOWN.get(prefix, (prefix, ""))
     source = str(row.get("source") or source)
