@@ -110,10 +110,7 @@ def swift_row(row: Exported) -> dict[str, Any]:
 
 
 def sharegpt_row(row: Exported) -> dict[str, Any]:
-    turns = [
-        {"from": "human", "value": _with_placeholders(row.sample)},
-        {"from": "gpt", "value": row.completion},
-    ]
+    turns = [{"from": "human", "value": _with_placeholders(row.sample)}, {"from": "gpt", "value": row.completion}]
     return {"conversations": turns, "system": row.system, "images": list(row.sample.images)}
 
 

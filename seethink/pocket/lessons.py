@@ -32,16 +32,7 @@ TEACHERS = {
     "careful": Persona(hesitation=0.7, recheck=0.2, detour=0.2, leak=0.0, wrong_answer=0.0),
 }
 HEIGHTS = tuple(str(n) for n in range(-4, 5))
-WORD_GROUPS = (
-    ROW_WORDS,
-    COLUMN_WORDS,
-    (*COLOURS, "empty"),
-    SHAPES,
-    *EDGE_WORDS,
-    ("line", "parabola"),
-    TERMS,
-    HEIGHTS,
-)
+WORD_GROUPS = (ROW_WORDS, COLUMN_WORDS, (*COLOURS, "empty"), SHAPES, *EDGE_WORDS, ("line", "parabola"), TERMS, HEIGHTS)
 """Words an image token should resemble, one of each group: row, column, colour, shape, four edges; of a curve its form,
 its term in x and its height at x = 0."""
 
