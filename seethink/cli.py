@@ -41,7 +41,7 @@ VERBS = {
     "reward audit": ("rewards.config:AuditConfig", "rewards.verbs:run_audit", "look for rewards without the right answer"),
     "reward serve": ("rewards.config:ServeConfig", "rewards.verbs:run_serve", "serve rewards over HTTP"),
     "pocket build": ("pocket.config:BuildConfig", "pocket.build:run", "write the pocket world: pictures, pools, board"),
-    "pocket teach": ("pocket.config:TeachConfig", "pocket.teach:run", "serve the simulated teacher on loopback"),
+    "pocket teach": ("pocket.config:TeachConfig", "pocket.server:run", "serve the simulated teacher on loopback"),
     "pocket pretrain": ("pocket.config:PretrainConfig", "pocket.pretrain:run", "build the base model from nothing"),
 }  # fmt: skip
 PARALLEL = ("sft", "grpo")  # verbs that --gpus starts on several

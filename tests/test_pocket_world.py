@@ -12,9 +12,9 @@ from seethink.core.tags import extract
 from seethink.pocket.build import build, draw_sample
 from seethink.pocket.captions import read_caption, write_caption
 from seethink.pocket.checker import check
-from seethink.pocket.questions import TASKS_OF_KIND, answer, answerable, phrase, read
+from seethink.pocket.questions import TASKS_OF_KIND, answer, answerable, phrase, read, sections
 from seethink.pocket.render import RGB, render
-from seethink.pocket.teacher import PERSONAS, Persona, distort, fillers, plan, reason
+from seethink.pocket.teacher import PERSONAS, Persona, distort, plan, reason
 from seethink.pocket.world import IID, OOD, UNSEEN, Curve, Scene, Thing, scene_from_json, scene_to_json
 from seethink.rewards import score
 
@@ -205,7 +205,7 @@ def test_distorted_statements_are_false():
 
 def test_concise_fillers_hold_no_cue_of_the_paper():
     cues = ("wait", "again", "double-check", "hmm", "mistake", "alternatively", "check", "i should confirm")
-    text = " ".join(fillers()["neutral"] + fillers()["leak"])
+    text = " ".join(sections("fillers")["neutral"] + sections("fillers")["leak"])
     assert not any(cue in text for cue in cues)
 
 

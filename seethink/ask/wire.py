@@ -57,9 +57,8 @@ class Wire:
             raise _connection_fault(error) from None
         except openai.APIStatusError as error:
             code = f"{error.code} {error.type}"
-            raise status_fault(
-                error.status_code, code, error.response.headers, scrub(error.message, self._key)
-            ) from None
+            detail = scrub(error.message, self._key)
+            raise status_fault(error.status_code, code, error.response.headers, detail) from None
         return read_reply(raw.http_response.text, time.monotonic() - start, estimate)
 
 

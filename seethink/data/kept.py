@@ -52,10 +52,18 @@ def save_kept(path: Path, rows: Iterable[Kept]) -> int:
 
 def load_kept(path: Path) -> list[Kept]:
     """Rows of a traces.jsonl. Raises UserError naming file and row."""
-    return [
-        _kept(sample, row, f"{path}:{number}")
-        for sample, (number, row) in zip(load_samples(path), read_jsonl(path), strict=True)
-    ]
+    kept = []
+    for sample, (number, row) in zip(load_samples(path), read_jsonl(path), strict=True):
+        # a reader of samples finds our keys in meta, unless the sample's own meta has a key of that name
+        ours = {*TRACE, "verdict", "cues"} - (row.get("meta") or {}).keys()
+        sample = replace(sample, meta={key: value for key, value in sample.meta.items() if key not in ours})
+        think, answer, model, tokens = (row.get(key) for key in TRACE)
+        if (think is None) != (answer is None):
+            where = f"{path}:{number}"
+            raise UserError("row has only one of think and answer", where=where, remedy="Repair the row")
+        draft = None if think is None else Draft(str(think), str(answer), model or "", tokens or 0)
+        kept.append(Kept(sample, draft, Verdict(**row["verdict"]) if row.get("verdict") else None))
+    return kept
 
 
 def _row(kept: Kept, path: Path) -> dict[str, Any]:
@@ -66,14 +74,3 @@ def _row(kept: Kept, path: Path) -> dict[str, Any]:
         cues = {preset: count_trace(kept.draft.think, kept.draft.answer, load(preset)) for preset in PRESETS}
     verdict = asdict(kept.verdict) if kept.verdict else None
     return {**relative_images(sample_to_row(kept.sample), path), **draft, "verdict": verdict, "cues": cues}
-
-
-def _kept(sample: Sample, row: dict[str, Any], where: str) -> Kept:
-    """A reader of samples finds our keys in meta, unless the sample's own meta has a key of that name."""
-    own = row.get("meta") or {}
-    meta = {key: value for key, value in sample.meta.items() if key not in (*TRACE, "verdict", "cues") or key in own}
-    think, answer, model, tokens = (row.get(key) for key in TRACE)
-    if (think is None) != (answer is None):
-        raise UserError("row has only one of think and answer", where=where, remedy="Repair the row")
-    draft = None if think is None else Draft(str(think), str(answer), model or "", tokens or 0)
-    return Kept(replace(sample, meta=meta), draft, Verdict(**row["verdict"]) if row.get("verdict") else None)

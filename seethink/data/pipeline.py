@@ -20,9 +20,8 @@ from seethink.core.images import hash_pictures
 from seethink.core.progress import Progress, progress
 from seethink.core.run import Run
 from seethink.core.store import hash_text, write_json, write_jsonl
-from seethink.core.tables import write_table
 from seethink.data.config import DataConfig
-from seethink.data.funnel import DROP_COLUMNS, Funnel, print_funnel
+from seethink.data.funnel import Funnel, print_funnel
 from seethink.data.kept import save_kept
 from seethink.data.load import find_duplicates, load_source
 from seethink.data.plan import print_plan
@@ -101,9 +100,7 @@ def finish(folder: Run, config: DataConfig, items: list[Candidate]) -> None:
     drops = [*(item.drop for item in items if item.drop), *parts.drops]
     funnel = Funnel([item.sample for item in items], drops, sft=[row.sample for row in parts.sft])
     save_kept(folder.path("traces.jsonl"), kept)
-    write_parts(folder, parts)
-    write_table(folder.path("drops.parquet"), drops, DROP_COLUMNS)
-    write_json(folder.path("funnel.json"), funnel.rows())
+    write_parts(folder, parts, funnel)
     print_funnel(funnel)
     print_cues(kept)
     failed = sum(item.failed for item in items)

@@ -54,9 +54,8 @@ async def plan(items: list[Candidate], steps: Steps, ledger: Ledger) -> dict[str
         prompt, completion = ledger.typical(step) or TYPICAL[step]
         price = client.endpoint.price
         p.prompt_tokens = known[step] + p.later * prompt
-        p.completion_tokens = (p.calls + p.later) * min(
-            completion, client.endpoint.params.get("max_tokens", completion)
-        )
+        most = client.endpoint.params.get("max_tokens", completion)
+        p.completion_tokens = (p.calls + p.later) * min(completion, most)
         if not p.calls and not p.later:
             p.usd = 0.0
         elif price is not None:
@@ -81,6 +80,5 @@ def print_plan(items: list[Candidate], steps: Steps, ledger: Ledger) -> None:
     cost = f"at most {sum(costs):,.2f} USD" if len(costs) == len(plans) else "cost unknown"
     print(f"{len(todo)} items, {cost} (estimated at four characters a token)")
     if guessed:
-        print(
-            f"no answers yet of {', '.join(guessed)}: their lengths are typical ones; run --limit 50 first to measure"
-        )
+        unknown = ", ".join(guessed)
+        print(f"no answers yet of {unknown}: their lengths are typical ones; run --limit 50 first to measure")

@@ -44,9 +44,7 @@ def run(config: SplitConfig, dry_run: bool = False) -> None:
     if dry_run:
         return
     with Run.open(config.out, "split", config, {"preset": content_hash(config.preset)}, keep=True) as folder:
-        write_parts(folder, parts)
-        write_table(folder.path("drops.parquet"), parts.drops, DROP_COLUMNS)
-        write_json(folder.path("funnel.json"), funnel.rows())
+        write_parts(folder, parts, funnel)
         folder.finish(sft=len(parts.sft), rl=len(parts.rl), dropped=len(parts.drops))
 
 
@@ -82,10 +80,12 @@ def split(kept: list[Kept], rule: SplitRule) -> Parts:
     return Parts(sft, rl, drops)
 
 
-def write_parts(folder: Run, parts: Parts) -> None:
-    """sft.jsonl and rl.jsonl."""
+def write_parts(folder: Run, parts: Parts, funnel: Funnel) -> None:
+    """sft.jsonl and rl.jsonl, and who left where: drops.parquet and funnel.json."""
     save_examples(folder.path("sft.jsonl"), (row.example for row in parts.sft))
     save_samples(folder.path("rl.jsonl"), (row.sample for row in parts.rl))
+    write_table(folder.path("drops.parquet"), list(funnel.drops), DROP_COLUMNS)
+    write_json(folder.path("funnel.json"), funnel.rows())
 
 
 def print_cues(kept: list[Kept]) -> None:

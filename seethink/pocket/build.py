@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from random import Random
 
@@ -15,9 +16,17 @@ from seethink.pocket.config import BuildConfig
 from seethink.pocket.questions import KIND_OF_TASK, TASKS_OF_KIND, answer, ask, phrase, read
 from seethink.pocket.render import render
 from seethink.pocket.teacher import PERSONAS, reason
-from seethink.pocket.world import IID, OOD, SIZE, Profile, Scene, draw_curve, draw_things
-from seethink.pocket.world import scene_from_json as from_json
-from seethink.pocket.world import scene_to_json as to_json
+from seethink.pocket.world import (
+    IID,
+    OOD,
+    SIZE,
+    Profile,
+    Scene,
+    draw_curve,
+    draw_things,
+    scene_from_json,
+    scene_to_json,
+)
 
 SOURCES = {
     "count": "clevr_math",
@@ -43,7 +52,7 @@ def draw_sample(stream: str, index: int, profile: Profile = IID, part: str = "")
         scene = draw_curve(rng, profile) if task == "equation" else draw_things(rng, profile)
         query = ask(scene, task, rng)
     source = SOURCES[task]
-    meta = {"scene": to_json(scene), "task": task, "image_size": [SIZE, SIZE], "coords": "pixel"}
+    meta = {"scene": scene_to_json(scene), "task": task, "image_size": [SIZE, SIZE], "coords": "pixel"}
     name = f"{stream}-{index:05d}"
     sample = Sample(
         id=name,
@@ -70,12 +79,6 @@ def draw_pool(out: Path, stream: str, count: int, profile: Profile = IID, part: 
         yield replace(sample, images=(str(path),))
 
 
-def draw_board(out: Path, seed: int, iid: int, ood: int) -> Iterator[Sample]:
-    """Held-out items: same distribution first, then more objects, unseen pairs and larger numbers."""
-    yield from draw_pool(out, f"board-{seed}", iid, IID, "iid")
-    yield from draw_pool(out, f"ood-{seed}", ood, OOD, "ood")
-
-
 def run(config: BuildConfig, dry_run: bool = False) -> None:
     """The verb."""
     for name, rows in build(**dict(config), dry_run=dry_run).items():
@@ -84,10 +87,11 @@ def run(config: BuildConfig, dry_run: bool = False) -> None:
 
 def build(out: Path, seed: int, sft: int, rl: int, board: int, ood: int, dry_run: bool = False) -> dict[str, int]:
     """Write the world below `out`; returns rows per file. Streams have names of their own, so seeds never meet."""
+    iid, harder = draw_pool(out, f"board-{seed}", board, IID, "iid"), draw_pool(out, f"ood-{seed}", ood, OOD, "ood")
     streams = {
         "sft_pool.jsonl": draw_pool(out, f"sft-{seed}", sft),
         "rl_pool.jsonl": draw_pool(out, f"rl-{seed}", rl),
-        "board.jsonl": draw_board(out, seed, board, ood),
+        "board.jsonl": chain(iid, harder),
     }
     if dry_run:
         return {"sft_pool.jsonl": sft, "rl_pool.jsonl": rl, "board.jsonl": board + ood}
@@ -107,6 +111,6 @@ def simulated_examples(samples: Iterable[Sample], model: str, seed: int) -> list
         rng = Random(f"{seed}/{model}/{sample.id}")
         query = read(sample.question)
         assert query is not None  # a question of this world can be read back
-        think, text = reason(from_json(sample.meta["scene"]), query, persona, rng)
+        think, text = reason(scene_from_json(sample.meta["scene"]), query, persona, rng)
         examples.append(Example(sample, compose(think, text)))
     return examples

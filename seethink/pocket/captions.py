@@ -20,14 +20,12 @@ def write_caption(scene: Scene) -> str:
     count = len(scene.things)
     sentences = [f"The image shows {count} object{'s' * (count != 1)} on a grid of 4 rows and 4 columns."]
     for t in scene.things:
-        sentences.append(
-            f"There is {_article(t.colour)} {t.name} at row-{t.row} column-{t.column} with box {box_text(t)}."
-        )
+        where = f"at row-{t.row} column-{t.column} with box {box_text(t)}"
+        sentences.append(f"There is {_article(t.colour)} {t.name} {where}.")
     if curve := scene.curve:
         points = " and ".join(f"({x}, {curve.at(x)})" for x in (0, 1))
-        sentences.append(
-            f"{_article(curve.colour).capitalize()} {curve.colour} {curve.form} on axes passes through {points}."
-        )
+        looks = f"{_article(curve.colour).capitalize()} {curve.colour} {curve.form}"
+        sentences.append(f"{looks} on axes passes through {points}.")
     return " ".join(sentences)
 
 

@@ -24,12 +24,8 @@ Truth = Callable[[Sample, Scene, re.Match[str]], bool | None]
 def check(sample: Sample, think: str) -> list[Step]:
     """Steps of a trace in order. Raises KeyError if the sample carries no scene."""
     scene = scene_from_json(sample.meta["scene"])
-    return [_step(sample, scene, text) for text in split_statements(think)]
-
-
-def split_statements(think: str) -> list[str]:
-    """Texts between full stops, without the stop."""
-    return [s.strip() for s in re.split(r"(?:^|\s)\.(?=\s|$)", think) if s.strip()]
+    statements = map(str.strip, re.split(r"(?:^|\s)\.(?=\s|$)", think))
+    return [_step(sample, scene, text) for text in statements if text]
 
 
 def _step(sample: Sample, scene: Scene, text: str) -> Step:

@@ -124,9 +124,12 @@ def right_of(scene: Scene, thing: Thing) -> Thing | None:
 
 def phrase(query: Query, rng: Random) -> str:
     """The question as text, in one of the wordings of its task."""
-    row, column = query.cell
-    word = _word_in_text(query)
-    text = rng.choice(templates()[query.task]).format(word=word, row=f"row-{row}", column=f"column-{column}")
+    word, (row, column) = query.word, query.cell
+    if query.task in ("count", "subtract"):
+        word = f"{word} objects" if word in COLOURS else PLURALS[word]
+    elif query.task == "where" and word in COLOURS:
+        word = f"{word} object"
+    text = rng.choice(sections("questions")[query.task]).format(word=word, row=f"row-{row}", column=f"column-{column}")
     options = " ".join(f"{letter}) {choice}" for letter, choice in zip(LETTERS, query.choices, strict=False))
     return f"{text} {options}".strip()
 
@@ -140,7 +143,9 @@ def read(text: str) -> Query | None:
     found = match.groupdict()
     options = re.match(r"\s*A\) (\w+) B\) (\w+) C\) (\w+) D\) (\w+)", text[match.end() :])
     cell = (int(found["row"]) if found.get("row") else 0, int(found["column"]) if found.get("column") else 0)
-    return Query(task, _word_from_text(found.get("word") or ""), cell, options.groups() if options else ())
+    words = (found.get("word") or "").removesuffix(" objects").removesuffix(" object")
+    word = next((shape for shape, plural in PLURALS.items() if plural == words), words)
+    return Query(task, word, cell, options.groups() if options else ())
 
 
 @cache
@@ -156,18 +161,13 @@ def sections(name: str) -> dict[str, list[str]]:
     return found
 
 
-def templates() -> dict[str, list[str]]:
-    """Wordings per task."""
-    return sections("questions")
-
-
 @cache
 def _patterns() -> list[tuple[str, re.Pattern[str]]]:
     """(task, pattern) of every wording; a pattern ends where the options begin."""
     slots = {"word": r"(?P<word>[a-z]+(?: [a-z]+)?)", "row": r"row-(?P<row>\d)", "column": r"column-(?P<column>\d)"}
     return [
         (task, re.compile(re.sub(r"\\{(\w+)\\}", lambda m: slots[m.group(1)], re.escape(template))))
-        for task, wordings in templates().items()
+        for task, wordings in sections("questions").items()
         for template in wordings
     ]
 
@@ -175,17 +175,3 @@ def _patterns() -> list[tuple[str, re.Pattern[str]]]:
 def _options(right: str, words: tuple[str, ...], rng: Random) -> tuple[str, ...]:
     others = rng.sample([w for w in words if w != right], len(LETTERS) - 1)
     return tuple(rng.sample([right, *others], len(LETTERS)))
-
-
-def _word_in_text(query: Query) -> str:
-    if query.task in ("count", "subtract"):
-        return f"{query.word} objects" if query.word in COLOURS else PLURALS[query.word]
-    if query.task == "where" and query.word in COLOURS:
-        return f"{query.word} object"
-    return query.word
-
-
-def _word_from_text(text: str) -> str:
-    words = text.removesuffix(" objects").removesuffix(" object")
-    singular = {plural: shape for shape, plural in PLURALS.items()}
-    return singular.get(words, words)

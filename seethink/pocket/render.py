@@ -26,7 +26,6 @@ def render(scene: Scene) -> Image.Image:
     for thing in scene.things:
         _draw_thing(draw, thing)
     if scene.curve:
-        _draw_axes(draw)
         _draw_curve(draw, scene.curve)
     return image.resize((SIZE, SIZE), Image.Resampling.BOX)
 
@@ -45,19 +44,14 @@ def _draw_thing(draw: ImageDraw.ImageDraw, thing: Thing) -> None:
         draw.rectangle((x1, y1 + third, x2 - 1, y2 - 1 - third), fill=fill)
 
 
-def _draw_axes(draw: ImageDraw.ImageDraw) -> None:
-    middle, end, tick = SIZE * ZOOM // 2, SIZE * ZOOM, 2 * ZOOM
+def _draw_curve(draw: ImageDraw.ImageDraw, curve: Curve) -> None:
+    """On axes with a tick at every unit."""
+    middle, end, tick, unit = SIZE * ZOOM // 2, SIZE * ZOOM, 2 * ZOOM, UNIT * ZOOM
     draw.line((0, middle, end, middle), fill=AXIS, width=ZOOM)
     draw.line((middle, 0, middle, end), fill=AXIS, width=ZOOM)
-    for k in range(0, end, UNIT * ZOOM):
+    for k in range(0, end, unit):
         draw.line((k, middle - tick, k, middle + tick), fill=AXIS, width=ZOOM)
         draw.line((middle - tick, k, middle + tick, k), fill=AXIS, width=ZOOM)
-
-
-def _draw_curve(draw: ImageDraw.ImageDraw, curve: Curve) -> None:
-    middle, unit = SIZE * ZOOM / 2, UNIT * ZOOM
-    points = []
-    for step in range(-64, 65):
-        x = step / 16
-        points.append((middle + x * unit, middle - curve.at(x) * unit))
+    places = [step / 16 for step in range(-64, 65)]
+    points = [(middle + x * unit, middle - curve.at(x) * unit) for x in places]
     draw.line(points, fill=RGB[curve.colour], width=2 * ZOOM)

@@ -1,5 +1,6 @@
 """The simulated teacher behind an OpenAI-compatible endpoint on loopback. SIMULATED: rules, no language model.
 
+    seethink pocket teach --world world
     with Teacher(world) as teacher: Endpoint(base_url=teacher.base_url, ...)
 
 Four kinds of model answer by name: pocket-captioner knows the pictures of its world by content hash, pocket-r1-* read
@@ -14,7 +15,7 @@ import hashlib
 import re
 import threading
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from email.message import Message as Headers
 from pathlib import Path
 from random import Random
@@ -25,6 +26,7 @@ from seethink.core.errors import UserError
 from seethink.core.images import image_hash
 from seethink.core.store import hash_text, load_samples, read_json
 from seethink.pocket.captions import read_caption, write_caption
+from seethink.pocket.config import TeachConfig
 from seethink.pocket.questions import answerable, read
 from seethink.pocket.teacher import PERSONAS, reason
 from seethink.pocket.world import scene_from_json
@@ -51,37 +53,30 @@ class Faults:
     """The connection closes half way through the reply."""
     hang_seconds: float = 5.0
 
-    def rates(self) -> dict[str, float]:
-        """By the names of the local server."""
-        return {"429": self.too_many, "500": self.server_error, "hang": self.hang, "drop": self.cut}
+
+def run(config: TeachConfig, dry_run: bool = False) -> None:
+    """The verb: serve until interrupted. Raises UserError where there is no world or the port is taken."""
+    faults = Faults(config.too_many, config.server_error, config.hang, config.cut, config.hang_seconds)
+    teacher = Teacher(config.world, config.port, config.seed, faults, config.replay)
+    print(f"simulated teacher at {teacher.base_url} with {', '.join(MODELS)}; Ctrl-C stops it", flush=True)
+    if dry_run:
+        teacher.close()
+        return
+    with teacher:
+        try:
+            threading.Event().wait(config.minutes * 60 or None)
+        except KeyboardInterrupt:
+            print("stopped")
+    print(f"{teacher.requests} requests answered")
 
 
-@dataclass
-class Knowledge:
-    """What the teacher may know: captions by image hash, replayed traces by question."""
-
-    captions: dict[str, str] = field(default_factory=dict)
-    traces: dict[str, str] = field(default_factory=dict)
-
-
-def know_world(folder: Path) -> Knowledge:
-    """Captions of every picture of a world folder. Raises UserError where there is no world."""
+def know_world(folder: Path) -> dict[str, str]:
+    """Captions of every picture of a world folder by image hash. Raises UserError where there is no world."""
     pools = [path for name in POOLS if (path := Path(folder) / name).is_file()]
     if not pools:
         raise UserError("no pocket world here", where=folder, remedy="Make one with seethink pocket build --out")
     samples = [s for pool in pools for s in load_samples(pool)]
-    return Knowledge({image_hash(s.images[0]): write_caption(scene_from_json(s.meta["scene"])) for s in samples})
-
-
-def know_records(path: Path) -> Knowledge:
-    """Published records (question, caption, ds_answer, local_image) to be replayed word for word."""
-    knowledge = Knowledge()
-    for record in read_json(path):
-        if record.get("caption") and record.get("local_image"):
-            knowledge.captions[image_hash(str(Path(path).parent / record["local_image"]))] = record["caption"]
-        if record.get("ds_answer"):
-            knowledge.traces[record["question"].strip()] = record["ds_answer"]
-    return knowledge
+    return {image_hash(s.images[0]): write_caption(scene_from_json(s.meta["scene"])) for s in samples}
 
 
 class Teacher(LocalServer):
@@ -90,12 +85,14 @@ class Teacher(LocalServer):
     def __init__(
         self, world: Path, port: int = 0, seed: int = 0, faults: Faults | None = None, replay: Path | None = None
     ):
-        self.knowledge, self.seed, self.faults = know_world(world), seed, faults or Faults()
-        if replay:
-            records = know_records(replay)
-            self.knowledge.captions |= records.captions
-            self.knowledge.traces |= records.traces
-        self.requests = 0
+        """`replay` holds published records (question, caption, ds_answer, local_image), repeated word for word."""
+        self.seed, self.faults, self.requests = seed, faults or Faults(), 0
+        self.captions, self.traces = know_world(world), {}
+        for record in read_json(replay) if replay else ():
+            if replay and record.get("caption") and record.get("local_image"):
+                self.captions[image_hash(str(replay.parent / record["local_image"]))] = record["caption"]
+            if record.get("ds_answer"):
+                self.traces[record["question"].strip()] = record["ds_answer"]
         self._count = threading.Lock()
         super().__init__(self.answer, MODELS, port, self.faults.hang_seconds)
 
@@ -119,7 +116,7 @@ class Teacher(LocalServer):
         """Served of `model` to a prompt text and at most one picture."""
         if model == CAPTIONER:
             digest = hashlib.blake2b(image or b"", digest_size=8).hexdigest()
-            return self.knowledge.captions.get(digest, UNKNOWN_IMAGE)
+            return self.captions.get(digest, UNKNOWN_IMAGE)
         if model == REWRITER:
             return rewrite(_between(text, "text"))
         if model == JUDGE:
@@ -131,7 +128,8 @@ class Teacher(LocalServer):
         with self._count:
             self.requests += 1
             draw = Random(f"{self.seed}/fault/{self.requests}").random()
-        for name, rate in self.faults.rates().items():
+        f = self.faults
+        for name, rate in (("429", f.too_many), ("500", f.server_error), ("hang", f.hang), ("drop", f.cut)):
             if draw < rate:
                 return name
             draw -= rate
@@ -139,7 +137,7 @@ class Teacher(LocalServer):
 
     def _reason(self, model: str, text: str) -> str:
         question = _between(text, "question")
-        if replayed := self.knowledge.traces.get(question):
+        if replayed := self.traces.get(question):
             return replayed
         scene, query = read_caption(text), read(question)
         rng = Random(f"{self.seed}/{model}/{hash_text(text)}")

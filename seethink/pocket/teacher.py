@@ -52,9 +52,9 @@ def reason(scene: Scene, query: Query, persona: Persona, rng: Random) -> tuple[s
     sample = _as_sample(scene, query)
     parts: list[str] = []
     if rng.random() < persona.leak:
-        parts.append(rng.choice(fillers()["leak"]))
+        parts.append(rng.choice(sections("fillers")["leak"]))
     elif rng.random() < 0.3:
-        parts.append(rng.choice(fillers()["neutral"]))
+        parts.append(rng.choice(sections("fillers")["neutral"]))
     statements = plan(scene, query)
     if persona.hasty and rng.random() < persona.hasty:
         statements = statements[1:][-1:]
@@ -117,24 +117,19 @@ def wrong_answer(gold: str, query: Query, rng: Random) -> str:
     return " ".join([*words[:i], rng.choice(_others(words[i])), *words[i + 1 :]])
 
 
-def fillers() -> dict[str, list[str]]:
-    """Phrases per use."""
-    return sections("fillers")
-
-
 def _say(statement: str, sample: Sample, persona: Persona, rng: Random, room: int) -> list[str]:
     """A statement with what the persona weaves around it; plain when there is no room left."""
-    parts = []
+    parts, fillers = [], sections("fillers")
     if room > 0 and rng.random() < persona.hesitation:
-        parts.append(rng.choice(fillers()["doubt"]))
+        parts.append(rng.choice(fillers["doubt"]))
     if room > 0 and rng.random() < persona.detour and (false := distort(statement, sample, rng)):
         parts.append(f"{false} .")
         if rng.random() < persona.uncorrected:
             return parts
-        parts.append(rng.choice(fillers()["fix"]))
+        parts.append(rng.choice(fillers["fix"]))
     parts.append(f"{statement} .")
     if room > 0 and rng.random() < persona.recheck:
-        parts += [rng.choice(fillers()["recheck"]), f"{statement} ."]
+        parts += [rng.choice(fillers["recheck"]), f"{statement} ."]
     return parts
 
 

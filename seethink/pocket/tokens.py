@@ -15,8 +15,7 @@ from transformers import PreTrainedTokenizerFast
 
 from seethink.core.store import write_json, write_text
 from seethink.core.tags import TAGS
-from seethink.pocket.questions import LETTERS, PLURALS, templates
-from seethink.pocket.teacher import fillers
+from seethink.pocket.questions import LETTERS, PLURALS, sections
 from seethink.pocket.world import COLOURS, GRID, LATTICE, SHAPES, SIZE
 
 UNKNOWN, PAD, END = "<unk>", "<|endoftext|>", "<|im_end|>"
@@ -36,23 +35,12 @@ _SPLIT = r"(?<=[a-z])[,.](?=\s|$)|\?"  # a comma or stop after a word, but not i
 
 def words() -> list[str]:
     """All ordinary words in a fixed order."""
-    texts = [*(t for ts in templates().values() for t in ts), *(t for ts in fillers().values() for t in ts)]
+    texts = [text for name in ("questions", "fillers") for lines in sections(name).values() for text in lines]
     texts += [prompt("system"), prompt("system_careful")]
     prose = [w for text in texts for w in re.sub(_SPLIT, r" \g<0> ", text).split() if "{" not in w]
-    fixed = (
-        _SIGNS,
-        _GLUE,
-        COLOURS,
-        SHAPES,
-        PLURALS.values(),
-        ROW_WORDS,
-        COLUMN_WORDS,
-        LETTERS,
-        LETTER_WORDS,
-        NUMBERS,
-        TERMS,
-    )
-    return list(dict.fromkeys([word for group in (*fixed, *EDGE_WORDS, prose) for word in group]))
+    looks = (COLOURS, SHAPES, PLURALS.values(), ROW_WORDS, COLUMN_WORDS, LETTERS, LETTER_WORDS)
+    groups = (_SIGNS, _GLUE, *looks, NUMBERS, TERMS, *EDGE_WORDS, prose)
+    return list(dict.fromkeys(word for group in groups for word in group))
 
 
 def prompt(name: str) -> str:

@@ -100,8 +100,11 @@ def from_rollouts(folder: Path, samples: dict[str, Sample], checker: Checker | N
     rewards, items = build(RewardConfig, {key: settings[key] for key in THRESHOLDS if key in settings}), []
     for (number, sample_id), group in groupby(rows, key=lambda r: (r["round"], r["sample_id"])):
         sample = _sample(samples, sample_id, folder)
-        attempts = [attempt(f"#{row['group']}", _graded(row, sample, rewards), sample, checker) for row in group]
-        items.append(Item(sample, f"round {number}", attempts))
+        item = Item(sample, f"round {number}", [])
+        for row in group:  # with the verdict an evaluation would give its reward
+            ok = is_correct(Reward(row["reward"], row["status"], sample.kind), rewards)
+            item.attempts.append(attempt(f"#{row['group']}", {**row, "ok": ok}, sample, checker))
+        items.append(item)
     return items
 
 
@@ -161,11 +164,6 @@ def _join(samples: dict[str, Sample], tables: list[tuple[str, dict[str, dict]]],
         rows = [(label, table[sample_id]) for label, table in tables if sample_id in table]
         items.append(Item(sample, first["part"], [attempt(label, row, sample, checker) for label, row in rows]))
     return items
-
-
-def _graded(row: dict[str, Any], sample: Sample, rewards: RewardConfig) -> dict[str, Any]:
-    """A rollout with the verdict an evaluation would give its reward."""
-    return {**row, "ok": is_correct(Reward(row["reward"], row["status"], sample.kind), rewards)}
 
 
 def _samples_of(run: Path, samples: Path | None) -> dict[str, Sample]:

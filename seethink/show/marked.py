@@ -5,6 +5,7 @@ Pieces are plain text in order and add up to the completion exactly; pages escap
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -37,7 +38,8 @@ def pieces(text: str, sample: Sample | None = None, checker: Checker | None = No
     """Cut a completion wherever its marking changes; "".join of the texts is the completion."""
     thinking, _ = split(text)
     offset = text.find(thinking) if thinking else 0
-    spans: list[tuple[int, int, str]] = [(at, at + len(tag), "tag") for tag in TAGS for at in _all(text, tag)]
+    tags = re.finditer("|".join(map(re.escape, TAGS)), text)
+    spans: list[tuple[int, int, str]] = [(m.start(), m.end(), "tag") for m in tags]
     found = lexicon.find(thinking, lexicon.load(HESITATION))
     spans += [(offset + m.start, offset + m.end, "marker") for m in found]
     if checker and sample:
@@ -58,10 +60,3 @@ def _cut(text: str, spans: list[tuple[int, int, str]]) -> Iterator[Piece]:
             yield Piece(text[at:place], truth, active["marker"] > 0, active["tag"] > 0)
             at = place
         active[kind] += change
-
-
-def _all(text: str, tag: str) -> Iterator[int]:
-    at = text.find(tag)
-    while at >= 0:
-        yield at
-        at = text.find(tag, at + 1)

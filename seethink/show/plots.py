@@ -70,49 +70,43 @@ class Mark:
 def forest(rows: Sequence[tuple[str, Interval, str]], title: str) -> Markup:
     """Differences in points with their intervals, one row each: (label, interval, verdict word)."""
     with matplotlib.rc_context(STYLE):
-        figure, axes = _rows_figure([label for label, _, _ in rows])
+        axes = _rows_axes([label for label, _, _ in rows])
         for y, (_, interval, word) in enumerate(rows):
             distinct = word in ("better", "worse")
             _whisker(axes, y, interval, INK if distinct else MUTED, hollow=not distinct, scale=100)
         axes.axvline(0, color=MUTED, linewidth=1)
-        axes.set_xlabel("points of accuracy")
-        return _svg(figure, title)
+        return _svg(axes, title, "points of accuracy", "")
 
 
 def by_arm(rows: Sequence[tuple[str, Mark, Interval | None]], title: str, xlabel: str, scale: float = 1) -> Markup:
     """One measure, one row per arm; an arm without a value keeps its empty row."""
     with matplotlib.rc_context(STYLE):
-        figure, axes = _rows_figure([label for label, _, _ in rows])
+        axes = _rows_axes([label for label, _, _ in rows])
         for y, (_, mark, interval) in enumerate(rows):
             if interval:
                 _whisker(axes, y, interval, mark.colour, mark.hollow, scale)
         axes.set_xlim(left=min(0, axes.get_xlim()[0]) if scale == 1 else None)
-        axes.set_title(title)
-        axes.set_xlabel(xlabel)
-        return _svg(figure, title)
+        return _svg(axes, title, xlabel, title)
 
 
 def dumbbells(rows: Sequence[tuple[str, Mark, float | None, float | None]], title: str, xlabel: str) -> Markup:
     """Two values an arm, filled and hollow, joined by a line: (label, mark, filled, hollow)."""
     with matplotlib.rc_context(STYLE):
-        figure, axes = _rows_figure([row[0] for row in rows])
+        axes = _rows_axes([row[0] for row in rows])
         for y, (_, mark, filled, hollow) in enumerate(rows):
             measured = [v for v in (filled, hollow) if v is not None]
             axes.plot(measured, [y] * len(measured), color=mark.colour, linewidth=1.2, alpha=0.6)
             for value, face in ((hollow, PAPER), (filled, mark.colour)):
                 if value is not None:
                     axes.plot([value], [y], "o", color=mark.colour, markerfacecolor=face, markersize=6)
-        axes.set_title(title)
-        axes.set_xlabel(xlabel)
-        return _svg(figure, title)
+        return _svg(axes, title, xlabel, title)
 
 
 def dots(groups: Mapping[str, Sequence[tuple[Mark, Interval | None]]], title: str, caption: str) -> Markup:
     """Shares with intervals, one block of rows per group (a kind), one row per arm."""
     with matplotlib.rc_context(STYLE):
         count = sum(len(rows) for rows in groups.values())
-        figure = _figure(64 + 10.5 * count + 13 * len(groups))
-        axes = figure.add_subplot()
+        axes = _axes(64 + 10.5 * count + 13 * len(groups))
         y, ticks = 0.0, []
         for rows in groups.values():
             ticks.append(y + (len(rows) - 1) / 2)
@@ -126,32 +120,26 @@ def dots(groups: Mapping[str, Sequence[tuple[Mark, Interval | None]]], title: st
         axes.set_xlim(-2, 102)
         axes.grid(axis="y", visible=False)
         axes.spines["left"].set_visible(False)
-        axes.set_title(caption)
-        axes.set_xlabel("accuracy, %")
-        return _svg(figure, title)
+        return _svg(axes, title, "accuracy, %", caption)
 
 
 def curves(runs: Sequence[tuple[Mark, Sequence[Sequence[tuple[float, float]]]]], title: str, unit: str) -> Markup:
     """Lines of (round or step, value) of several arms: every seed thin, their mean thick."""
     with matplotlib.rc_context(STYLE):
-        figure = _figure(220)
-        axes = figure.add_subplot()
+        axes = _axes(220)
         for mark, seeds in runs:
             for points in seeds:
                 axes.plot(*zip(*points, strict=True), color=mark.colour, linewidth=0.8, alpha=0.4)
             if mean := _mean_curve(seeds):
                 axes.plot(*zip(*mean, strict=True), color=mark.colour, linewidth=2)
-        axes.set_title(title)
-        axes.set_xlabel(unit)
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.margins(x=0.01)
-        return _svg(figure, title)
+        return _svg(axes, title, unit, title)
 
 
-def _rows_figure(labels: Sequence[str]) -> tuple[Figure, Axes]:
-    """A figure of one row per label, the label above its row so that long names fit a phone."""
-    figure = _figure(58 + 37 * len(labels))
-    axes = figure.add_subplot()
+def _rows_axes(labels: Sequence[str]) -> Axes:
+    """A chart of one row per label, the label above its row so that long names fit a phone."""
+    axes = _axes(58 + 37 * len(labels))
     for y, label in enumerate(labels):
         at = (0, y)
         box = {"facecolor": PAPER, "edgecolor": "none", "pad": 0.6}  # lines of the chart stop behind the label
@@ -161,7 +149,7 @@ def _rows_figure(labels: Sequence[str]) -> tuple[Figure, Axes]:
     axes.set_yticks([])
     axes.grid(axis="y", visible=False)
     axes.spines["left"].set_visible(False)
-    return figure, axes
+    return axes
 
 
 def _whisker(
@@ -173,9 +161,9 @@ def _whisker(
     axes.plot([middle], [y], "o", color=colour, markerfacecolor=PAPER if hollow else colour, markersize=size)
 
 
-def _figure(height: float) -> Figure:
-    """A figure of WIDTH x height pixels."""
-    return Figure(figsize=(WIDTH / 72, height / 72), layout="constrained")
+def _axes(height: float) -> Axes:
+    """The axes of a figure of WIDTH x height pixels."""
+    return Figure(figsize=(WIDTH / 72, height / 72), layout="constrained").add_subplot()
 
 
 def _mean_curve(seeds: Sequence[Sequence[tuple[float, float]]]) -> list[tuple[float, float]]:
@@ -185,12 +173,13 @@ def _mean_curve(seeds: Sequence[Sequence[tuple[float, float]]]) -> list[tuple[fl
     return [(step, fmean(t[step] for t in tables)) for step in sorted(common)]
 
 
-def _svg(figure: Figure, title: str) -> Markup:
+def _svg(axes: Axes, title: str, xlabel: str, heading: str) -> Markup:
     """The figure as an <svg> element with a title for screen readers, its colours as CSS variables."""
-    buffer = io.StringIO()
-    figure.savefig(
-        buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
-    )
+    axes.set_title(heading)
+    axes.set_xlabel(xlabel)
+    buffer, figure = io.StringIO(), axes.figure.figure
+    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)

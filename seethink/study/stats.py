@@ -189,9 +189,8 @@ def _resampled_means(values: Outcomes, mean: float, rng: np.random.Generator, dr
         size = min(chunk, draws - at)
         times = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size)  # [size, S] how often each seed was drawn
         cells = rng.integers(0, items, (size, items)) + items * np.arange(size)[:, None]
-        weights = (
-            np.bincount(cells.ravel(), minlength=size * items).reshape(size, items).astype(np.float64)
-        )  # [size, N]
+        drawn = np.bincount(cells.ravel(), minlength=size * items)
+        weights = drawn.reshape(size, items).astype(np.float64)  # [size, N]
         total = (times * (weights @ totals.T)).sum(axis=1)
         count = (times * (weights @ decided.T)).sum(axis=1)
         # a draw without a decided pair says nothing
