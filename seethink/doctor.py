@@ -41,9 +41,7 @@ class DoctorConfig(Config):
 
     out: Path = Field(default=Path("."), description="folder where runs will be written")
     base_url: str = Field(default="", pattern=r"^(https?://|$)", description="endpoint to reach; empty: none")
-    model: str = Field(
-        default="", description="ask this model of the endpoint for one word; empty: only reach the endpoint"
-    )
+    model: str = Field(default="", description="ask this model for one word; empty: only reach the endpoint")
     api_key_env: str = Field(default="OPENAI_API_KEY", description="environment variable with the endpoint's key")
 
 

@@ -46,13 +46,9 @@ class Endpoint(Config):
 
     base_url: str = Field(pattern=r"^https?://", description="OpenAI-compatible, e.g. http://127.0.0.1:8000/v1")
     model: str = Field(description="model name as the endpoint knows it")
-    api_key_env: str = Field(
-        default="OPENAI_API_KEY", description="environment variable with the key; local servers need none"
-    )
+    api_key_env: str = Field(default="OPENAI_API_KEY", description="environment variable with the key, where needed")
     params: dict[str, Any] = Field(default={}, description="sampling parameters sent with every call")
-    price: tuple[float, float] | None = Field(
-        default=None, description="USD per million prompt, completion tokens; none: unknown"
-    )
+    price: tuple[float, float] | None = Field(default=None, description="USD per million prompt, completion tokens")
     in_flight: int = Field(default=32, ge=1, description="calls in flight")
     timeout: float = Field(default=600.0, gt=0, description="seconds for a complete answer")
 

@@ -13,15 +13,11 @@ from seethink.core.config import Config, Effect
 class SplitRule(Config):
     """How kept traces become SFT and RL sets."""
 
-    rule: Literal["aha", "all_sft"] = Field(
-        default="aha", description="aha: traces with a cue go to RL; all_sft: all go to SFT"
-    )
+    rule: Literal["aha", "all_sft"] = Field(default="aha", description="aha: traces with a cue go to RL; all_sft: none")
     preset: Annotated[str, Effect.INPUT] = Field(
         default="paper", description="lexicon of cues: paper, strict, word, broad, or a TOML file"
     )
-    rl_only: tuple[str, ...] = Field(
-        default=("geoqa170k",), description="sources whose questions go to RL without a trace"
-    )
+    rl_only: tuple[str, ...] = Field(default=("geoqa170k",), description="sources that go to RL without a trace")
     rl_cap: int | None = Field(default=None, ge=0, description="RL questions per source at most; none: no cap")
     rl_caps: dict[str, int] = Field(default={}, description="caps of single sources, e.g. {clevr_math = 2000}")
     seed: int = Field(default=0, description="which questions a cap keeps")
@@ -55,13 +51,9 @@ class DataConfig(Config):
 
     source: Annotated[Path, Effect.INPUT] = Field(description="samples: our JSONL rows, or a published file")
     format: str = Field(default="rows", description="rows: our JSONL; paper: the paper's published JSON")
-    images: Annotated[Path | None, Effect.PLACE] = Field(
-        default=None, description="folder of the images of a published file"
-    )
+    images: Annotated[Path | None, Effect.PLACE] = Field(default=None, description="image folder of a published file")
     out: Annotated[Path, Effect.PLACE] = Field(description="run folder")
-    base_url: Annotated[str, Effect.PLACE] = Field(
-        pattern=r"^https?://", description="OpenAI-compatible endpoint of all steps"
-    )
+    base_url: Annotated[str, Effect.PLACE] = Field(pattern=r"^https?://", description="OpenAI-compatible, of all steps")
     api_key_env: Annotated[str, Effect.PLACE] = Field(
         default="OPENAI_API_KEY", description="environment variable with the key"
     )
@@ -77,12 +69,8 @@ class DataConfig(Config):
         default=("math_puma", "allava_laion"), description="sources whose own text serves as the caption"
     )
     reuse: bool = Field(default=False, description="take the source's own trace (ds_answer) instead of asking for one")
-    max_gap: int = Field(
-        default=15, ge=0, description="words by which rewriting may change a trace's length (paper: 15)"
-    )
-    rule_first: bool = Field(
-        default=True, description="rules verify what they can decide, the judge the rest; false: judge all"
-    )
+    max_gap: int = Field(default=15, ge=0, description="most words by which rewriting changes the length (paper: 15)")
+    rule_first: bool = Field(default=True, description="rules verify what they can, a judge the rest; false: judge all")
     split: SplitRule = SplitRule()
     in_flight: Annotated[int, Effect.PLACE] = Field(default=32, ge=1, description="calls in flight per step")
     timeout: Annotated[float, Effect.PLACE] = Field(default=600.0, gt=0, description="seconds for a complete answer")

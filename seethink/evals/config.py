@@ -17,9 +17,7 @@ class EvalConfig(Config):
 
     out: Annotated[Path, Effect.PLACE] = Field(description="run folder")
     model: Annotated[str, Effect.INPUT] = Field(description="model folder, or the model's name at base_url")
-    board: Annotated[Path, Effect.INPUT] = Field(
-        description="JSONL of samples with golds; meta.part names the part of the board"
-    )
+    board: Annotated[Path, Effect.INPUT] = Field(description="JSONL of samples with golds; meta.part names the part")
     base_url: Annotated[str, Effect.PLACE] = Field(
         default="",
         pattern=r"^(https?://|$)",
@@ -33,9 +31,7 @@ class EvalConfig(Config):
     )
     temperature: float = Field(default=0.0, ge=0, description="0 is greedy")
     max_tokens: int = Field(default=1024, ge=1, description="completion tokens; longer ones are cut and counted")
-    batch: Annotated[int, Effect.MANNER] = Field(
-        default=128, ge=1, description="prompts decoded at once, or requests in flight"
-    )
+    batch: Annotated[int, Effect.MANNER] = Field(default=128, ge=1, description="prompts or requests at once")
     limit: int = Field(default=0, ge=0, description="only the first rows of the board; 0: all")
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto", description="compute precision of a model folder; auto: bfloat16"

@@ -28,9 +28,7 @@ class TeachConfig(Config):
     port: int = Field(default=8765, ge=0, le=65535, description="0 takes a free one")
     seed: int = Field(default=0, description="same request, same seed, same answer")
     minutes: float = Field(default=0.0, ge=0, description="stop after this long; 0 runs until interrupted")
-    replay: Path | None = Field(
-        default=None, description="JSON of published records whose captions and traces are replayed"
-    )
+    replay: Path | None = Field(default=None, description="JSON of published records; captions and traces are replayed")
     too_many: float = Field(default=0.0, ge=0, le=1, description="share of requests answered 429")
     server_error: float = Field(default=0.0, ge=0, le=1, description="share of requests answered 500")
     hang: float = Field(default=0.0, ge=0, le=1, description="share of requests left hanging, then dropped")
@@ -49,9 +47,7 @@ class PretrainConfig(Config):
     curves: int = Field(default=4, ge=1, description="pictures of curves in a row; a third as many rows hold curves")
     see_steps: int = Field(default=600, ge=1, description="steps of the vision stage")
     look_steps: int = Field(default=350, ge=1, description="steps of finding one thing")
-    talk_steps: int = Field(
-        default=360, ge=1, description="steps of all kinds in both styles; decides how early it stops"
-    )
+    talk_steps: int = Field(default=360, ge=1, description="steps of all kinds, both styles; decides when it stops")
     hurry_steps: int = Field(default=60, ge=1, description="steps in which most concise answers skip their steps")
     hasty: float = Field(default=0.5, ge=0, le=1, description="share of concise answers that do so")
     lr: float = Field(default=2e-3, gt=0, description="peak learning rate of every stage")

@@ -21,18 +21,10 @@ class ViewConfig(Config):
     """Render static pages to look at samples and traces."""
 
     input: Path = Field(description="study, evaluation, GRPO run, data folder or JSONL file")
-    other: Path | None = Field(
-        default=None, description="a second evaluation on the same board, shown beside the first"
-    )
-    out: Path | None = Field(
-        default=None, description="folder of the pages; view/ inside the run, <name>-view/ beside a file"
-    )
+    other: Path | None = Field(default=None, description="a second evaluation on the same board, beside the first")
+    out: Path | None = Field(default=None, description="folder of pages; view/ in the run, <name>-view/ beside a file")
     samples: Path | None = Field(default=None, description="JSONL of the samples, where the run does not name it")
-    arms: str = Field(
-        default="", description="arms of a study, comma-separated; those of its first comparison when not given"
-    )
+    arms: str = Field(default="", description="arms of a study, comma-separated; empty: those of its first comparison")
     seed: int = Field(default=0, description="seed of a study to show")
-    checker: str = Field(
-        default="", description="module:function that colours true and false statements; a study names its own"
-    )
+    checker: str = Field(default="", description="module:function to colour statements by; a study names its own")
     limit: int = Field(default=0, ge=0, description="only the first items; 0: all")

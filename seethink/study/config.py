@@ -27,9 +27,7 @@ class Arm(Config):
 class Prepare(Config):
     """What makes the files that a plan names, before it runs."""
 
-    function: str = Field(
-        default="", description="module:function that makes the files of the plan first; empty: they are there"
-    )
+    function: str = Field(default="", description="module:function that makes the plan's files; empty: they exist")
     settings: dict[str, Any] = Field(default={}, description="settings of that function, which it checks itself")
 
 
@@ -37,19 +35,13 @@ class Question(Config):
     """What a study asks, which comparisons answer, and the answer in words for each way they can come out."""
 
     text: str = Field(default="Does it make a difference?", description="the title of the report")
-    comparisons: list[tuple[str, str]] = Field(
-        default=[], description="planned pairs that answer it; empty: the first one"
-    )
-    better: str = Field(default="Better.", description="the answer when all of them are better")
-    never_worse: str = Field(
-        default="Sometimes better, never worse.", description="the answer when some are better, none worse"
-    )
-    worse: str = Field(default="Worse.", description="the answer when all of them are worse")
-    never_better: str = Field(
-        default="Sometimes worse, never better.", description="the answer when some are worse, none better"
-    )
-    mixed: str = Field(default="It depends.", description="the answer when some are better and some worse")
-    same: str = Field(default="No difference can be seen.", description="the answer when none can be distinguished")
+    comparisons: list[tuple[str, str]] = Field(default=[], description="planned pairs that answer it; empty: the first")
+    better: str = Field(default="Better.", description="when all of them are better")
+    never_worse: str = Field(default="Sometimes better, never worse.", description="when some are better, none worse")
+    worse: str = Field(default="Worse.", description="when all of them are worse")
+    never_better: str = Field(default="Sometimes worse, never better.", description="when some are worse, none better")
+    mixed: str = Field(default="It depends.", description="when some are better and some worse")
+    same: str = Field(default="No difference can be seen.", description="when none can be distinguished")
 
 
 class StudyConfig(Config):
@@ -73,7 +65,7 @@ class StudyConfig(Config):
     grpo: dict[str, Any] = Field(default={}, description="shared settings of all grpo stages")
     eval: dict[str, Any] = Field(default={}, description="shared settings of all evaluations")
     base_styles: dict[str, str] = Field(
-        default={}, description="style: system prompt under which the base is evaluated as well"
+        default={}, description="style: system prompt of another evaluation of the base"
     )
     checker: str = Field(default="", description="module:function that checks the steps of a trace; empty: none")
     workers: int = Field(default=0, ge=0, description="stages at once; 0: one per GPU, or one per core without a GPU")

@@ -13,17 +13,13 @@ from seethink.rewards.config import RewardConfig
 
 
 class ModelConfig(Config):
-    path: Annotated[Path, Effect.INPUT] = Field(
-        description="Hugging Face folder of a Qwen2-VL, Qwen2.5-VL or Qwen3-VL model"
-    )
+    path: Annotated[Path, Effect.INPUT] = Field(description="Hugging Face folder: Qwen2-VL, Qwen2.5-VL or Qwen3-VL")
     system: Annotated[str, Effect.INPUT] = Field(
         default="", description="system prompt, or @file to read it from; empty: the system.txt of the model folder"
     )
     freeze_vision: bool = Field(default=True, description="keep the vision tower as it is (paper: yes)")
     freeze_projector: bool = Field(default=True, description="keep the projector between vision and language as it is")
-    lora_rank: int = Field(
-        default=0, ge=0, description="rank of LoRA adapters on the language layers; 0: train all weights"
-    )
+    lora_rank: int = Field(default=0, ge=0, description="rank of LoRA on the language layers; 0: train all weights")
     lora_alpha: float = Field(default=32.0, gt=0, description="LoRA scale: updates are multiplied by alpha / rank")
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto", description="compute precision: bfloat16 autocast, or float32; auto: bfloat16"
@@ -45,9 +41,7 @@ class OptimConfig(Config):
     max_grad_norm: float = Field(default=1.0, gt=0, description="gradient norm is clipped to this")
 
 
-GPUS: Any = Field(
-    default=1, ge=0, description="processes on this machine, one per GPU, that share the work; 0 or 1: this one"
-)
+GPUS: Any = Field(default=1, ge=0, description="processes here, one per GPU, that share the work; 0 or 1: this one")
 DEVICE: Any = Field(default="auto", description="auto: a GPU where there is one; cpu: leave GPUs alone")
 
 
@@ -64,13 +58,9 @@ class SFTConfig(Config):
         default=16384, ge=1, description="tokens computed at once; memory, not results, depend on it"
     )
     eval_share: float = Field(default=0.02, ge=0, lt=1, description="share of the data held out for eval_loss")
-    spike_factor: float = Field(
-        default=2.0, gt=1, description="a loss this many times its recent median rolls the step back"
-    )
+    spike_factor: float = Field(default=2.0, gt=1, description="a loss this many times its recent median is taken back")
     limit: int = Field(default=0, ge=0, description="use only this many rows; 0: all")
-    save_every: Annotated[int, Effect.MANNER] = Field(
-        default=20, ge=1, description="optimiser steps between checkpoints"
-    )
+    save_every: Annotated[int, Effect.MANNER] = Field(default=20, ge=1, description="steps between checkpoints")
     seed: int = Field(default=0, description="data order")
     gpus: Annotated[int, Effect.PLACE] = GPUS
     device: Annotated[Literal["auto", "cpu"], Effect.PLACE] = DEVICE
@@ -95,9 +85,7 @@ class SamplerConfig(Config):
     tolerance: Annotated[float, Effect.PLACE] = Field(
         default=0.0, ge=0, description="largest log-probability difference allowed; 0: 1e-3 in float32, 0.5 in bfloat16"
     )
-    importance_cap: float = Field(
-        default=2.0, gt=0, description="importance weights of tokens from vLLM are cut off here"
-    )
+    importance_cap: float = Field(default=2.0, gt=0, description="importance weights of vLLM's tokens are cut off here")
 
 
 class SelectConfig(Config):
@@ -155,9 +143,7 @@ class GRPOConfig(Config):
     clip_low: float = Field(default=0.2, ge=0, description="ratio is clipped below at 1 - this")
     clip_high: float = Field(default=0.2, ge=0, description="ratio is clipped above at 1 + this")
     kl: float = Field(default=1e-3, ge=0, description="initial KL coefficient; 0: no reference model (paper: 1e-3)")
-    kl_target: float = Field(
-        default=5e-4, ge=0, description="adaptive KL target per token; 0: fixed coefficient (paper: 5e-4)"
-    )
+    kl_target: float = Field(default=5e-4, ge=0, description="adaptive KL target per token; 0: fixed (paper: 5e-4)")
     kl_horizon: int = Field(default=10_000, ge=1, description="completions over which the KL coefficient adapts")
     micro_tokens: Annotated[int, Effect.MANNER] = Field(
         default=16384, ge=1, description="tokens computed at once; memory, not results, depend on it"
