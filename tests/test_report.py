@@ -288,9 +288,9 @@ def test_funnels_add_up(study):
     sets = ledger.data_sets(load_study(study))
     assert [f.name for f in sets] == ["hesitant", "concise"]  # rl.jsonl came out of the same run as concise
     for funnel in sets:
-        for row in funnel.rows:
-            dropped = sum(n for reasons in row.dropped.values() for n in reasons.values())
-            assert row.came_in == dropped + row.sft + row.rl
+        for rows in funnel.sources.values():
+            dropped = sum(n for row in rows for n in row["dropped"].values())
+            assert rows[0]["in"] == dropped + rows[-1]["sft"] + rows[-1]["rl"]
 
 
 def test_alarms_of_runs_and_of_the_study(study, html):

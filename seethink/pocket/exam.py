@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -48,9 +48,6 @@ class Marks:
     def mean(self) -> float:
         """Over kinds."""
         return sum(self.accuracy.values()) / len(self.accuracy)
-
-    def to_json(self) -> dict[str, object]:
-        return {"mean": self.mean, **asdict(self)}
 
 
 def set_paper(stream: str, count: int) -> Paper:

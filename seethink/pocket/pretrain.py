@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
 from importlib.resources import files
 from random import Random
@@ -73,7 +74,7 @@ def run(config: PretrainConfig, dry_run: bool = False) -> dict[str, Any]:
         card = Template((files("seethink.pocket") / "card.md.j2").read_text(encoding="utf-8"), trim_blocks=True)
         text = card.render(config=config, parameters=model.num_parameters(), marks=marks, kinds=TASKS_OF_KIND, **spent)
         write_text(run.path("model") / "README.md", text + "\n")
-        run.finish(**spent, **{style: mark.to_json() for style, mark in marks.items()})
+        run.finish(**spent, **{style: {"mean": m.mean, **asdict(m)} for style, m in marks.items()})
         return run.summary
 
 

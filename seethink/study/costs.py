@@ -30,26 +30,13 @@ class Cost:
 
 
 @dataclass(frozen=True, slots=True)
-class SourceRow:
-    """One source of a data set on its way through the steps."""
-
-    source: str
-    came_in: int
-    after: dict[str, int]
-    """Step -> rows left after it."""
-    dropped: dict[str, dict[str, int]]
-    """Step -> reason -> rows; steps that dropped nothing are left out."""
-    sft: int | None
-    rl: int | None
-
-
-@dataclass(frozen=True, slots=True)
 class DataSet:
     """A data set, by the name the study gives it, and what its sources lost on the way."""
 
     name: str
     steps: list[str]
-    rows: list[SourceRow]
+    sources: dict[str, list[dict[str, Any]]]
+    """Source -> its rows of funnel.json, step by step."""
     spend: list[dict[str, Any]]
     """Rows of spend.jsonl: step, model, calls, tokens, usd (None where a price is unknown)."""
 
@@ -103,19 +90,8 @@ def data_sets(study: Study) -> list[DataSet]:
             sources: dict[str, list[dict[str, Any]]] = {}
             for row in funnel:
                 sources.setdefault(row["source"], []).append(row)
-            rows = [
-                SourceRow(
-                    source,
-                    came_in=steps[0]["in"],
-                    after={row["step"]: row["out"] for row in steps},
-                    dropped={row["step"]: row["dropped"] for row in steps if row["dropped"]},
-                    sft=steps[-1].get("sft"),
-                    rl=steps[-1].get("rl"),
-                )
-                for source, steps in sources.items()
-            ]
             spend = [row for _, row in read_jsonl(spent)] if spent.exists() else []
-            found[folder] = DataSet(name, list(dict.fromkeys(row["step"] for row in funnel)), rows, spend)
+            found[folder] = DataSet(name, list(dict.fromkeys(row["step"] for row in funnel)), sources, spend)
     return list(found.values())
 
 

@@ -99,11 +99,11 @@ def estimate(outcomes: Outcomes, share: bool = False, seed: int = 0, draws: int 
     return Interval(interval.estimate, max(0.0, interval.low), min(1.0, interval.high) if share else interval.high)
 
 
-def wilson(successes: int, n: int, level: float = LEVEL) -> Interval:
+def wilson(successes: int, n: int) -> Interval:
     """Wilson score interval of a proportion; [0, 1] for n = 0 is a ValueError, not an answer."""
     if not 0 <= successes <= n or n == 0:
         raise ValueError(f"no proportion: {successes} of {n}")
-    z, share = scipy_stats.norm.ppf((1 + level) / 2), successes / n
+    z, share = scipy_stats.norm.ppf((1 + LEVEL) / 2), successes / n
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     return Interval(share, max(0.0, float(centre - half)), min(1.0, float(centre + half)))
@@ -127,16 +127,16 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def minimum_detectable_effect(error: float, level: float = LEVEL, power: float = POWER) -> float:
-    """True difference that a two-sided test finds with probability `power`, given the standard error of the estimate."""
-    return float((scipy_stats.norm.ppf((1 + level) / 2) + scipy_stats.norm.ppf(power)) * error)
+def minimum_detectable_effect(error: float) -> float:
+    """True difference that a two-sided test finds four times out of five (POWER), given the standard error of the estimate."""
+    return float((scipy_stats.norm.ppf((1 + LEVEL) / 2) + scipy_stats.norm.ppf(POWER)) * error)
 
 
-def verdict(interval: Interval, adjusted_p: float, level: float = LEVEL) -> str:
+def verdict(interval: Interval, adjusted_p: float) -> str:
     """better, worse or not distinguishable: the interval and the adjusted p must agree."""
-    if adjusted_p < 1 - level and interval.low > 0:
+    if adjusted_p < 1 - LEVEL and interval.low > 0:
         return "better"
-    if adjusted_p < 1 - level and interval.high < 0:
+    if adjusted_p < 1 - LEVEL and interval.high < 0:
         return "worse"
     return "not distinguishable"
 
@@ -210,8 +210,8 @@ def _components(values: Outcomes, mean: float) -> tuple[float, float]:
     return float(np.sqrt(max(0.0, np.var(of_seed, ddof=1) - noise))), float(np.sqrt(noise))
 
 
-def _interval(spread: _Spread, level: float = LEVEL) -> Interval:
-    low, high = np.quantile(spread.draws, [(1 - level) / 2, (1 + level) / 2])
+def _interval(spread: _Spread) -> Interval:
+    low, high = np.quantile(spread.draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Interval(spread.mean, float(low), float(high))
 
 
