@@ -130,9 +130,8 @@ def writing(out: Path) -> Check:
     finally:
         for leftover in out.glob(f"{path.name}*"):
             leftover.unlink()
-    return Check(
-        "writing", mode == "wal", f"files and SQLite ({mode}) in {out}", "" if mode == "wal" else "use a local disk"
-    )
+    fine = mode == "wal"
+    return Check("writing", fine, f"files and SQLite ({mode}) in {out}", "" if fine else "use a local disk")
 
 
 def tags() -> Check:
@@ -162,9 +161,8 @@ def torch_step() -> Check:
         optimizer.step()
         finite = bool(torch.isfinite(loss).item())
     except RuntimeError as error:
-        return Check(
-            "torch", False, f"a training step on {device} failed ({str(error).splitlines()[0]})", "reinstall torch"
-        )
+        reason = str(error).splitlines()[0]
+        return Check("torch", False, f"a training step on {device} failed ({reason})", "reinstall torch")
     what = f"one bfloat16 training step on {device} in {time.perf_counter() - start:.1f} s"
     return Check("torch", finite, what, "" if finite else "the loss is not finite")
 

@@ -10,6 +10,8 @@ from contextlib import asynccontextmanager
 
 from seethink.core.errors import UserError
 
+FIRST, LATER = 3.0, 60.0  # seconds of patience with an endpoint
+
 
 class Limiter:
     """Calls in flight: at most `most`, fewer while the endpoint answers 429 in bursts.
@@ -62,14 +64,12 @@ class Breaker:
     """Tells a dead endpoint from a faulty one, so that a run stops in seconds instead of retrying for hours.
 
     Dead: no answer since the first of at least three failures, for as long as patience lasts, and more failures than
-    calls still waiting (calls that think for minutes must not be taken for silence). Patience is short (`first`) for
-    connections that were never accepted, long (`later`) for an endpoint that has spoken: it may only be restarting.
+    calls still waiting (calls that think for minutes must not be taken for silence). Patience is short (FIRST) for
+    connections that were never accepted, long (LATER) for an endpoint that has spoken: it may only be restarting.
     """
 
-    def __init__(self, base_url: str, first: float = 3.0, later: float = 60.0):
-        """`first` and `later` in seconds."""
-        self.base_url, self.first, self.later = base_url, first, later
-        self.proven = False
+    def __init__(self, base_url: str):
+        self.base_url, self.proven = base_url, False
         self._failures, self._since = 0, 0.0
 
     def answered(self) -> None:
@@ -80,14 +80,10 @@ class Breaker:
         now = time.monotonic()
         self._since = self._since if self._failures else now
         self._failures += 1
-        patience = self.later if connected or self.proven else self.first
+        patience = LATER if connected or self.proven else FIRST
         if self._failures >= 3 and self._failures > waiting and now - self._since >= patience:
-            raise UserError(
-                f"the endpoint does not answer ({detail})",
-                where=self.base_url,
-                remedy="Start the server or fix --base_url; the same command then continues",
-                code=3,
-            )
+            remedy = "Start the server or fix --base_url; the same command then continues"
+            raise UserError(f"the endpoint does not answer ({detail})", where=self.base_url, remedy=remedy, code=3)
 
 
 class Budget:
@@ -107,12 +103,9 @@ class Budget:
         async with self._change:
             while self.cap is not None and self.spent + sum(self._held) + usd > self.cap:
                 if not self._held:
-                    raise UserError(
-                        f"the next call may cost {usd:.4f} USD and {self.spent:.4f} of {self.cap:.4f} USD are spent",
-                        where="budget",
-                        remedy="Raise --budget; the same command then continues",
-                        code=4,
-                    )
+                    what = f"the next call may cost {usd:.4f} USD and {self.spent:.4f} of {self.cap:.4f} USD are spent"
+                    remedy = "Raise --budget; the same command then continues"
+                    raise UserError(what, where="budget", remedy=remedy, code=4)
                 await self._change.wait()
             self._held.append(usd)
         try:

@@ -41,9 +41,8 @@ class Funnel:
                 reasons = {r: n for (at, of, r), n in sorted(dropped.items()) if (at, of) == (source, step)}
                 pending = waiting[source, step]
                 out = here - sum(reasons.values()) - pending
-                rows.append(
-                    {"source": source, "step": step, "in": here, "dropped": reasons, "pending": pending, "out": out}
-                )
+                numbers = {"in": here, "dropped": reasons, "pending": pending, "out": out}
+                rows.append({"source": source, "step": step, **numbers})
                 here = out
             rows[-1] |= {"sft": sft[source], "rl": here - sft[source]}
         left = sum(row["out"] for row in rows if row["step"] == self.steps[-1])

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedTokenizerBase, Qwen2_5_VLForConditionalGeneration
+from transformers import DynamicCache, PreTrainedTokenizerBase
 
 from seethink.core.nouns import Sample
 from seethink.pocket.build import draw_sample
 from seethink.pocket.lessons import pad, prompt_ids, to_patches
+from seethink.pocket.model import Model
 from seethink.pocket.render import render
 from seethink.rewards import RewardConfig, is_correct, score_batch
 
@@ -57,9 +58,7 @@ def set_paper(stream: str, count: int) -> Paper:
     return Paper([sample for sample, _ in drawn], torch.from_numpy(pictures))
 
 
-def examine(
-    model: Qwen2_5_VLForConditionalGeneration, tokenizer: PreTrainedTokenizerBase, paper: Paper, style: str
-) -> Marks:
+def examine(model: Model, tokenizer: PreTrainedTokenizerBase, paper: Paper, style: str) -> Marks:
     """Marks of the model on a paper, answering in one style."""
     rows: list[list[int]] = []
     for start in range(0, len(paper.samples), ROWS):
@@ -78,10 +77,7 @@ def examine(
 
 @torch.no_grad()
 def decode(
-    model: Qwen2_5_VLForConditionalGeneration,
-    tokenizer: PreTrainedTokenizerBase,
-    prompts: list[list[int]],
-    pictures: Tensor,
+    model: Model, tokenizer: PreTrainedTokenizerBase, prompts: list[list[int]], pictures: Tensor
 ) -> list[list[int]]:
     """Greedy completions, end token included. Prompts are padded on the left; every step feeds one token a row."""
     padding: Any = tokenizer.pad_token_id  # transformers declares no type of its ids, nor the parts of a model

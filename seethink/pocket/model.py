@@ -14,6 +14,7 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase, Qwen2_5_VLCo
 
 from seethink.pocket.world import SIZE
 
+Model = Qwen2_5_VLForConditionalGeneration
 QUERY_GAIN, OUTPUT_GAIN = 2.0, 1.9
 EMBEDDING_STD = 0.08  # 1 / sqrt(hidden): logits of the tied head start near unit variance
 
@@ -62,15 +63,14 @@ def make_config(tokenizer: PreTrainedTokenizerBase) -> Qwen2_5_VLConfig:
     )
 
 
-def make_model(tokenizer: PreTrainedTokenizerBase, seed: int) -> Qwen2_5_VLForConditionalGeneration:
+def make_model(tokenizer: PreTrainedTokenizerBase, seed: int) -> Model:
     """Untrained model with mimetic language layers, eager attention (fastest at this size), fp32."""
     torch.manual_seed(seed)
     config = make_config(tokenizer)
     config._attn_implementation = "eager"
-    model = Qwen2_5_VLForConditionalGeneration(config)
-    model.generation_config = GenerationConfig(
-        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, do_sample=False, max_new_tokens=160
-    )
+    model = Model(config)
+    ends = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+    model.generation_config = GenerationConfig(**ends, do_sample=False, max_new_tokens=160)
     parts: Any = model  # modules do not declare their parts
     with torch.no_grad():
         torch.nn.init.normal_(parts.get_input_embeddings().weight, std=EMBEDDING_STD)

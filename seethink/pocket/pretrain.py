@@ -28,7 +28,7 @@ import torch
 from jinja2 import Template
 from torch import Tensor
 from torch.nn.functional import cross_entropy
-from transformers import PreTrainedTokenizerBase, Qwen2_5_VLForConditionalGeneration
+from transformers import PreTrainedTokenizerBase
 
 from seethink.core.run import Run
 from seethink.core.store import write_text
@@ -45,12 +45,11 @@ from seethink.pocket.lessons import (
     draw_gallery,
     to_patches,
 )
-from seethink.pocket.model import make_model
+from seethink.pocket.model import Model, make_model
 from seethink.pocket.questions import TASKS_OF_KIND
 from seethink.pocket.tokens import make_tokenizer, save_side_files
 from seethink.pocket.world import SMALL
 
-Model = Qwen2_5_VLForConditionalGeneration
 LOOK_WEIGHT = 0.3
 FINDING = ("where",) * 8 + ("colour_at",) * 3
 TALKING = ("where", "colour_at", "shape_right", "count", "count", "subtract", "describe")

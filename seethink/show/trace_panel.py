@@ -59,12 +59,10 @@ def trace_panel(study: Study, checker: Checker | None) -> TracePanel:
     analysed: dict[str, list[dict[str, TraceStats]]] = {}  # arm -> for each seed: sample id -> its trace
     for name, arm in study.arms.items():
         for run in arm.of("eval"):
-            stats = {
-                s.sample_id: analyse(
-                    s.text, study.board.get(s.sample_id), checker, ok=s.ok, stop=s.stop, tokens=s.tokens
-                )
-                for s in run.scores
-            }
+            stats = {}
+            for s in run.scores:
+                sample = study.board.get(s.sample_id)
+                stats[s.sample_id] = analyse(s.text, sample, checker, ok=s.ok, stop=s.stop, tokens=s.tokens)
             analysed.setdefault(name, []).append(stats)
     rows = []
     for name, unit, note, measure in MEASURES:

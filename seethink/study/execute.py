@@ -138,9 +138,5 @@ def run_stage(stage: Stage, gpu: str, children: dict[Path, subprocess.Popen]) ->
         del children[stage.out]
     if code:
         last = log_path.read_text(encoding="utf-8").strip().splitlines()[-1]
-        raise UserError(
-            f"stage {stage.label} ended with code {code}: {last}",
-            where=log_path,
-            remedy="Mend the cause and give the same command again",
-            code=code if code > 0 else 1,
-        )
+        what, remedy = f"stage {stage.label} ended with code {code}: {last}", "Mend the cause and repeat the command"
+        raise UserError(what, where=log_path, remedy=remedy, code=max(code, 1))

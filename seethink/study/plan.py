@@ -38,9 +38,8 @@ def check(config: StudyConfig, files: bool = True) -> None:
     for name, arm in config.arms.items():
         lineage(config, name)
         if data_of(arm) not in config.data:
-            raise UserError(
-                f"arm {name!r} uses unknown data {data_of(arm)!r}", remedy=f"Known: {', '.join(config.data)}"
-            )
+            what = f"arm {name!r} uses unknown data {data_of(arm)!r}"
+            raise UserError(what, remedy=f"Known: {', '.join(config.data)}")
     planned = comparisons(config)
     for pair in config.question.comparisons:
         if pair not in planned:
