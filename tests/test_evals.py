@@ -15,7 +15,7 @@ from seethink.core.tags import compose
 from seethink.evals import run as eval_run
 from seethink.evals.grade import grade, summarise
 from seethink.evals.run import EvalConfig
-from seethink.rewards import RewardConfig, make_scorer
+from seethink.rewards import Rewarder
 from tests.fake_api import FakeApi, last_text
 
 BASE = Path(__file__).parents[1] / "seethink" / "pocket" / "base"
@@ -43,19 +43,15 @@ def sample(kind="digit", gold="3", part="iid", **more) -> Sample:
     ],
 )
 def test_right_wrong_undecided(item, answer, stop, ok):
-    config = RewardConfig()
-    trace = Trace(item.id, "m", "eval", compose("so", answer), stop)
-    assert grade("board", [item], [trace], [0.0], config, make_scorer(config))[0].ok is ok
+    trace = Trace(item.id, "m", compose("so", answer), stop)
+    assert grade("board", [item], [trace], [0.0], Rewarder())[0].ok is ok
 
 
 def test_summary_counts_undecided_apart():
-    config = RewardConfig()
     items = [sample(id="a"), sample(id="b"), sample(id="c", gold="many"), sample(id="d", part="ood")]
     texts = [compose("so", "3"), compose("so", "4"), compose("so", "3"), "cut"]
-    traces = [
-        Trace(s.id, "m", "eval", t, "stop" if t != "cut" else "length") for s, t in zip(items, texts, strict=True)
-    ]
-    summary = summarise(grade("board", items, traces, [0.0] * 4, config, make_scorer(config)))
+    traces = [Trace(s.id, "m", t, "stop" if t != "cut" else "length") for s, t in zip(items, texts, strict=True)]
+    summary = summarise(grade("board", items, traces, [0.0] * 4, Rewarder()))
     assert (summary["n"], summary["undecided"], summary["cut"]) == (3, 1, 1)
     assert summary["accuracy"] == pytest.approx(1 / 3)
     assert summary["by_part"]["iid"]["accuracy"] == 0.5 and summary["by_part"]["ood"]["accuracy"] == 0.0

@@ -17,7 +17,9 @@ FLOORS = {
     "core": 1, "ask": 2, "doctor": 2.5, "rewards": 3, "traces": 4, "data": 5, "train": 5, "evals": 6, "study": 7, "show": 8, "pocket": 8, "cli": 9,
 }  # fmt: skip
 TORCH_ROOMS = {"train"}
-TORCH_FILES = {f"pocket/{name}.py" for name in ("model", "tokens", "lessons", "exam", "pretrain")}
+TORCH_FILES = {f"pocket/{name}.py" for name in ("model", "tokens", "lessons", "exam", "pretrain")} | {
+    "rewards/open/models.py"
+}
 SOURCES = sorted(p for p in PACKAGE.rglob("*.py") if p.parent != PACKAGE or p.stem in FLOORS)
 
 

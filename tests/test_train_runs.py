@@ -56,7 +56,7 @@ def test_a_reward_model_scores_beside_the_policy(tmp_path):
     save_samples(tmp_path / "open.jsonl", samples)
     words = " ".join(sorted({w for s in samples for w in s.gold.split()})[:50])
     model = tiny_reward_model(tmp_path / "rm", word_tokenizer(words))
-    reward = {"scorer": "model", "scorer_path": model, "open_mode": "sigmoid"}
+    reward = {"open": {"scorer": "model", "path": model, "mode": "sigmoid"}}
     changes = {"data": str(tmp_path / "open.jsonl"), "reward": reward, "rounds": 4}
     result = torment("grpo", tmp_path, kills=1, rng=random.Random(1), **changes)
     assert not result["unequal"], result

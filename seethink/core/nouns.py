@@ -42,13 +42,11 @@ class Trace:
 
     sample_id: str
     model: str
-    origin: Literal["teacher", "rollout", "eval"]
     text: str
     """The whole completion, tags included."""
     stop: Literal["stop", "length", "error"] = "stop"
     """Why generation ended; `length` means that it was cut."""
     tokens: int = 0
-    prompt_hash: str = ""
 
 
 @dataclass(frozen=True, slots=True)

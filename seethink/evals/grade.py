@@ -8,14 +8,14 @@ from statistics import fmean
 from typing import Any
 
 from seethink.core.nouns import Sample, Score, Trace
-from seethink.rewards import RewardConfig, is_correct, score_batch
+from seethink.rewards import Rewarder
 
 
 def grade(
-    board: str, samples: list[Sample], traces: list[Trace], seconds: list[float], config: RewardConfig, scorer
+    board: str, samples: list[Sample], traces: list[Trace], seconds: list[float], rewarder: Rewarder
 ) -> list[Score]:
     """One Score per trace, in order. A response that ended in an error is undecided, never wrong."""
-    rewards = score_batch(samples, [t.text for t in traces], config, scorer)
+    rewards = rewarder.score_batch(samples, [t.text for t in traces])
     scores = []
     for sample, trace, reward, spent in zip(samples, traces, rewards, seconds, strict=True):
         failed = trace.stop == "error"
@@ -25,7 +25,7 @@ def grade(
                 part=str(sample.meta.get("part", "all")),
                 sample_id=sample.id,
                 kind=sample.kind,
-                ok=None if failed else is_correct(reward, config),
+                ok=None if failed else rewarder.is_correct(reward),
                 reward=None if failed else reward.value,
                 status="no_response" if failed else reward.status,
                 answer=reward.answer,

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 
@@ -26,7 +25,7 @@ from seethink.core.store import hash_file, hash_folder, load_samples
 from seethink.core.tables import write_table
 from seethink.evals.config import EvalConfig
 from seethink.evals.grade import grade, summarise
-from seethink.rewards import make_scorer
+from seethink.rewards import Rewarder
 from seethink.train.config import ModelConfig, system_prompt
 
 
@@ -63,8 +62,8 @@ def evaluate(folder: Run, config: EvalConfig, samples: list[Sample]) -> None:
     rows = [answered[s.id] for s in samples]
     seconds = [r["seconds"] for r in rows]
     traces = [Trace(**{k: v for k, v in r.items() if k != "seconds"}) for r in rows]
-    with closing(make_scorer(config.reward)) as scorer:
-        scores = grade(config.board.stem, samples, traces, seconds, config.reward, scorer)
+    with Rewarder(config.reward, scores=folder.path("scores.sqlite"), ledger=folder.path("ledger.sqlite")) as rewarder:
+        scores = grade(config.board.stem, samples, traces, seconds, rewarder)
     write_table(folder.path("scores.parquet"), scores)
     folder.finish(**summarise(scores), board=config.board.name, model=config.model)
 
@@ -90,9 +89,7 @@ def run_local(
         spent = (time.perf_counter() - began) / len(part)
         for sample, (completion,) in zip(part, groups, strict=True):
             yield (
-                Trace(
-                    sample.id, config.model, "eval", decode(policy, completion), completion.stop, len(completion.ids)
-                ),
+                Trace(sample.id, config.model, decode(policy, completion), completion.stop, len(completion.ids)),
                 spent,
             )
         bar.advance(len(part))
@@ -120,12 +117,12 @@ async def _ask_all(config: EvalConfig, samples: list[Sample], bar: Progress) -> 
         try:
             reply = await client.chat([*system, *user_message(sample.question, sample.images)], step="eval")
         except CallFailed as failure:  # undecided, with the reason; the run goes on
-            return Trace(sample.id, config.model, "eval", str(failure), "error"), 0.0
+            return Trace(sample.id, config.model, str(failure), "error"), 0.0
         finally:
             bar.advance()
         stop = "length" if reply.stop == "length" else "stop"
         text = f"<think>{reply.reasoning}</think>\n{reply.text}" if reply.reasoning else reply.text
-        return Trace(sample.id, reply.model, "eval", text, stop, reply.completion_tokens), reply.seconds
+        return Trace(sample.id, reply.model, text, stop, reply.completion_tokens), reply.seconds
 
     async with Client(endpoint, Ledger(config.out / "ledger.sqlite")) as client:
         return list(await asyncio.gather(*(one(client, s) for s in samples)))

@@ -1,8 +1,16 @@
-"""What one kind of reward says about one answer."""
+"""What passes between the rewarder and the kinds: an answer as it was read, and what a kind says about it."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
+
+
+class Answer(NamedTuple):
+    """What stood between the answer tags."""
+
+    raw: str
+    text: str
+    """Normalised (see `text`): this is done once, and all readers but the scorers of open answers start from here."""
 
 
 class Decision(NamedTuple):
@@ -15,6 +23,18 @@ class Decision(NamedTuple):
 
 RIGHT = Decision(1.0)
 WRONG = Decision(0.0)
+NOTHING = (
+    "answer here",
+    "1 or 2 or 3",
+    "x = x",
+    "0 = 0",
+    "A, B, C, D",
+    "[0, 0, 0, 0]",
+    "?",
+    "the correct answer",
+    "N/A",
+)
+"""Replies that claim nothing, or everything at once; the first four for any kind."""
 
 
 def ambiguous(detail: str) -> Decision:

@@ -14,6 +14,7 @@ MAX_EXPONENT = 4000
 # `1,000`, `1{,}000`, `1\,000`, `1,\! 000` and `1 000`: groups of exactly three digits, one separator throughout
 THOUSANDS = r"[0-9]{1,3}(?:(?:,|\{,\}|\\,|,\\!\s?|\\ |\s)[0-9]{3})+(?![0-9])"
 DECIMAL = r"(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)"
+NUMBER = rf"[-+]?(?:{THOUSANDS}(?:\.[0-9]+)?|{DECIMAL})(?:[eE][-+]?[0-9]+)?"
 _PLAIN = re.compile(rf"([+-]?)\s*({THOUSANDS}(?:\.[0-9]+)?|{DECIMAL})(?:[eE]([+-]?[0-9]{{1,6}}))?")
 _SEPARATORS = re.compile(r"\{,\}|\\,|,\\!\s?|\\ |,|\s")
 

@@ -1,4 +1,4 @@
-"""Rewards over HTTP, for trainers that ask a remote reward model.
+"""`seethink reward serve`: rewards over HTTP, for trainers that ask a remote reward model.
 
     POST /         {"query": [...], "prompts": [...], "labels": [...]}     OpenRLHF's protocol: rewards, scores, extra_logs
     POST /score    {"samples": [sample rows], "responses": [...]}          {"rewards": [{value, status, answer, detail}]}
@@ -21,9 +21,9 @@ from aiohttp import web
 
 from seethink.core.errors import UserError
 from seethink.core.nouns import sample_from_row
-from seethink.rewards.adapters.common import Rewarder
 from seethink.rewards.adapters.openrlhf import reward_lists
-from seethink.rewards.rewarder import RewardConfig
+from seethink.rewards.config import ServeConfig
+from seethink.rewards.rewarder import Rewarder
 
 MAX_BODY = 256 << 20
 
@@ -31,8 +31,8 @@ MAX_BODY = 256 << 20
 class Service:
     """Request handlers around one rewarder. Scoring happens in a thread, so that health checks are answered meanwhile."""
 
-    def __init__(self, config: RewardConfig, token: str = ""):
-        self._rewarder, self._zeros, self._token = Rewarder(config), Rewarder(config, "zero"), token
+    def __init__(self, rewarder: Rewarder, token: str = ""):
+        self._rewarder, self._token = rewarder, token
         self._turn = asyncio.Lock()  # a scorer may hold a model that moves between devices
 
     def app(self) -> web.Application:
@@ -50,7 +50,7 @@ class Service:
     async def openrlhf(self, request: web.Request) -> web.Response:
         body = await _body(request, "query", "prompts", "labels")
         return web.json_response(
-            await self._alone(reward_lists, body["query"], body["prompts"], body["labels"], self._zeros)
+            await self._alone(reward_lists, body["query"], body["prompts"], body["labels"], self._rewarder, "zero")
         )
 
     async def score(self, request: web.Request) -> web.Response:
@@ -59,7 +59,7 @@ class Service:
             sample_from_row({"id": str(i), "question": "", **row}, f"sample {i}")
             for i, row in enumerate(body["samples"])
         ]
-        rewards = await self._alone(self._rewarder.score, samples, body["responses"])
+        rewards = await self._alone(self._rewarder.score_batch, samples, body["responses"])
         return web.json_response({"rewards": [asdict(reward) for reward in rewards]})
 
     async def _alone(self, function: Any, *arguments: Any) -> Any:
@@ -102,18 +102,19 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def serve(config: RewardConfig, host: str, port: int, token_env: str, seconds: float = 0.0) -> None:
-    """Blocks until interrupted, or for `seconds`. Raises UserError for an open address without a token."""
-    token = os.environ.get(token_env, "")
-    if not is_loopback(host) and not token:
-        raise UserError(
-            f"{host} can be reached from elsewhere", remedy=f"Set a token in {token_env}, or listen on 127.0.0.1"
-        )
-    asyncio.run(_run(Service(config, token).app, host, port, seconds))
+def run(config: ServeConfig, dry_run: bool = False) -> None:
+    """The verb: until interrupted, or for `seconds`. Raises UserError for an open address without a token."""
+    token = os.environ.get(config.token_env, "")
+    if not is_loopback(config.host) and not token:
+        remedy = f"Set a token in {config.token_env}, or listen on 127.0.0.1"
+        raise UserError(f"{config.host} can be reached from elsewhere", remedy=remedy)
+    with Rewarder(config.reward) as rewarder:
+        if not dry_run:
+            asyncio.run(_serve(Service(rewarder, token), config.host, config.port, config.seconds))
 
 
-async def _run(make_app: Any, host: str, port: int, seconds: float) -> None:
-    runner = web.AppRunner(make_app(), access_log=None)
+async def _serve(service: Service, host: str, port: int, seconds: float) -> None:
+    runner = web.AppRunner(service.app(), access_log=None)
     await runner.setup()
     site = web.TCPSite(runner, host, port)
     try:

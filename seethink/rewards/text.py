@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
+from functools import lru_cache
 
 from seethink.core.tags import clean
 
@@ -33,6 +35,12 @@ def normalise(answer: str) -> str:
             break
         text = bare
     return text
+
+
+@lru_cache(maxsize=10_000)
+def normalise_known(text: str) -> str:
+    """The same, remembered: golds and options come again with every completion of their question."""
+    return normalise(text)
 
 
 def fold(text: str) -> str:
@@ -79,6 +87,12 @@ def closing_brace(text: str, start: int) -> int:
                 return i
         i += 1
     return -1
+
+
+def repeated_ngrams(words: Sequence[str], n: int = 4) -> float:
+    """Share of word n-grams that occurred before, in [0, 1]; 0 for fewer than n words."""
+    grams = list(zip(*(words[i:] for i in range(n)), strict=False))
+    return 1 - len(set(grams)) / len(grams) if grams else 0.0
 
 
 def _fraction(match: re.Match[str]) -> str:

@@ -12,8 +12,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from seethink.rewards.adapters.common import Rewarder, Undecided, sample_from_truth, status_shares
-from seethink.rewards.rewarder import RewardConfig
+from seethink.rewards.adapters.common import Undecided, number, sample_from_truth, status_shares
+from seethink.rewards.config import RewardConfig
+from seethink.rewards.rewarder import Rewarder
 
 TRUTH = ("id", "source", "kind", "gold", "solution", "choices", "meta", "question", "images")
 
@@ -24,7 +25,7 @@ class SeethinkReward:
     __name__ = "seethink"
 
     def __init__(self, config: RewardConfig | None = None, undecided: Undecided = "none"):
-        self._rewarder = Rewarder(config, undecided)
+        self._rewarder, self._undecided = Rewarder(config), undecided
 
     def __call__(
         self,
@@ -40,14 +41,14 @@ class SeethinkReward:
             sample_from_truth({name: columns[name][i] for name in names}, id=str(i), question=_question(prompts, i))
             for i in range(len(completions))
         ]
-        rewards = self._rewarder.score(samples, [text_of(completion) for completion in completions])
+        rewards = self._rewarder.score_batch(samples, [text_of(completion) for completion in completions])
         if log_extra:
             log_extra("seethink_status", [reward.status for reward in rewards])
             log_extra("seethink_answer", [reward.answer or "" for reward in rewards])
         if log_metric:
             for name, share in status_shares(rewards).items():
                 log_metric(f"seethink/{name}", share)
-        return [self._rewarder.value(reward, sample) for reward, sample in zip(rewards, samples, strict=True)]
+        return [number(reward, sample, self._undecided) for reward, sample in zip(rewards, samples, strict=True)]
 
 
 def text_of(completion: Any) -> str:

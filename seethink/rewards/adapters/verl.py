@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from seethink.rewards.adapters.common import Undecided, sample_from_truth, shared_rewarder
+from seethink.rewards.adapters.common import Undecided, number, sample_from_truth, shared_rewarder
 
 
 def compute_score(
@@ -23,11 +23,11 @@ def compute_score(
     **settings: Any,
 ) -> dict[str, Any]:
     """`score` is the reward; `status` and `answer` say why. Raises UserError for an undecided reward by default."""
-    rewarder = shared_rewarder(undecided, json.dumps(settings, sort_keys=True))
+    rewarder = shared_rewarder(json.dumps(settings, sort_keys=True))
     truth = {key: _plain(value) for key, value in (extra_info or {}).items()}
     sample = sample_from_truth({**truth, "gold": ground_truth}, source=data_source)
-    reward = rewarder.score([sample], [solution_str])[0]
-    return {"score": rewarder.value(reward, sample), "status": reward.status, "answer": reward.answer or ""}
+    reward = rewarder.score(sample, solution_str)
+    return {"score": number(reward, sample, undecided), "status": reward.status, "answer": reward.answer or ""}
 
 
 def _plain(value: Any) -> Any:

@@ -12,13 +12,12 @@ import zlib
 from collections.abc import Mapping
 from fractions import Fraction
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from mpmath import MPContext
 
 from seethink.rewards.maths.tokens import TooBig, Unreadable, Unsupported
 from seethink.rewards.maths.tree import Node
-
-if TYPE_CHECKING:
-    from mpmath import MPContext
 
 DIGITS = 30
 MAX_EXPONENT = 20_000
@@ -59,8 +58,6 @@ class Undefined(Unreadable):
 @cache
 def context() -> MPContext:
     """A private mpmath context: the precision of the global one belongs to whoever else runs in this process."""
-    from mpmath import MPContext
-
     own = MPContext()
     own.dps = DIGITS
     return own

@@ -115,7 +115,7 @@ class Pool:
             failed_starts = self._reap(todo, found, failed_starts)
             if failed_starts > self.size:
                 raise UserError(
-                    "math-verify cannot be started", remedy="pip install math-verify, or set symbolic = false"
+                    "math-verify cannot be started", remedy="pip install math-verify, or set symbolic.on = false"
                 )
             while len(self._workers) < min(self.size, len(todo) + len(self._busy())):
                 self._workers.append(Worker())
