@@ -45,7 +45,7 @@ _PREAMBLE = re.compile(
 
 def choice(gold: str, said: str, options: Mapping[str, str]) -> Decision:
     """1 if the normalised answer names exactly the gold letters. `options` maps each letter to its text or ""."""
-    target = gold_letters(gold, options)
+    target = letters_of(gold, options)
     text = _JSON_OBJECT.sub(_json_claim, said)
     spans = _letter_spans(text, several=len(target) > 1)
     letters = {letter for letter, _, _ in spans}
@@ -79,9 +79,9 @@ def options_of(sample: Sample) -> dict[str, str]:
     return found if set(found) >= {"A", "B"} else dict.fromkeys("ABCD", "")
 
 
-def gold_letters(gold: str, options: Mapping[str, str]) -> set[str]:
-    """Letters a gold such as `C`, `(c)`, `A) 36°`, `A, C` or `AC` stands for; empty if it names no option."""
-    text = normalise_known(gold)
+def letters_of(text: str, options: Mapping[str, str]) -> set[str]:
+    """Letters a gold (or any text) such as `C`, `(c)`, `A) 36°`, `A, C` or `AC` stands for; empty if it names no option."""
+    text = normalise_known(text)
     letters = {letter for letter, _, _ in _letter_spans(text, several=True)} or _letters_of_text(text, options)
     return letters if letters <= set(options) else set()
 
@@ -89,13 +89,13 @@ def gold_letters(gold: str, options: Mapping[str, str]) -> set[str]:
 def choice_problem(sample: Sample) -> str:
     """Why no letter can be right, or ''."""
     options = options_of(sample)
-    return "" if gold_letters(sample.gold, options) else f"names none of the options {', '.join(options)}"
+    return "" if letters_of(sample.gold, options) else f"names none of the options {', '.join(options)}"
 
 
 def wrong_letters(sample: Sample, _: random.Random) -> list[str]:
     """Canaries: other letters, and all of them at once."""
     options = options_of(sample)
-    right = gold_letters(sample.gold, options)
+    right = letters_of(sample.gold, options)
     others = [letter for letter in options if letter not in right]
     return [*others[:3], ", ".join(options), " or ".join(options), *NOTHING[:4]] if right else []
 

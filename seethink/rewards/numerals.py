@@ -10,6 +10,7 @@ from fractions import Fraction
 from typing import NamedTuple
 
 MAX_EXPONENT = 4000
+"""Also of digits that are written out: Python refuses to read integers of more than 4,300."""
 
 # `1,000`, `1{,}000`, `1\,000`, `1,\! 000` and `1 000`: groups of exactly three digits, one separator throughout
 THOUSANDS = r"[0-9]{1,3}(?:(?:,|\{,\}|\\,|,\\!\s?|\\ |\s)[0-9]{3})+(?![0-9])"
@@ -33,7 +34,7 @@ def plain_number(text: str) -> Plain | None:
         return None
     sign, digits, exponent = match[1], match[2], int(match[3] or 0)
     separators = {separator.strip() for separator in _SEPARATORS.findall(digits)}
-    if abs(exponent) > MAX_EXPONENT or len(separators) > 1:
+    if max(abs(exponent), len(digits)) > MAX_EXPONENT or len(separators) > 1:
         return None
     whole, point, decimals = _SEPARATORS.sub("", digits).partition(".")
     value = Fraction(int(whole + decimals or "0"), 10 ** len(decimals)) * Fraction(10) ** exponent
