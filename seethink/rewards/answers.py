@@ -18,7 +18,7 @@ from seethink.core.errors import UserError
 from seethink.core.nouns import Reward, Sample, sample_from_row
 from seethink.core.store import read_jsonl, write_jsonl
 from seethink.core.tags import extract
-from seethink.rewards.config import RewardConfig, ScoreConfig
+from seethink.rewards.config import ScoreConfig
 from seethink.rewards.rewarder import Rewarder
 
 CHUNK = 4096
@@ -44,7 +44,11 @@ def run(config: ScoreConfig, dry_run: bool = False) -> None:
             asked = [row for row in chunk if row.kind != FORMAT]
             rated = iter(rewarder.score_batch([row.sample for row in asked], [row.response for row in asked]))
             for row in chunk:
-                reward = next(rated) if row.kind != FORMAT else _format_reward(row.response, config.reward)
+                if row.kind == FORMAT:
+                    parsed = extract(row.response, config.reward.extraction)
+                    reward = Reward(float(parsed.status == "ok"), parsed.status, FORMAT, parsed.answer)
+                else:
+                    reward = next(rated)
                 counts[f"{row.kind} {reward.status}"] += 1
                 said = {"status": reward.status, "answer": reward.answer, "detail": reward.detail}
                 yield {"id": row.sample.id, "reward": reward.value, **said}
@@ -74,8 +78,3 @@ def read_answers(path: Path, need_response: bool = True) -> Iterator[Row]:
         images = tuple(str(path.resolve().parent / image) for image in sample.images)
         kind = FORMAT if row.get("kind") == FORMAT else sample.kind
         yield Row(replace(sample, images=images), str(response or ""), kind)
-
-
-def _format_reward(response: str, config: RewardConfig) -> Reward:
-    parsed = extract(response, config.extraction)
-    return Reward(float(parsed.status == "ok"), parsed.status, FORMAT, parsed.answer)

@@ -26,7 +26,7 @@ from seethink.rewards.answers import FORMAT, read_answers
 from seethink.rewards.config import AuditConfig
 from seethink.rewards.kinds import RULES
 from seethink.rewards.maths.peer import second_opinion
-from seethink.rewards.open.probe import length_correlation, probes, separation
+from seethink.rewards.open.probe import audit_scorer
 from seethink.rewards.rewarder import Rewarder
 
 CANARY_LIMIT = 0.01
@@ -58,23 +58,20 @@ def audit(
     answered = all(responses)
     rewards = rewarder.score_batch(samples, responses) if answered else []
     unique = list({(s.kind, s.question, s.gold): s for s in samples}.values())
-    of_open = [s for s in unique if s.kind == "open"]
     found = {
         "canaries": canaries([replace(s, images=()) for s in unique], rewarder),
-        "probes": probes(of_open, rewarder),
-        "separation": separation(of_open, rewarder, config.calibration),
-        "length": length_correlation([r for r in rewards if r.kind == "open"]),
+        **audit_scorer(unique, rewards, rewarder, config.calibration),
         "answers": summary(rewards),
     }
     if config.second != "none" and answered and responses:
-        mathematics = [(s, r) for s, r in zip(samples, responses, strict=True) if s.kind == "math"]
-        found["second"] = second_opinion(mathematics, rewarder, config.examples)
+        found["second"] = second_opinion(samples, responses, rewarder, config.examples)
     return found
 
 
 def canaries(samples: Sequence[Sample], rewarder: Rewarder, seed: int = 0) -> Finding:
     """Share of wrong answers that earn anything; the first paid ones as examples."""
-    pairs = [(sample, wrong) for sample in samples for wrong in wrong_answers(sample, seed)]
+    draws = [random.Random(f"{seed} {s.id} {s.gold}") for s in samples]
+    pairs = [(s, w) for s, rng in zip(samples, draws, strict=True) for w in RULES[s.kind].wrong(s, rng)]
     rewards = rewarder.score_batch([s for s, _ in pairs], [compose("a canary", wrong) for _, wrong in pairs])
     free = rewarder.config.format_bonus + SLIVER
     paid = [(s, w, r) for (s, w), r in zip(pairs, rewards, strict=True) if r.value is not None and r.value > free]
@@ -83,11 +80,6 @@ def canaries(samples: Sequence[Sample], rewarder: Rewarder, seed: int = 0) -> Fi
         {"id": s.id, "kind": s.kind, "gold": s.gold[:100], "answer": w, "reward": r.value} for s, w, r in paid[:10]
     ]
     return {"tried": len(pairs), "paid": len(paid), "share": share, "alarm": share > CANARY_LIMIT, "examples": examples}
-
-
-def wrong_answers(sample: Sample, seed: int = 0) -> list[str]:
-    """Answers that are certainly wrong for this gold, and what claims everything at once."""
-    return RULES[sample.kind].wrong(sample, random.Random(f"{seed} {sample.id} {sample.gold}"))
 
 
 def summary(rewards: Sequence[Reward]) -> dict[str, Finding]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Sequence
 from typing import Any
 
 from seethink.core.nouns import Sample
@@ -52,7 +51,11 @@ def box(gold: str, said: str, meta: dict[str, Any], config: BoxConfig) -> Decisi
             return ambiguous("different boxes for one target")
         value = measure(boxes[0], targets[0])
     else:
-        value = best_assignment([[measure(b, t) for t in targets] for b in boxes]) / max(len(boxes), len(targets))
+        from scipy.optimize import linear_sum_assignment  # 50 MB and half a second, for what few answers need
+
+        table = [[measure(b, t) for t in targets] for b in boxes]
+        matches = zip(*linear_sum_assignment(table, maximize=True), strict=True)  # no box is used twice
+        value = float(sum(table[r][c] for r, c in matches)) / max(len(boxes), len(targets))
     return Decision(min(1.0, value) if config.threshold is None else float(min(1.0, value) >= config.threshold))
 
 
@@ -106,14 +109,6 @@ def generalised_iou(a: Box, b: Box) -> float:
     hull = (min(a[0], b[0]), min(a[1], b[1]), max(a[2], b[2]), max(a[3], b[3]))
     union = _area(a) + _area(b) - _overlap(a, b)
     return min(1.0, max(0.0, (iou(a, b) - (_area(hull) - union) / _area(hull) + 1) / 2))
-
-
-def best_assignment(table: Sequence[Sequence[float]]) -> float:
-    """Largest sum of one-to-one matches; no row or column is used twice."""
-    from scipy.optimize import linear_sum_assignment  # 50 MB and half a second, for what few answers need
-
-    rows, columns = linear_sum_assignment(table, maximize=True)
-    return float(sum(table[r][c] for r, c in zip(rows, columns, strict=True)))
 
 
 def number_groups(text: str) -> list[tuple[tuple[int, int], tuple[float, ...]]]:

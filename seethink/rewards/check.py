@@ -62,9 +62,7 @@ def check_file(path: Path, config: RewardConfig | None = None) -> Iterator[BadGo
         try:
             sample = sample_from_row({"question": "", "id": str(number), **row}, f"{path}:{number}")
         except UserError as error:
-            yield BadGold(
-                number, str(row.get("id", "")), str(row.get("kind", "")), str(row.get("gold", "")), error.what
-            )
+            yield BadGold(number, *(str(row.get(key, "")) for key in ("id", "kind", "gold")), error.what)
             continue
         reason = check_gold(sample, config)
         yield BadGold(number, sample.id, sample.kind, sample.gold[:100], reason) if reason else None
@@ -82,6 +80,5 @@ def run(config: CheckConfig, dry_run: bool = False) -> None:
         print("  ... (all of them are in the file given by --out)")
     print(f"reward check: {len(results) - len(bad)} of {len(results)} golds are usable")
     if bad:
-        raise UserError(
-            f"{len(bad)} of {len(results)} golds are unusable", where=config.input, remedy="Repair or drop these rows"
-        )
+        what = f"{len(bad)} of {len(results)} golds are unusable"
+        raise UserError(what, where=config.input, remedy="Repair or drop these rows")

@@ -18,28 +18,23 @@ from seethink.rewards.text import normalise, normalise_known
 
 _OPTION_IN_QUESTION = re.compile(r"(?:^|\s)\(?([A-Z])[).:]\s*(.+?)(?=\s+\(?[A-Z][).:]\s|\n|$)")
 _JSON_OBJECT = re.compile(r"\{[^{}]*\}")
-_JSON_CHOICE = re.compile(
-    r"[\"'](?:answer|final_answer|choice|option|letter)[\"']\s*:\s*[\"']([^\"']*)[\"']", re.IGNORECASE
-)
+_JSON_CHOICE = re.compile(r"(?i)[\"'](?:answer|final_answer|choice|option|letter)[\"']\s*:\s*[\"']([^\"']*)[\"']")
 _WHOLE = re.compile(r"[\W_]*([A-Za-z])[\W_]*")
 _BRACKETED = re.compile(r"[(\[{]\s*([A-Za-z])\s*[)\]}]")
-_LEADING = re.compile(r"^\s*([A-Za-z])\s?[).:](?=\s|$)", re.MULTILINE)
+_LEADING = re.compile(r"(?m)^\s*([A-Za-z])\s?[).:](?=\s|$)")
 _MARKER = r"\b(?:answer|option|choice|choose|select|pick|letter)(?:\s+(?:is|would be|should be))?\s*[:=]?\s*[\"'*(\[]*"
 _MARKED_UPPER = re.compile(rf"(?i:{_MARKER})([A-Z])(?![\w'\u2019]|\s+[a-z])")
 _MARKED_LOWER = re.compile(rf"(?i:{_MARKER})([a-z])(?=[\"'*)\].,:;!?]|\s*$|\s+(?:because|since|as)\b)")
 _CAPITAL = re.compile(r"(?<![\w.\u2019'])([A-HJ-Z])(?![\w\u2019'])")
 _ARTICLE = re.compile(r"A\s+(?!(?:is|was|because|since|as|and|or|but|seems|matches|would|must|are|looks|fits)\b)[a-z]")
 _NEGATED_BEFORE = re.compile(
-    r"(?:\b(?:not|never|(?:all|any|anything|everything) but|except|neither|nor|exclud\w+|eliminat\w+|rule[sd]? out)|n't)\b[^.;,:!?]{0,30}$",
-    re.I,
+    r"(?i)(?:\b(?:not|never|(?:all|any|anything|everything) but|except|neither|nor|exclud\w+|eliminat\w+|rule[sd]? out)|n't)\b[^.;,:!?]{0,30}$"
 )
 _NEGATED_AFTER = re.compile(
-    r"[\"'*)\].]*\s*(?:(?:is|was|seems|looks|can|could|would)(?:\s+not|n't|not)|(?:is |was )?(?:in)?(?:wrong|incorrect|false|eliminated|ruled out))\b",
-    re.IGNORECASE,
+    r"(?i)[\"'*)\].]*\s*(?:(?:is|was|seems|looks|can|could|would)(?:\s+not|n't|not)|(?:is |was )?(?:in)?(?:wrong|incorrect|false|eliminated|ruled out))\b"
 )
 _PREAMBLE = re.compile(
-    r"^(?:the\s+)?(?:(?:final|correct|right|best)\s+)?(?:answer|option|choice)(?:\s+is|\s+would be)?\s*[:=]?\s*",
-    re.IGNORECASE,
+    r"(?i)^(?:the\s+)?(?:(?:final|correct|right|best)\s+)?(?:answer|option|choice)(?:\s+is|\s+would be)?\s*[:=]?\s*"
 )
 
 

@@ -13,12 +13,8 @@ from seethink.core.config import Config, Effect
 class BoxConfig(Config):
     """How boxes are paid."""
 
-    measure: Literal["iou", "giou"] = Field(
-        "iou", description="overlap of two boxes; giou also tells near misses apart"
-    )
-    threshold: float | None = Field(
-        None, ge=0, le=1, description="pay 1 from this overlap and 0 below, instead of the overlap"
-    )
+    measure: Literal["iou", "giou"] = Field("iou", description="overlap; giou also tells near misses apart")
+    threshold: float | None = Field(None, ge=0, le=1, description="pay 1 from this overlap and 0 below it")
     correct: float = Field(0.5, description="overlap from which a box counts as correct in accuracy")
 
 
@@ -29,15 +25,11 @@ class JudgeConfig(Config):
         "", pattern=r"^(https?://.*)?$", description="OpenAI-compatible endpoint, e.g. http://127.0.0.1:8000/v1"
     )
     model: str = Field("", description="model name as the endpoint knows it")
-    key_env: Annotated[str, Effect.PLACE] = Field(
-        "OPENAI_API_KEY", description="environment variable with the key; local servers need none"
-    )
+    key_env: Annotated[str, Effect.PLACE] = Field("OPENAI_API_KEY", description="environment variable with the key")
     price: Annotated[tuple[float, float] | None, Effect.PLACE] = Field(
         None, description="USD per million prompt, completion tokens; none: unknown"
     )
-    budget: Annotated[float | None, Effect.PLACE] = Field(
-        None, gt=0, description="USD that the ledger may hold in all; needs a price"
-    )
+    budget: Annotated[float | None, Effect.PLACE] = Field(None, gt=0, description="USD in all; needs a price")
     max_tokens: int = Field(200, ge=1, description="longest reply; a reply that is cut is no grade")
     in_flight: Annotated[int, Effect.PLACE] = Field(32, ge=1, description="calls in flight")
     seconds: float = Field(120.0, gt=0, description="wall clock per answer, retries included")
@@ -51,15 +43,11 @@ class OpenConfig(Config):
     )
     path: str = Field("", description="folder or name of the reward model or sentence encoder")
     revision: str = Field("", description="pinned commit of a model that brings its own code")
-    cache: Annotated[Path | None, Effect.PLACE] = Field(
-        None, description="SQLite file that keeps scores between runs; none: the run's own, where it has one"
-    )
+    cache: Annotated[Path | None, Effect.PLACE] = Field(None, description="SQLite file for scores; none: the run's own")
     mode: Literal["auto", "plain", "vlaa", "shifted", "sigmoid", "calibrated"] = Field(
         "auto", description="formula; auto: the paper's vlaa for reward models, plain for scorers with values in [0, 1]"
     )
-    beta: float = Field(
-        0.2, gt=0, description="steepness of the open reward (ScoreRS, whose formula the paper takes, uses 0.2)"
-    )
+    beta: float = Field(0.2, gt=0, description="steepness (ScoreRS, whose formula the paper takes, uses 0.2)")
     margin: float = Field(1.0, ge=0, description="what mode shifted adds to the difference")
     calibration: Path | None = Field(None, description="differences of right and wrong answers for mode calibrated")
     correct: float = Field(0.8, description="reward from which an open answer counts as correct in accuracy")

@@ -16,14 +16,12 @@ _OPERATION = re.compile(
     r"[0-9][)\]\s]*[-+\u2013\u2014*×÷·/^%!<>][(\[\s]*[0-9]|[-+]\s*[-+]\s*[0-9]|[0-9]\s?[%!/^+°]|[/^<>≤≥≠~√±*×÷]\s*[0-9]|\\[a-zA-Z]+"
 )
 _HEDGE_BEFORE = re.compile(
-    r"(?:\b(?:at least|at most|up to|(?:more|less|fewer|greater|other) than|over|under|above|below|almost|nearly|not|never"
-    r"|except|without)|n't)\s+(?:exactly\s+|about\s+|be\s+)?[-+]?[0-9]",
-    re.IGNORECASE,
+    r"(?i)(?:\b(?:at least|at most|up to|(?:more|less|fewer|greater|other) than|over|under|above|below|almost|nearly|not|never"
+    r"|except|without)|n't)\s+(?:exactly\s+|about\s+|be\s+)?[-+]?[0-9]"
 )
 _HEDGE_AFTER = re.compile(
-    r"[0-9]\s*(?:or (?:more|less|fewer|so)|percent|pct|dozen|hundred|thousand|million|billion|half|halves|thirds?|quarters?"
-    r"|(?:is|are|was|were)(?:n't| not| wrong| incorrect| false))\b",
-    re.IGNORECASE,
+    r"(?i)[0-9]\s*(?:or (?:more|less|fewer|so)|percent|pct|dozen|hundred|thousand|million|billion|half|halves|thirds?|quarters?"
+    r"|(?:is|are|was|were)(?:n't| not| wrong| incorrect| false))\b"
 )
 
 

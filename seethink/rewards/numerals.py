@@ -52,9 +52,8 @@ WORDS = {word: n for n, word in enumerate(SMALL)} | {word: 10 * n for n, word in
 SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9}
 _BELOW_100 = rf"(?:(?:{'|'.join(TENS)})(?:[\s-]+(?:{'|'.join(SMALL[1:10])})\b)?|(?:{'|'.join(reversed(SMALL))}))"
 _BELOW_1000 = rf"(?:{_BELOW_100}\s+hundred(?:\s+(?:and\s+)?{_BELOW_100})?|{_BELOW_100})"
-_IN_WORDS = re.compile(
-    rf"\b{_BELOW_1000}(?:\s+(?:{'|'.join(SCALES)})(?:\s+(?:and\s+)?{_BELOW_1000})?)?\b", re.IGNORECASE
-)
+_SCALED = rf"(?:\s+(?:{'|'.join(SCALES)})(?:\s+(?:and\s+)?{_BELOW_1000})?)?"
+_IN_WORDS = re.compile(rf"(?i)\b{_BELOW_1000}{_SCALED}\b")
 
 
 def replace_number_words(text: str) -> str:

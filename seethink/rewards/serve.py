@@ -38,7 +38,14 @@ class Service:
     def app(self) -> web.Application:
         @web.middleware
         async def guard(request: web.Request, handler: Any) -> web.StreamResponse:
-            return await self._guard(request, handler)
+            """Token first, then user errors as 400 with their text."""
+            given, token = request.headers.get("Authorization", "").removeprefix("Bearer "), self._token
+            if token and request.path != "/health" and not hmac.compare_digest(given.encode(), token.encode()):
+                return web.json_response({"error": "token missing or wrong"}, status=401)
+            try:
+                return await handler(request)
+            except UserError as error:
+                return web.json_response({"error": str(error)}, status=400)
 
         app = web.Application(client_max_size=MAX_BODY, middlewares=[guard])
         app.add_routes([web.post("/", self.openrlhf), web.post("/score", self.score), web.get("/health", self.health)])
@@ -49,32 +56,19 @@ class Service:
 
     async def openrlhf(self, request: web.Request) -> web.Response:
         body = await _body(request, "query", "prompts", "labels")
-        return web.json_response(
-            await self._alone(reward_lists, body["query"], body["prompts"], body["labels"], self._rewarder, "zero")
-        )
+        lists = body["query"], body["prompts"], body["labels"]
+        return web.json_response(await self._alone(reward_lists, *lists, self._rewarder, "zero"))
 
     async def score(self, request: web.Request) -> web.Response:
         body = await _body(request, "samples", "responses")
-        samples = [
-            sample_from_row({"id": str(i), "question": "", **row}, f"sample {i}")
-            for i, row in enumerate(body["samples"])
-        ]
+        rows = enumerate(body["samples"])
+        samples = [sample_from_row({"id": str(i), "question": "", **row}, f"sample {i}") for i, row in rows]
         rewards = await self._alone(self._rewarder.score_batch, samples, body["responses"])
         return web.json_response({"rewards": [asdict(reward) for reward in rewards]})
 
     async def _alone(self, function: Any, *arguments: Any) -> Any:
         async with self._turn:
             return await asyncio.to_thread(function, *arguments)
-
-    async def _guard(self, request: web.Request, handler: Any) -> web.StreamResponse:
-        """Token first, then user errors as 400 with their text."""
-        given = request.headers.get("Authorization", "").removeprefix("Bearer ")
-        if self._token and request.path != "/health" and not hmac.compare_digest(given.encode(), self._token.encode()):
-            return web.json_response({"error": "token missing or wrong"}, status=401)
-        try:
-            return await handler(request)
-        except UserError as error:
-            return web.json_response({"error": str(error)}, status=400)
 
 
 async def _body(request: web.Request, *keys: str) -> dict[str, Any]:
@@ -88,9 +82,8 @@ async def _body(request: web.Request, *keys: str) -> dict[str, Any]:
     if len({len(body[key]) for key in keys}) > 1:
         raise UserError(f"the lists {', '.join(keys)} differ in length")
     texts = [text for key in keys if key != "samples" for text in body[key]]
-    if not all(isinstance(text, str) for text in texts) or not all(
-        isinstance(row, dict) for row in body.get("samples", [])
-    ):
+    rows = body.get("samples", [])
+    if not all(isinstance(text, str) for text in texts) or not all(isinstance(row, dict) for row in rows):
         raise UserError("responses are texts and samples are objects")
     return body
 

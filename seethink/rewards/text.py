@@ -10,6 +10,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
+from pathlib import Path
 
 from seethink.core.tags import clean
 
@@ -87,6 +88,11 @@ def closing_brace(text: str, start: int) -> int:
                 return i
         i += 1
     return -1
+
+
+def lines_of(path: Path) -> list[str]:
+    """Lines of a list that is kept as text, without comments."""
+    return [line for line in path.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
 
 
 def repeated_ngrams(words: Sequence[str], n: int = 4) -> float:

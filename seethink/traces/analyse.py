@@ -103,6 +103,13 @@ def analyse(
     hesitations, revisions = _revisions(thinking, said, steps or [])
     whole = f"{thinking}\n{answer or ''}"
     counted = {name: lexicon.load(name) for name in lexicons}
+    truth = {} if steps is None else {
+        "steps": len(steps),
+        "true_steps": sum(s.truth is True for s in steps),
+        "false_steps": sum(s.truth is False for s in steps),
+        "repaired": sum(repairs(steps)),
+        "first_wrong": next((i for i, s in enumerate(steps) if s.truth is False), None),
+    }  # fmt: skip
     return TraceStats(
         words=count_words(thinking),
         tokens=tokens,
@@ -115,7 +122,7 @@ def analyse(
         claim=said[-1].value if said else None,
         agrees=agree(said[-1].value, answer, sample) if said and answer and sample else None,
         ok=ok,
-        **_truth(steps),
+        **truth,
     )
 
 
@@ -143,18 +150,6 @@ def repairs(steps: Sequence[Step]) -> list[bool]:
     """For each step: false now, and its slot is stated truthfully later."""
     true_at = {s.slot: i for i, s in enumerate(steps) if s.slot and s.truth}  # last true statement of a slot
     return [s.truth is False and true_at.get(s.slot, -1) > i for i, s in enumerate(steps)]
-
-
-def _truth(steps: list[Step] | None) -> dict[str, int | None]:
-    if steps is None:
-        return {}
-    return {
-        "steps": len(steps),
-        "true_steps": sum(s.truth is True for s in steps),
-        "false_steps": sum(s.truth is False for s in steps),
-        "repaired": sum(repairs(steps)),
-        "first_wrong": next((i for i, s in enumerate(steps) if s.truth is False), None),
-    }
 
 
 def _revisions(thinking: str, said: Sequence[Conclusion], steps: Sequence[Step]) -> tuple[int, int | None]:

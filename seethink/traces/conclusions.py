@@ -11,13 +11,14 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 from itertools import pairwise
+from pathlib import Path
 
 from seethink.core.nouns import Sample
 from seethink.rewards.box import number_groups
 from seethink.rewards.choice import letters_of, options_of
 from seethink.rewards.numerals import NUMBER, plain_number, replace_number_words
+from seethink.rewards.text import lines_of
 
 _SENTENCE = re.compile(r"(?:[^.!?\n]|[.](?=\d))+")
 _NUMBER = re.compile(rf"(?<![\w.-]){NUMBER}(?![\w-])")
@@ -25,18 +26,18 @@ _EQUATED = re.compile(rf"[=:]\s*({NUMBER})\s*$")
 _LETTER = re.compile(
     r"\(([A-H])\)|\b(?:answer|option|choice|is|be)\s*:?\s+\(?([A-H])\)?(?=\s*(?:$|[,;:)]|because|since))"
 )
-_FORMULA = re.compile(r"(?:\bis\b|:|\bas\b)\s*((?:[a-z]\s*(?:\(\s*[a-z]\s*\))?\s*=)?[^=]{1,80})$", re.IGNORECASE)
+_FORMULA = re.compile(r"(?i)(?:\bis\b|:|\bas\b)\s*((?:[a-z]\s*(?:\(\s*[a-z]\s*\))?\s*=)?[^=]{1,80})$")
 _PLAIN_FORMULA = re.compile(r"[\w+.^-]*")  # without brackets or products: unequal terms mean unequal formulas
 
 
 @dataclass(frozen=True, slots=True)
 class Conclusion:
-    """A stated result: where in the text, its value in the form `canonical` gives, and whether it is announced as the
-    result (a later one then revises it) or is one of several equations on the way."""
+    """A stated result, its value in the form that `canonical` gives."""
 
     start: int
     value: str
     announced: bool = True
+    """As the result, which a later one then revises; False for an equation on the way."""
 
 
 def conclusions(thinking: str, sample: Sample) -> list[Conclusion]:
@@ -75,8 +76,7 @@ def canonical(answer: str, sample: Sample) -> str | None:
 @cache
 def announcement() -> re.Pattern[str]:
     """The words of conclusions.txt as one pattern."""
-    lines = (files("seethink.traces") / "conclusions.txt").read_text(encoding="utf-8").splitlines()
-    phrases = sorted((re.escape(line) for line in lines if line and not line.startswith("#")), key=len, reverse=True)
+    phrases = sorted(map(re.escape, lines_of(Path(__file__).with_name("conclusions.txt"))), key=len, reverse=True)
     return re.compile(rf"\b(?:{'|'.join(phrases)})\b", re.IGNORECASE)
 
 
@@ -106,8 +106,7 @@ def _announced_number(text: str) -> str | None:
 
 
 def _last_number(text: str) -> str | None:
-    numbers = _NUMBER.findall(text)
-    return _number(numbers[-1]) if numbers else None
+    return next((_number(found) for found in reversed(_NUMBER.findall(text))), None)
 
 
 def _number(text: str) -> str | None:

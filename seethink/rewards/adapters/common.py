@@ -30,10 +30,8 @@ Undecided = Literal["none", "zero", "raise"]
 def number(reward: Reward, sample: Sample, undecided: Undecided) -> float | None:
     """What the trainer gets. Raises UserError for an undecided reward where that is what to do."""
     if reward.value is None and undecided == "raise":
-        raise UserError(
-            f"sample {sample.id!r} has no reward ({reward.status}: {reward.detail})",
-            remedy="Run `seethink reward check` on the data before training, or set undecided to zero",
-        )
+        remedy = "Run `seethink reward check` on the data before training, or set undecided to zero"
+        raise UserError(f"sample {sample.id!r} has no reward ({reward.status}: {reward.detail})", remedy=remedy)
     return 0.0 if reward.value is None and undecided == "zero" else reward.value
 
 

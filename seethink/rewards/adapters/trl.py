@@ -37,10 +37,10 @@ class SeethinkReward:
     ) -> list[float | None]:
         """One reward per completion. Raises UserError for a data set without the columns of a sample."""
         names = [name for name in TRUTH if isinstance(columns.get(name), Sequence)]
-        samples = [
-            sample_from_truth({name: columns[name][i] for name in names}, id=str(i), question=_question(prompts, i))
-            for i in range(len(completions))
-        ]
+        truths = [{name: columns[name][i] for name in names} for i in range(len(completions))]
+        questions = [text_of(prompts[i]) if i < len(prompts) else "" for i in range(len(completions))]
+        asked = zip(truths, questions, strict=True)
+        samples = [sample_from_truth(truth, id=str(i), question=q) for i, (truth, q) in enumerate(asked)]
         rewards = self._rewarder.score_batch(samples, [text_of(completion) for completion in completions])
         if log_extra:
             log_extra("seethink_status", [reward.status for reward in rewards])
@@ -59,7 +59,3 @@ def text_of(completion: Any) -> str:
     if isinstance(content, str):
         return content
     return "".join(part.get("text", "") for part in content if part.get("type") == "text")
-
-
-def _question(prompts: Sequence[Any], i: int) -> str:
-    return text_of(prompts[i]) if i < len(prompts) else ""

@@ -115,20 +115,15 @@ def _compare(gold: Claim, answer: Claim, reference: str, said: str) -> Decision 
         return Decision(0.0, detail=f"unit {answer.unit} instead of {gold.unit}")
     try:
         new_budget()
-        return _verdict(gold, answer)
+        assert gold.node is not None and answer.node is not None
+        if same(gold.node, answer.node) or _same_with_commas(gold, answer):
+            return RIGHT
+        several = len(alternatives(answer.node)) > 1 and len(alternatives(gold.node)) == 1
+        return ambiguous("several values for one") if several else WRONG
     except Unsupported:
         return None
     except (TooBig, Undefined, RecursionError) as error:
         return gold_error(str(error)) if gold_problem(reference) else malformed(str(error))
-
-
-def _verdict(gold: Claim, answer: Claim) -> Decision:
-    assert gold.node is not None and answer.node is not None
-    if same(gold.node, answer.node) or _same_with_commas(gold, answer):
-        return RIGHT
-    if len(alternatives(answer.node)) > 1 and len(alternatives(gold.node)) == 1:
-        return ambiguous("several values for one")
-    return WRONG
 
 
 def _same_with_commas(gold: Claim, answer: Claim) -> bool:

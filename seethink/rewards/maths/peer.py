@@ -12,10 +12,12 @@ from seethink.rewards.rewarder import Rewarder
 from seethink.rewards.text import normalise
 
 
-def second_opinion(pairs: Sequence[tuple[Sample, str]], rewarder: Rewarder, shown: int = 20) -> dict[str, Any]:
-    """Agreement on the extracted answers of (sample, response), and what math-verify says where we differ."""
+def second_opinion(
+    samples: Sequence[Sample], responses: Sequence[str], rewarder: Rewarder, shown: int = 20
+) -> dict[str, Any]:
+    """Agreement on the extracted answers to mathematical samples, and what math-verify says where we differ."""
     config, limits = rewarder.config, rewarder.config.symbolic
-    said = [(s, extract(r).answer) for s, r in pairs]
+    said = [(s, extract(r).answer) for s, r in zip(samples, responses, strict=True) if s.kind == "math"]
     items = [(s, answer) for s, answer in said if answer and len(answer) <= config.max_answer_chars]
     ours = rewarder.score_batch([s for s, _ in items], [compose("", answer) for _, answer in items])
     texts = [(normalise(s.gold).replace("$", ""), normalise(answer).replace("$", "")) for s, answer in items]

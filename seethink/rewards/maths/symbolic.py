@@ -32,11 +32,8 @@ def main(cpu: float, memory: int) -> None:
         answers = read(answer)
         if not answers:
             return "answer"
-        return (
-            "equal"
-            if verify(golds, answers, float_rounding=12, numeric_precision=20, timeout_seconds=None)
-            else "different"
-        )
+        same = verify(golds, answers, float_rounding=12, numeric_precision=20, timeout_seconds=None)
+        return "equal" if same else "different"
 
     print("ready", flush=True)
     for line in sys.stdin:

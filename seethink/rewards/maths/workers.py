@@ -114,9 +114,8 @@ class Pool:
         while (todo or self._busy()) and time.monotonic() < end:
             failed_starts = self._reap(todo, found, failed_starts)
             if failed_starts > self.size:
-                raise UserError(
-                    "math-verify cannot be started", remedy="pip install math-verify, or set symbolic.on = false"
-                )
+                remedy = "pip install math-verify, or set symbolic.on = false"
+                raise UserError("math-verify cannot be started", remedy=remedy)
             while len(self._workers) < min(self.size, len(todo) + len(self._busy())):
                 self._workers.append(Worker())
             for worker in self._workers:

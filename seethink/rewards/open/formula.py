@@ -23,7 +23,7 @@ from seethink.core.nouns import Sample
 from seethink.core.store import read_json, write_json
 from seethink.rewards.config import OpenConfig, RewardConfig
 from seethink.rewards.decision import Answer, Decision, malformed
-from seethink.rewards.text import repeated_ngrams
+from seethink.rewards.text import lines_of, repeated_ngrams
 
 MIN_LETTERS = 2
 MAX_TIMES_LONGER, MAX_CHARS_LONGER = 4, 200
@@ -82,7 +82,8 @@ class Formula:
         if self.mode == "sigmoid":
             return 1 / (1 + math.exp(-self.beta * d)) if self.beta * d > -700 else 0.0
         if self.mode == "calibrated":
-            return _calibrated(d, self.calibration)
+            right, wrong = calibration(self.calibration)  # the share of held-out answers that d beats, both kinds alike
+            return (bisect_left(right, d) / len(right) + bisect_left(wrong, d) / len(wrong)) / 2
         return -math.expm1(-self.beta * max(0.0, d + (self.margin if self.mode == "shifted" else 0.0)))
 
 
@@ -112,11 +113,8 @@ def by_score(
     scores = dict(zip(unique, scorer.score_batch(unique), strict=True)) if unique else {}
     missing = sum(not _usable(score) for score in scores.values())
     if missing > max(FAILURES_FORGIVEN, config.open.max_failures * len(unique)):
-        raise UserError(
-            f"the scorer {scorer.name} gave no score for {missing} of {len(unique)} answers",
-            remedy="Check the scorer, or raise open.max_failures",
-            code=3,
-        )
+        what = f"the scorer {scorer.name} gave no score for {missing} of {len(unique)} answers"
+        raise UserError(what, remedy="Check the scorer, or raise open.max_failures", code=3)
     return [
         malformed(reason) if reason else _decision(formula, scores[answer], scores.get(reference))
         for answer, reference, reason in zip(answers, references, refused, strict=True)
@@ -137,8 +135,8 @@ def guard(answer: str, reference: str) -> str:
 
 @cache
 def injections() -> tuple[re.Pattern[str], ...]:
-    lines = Path(__file__).with_name("injections.txt").read_text(encoding="utf-8").splitlines()
-    return tuple(re.compile(line, re.IGNORECASE | re.MULTILINE) for line in lines if line and not line.startswith("#"))
+    lines = lines_of(Path(__file__).with_name("injections.txt"))
+    return tuple(re.compile(line, re.IGNORECASE | re.MULTILINE) for line in lines)
 
 
 def save_calibration(path: Path, right: Sequence[float], wrong: Sequence[float]) -> None:
@@ -146,30 +144,20 @@ def save_calibration(path: Path, right: Sequence[float], wrong: Sequence[float])
     write_json(path, {"right": sorted(right), "wrong": sorted(wrong)})
 
 
-def _calibrated(d: float, path: Path | None) -> float:
-    """Share of held-out answers that d beats, right and wrong ones weighing the same."""
-    right, wrong = calibration(path)
-    return (bisect_left(right, d) / len(right) + bisect_left(wrong, d) / len(wrong)) / 2
-
-
 @cache
 def calibration(path: Path | None) -> tuple[list[float], list[float]]:
     """Differences of right and of wrong answers, ascending. Raises UserError where there are none."""
     if path is None:
-        raise UserError(
-            "mode calibrated needs a calibration", remedy="Run seethink reward audit --calibration FILE and name it"
-        )
+        remedy = "Run seethink reward audit --calibration FILE and name it"
+        raise UserError("mode calibrated needs a calibration", remedy=remedy)
     values = read_json(path)
     try:
         right, wrong = (sorted(float(v) for v in values[key]) for key in ("right", "wrong"))
     except (KeyError, TypeError, ValueError):
         right = wrong = []
     if not right or not wrong:
-        raise UserError(
-            "not a calibration of right and wrong answers",
-            where=path,
-            remedy=json.dumps({"right": [1.0], "wrong": [-1.0]}),
-        )
+        remedy = json.dumps({"right": [1.0], "wrong": [-1.0]})
+        raise UserError("not a calibration of right and wrong answers", where=path, remedy=remedy)
     return right, wrong
 
 

@@ -21,19 +21,9 @@ from seethink.rewards.config import JudgeConfig
 from seethink.rewards.open.formula import OpenItem, Scorer
 
 PROMPT = Path(__file__).with_name("judge.txt")
-SCHEMA = {
-    "type": "json_schema",
-    "json_schema": {
-        "name": "grade",
-        "strict": True,
-        "schema": {
-            "type": "object",
-            "properties": {"score": {"type": "integer", "minimum": 0, "maximum": 10}},
-            "required": ["score"],
-            "additionalProperties": False,
-        },
-    },
-}
+GRADE = {"type": "integer", "minimum": 0, "maximum": 10}
+OBJECT = {"type": "object", "properties": {"score": GRADE}, "required": ["score"], "additionalProperties": False}
+SCHEMA = {"type": "json_schema", "json_schema": {"name": "grade", "strict": True, "schema": OBJECT}}
 DRAWS = 2
 _REPLY = re.compile(r"\s*(?:```(?:json)?\s*)?(\{[^{}]*\})\s*(?:```)?\s*")
 

@@ -42,9 +42,8 @@ class Embedding(Scorer):
         rows = []
         with torch.inference_mode():
             for start in range(0, len(texts), 64):
-                batch = self._tokenizer(
-                    texts[start : start + 64], return_tensors="pt", padding=True, truncation=True, max_length=512
-                )
+                part, how = texts[start : start + 64], {"padding": True, "truncation": True, "max_length": 512}
+                batch = self._tokenizer(part, return_tensors="pt", **how)
                 hidden = self._model(**batch).last_hidden_state  # (B, T, hidden)
                 mask = batch["attention_mask"].unsqueeze(-1)
                 rows.append(torch.nn.functional.normalize((hidden * mask).sum(1) / mask.sum(1), dim=-1))
@@ -94,9 +93,8 @@ class LocalRM(Scorer):
                     size, halved = max(1, size // 2), halved + 1
         on_cpu = items[len(scores) :]  # the model, or one item, did not fit beside whatever else is on the GPU
         scores += [score for item in on_cpu for score in self._forward([item], "cpu")]
-        self._log(
-            scorer=self.name, items=len(items), transfer_seconds=seconds, halved=halved, batch=size, on_cpu=len(on_cpu)
-        )
+        sizes = {"items": len(items), "halved": halved, "batch": size, "on_cpu": len(on_cpu)}
+        self._log(scorer=self.name, transfer_seconds=seconds, **sizes)
         return scores
 
     def close(self) -> None:
@@ -104,10 +102,7 @@ class LocalRM(Scorer):
 
     @contextlib.contextmanager
     def _on_device(self) -> Iterator[float]:
-        """The model on the GPU for the length of the block; back in (pinned) CPU memory whatever happens.
-
-        Yields the seconds that the way there took.
-        """
+        """The model on the GPU for the length of the block, back whatever happens; yields the seconds of the way there."""
         if self._device == "cpu":
             yield 0.0
             return
@@ -128,24 +123,28 @@ class LocalRM(Scorer):
         return [*self._model.named_parameters(), *self._model.named_buffers()]
 
     def _forward(self, items: Sequence[OpenItem], device: str) -> list[float | None]:
-        chats = [_chat(item) for item in items]
-        inputs = self._processor.apply_chat_template(
-            chats, tokenize=True, return_dict=True, return_tensors="pt", padding=True
-        ).to(device)
+        chats = []
+        for item in items:  # pictures only where there are some, so that text-only models work too
+            question, answer = item.question, item.answer
+            if item.images:
+                pictures = [{"type": "image", "image": open_image(path)} for path in item.images]
+                question = [*pictures, {"type": "text", "text": question}]
+                answer = [{"type": "text", "text": answer}]
+            chats.append([{"role": "user", "content": question}, {"role": "assistant", "content": answer}])
+        how = {"tokenize": True, "return_dict": True, "return_tensors": "pt", "padding": True}
+        inputs = self._processor.apply_chat_template(chats, **how).to(device)
         with torch.inference_mode():
             logits = self._model(**inputs).logits  # (B, 1)
         return [float(value) for value in logits[:, 0].float().cpu()]
 
 
 class ChatRM(LocalRM):
-    """A reward model that brings its own code and a method `get_score(chat, images)`: InternLM-XComposer2.5-Reward, the
-    paper's. The revision is what its code is trusted by, so it has to be given."""
+    """A model with its own code and a method `get_score(chat, images)`: InternLM-XComposer2.5-Reward, the paper's.
+
+    The revision is what its code is trusted by, so it has to be given.
+    """
 
     def _load(self, path: str, trust: dict[str, Any]) -> tuple[Any, Any]:
-        if not trust:
-            raise UserError(
-                "a model with its own code needs a pinned revision", where=path, remedy="Give --reward.open.revision"
-            )
         model = AutoModel.from_pretrained(path, **trust).eval()
         model.tokenizer = AutoTokenizer.from_pretrained(path, **trust)
         return model.tokenizer, model
@@ -154,14 +153,3 @@ class ChatRM(LocalRM):
         chats = [[{"role": "user", "content": i.question}, {"role": "assistant", "content": i.answer}] for i in items]
         with torch.inference_mode():
             return [float(self._model.get_score(chat, list(i.images))) for chat, i in zip(chats, items, strict=True)]
-
-
-def _chat(item: OpenItem) -> list[dict[str, Any]]:
-    """Question and answer as a chat; pictures only where there are some, so that text-only models work too."""
-    if not item.images:
-        return [{"role": "user", "content": item.question}, {"role": "assistant", "content": item.answer}]
-    pictures = [{"type": "image", "image": open_image(path)} for path in item.images]
-    return [
-        {"role": "user", "content": [*pictures, {"type": "text", "text": item.question}]},
-        {"role": "assistant", "content": [{"type": "text", "text": item.answer}]},
-    ]

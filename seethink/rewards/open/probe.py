@@ -12,15 +12,26 @@ from seethink.core.nouns import Reward, Sample
 from seethink.core.tags import compose
 from seethink.rewards.open.formula import OpenItem, formula_of, save_calibration
 from seethink.rewards.rewarder import Rewarder
+from seethink.rewards.text import lines_of
 
 PROBE_LIMIT, AUC_LIMIT, LENGTH_LIMIT = 0.2, 0.8, 0.3
 
 
+def audit_scorer(
+    samples: Sequence[Sample], rewards: Sequence[Reward], rewarder: Rewarder, calibration: Path | None
+) -> dict[str, dict[str, Any]]:
+    """All findings, from the open ones among these samples and rewards."""
+    samples = [s for s in samples if s.kind == "open"]
+    return {
+        "probes": probes(samples, rewarder),
+        "separation": separation(samples, rewarder, calibration),
+        "length": length_correlation([r for r in rewards if r.kind == "open"]),
+    }
+
+
 def probes(samples: Sequence[Sample], rewarder: Rewarder) -> dict[str, Any]:
     """The highest reward of every degenerate reply over open samples, where it is too high."""
-    lines = Path(__file__).with_name("probes.txt").read_text(encoding="utf-8").splitlines()
-    replies = [line for line in lines if line and not line.startswith("#")]
-    samples = samples[:50]
+    replies, samples = lines_of(Path(__file__).with_name("probes.txt")), samples[:50]
     pairs = [(s, reply) for reply in replies for s in samples]
     rewards = rewarder.score_batch([s for s, _ in pairs], [compose("", reply) for _, reply in pairs])
     highest: dict[str, float] = {}

@@ -86,7 +86,8 @@ class Cached(Scorer):
 
     def score_batch(self, items: Sequence[OpenItem]) -> list[float | None]:
         keys = [self._key(item) for item in items]
-        known = {key: score for key in keys if (score := self._find(key)) is not None}
+        query = "select score from scores where key = ?"
+        known = {key: row[0] for key in keys if (row := self._db.execute(query, (key,)).fetchone())}
         self.hits += sum(key in known for key in keys)
         new = {key: item for key, item in zip(keys, items, strict=True) if key not in known}
         scores = self._scorer.score_batch(list(new.values())) if new else []
@@ -108,7 +109,3 @@ class Cached(Scorer):
     def _key(self, item: OpenItem) -> str:
         pictures = [image_hash(path) for path in item.images]
         return hash_text(self.name, self.version, item.question, item.answer, item.reference, *pictures)
-
-    def _find(self, key: str) -> float | None:
-        row = self._db.execute("select score from scores where key = ?", (key,)).fetchone()
-        return row[0] if row else None
