@@ -62,7 +62,8 @@ def check_file(path: Path, config: RewardConfig | None = None) -> Iterator[BadGo
         try:
             sample = sample_from_row({"question": "", "id": str(number), **row}, f"{path}:{number}")
         except UserError as error:
-            yield BadGold(number, *(str(row.get(key, "")) for key in ("id", "kind", "gold")), error.what)
+            name, kind, gold = (str(row.get(key, "")) for key in ("id", "kind", "gold"))
+            yield BadGold(number, name, kind, gold, error.what)
             continue
         reason = check_gold(sample, config)
         yield BadGold(number, sample.id, sample.kind, sample.gold[:100], reason) if reason else None

@@ -52,7 +52,7 @@ def choice(gold: str, said: str, options: Mapping[str, str]) -> Decision:
         return malformed("a letter that is no option")
     elif any(_negated(text, start, end) for _, start, end in spans):
         return malformed("a negated letter")
-    elif len(letters) == 1 and _names_another(text, spans, *letters, options):
+    elif len(letters) == 1 and _names_another(text, spans, options):
         return ambiguous("letter of one option, text of another")
     if not target:
         return gold_error(f"{gold[:80]!r} names none of the options {', '.join(options)}")
@@ -137,10 +137,10 @@ def _negated(text: str, start: int, end: int) -> bool:
     )
 
 
-def _names_another(text: str, spans: list[tuple[str, int, int]], letter: str, options: Mapping[str, str]) -> bool:
+def _names_another(text: str, spans: list[tuple[str, int, int]], options: Mapping[str, str]) -> bool:
     """True for `(C) 15` where C reads 12 and another option reads 15."""
     for _, start, end in sorted(spans, key=lambda span: -span[1]):
         text = text[:start] + text[end:]
     rest = re.sub(r"^[\W_]+", "", _PREAMBLE.sub("", text)) or " "
     equal = _letters_of_text(rest, options)
-    return bool(equal) and letter not in equal
+    return bool(equal) and spans[0][0] not in equal

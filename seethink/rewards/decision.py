@@ -23,11 +23,9 @@ class Decision(NamedTuple):
 
 RIGHT = Decision(1.0)
 WRONG = Decision(0.0)
-# fmt: off
 NOTHING = (
     "answer here", "1 or 2 or 3", "x = x", "0 = 0", "A, B, C, D", "[0, 0, 0, 0]", "?", "the correct answer", "N/A",
-)
-# fmt: on
+)  # fmt: skip
 """Replies that claim nothing, or everything at once; the first four for any kind."""
 
 

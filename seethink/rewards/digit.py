@@ -42,7 +42,7 @@ def digit(gold: str, said: str) -> Decision:
     numbers = {plain_number(number) for number in _NUMBER.findall(text)}
     if re.search(r"[0-9]", _NUMBER.sub(" ", text)) or None in numbers:
         return malformed("digits that are not a number of their own")
-    values = {number.value for number in numbers}
+    values = {number.value for number in numbers if number}
     if len(values) != 1:
         return ambiguous("different numbers") if values else malformed("no number")
     return RIGHT if values == {target.value} else WRONG

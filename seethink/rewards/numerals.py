@@ -41,12 +41,10 @@ def plain_number(text: str) -> Plain | None:
     return Plain(-value if sign == "-" else value, max(0, len(decimals) - exponent) if point or exponent else None)
 
 
-# fmt: off
 SMALL = [
     "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen",
     "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
-]
-# fmt: on
+]  # fmt: skip
 TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
 WORDS = {word: n for n, word in enumerate(SMALL)} | {word: 10 * n for n, word in enumerate(TENS, 2)}
 SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9}

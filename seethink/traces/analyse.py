@@ -63,23 +63,26 @@ class TraceStats:
         return None if self.revisions is None else self.hesitations - self.revisions
 
     @property
+    def checked(self) -> int:
+        """Statements that are true or false."""
+        return (self.true_steps or 0) + (self.false_steps or 0)
+
+    @property
     def true_share(self) -> float | None:
         """True statements among those that can be checked."""
-        if self.steps is None or not self.true_steps + self.false_steps:
-            return None
-        return self.true_steps / (self.true_steps + self.false_steps)
+        return (self.true_steps or 0) / self.checked if self.checked else None
 
     @property
     def undecidable_share(self) -> float | None:
         """Statements that cannot be checked among all."""
-        return None if not self.steps else 1 - (self.true_steps + self.false_steps) / self.steps
+        return 1 - self.checked / self.steps if self.steps else None
 
     @property
     def lucky(self) -> bool | None:
         """Right answer although a false statement was never repaired."""
-        if self.ok is None or self.true_share is None:
+        if self.ok is None or not self.checked:
             return None
-        return self.ok and self.false_steps > self.repaired
+        return self.ok and (self.false_steps or 0) > (self.repaired or 0)
 
     def per_100_words(self, name: str) -> float | None:
         """Markers of a lexicon per 100 words; None for an empty trace."""

@@ -25,7 +25,8 @@ class SeethinkReward:
     __name__ = "seethink"
 
     def __init__(self, config: RewardConfig | None = None, undecided: Undecided = "none"):
-        self._rewarder, self._undecided = Rewarder(config), undecided
+        self._rewarder = Rewarder(config)
+        self._undecided: Undecided = undecided
 
     def __call__(
         self,

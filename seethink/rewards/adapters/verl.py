@@ -24,12 +24,8 @@ def compute_score(
 ) -> dict[str, Any]:
     """`score` is the reward; `status` and `answer` say why. Raises UserError for an undecided reward by default."""
     rewarder = shared_rewarder(json.dumps(settings, sort_keys=True))
-    truth = {key: _plain(value) for key, value in (extra_info or {}).items()}
+    columns = (extra_info or {}).items()
+    truth = {k: list(v) if type(v).__module__ == "numpy" else v for k, v in columns}  # parquet readers give arrays
     sample = sample_from_truth({**truth, "gold": ground_truth}, source=data_source)
     reward = rewarder.score(sample, solution_str)
     return {"score": number(reward, sample, undecided), "status": reward.status, "answer": reward.answer or ""}
-
-
-def _plain(value: Any) -> Any:
-    """Lists where parquet readers give arrays."""
-    return list(value) if type(value).__module__ == "numpy" else value

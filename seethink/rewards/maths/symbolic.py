@@ -22,8 +22,8 @@ def main(cpu: float, memory: int) -> None:
     logging.disable(logging.CRITICAL)
     grammar = (LatexExtractionConfig(boxed_match_priority=-1),)
 
-    def read(text: str) -> list:
-        return parse(f"${text}$", grammar, fallback_mode="no_fallback", parsing_timeout=None)
+    def read(text: str) -> list[object]:
+        return parse(f"${text}$", grammar, fallback_mode="no_fallback", parsing_timeout=None)  # type: ignore[arg-type]
 
     def compare(gold: str, answer: str) -> str:
         golds = read(gold)

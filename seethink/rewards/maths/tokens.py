@@ -88,7 +88,7 @@ def tokens(text: str, commas: str = "thousands") -> list[Token]:
             raise NotMath(f"character {text[position]!r}")
         piece = match[match.lastgroup] if match.lastgroup else ""
         if match.lastgroup == "number" and "," in piece and (depth or commas == "list"):
-            match = _DECIMAL.match(text, position)  # inside brackets a comma separates
+            match = _DECIMAL.match(text, position) or match  # inside brackets a comma separates
             piece = match[0]
             found.append(_number(piece))
         else:

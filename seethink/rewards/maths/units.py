@@ -15,11 +15,9 @@ from seethink.rewards.text import lines_of
 
 TAIL = 60
 SCALES = {"hundred": "*100", "thousand": "*1000", "million": "*1000000", "billion": "*1000000000"}
-# fmt: off
 NO_UNIT = {
     "or", "and", "e", "i", "pi", "is", "not", "to", "by", "if", "times", "mod", "plus", "minus", "wrong", "incorrect",
-}
-# fmt: on
+}  # fmt: skip
 
 _ONE = r"(?:(?:square|cubic|sq\b\.?|cu\b\.?)\s*)?[a-zA-Z]+\.?(?:\s+(?:squared|cubed)\b)?(?:\s*\^\s*\{?\s*[0-9]\s*\}?)?"
 _PLAIN = re.compile(rf"(?P<gap>\s*)(?P<unit>{_ONE}(?:\s*(?:/|\bper\b)\s*{_ONE})?)$")

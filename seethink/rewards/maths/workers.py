@@ -154,13 +154,11 @@ class Pool:
         """Kill what is over its deadline or dead; count the processes that never came up."""
         now = time.monotonic()
         for worker in list(self._workers):
-            if worker.item is not None and now >= worker.deadline:
-                found[worker.item] = "timeout"
-                self._drop(worker)
-            elif not worker.ready and now >= worker.deadline:
-                failed_starts += 1
-                self._drop(worker)
-            elif worker.item is None and worker.ready and (worker.done >= RECYCLE or worker.deadline == 0.0):
+            waiting = worker.item is not None or not worker.ready
+            if now >= worker.deadline if waiting else worker.done >= RECYCLE or worker.deadline == 0.0:
+                if worker.item is not None:
+                    found[worker.item] = "timeout"
+                failed_starts += not worker.ready
                 self._drop(worker)
         return failed_starts
 

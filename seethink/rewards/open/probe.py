@@ -71,5 +71,6 @@ def length_correlation(rewards: Sequence[Reward]) -> dict[str, Any]:
     pairs = [(r.value, len(r.answer or "")) for r in rewards if r.value is not None]
     if len({value for value, _ in pairs}) < 2 or len({length for _, length in pairs}) < 2:
         return {"answers": len(pairs), "rho": None, "alarm": False}
-    rho = float(spearmanr([v for v, _ in pairs], [n for _, n in pairs]).statistic)
+    found: Any = spearmanr([v for v, _ in pairs], [n for _, n in pairs])
+    rho = float(found.statistic)
     return {"answers": len(pairs), "rho": rho, "alarm": len(pairs) >= 30 and abs(rho) > LENGTH_LIMIT}
