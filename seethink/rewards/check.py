@@ -1,8 +1,8 @@
-"""`seethink reward check`: golds looked at before training, since a bad one costs a whole group of rollouts, every time it is drawn.
+"""`seethink reward check`: golds looked at before training.
 
     seethink reward check rl.jsonl
 
-A gold is good when the rewards can read it and an answer that repeats it is right. The paper's authors report 'A', 'A)' and
+A bad gold costs a whole group of rollouts, every time it is drawn. It is good when the rewards can read it and an answer that repeats it is right. The paper's authors report 'A', 'A)' and
 '(a)' mixed in one source and solutions with half of an equation in another (App. C.1); both kinds turn up here.
 """
 
@@ -49,11 +49,8 @@ def check_gold(sample: Sample, config: RewardConfig | None = None) -> str:
     decision = unread or decision
     if decision.value is None:
         return decision.detail
-    return (
-        ""
-        if decision.value >= 1
-        else f"an answer that repeats it is {decision.status}: {decision.detail or 'not right'}"
-    )
+    said = f"{decision.status}: {decision.detail or 'not right'}"
+    return "" if decision.value >= 1 else f"an answer that repeats it is {said}"
 
 
 def check_file(path: Path, config: RewardConfig | None = None) -> Iterator[BadGold | None]:

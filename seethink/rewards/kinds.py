@@ -1,4 +1,4 @@
-"""The table of kinds: how an answer of each is decided, its golds checked, wrong ones made, and when it counts as right.
+"""The table of kinds: how an answer of each is decided, its golds checked, wrong ones made, when it is right.
 
 A new kind is one file that can do these things, one row here, and its name in `core.nouns.KINDS`.
 """

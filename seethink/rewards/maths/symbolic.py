@@ -12,6 +12,7 @@ import logging
 import resource
 import signal
 import sys
+from typing import Any
 
 
 def main(cpu: float, memory: int) -> None:
@@ -22,7 +23,7 @@ def main(cpu: float, memory: int) -> None:
     logging.disable(logging.CRITICAL)
     grammar = (LatexExtractionConfig(boxed_match_priority=-1),)
 
-    def read(text: str) -> list[object]:
+    def read(text: str) -> Any:
         return parse(f"${text}$", grammar, fallback_mode="no_fallback", parsing_timeout=None)  # type: ignore[arg-type]
 
     def compare(gold: str, answer: str) -> str:
