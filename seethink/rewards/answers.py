@@ -26,7 +26,7 @@ FORMAT = "format"
 """Rows of this kind ask for extraction only: 1 where there is an answer."""
 
 
-class Row(NamedTuple):
+class Answered(NamedTuple):
     """One line of the file; `kind` is that of the sample, or FORMAT."""
 
     sample: Sample
@@ -66,7 +66,7 @@ def run(config: ScoreConfig, dry_run: bool = False) -> None:
         print(f"  {row['step']} {row['model']}: {row['calls']} calls, {usd}")
 
 
-def read_answers(path: Path, need_response: bool = True) -> Iterator[Row]:
+def read_answers(path: Path, need_response: bool = True) -> Iterator[Answered]:
     """Rows of a file, image paths relative to it. Raises UserError naming the row at fault."""
     for number, row in read_jsonl(path):
         where = f"{path}:{number}"
@@ -77,4 +77,4 @@ def read_answers(path: Path, need_response: bool = True) -> Iterator[Row]:
         sample = sample_from_row({"question": "", "id": str(number), **as_sample}, where)
         images = tuple(str(path.resolve().parent / image) for image in sample.images)
         kind = FORMAT if row.get("kind") == FORMAT else sample.kind
-        yield Row(replace(sample, images=images), str(response or ""), kind)
+        yield Answered(replace(sample, images=images), str(response or ""), kind)

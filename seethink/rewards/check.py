@@ -17,10 +17,9 @@ from seethink.core.nouns import Sample, sample_from_row
 from seethink.core.store import read_jsonl, write_jsonl
 from seethink.core.tags import compose
 from seethink.rewards.config import CheckConfig, RewardConfig
-from seethink.rewards.decision import Answer
+from seethink.rewards.decision import AnswerText
 from seethink.rewards.kinds import RULES
 from seethink.rewards.rewarder import read_answer
-from seethink.rewards.text import normalise
 
 SHOWN = 50
 
@@ -42,7 +41,7 @@ def check_gold(sample: Sample, config: RewardConfig | None = None) -> str:
         return "empty gold"
     if problem := rules.check(sample):
         return problem
-    decision = rules.decide(sample, Answer(sample.gold, normalise(sample.gold)), config)
+    decision = rules.decide(sample, AnswerText(sample.gold), config)
     if decision is None:
         return ""
     _, unread = read_answer(compose("", sample.gold), config)

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import NamedTuple
 
+from seethink.rewards.text import normalise
 
-class Answer(NamedTuple):
-    """What stood between the answer tags."""
 
-    raw: str
-    text: str
-    """Normalised (see `text`): this is done once, and all readers but the scorers of open answers start from here."""
+class AnswerText:
+    """What stood between the answer tags: `raw`, which scorers of open answers see, and `text` for all other readers."""
+
+    def __init__(self, raw: str):
+        self.raw = raw
+
+    @cached_property
+    def text(self) -> str:
+        """Normalised, which is done once."""
+        return normalise(self.raw)
 
 
 class Decision(NamedTuple):

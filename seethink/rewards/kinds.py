@@ -13,19 +13,19 @@ from seethink.core.nouns import Sample
 from seethink.rewards.box import box, wrong_boxes
 from seethink.rewards.choice import choice, choice_problem, options_of, wrong_letters
 from seethink.rewards.config import RewardConfig
-from seethink.rewards.decision import Answer, Decision, gold_error
+from seethink.rewards.decision import AnswerText, Decision, gold_error
 from seethink.rewards.digit import digit, wrong_numbers
 from seethink.rewards.maths.decide import by_algebra, decide, gold_problem
 from seethink.rewards.open.formula import Scorer, by_score, guard
 
-Later = Callable[[Sequence[tuple[Sample, Answer]], RewardConfig, Callable[[], Scorer]], list[Decision]]
+Later = Callable[[Sequence[tuple[Sample, AnswerText]], RewardConfig, Callable[[], Scorer]], list[Decision]]
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
     """What the rewards know of one kind."""
 
-    decide: Callable[[Sample, Answer, RewardConfig], Decision | None]
+    decide: Callable[[Sample, AnswerText, RewardConfig], Decision | None]
     """What an answer earns, within a millisecond; None where `later` has to speak."""
     later: Later = lambda pairs, config, scorer: []
     """Decides the rest of a batch at once, in order; the scorer of open answers is made when it is called."""

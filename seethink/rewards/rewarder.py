@@ -17,11 +17,10 @@ from typing import Any
 from seethink.core.nouns import Reward, Sample
 from seethink.core.tags import extract
 from seethink.rewards.config import RewardConfig
-from seethink.rewards.decision import Answer, Decision
+from seethink.rewards.decision import AnswerText, Decision
 from seethink.rewards.kinds import RULES, Later
 from seethink.rewards.open.formula import Scorer
 from seethink.rewards.open.scorers import make_scorer, refuse
-from seethink.rewards.text import normalise
 
 
 class Rewarder:
@@ -88,12 +87,12 @@ class Rewarder:
         a judge's budget is spent (4), or when math-verify cannot start.
         """
         rewards: dict[int, Reward] = {}
-        waiting: dict[Later, list[tuple[int, Answer]]] = {}  # what decides a whole batch -> what it has to decide
+        waiting: dict[Later, list[tuple[int, AnswerText]]] = {}  # what decides a whole batch -> what it has to decide
         for i, (sample, response) in enumerate(zip(samples, responses, strict=True)):
             start, rules = time.perf_counter(), RULES[sample.kind]
             raw, decision = read_answer(response, self.config)
             if decision is None:
-                answer = Answer(raw or "", normalise(raw or ""))
+                answer = AnswerText(raw or "")
                 decision = rules.decide(sample, answer, self.config)
                 if decision is None:
                     waiting.setdefault(rules.later, []).append((i, answer))

@@ -15,7 +15,7 @@ from functools import lru_cache
 
 from seethink.core.nouns import Sample
 from seethink.rewards.config import RewardConfig
-from seethink.rewards.decision import RIGHT, WRONG, Answer, Decision, ambiguous, gold_error, malformed
+from seethink.rewards.decision import RIGHT, WRONG, AnswerText, Decision, ambiguous, gold_error, malformed
 from seethink.rewards.maths.claims import Ambiguous, Claim, read_claim, same_words, squeeze, with_glued_unit
 from seethink.rewards.maths.equality import alternatives, same
 from seethink.rewards.maths.evaluate import Undefined, new_budget
@@ -76,7 +76,7 @@ def gold_problem(gold: str) -> str:
         return str(problem)
 
 
-def by_algebra(pairs: Sequence[tuple[Sample, Answer]], config: RewardConfig, _: object = None) -> list[Decision]:
+def by_algebra(pairs: Sequence[tuple[Sample, AnswerText]], config: RewardConfig, _: object = None) -> list[Decision]:
     """Rung 5, for all of a batch that the others left. Raises UserError where math-verify cannot be started."""
     limits = config.symbolic
     if not limits.on:

@@ -22,7 +22,7 @@ from seethink.core.errors import UserError
 from seethink.core.nouns import Sample
 from seethink.core.store import read_json, write_json
 from seethink.rewards.config import OpenConfig, RewardConfig
-from seethink.rewards.decision import Answer, Decision, malformed
+from seethink.rewards.decision import AnswerText, Decision, malformed
 from seethink.rewards.text import lines_of, repeated_ngrams
 
 MIN_LETTERS = 2
@@ -95,7 +95,7 @@ def formula_of(config: OpenConfig, scorer: Scorer) -> Formula:
 
 
 def by_score(
-    pairs: Sequence[tuple[Sample, Answer]], config: RewardConfig, make_scorer: Callable[[], Scorer]
+    pairs: Sequence[tuple[Sample, AnswerText]], config: RewardConfig, make_scorer: Callable[[], Scorer]
 ) -> list[Decision]:
     """One decision per (sample, answer). Identical answers are scored once; references too.
 

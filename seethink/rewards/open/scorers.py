@@ -15,7 +15,6 @@ from seethink.core.images import image_hash
 from seethink.core.store import hash_text
 from seethink.rewards.config import OpenConfig
 from seethink.rewards.open.formula import OpenItem, Scorer, calibration
-from seethink.rewards.open.judge import Judge
 
 
 def refuse(config: OpenConfig) -> None:
@@ -43,6 +42,8 @@ def make_scorer(
     if config.scorer == "lexical":
         return Lexical()
     if config.scorer == "judge":
+        from seethink.rewards.open.judge import Judge  # the network, which trainers that never ask need not load
+
         return Cached(Judge(config.judge, ledger), scores)
     from seethink.rewards.open import models  # torch, which not every installation has
 
