@@ -69,6 +69,8 @@ STATUSES = [
     ("3", "__import__('os').system('id')", 0.0, "malformed"),
     ("3", "exec('x=3')", 0.0, "malformed"),
     ("3", "lambda: 3", 0.0, "ok"),
+    ("3", r"\log", 0.0, "malformed"),
+    ("3", r"2\log 2", 0.0, "ok"),
     ("3", "1/0", 0.0, "malformed"),
     ("3", r"\boxed{3", 0.0, "malformed"),
     ("5", "9**9**9**9", 0.0, "malformed"),

@@ -255,7 +255,12 @@ class _Parser:
         for _ in range(2):
             if name == "log" and base is None and self.accept("_"):
                 base = self.primary()
-            elif (name, base, self.tokens[self.at + 1].text) == ("log", None, "(") and self.peek().text in ("2", "10"):
+            elif (
+                name == "log"
+                and base is None
+                and self.peek().text in ("2", "10")
+                and self.tokens[self.at + 1].text == "("
+            ):
                 base = self.primary()  # log2(x) as in programs
             elif power is None and self.accept("^"):
                 power = self.exponent()
