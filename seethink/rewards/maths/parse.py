@@ -24,6 +24,7 @@ MAX_NODES = 500
 
 RELATIONS = {"=", "<", ">", "<=", ">=", "!=", "in"}
 CLOSING = {"(": (")", "]"), "[": ("]", ")"), "{": ("}",), "\\{": ("\\}",), "<(": (")>",)}
+LOG_BASES = (["2", "("], ["10", "("])  # log2(x) as in programs
 FUNCTION_NAMES = {"f", "g", "h", "F", "G", "P", "Q"}
 
 
@@ -253,15 +254,9 @@ class _Parser:
             return self.node("root", degree, self.primary())
         base, power = None, None
         for _ in range(2):
-            if name == "log" and base is None and self.accept("_"):
+            ahead = [token.text for token in self.tokens[self.at : self.at + 2]]
+            if name == "log" and base is None and (self.accept("_") or ahead in LOG_BASES):
                 base = self.primary()
-            elif (
-                name == "log"
-                and base is None
-                and self.peek().text in ("2", "10")
-                and self.tokens[self.at + 1].text == "("
-            ):
-                base = self.primary()  # log2(x) as in programs
             elif power is None and self.accept("^"):
                 power = self.exponent()
         argument = self.argument()
