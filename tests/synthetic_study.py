@@ -267,7 +267,7 @@ def write_grpo(folder: Path, arm: str, seed: int, dice: Dice, samples: list[Samp
     }  # fmt: skip
     config = {
         "data": str(folder.parents[3] / "world/board.jsonl"), "model": {"path": "models/base", "freeze_vision": True}, "optim": {"lr": 1e-4}, "rounds": steps,
-        "prompts": 16, "group": 8, "reward": {"box_correct": 0.5}, "seed": seed, "out": str(folder), "temperature": 1.0,
+        "prompts": 16, "group": 8, "reward": {"box": {"correct": 0.5}}, "seed": seed, "out": str(folder), "temperature": 1.0,
     }  # fmt: skip
     finish(folder, "grpo", config, {"data": "rl", "model": arm}, summary, 40)
 

@@ -27,6 +27,8 @@ def test_scripts_run(capsys, name, expected):
 
 def test_an_arm_of_your_own_is_lines_of_toml(capsys, tmp_path):
     plan = EXAMPLES.parent / "seethink" / "pocket" / "study.toml"
-    assert cli.main(["study", f"@{plan}", f"@{EXAMPLES / 'own_arm.toml'}", "--out", str(tmp_path / "o"), "--dry-run"]) == 0
+    assert (
+        cli.main(["study", f"@{plan}", f"@{EXAMPLES / 'own_arm.toml'}", "--out", str(tmp_path / "o"), "--dry-run"]) == 0
+    )
     printed = capsys.readouterr().out
     assert "grpo-std" in printed and "sft-hesitant" in printed and not (tmp_path / "o").exists()

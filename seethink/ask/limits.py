@@ -96,8 +96,9 @@ class Budget:
     The highest price of a request is held back before it leaves and replaced by its real price after.
     """
 
-    def __init__(self, cap: float | None = None, spent: float = 0.0):
-        self.cap, self.spent = cap, spent
+    def __init__(self, cap: float | None = None, spent: float = 0.0, setting: str = "--budget"):
+        """`setting` is what a user would raise."""
+        self.cap, self.spent, self.setting = cap, spent, setting
         self._held: list[float] = []  # a sum kept by adding and subtracting would not return to zero
         self._change = asyncio.Condition()
 
@@ -110,7 +111,7 @@ class Budget:
                     raise UserError(
                         f"the next call may cost {usd:.4f} USD and {self.spent:.4f} of {self.cap:.4f} USD are spent",
                         where="budget",
-                        remedy="Raise --budget; the same command then continues",
+                        remedy=f"Raise {self.setting}; the same command then continues",
                         code=4,
                     )
                 await self._change.wait()
