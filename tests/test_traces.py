@@ -3,7 +3,7 @@
 import pytest
 
 from seethink.core.errors import UserError
-from seethink.core.nouns import Example, Kind, Rollout, Sample, Score
+from seethink.core.nouns import Example, Kind, Sample, Score
 from seethink.core.store import read_json, save_examples, save_samples, write_jsonl
 from seethink.core.tables import read_table, write_table
 from seethink.core.tags import compose
@@ -195,7 +195,8 @@ def board(tmp_path):
     for i, text in enumerate(texts):
         part, reward = "iid" if i < 2 else "ood", float(i == 2)
         scores.append(Score("b", part, f"s{i}", "digit", i == 2, reward, "ok", str(i), text, "stop", 9, 0.1))
-        rollouts.append(Rollout(1 + i // 2, f"s{i}", 0, text, "stop", 9, reward, "ok", 0.0, 0.1 * i, 0))
+        row = {"round": 1 + i // 2, "sample_id": f"s{i}", "text": text, "stop": "stop", "tokens": 9, "reward": reward}
+        rollouts.append({**row, "entropy": 0.1 * i})
     write_table(tmp_path / "scores.parquet", scores)
     write_table(tmp_path / "rollouts.parquet", rollouts)
     write_jsonl(tmp_path / "traces.jsonl", ({"sample_id": f"s{i}", "text": text} for i, text in enumerate(texts)))

@@ -14,7 +14,7 @@ from seethink.core.run import read_log
 from seethink.core.store import load_samples, save_samples
 from seethink.core.tables import read_table
 from seethink.core.tags import compose
-from seethink.rewards import RewardConfig
+from seethink.rewards import RewardConfig, Rewarder
 from tests.tiny import tiny_reward_model
 
 

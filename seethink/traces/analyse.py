@@ -145,6 +145,10 @@ def hesitation_rate(texts: Sequence[str]) -> float:
     return 100 * sum(len(lexicon.find(thinking, markers)) for thinking in thoughts) / words if words else 0.0
 
 
+def count_words(text: str) -> int:
+    return sum(1 for _ in _WORD.finditer(text))
+
+
 def repairs(steps: Sequence[Step]) -> list[bool]:
     """For each step: false now, and its slot is stated truthfully later."""
     true_at = {s.slot: i for i, s in enumerate(steps) if s.slot and s.truth}  # last true statement of a slot
