@@ -54,7 +54,7 @@ def settings(verb: str, world: Path, out: Path, scale: int = 1) -> dict:
         data = {"data": str(world / "sft.jsonl"), "epochs": 2 * scale, "batch_size": 8, "eval_share": 0.1}
         return {**shared, **data, "optim": {"lr": 5e-4}}
     rounds = {"rounds": 6 * scale, "prompts": 6, "update_prompts": 3, "group": 4, "max_tokens": 24, "temperature": 1.0}
-    data = {"data": str(world / "rl_pool.jsonl"), "reward": {"scorer": "lexical"}}
+    data = {"data": str(world / "rl_pool.jsonl"), "reward": {"open": {"scorer": "lexical"}}}
     return {**shared, **data, **rounds, "optim": {"lr": 1e-4}}
 
 

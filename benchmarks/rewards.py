@@ -22,7 +22,7 @@ from pathlib import Path
 
 from seethink.core.nouns import Sample, sample_from_row
 from seethink.core.tags import compose, extract
-from seethink.rewards import RewardConfig, score_batch
+from seethink.rewards import Rewarder
 from seethink.rewards.maths.decide import decide
 from seethink.rewards.maths.workers import shared_pool
 
@@ -129,11 +129,11 @@ def cpu() -> float:
     return sum(usage.ru_utime + usage.ru_stime for usage in used)
 
 
-def timed(items: list[Item], config: RewardConfig) -> tuple[dict[str, float], list[float | None]]:
+def timed(items: list[Item], rewarder: Rewarder) -> tuple[dict[str, float], list[float | None]]:
     """Figures and rewards; worker processes are closed, so that their time is counted."""
     shared_pool().close()
     start, began = time.perf_counter(), cpu()
-    rewards = score_batch([s for s, _, _ in items], [r for _, r, _ in items], config)
+    rewards = rewarder.score_batch([s for s, _, _ in items], [r for _, r, _ in items])
     wall = time.perf_counter() - start
     shared_pool().close()
     return {"items": len(items), "cpu_s": cpu() - began, "wall_s": wall}, [r.value for r in rewards]
@@ -161,7 +161,7 @@ def on_vectors(path: Path) -> dict[str, float]:
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     rows = [r for r in rows if r["kind"] == "math" and "policy" not in r["tags"] and r["expected"] is not None]
     items = [(sample_from_row({"question": "", **r}), r["response"], r["expected"] == 1) for r in rows]
-    ours = [r.value == 1 for r in score_batch([s for s, _, _ in items], [r for _, r, _ in items])]
+    ours = [r.value == 1 for r in Rewarder().score_batch([s for s, _, _ in items], [r for _, r, _ in items])]
     _, theirs = peer(items)
     return {"vectors": len(items), "ours": accuracy(ours, items), "math_verify": accuracy(theirs, items)}
 
@@ -181,13 +181,14 @@ def main() -> None:
         for k in range(1, 17, 2)
     ]
     endless = (Sample("e", "", (), "q", "3", "math"), compose("", r"\lim_{x\to 0} \sum_{k=1}^{10^9} k^k"), False)
-    score_batch([s for s, _, _ in maths[:8] + rest[:16]], [r for _, r, _ in maths[:8] + rest[:16]])  # imports
+    rewarder = Rewarder()
+    rewarder.score_batch([s for s, _, _ in maths[:8] + rest[:16]], [r for _, r, _ in maths[:8] + rest[:16]])  # imports
     decide.cache_clear()
-    math_figures, values = timed(maths, RewardConfig())
+    math_figures, values = timed(maths, rewarder)
     decide.cache_clear()
-    all_figures, _ = timed(maths + rest, RewardConfig())
+    all_figures, _ = timed(maths + rest, rewarder)
     decide.cache_clear()
-    worker_figures, _ = timed([*maths[: -len(hard) - 1], *hard, endless, *rest], RewardConfig())
+    worker_figures, _ = timed([*maths[: -len(hard) - 1], *hard, endless, *rest], rewarder)
     ours = accuracy([v == 1 for v in values], maths)
     peer_figures, verdicts = peer(maths[: options.peer])
     speed = (math_figures["items"] / math_figures["cpu_s"]) / (peer_figures["items"] / peer_figures["cpu_s"])

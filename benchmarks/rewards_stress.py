@@ -18,7 +18,7 @@ from pathlib import Path
 
 from seethink.core.nouns import Sample
 from seethink.core.tags import compose
-from seethink.rewards import RewardConfig, score, score_batch
+from seethink.rewards import RewardConfig, Rewarder
 from seethink.rewards.maths.decide import decide, read_gold
 
 TESTS = Path(__file__).parents[1] / "tests"
@@ -30,7 +30,7 @@ FRAGMENTS = (TESTS / "rewards_fragments.txt").read_text(encoding="utf-8").splitl
     "\n",
     " ",
 ]
-INLINE = RewardConfig(symbolic=False)
+INLINE = Rewarder(RewardConfig.model_validate({"symbolic": {"on": False}}))
 LIMIT_S = 0.05
 GOLDS = [
     ("digit", "7"), ("digit", "1000"), ("choice", "C"), ("choice", "AC"), ("box", "[0.1, 0.2, 0.7, 0.5]"),
@@ -69,7 +69,7 @@ def one(sample: Sample, response: str) -> float:
     for _ in range(4):
         decide.cache_clear()
         start = time.thread_time()
-        reward = score(sample, response, INLINE)
+        reward = INLINE.score(sample, response)
         best = min(best, time.thread_time() - start)
         assert reward.value is None or 0 <= reward.value <= 1
         if best < LIMIT_S:
@@ -104,7 +104,7 @@ def memory(count: int, seed: int) -> dict[str, object]:
     for part in range(10):
         for _ in range(count // 10 // 1000):
             chosen = [rng.choice(samples) for _ in range(1000)]
-            score_batch(chosen, [compose("x", mutate(answers, rng)) for _ in chosen], INLINE)
+            INLINE.score_batch(chosen, [compose("x", mutate(answers, rng)) for _ in chosen])
         sizes.append(round(int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20))
         print(f"  {(part + 1) * count // 10} items, {sizes[-1]} MiB", flush=True)
     return {
@@ -130,9 +130,8 @@ def kills(count: int) -> dict[str, object]:
             for i in range(count)
         ]
         start = time.perf_counter()
-        rewards = score_batch(
-            [sample] * count, [compose("", a) for a in answers], RewardConfig(batch_seconds=600, item_seconds=20)
-        )
+        limits = RewardConfig.model_validate({"symbolic": {"batch_seconds": 600, "item_seconds": 20}})
+        rewards = Rewarder(limits).score_batch([sample] * count, [compose("", a) for a in answers])
         seconds = time.perf_counter() - start
     finally:
         for pid in burners:
@@ -150,7 +149,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=40)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    score_batch(*zip(*[(s, compose("", s.gold)) for s in material()[0]], strict=True))  # imports
+    Rewarder().score_batch(*zip(*[(s, compose("", s.gold)) for s in material()[0]], strict=True))  # imports
     for name, result in (
         ("kills", kills(options.kills) if options.kills else None),
         ("fuzz", fuzz(options.fuzz, options.seed)),

@@ -7,13 +7,13 @@ import math
 import random
 import re
 import tomllib
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-from seethink.core.nouns import Rollout, Sample, Score
+from seethink.core.nouns import Sample, Score
 from seethink.core.store import hash_file, save_samples, write_json, write_jsonl
 from seethink.core.tables import write_table
 from seethink.core.tags import compose
@@ -255,9 +255,10 @@ def write_grpo(folder: Path, arm: str, seed: int, dice: Dice, samples: list[Samp
         for g in range(4 if s % 5 == 0 else 0):
             sample = samples[s % len(samples)]
             text, right, stop, tokens = write_trace(sample, dice, random.Random(f"{arm}/{seed}/{s}/{g}"))
-            rollouts.append(
-                asdict(Rollout(s + 1, sample.id, g, text, stop, tokens, float(right), "ok", 0.5 - g / 4, 0.2, s))
-            )
+            rollouts.append({
+                "round": s + 1, "sample_id": sample.id, "group": g, "text": text, "stop": stop, "tokens": tokens, "reward": float(right),
+                "status": "ok", "advantage": 0.5 - g / 4, "entropy": 0.2, "weights_version": s,
+            })  # fmt: skip
     write_jsonl(folder / "metrics.jsonl", rows)
     write_table(folder / "rollouts.parquet", rollouts)
     tokens = sum(r["tokens/generated"] for r in rows)
@@ -267,7 +268,7 @@ def write_grpo(folder: Path, arm: str, seed: int, dice: Dice, samples: list[Samp
     }  # fmt: skip
     config = {
         "data": str(folder.parents[3] / "world/board.jsonl"), "model": {"path": "models/base", "freeze_vision": True}, "optim": {"lr": 1e-4}, "rounds": steps,
-        "prompts": 16, "group": 8, "reward": {"box_correct": 0.5}, "seed": seed, "out": str(folder), "temperature": 1.0,
+        "prompts": 16, "group": 8, "reward": {"box": {"correct": 0.5}}, "seed": seed, "out": str(folder), "temperature": 1.0,
     }  # fmt: skip
     finish(folder, "grpo", config, {"data": "rl", "model": arm}, summary, 40)
 

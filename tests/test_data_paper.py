@@ -11,7 +11,7 @@ from seethink.core.tables import read_table
 from seethink.data.pipeline import DataConfig, run
 from seethink.data.sources.paper import read as load_paper
 from seethink.data.sources.paper import read_choices, repair_gold, worked_answer
-from seethink.rewards import is_correct, score
+from seethink.rewards import Rewarder
 from tests.fake_api import FakeApi, last_text
 
 
@@ -133,8 +133,9 @@ def test_published_records_are_samples(shared):
     ]
     assert [s.gold for s in samples[:4]] == ["3", "C", "y = -5 * sin(-5 * x)", "B"]
     assert [len(s.choices) for s in samples] == [0, 4, 0, 4, 0]
+    rewarder = Rewarder()
     for sample in samples[:4]:
-        assert is_correct(score(sample, f"<think>x</think><answer>{sample.gold}</answer>"))
+        assert rewarder.is_correct(rewarder.score(sample, f"<think>x</think><answer>{sample.gold}</answer>"))
 
 
 def test_published_traces_are_verified_and_split(shared, tmp_path):

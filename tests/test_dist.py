@@ -315,7 +315,7 @@ def start(verb: str, world: Path, out: Path, gpus: int) -> subprocess.Popen:
     shared = {"model": {"path": str(BASE), "dtype": "float32"}, "save_every": 2, "device": "cpu", "gpus": gpus}
     sft = {"data": str(world / "sft.jsonl"), "epochs": 2, "batch_size": 6, "optim": {"lr": 5e-4}, "eval_share": 0.1}
     grpo = {"data": str(world / "rl_pool.jsonl"), "rounds": 4, "prompts": 6, "update_prompts": 3, "group": 4}
-    grpo |= {"max_tokens": 24, "temperature": 1.0, "optim": {"lr": 1e-4}, "reward": {"scorer": "lexical"}}
+    grpo |= {"max_tokens": 24, "temperature": 1.0, "optim": {"lr": 1e-4}, "reward": {"open": {"scorer": "lexical"}}}
     file = out.with_suffix(".json")
     write_json(file, {**shared, **{"sft": sft, "grpo": grpo}[verb], "out": str(out)})
     command = [sys.executable, "-m", "seethink", verb, f"@{file}"]

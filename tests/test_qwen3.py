@@ -53,7 +53,7 @@ def test_sft_and_grpo_end_in_a_folder_that_transformers_reads(folder, tmp_path, 
     grpo.run(
         GRPOConfig(
             out=tmp_path / "grpo", data=data, model={**model, "path": tmp_path / "sft" / "model"}, rounds=1, prompts=4,
-            group=2, update_prompts=4, max_tokens=8, reward={"scorer": "lexical"},
+            group=2, update_prompts=4, max_tokens=8, reward={"open": {"scorer": "lexical"}},
         )
     )  # fmt: skip
     result = tmp_path / "grpo" / "model"

@@ -85,7 +85,7 @@ def test_sft_and_grpo_steps_on_real_images(folder, samples, tmp_path):
     model["path"] = tmp_path / "sft" / "model"
     config = GRPOConfig(
         out=tmp_path / "grpo", data=tmp_path / "sft.jsonl", model=model, rounds=1, prompts=5, group=2, update_prompts=5,
-        max_tokens=8, reward={"scorer": "lexical"},
+        max_tokens=8, reward={"open": {"scorer": "lexical"}},
     )  # fmt: skip
     grpo.run(config)
     assert (tmp_path / "grpo" / "model" / "model.safetensors").is_file()

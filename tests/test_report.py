@@ -211,7 +211,7 @@ def test_controls_are_compared_by_content(small):
     assert all(control.same for control in named(load_study(small)).values())
     run_folder = small / "arms/sft-hesitant+grpo/seed1"
     edit(run_folder / "grpo/config.json", lambda c: c["optim"].update(lr=3e-4))
-    edit(run_folder / "grpo/config.json", lambda c: c["reward"].update(box_correct=0.75))
+    edit(run_folder / "grpo/config.json", lambda c: c["reward"]["box"].update(correct=0.75))
     edit(run_folder / "grpo/done.json", lambda d: d["summary"].update(data_order="another"))
     edit(run_folder / "eval/config.json", lambda c: c.update(temperature=0.7))
     edit(run_folder / "eval/manifest.json", lambda m: m["inputs"].update(board="another"))

@@ -98,8 +98,8 @@ def test_verl():
     assert verl.compute_score("s", RESPONSES[0], "", BAD_GOLD, undecided="zero")["score"] == 0.0
     half = verl.compute_score("s", RESPONSES[0], "7", {"kind": "digit"}, kind_scale={"digit": 0.5})
     assert half["score"] == 0.5
-    with pytest.raises(UserError, match="box_threshold"):
-        verl.compute_score("s", RESPONSES[0], "7", {"kind": "digit"}, box_treshold=0.5)
+    with pytest.raises(UserError, match="box.threshold"):
+        verl.compute_score("s", RESPONSES[0], "7", {"kind": "digit"}, box={"treshold": 0.5})
 
 
 def test_easyr1():

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from seethink.core.nouns import Sample
-from seethink.rewards.box import box, generalised_iou, iou
-from seethink.rewards.kinds import choice, digit, options_of
+from seethink.rewards.box import generalised_iou, iou
+from seethink.rewards.choice import options_of
+from tests.answers import box, choice, digit
 
 DIGITS = {
     "7": (

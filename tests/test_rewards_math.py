@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from seethink.rewards.maths import decide as ladder
 from seethink.rewards.maths.claims import read_claim
-from seethink.rewards.maths.decide import decide, gold_problem
+from seethink.rewards.maths.decide import gold_problem
 from seethink.rewards.maths.equality import same
 from seethink.rewards.maths.evaluate import evaluate
 from seethink.rewards.maths.parse import parse
@@ -17,6 +18,7 @@ from seethink.rewards.maths.tokens import NotMath, TooBig, Unsupported
 from seethink.rewards.maths.units import split_unit
 from seethink.rewards.numerals import plain_number, replace_number_words
 from seethink.rewards.text import normalise
+from tests.answers import decide
 
 
 def table() -> dict[str, list[tuple[str, float]]]:
@@ -67,6 +69,8 @@ STATUSES = [
     ("3", "__import__('os').system('id')", 0.0, "malformed"),
     ("3", "exec('x=3')", 0.0, "malformed"),
     ("3", "lambda: 3", 0.0, "ok"),
+    ("3", r"\log", 0.0, "malformed"),
+    ("3", r"2\log 2", 0.0, "ok"),
     ("3", "1/0", 0.0, "malformed"),
     ("3", r"\boxed{3", 0.0, "malformed"),
     ("5", "9**9**9**9", 0.0, "malformed"),
@@ -207,7 +211,7 @@ HOSTILE = [
 def test_no_text_is_slow(gold, answer):
     best = float("inf")
     for _ in range(5):
-        decide.cache_clear()
+        ladder.decide.cache_clear()
         start = time.thread_time()
         decide(gold, answer)
         best = min(best, time.thread_time() - start)

@@ -5,20 +5,27 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import pickle
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
 import pytest
+import safetensors.torch
+import torch
+from transformers import BertConfig, BertModel, Qwen2Config, Qwen2ForSequenceClassification
 
-from seethink.ask import Endpoint
+from seethink.ask import Ledger
 from seethink.core.errors import UserError
 from seethink.core.nouns import Sample
 from seethink.core.tags import compose
-from seethink.rewards import RewardConfig, make_scorer, score, score_batch
-from seethink.rewards.open.formula import Formula, OpenItem, guard, repetition, save_calibration
+from seethink.rewards import RewardConfig, Rewarder, score
+from seethink.rewards.config import JudgeConfig
+from seethink.rewards.open.formula import Formula, OpenItem, Scorer, guard, save_calibration
 from seethink.rewards.open.judge import Judge, read_grade
-from seethink.rewards.open.scorers import Cached, ChatRM, Embedding, Lexical, LocalRM, token_f1
+from seethink.rewards.open.models import ChatRM, Embedding, LocalRM
+from seethink.rewards.open.scorers import Cached, token_f1
+from seethink.rewards.text import repeated_ngrams
 from tests.fake_api import FakeApi, last_text
 from tests.tiny import tiny_reward_model, word_tokenizer
 
@@ -28,7 +35,7 @@ GOOD = "The man is repairing a bicycle next to the lake."
 BAD = "A dog sleeps under the table."
 
 
-class Fixed:
+class Fixed(Scorer):
     """A scorer with known opinions; None for texts it does not know."""
 
     name, version, mode = "fixed", "1", "vlaa"
@@ -40,12 +47,9 @@ class Fixed:
         self.asked += len(items)
         return [self.scores.get(item.answer) for item in items]
 
-    def close(self) -> None:
-        """Nothing to release."""
 
-
-def reward(answer: str, config: RewardConfig = RewardConfig(), scorer=None):  # noqa: B008
-    return score(SAMPLE, compose("", answer), config, scorer)
+def reward(answer: str, scorer=None):
+    return Rewarder(scorer=scorer).score(SAMPLE, compose("", answer))
 
 
 FORMULAS = [
@@ -83,7 +87,7 @@ def test_calibrated_is_the_quantile_among_held_out_answers(tmp_path):
 
 def test_the_papers_formula_in_a_batch():
     scorer = Fixed({REFERENCE: 1.0, GOOD: 4.0, BAD: -2.0})
-    rewards = score_batch([SAMPLE] * 4, [compose("", a) for a in (GOOD, BAD, REFERENCE, GOOD)], RewardConfig(), scorer)
+    rewards = Rewarder(scorer=scorer).score_batch([SAMPLE] * 4, [compose("", a) for a in (GOOD, BAD, REFERENCE, GOOD)])
     assert [r.value for r in rewards] == pytest.approx([1 - math.exp(-0.6), 0, 0, 1 - math.exp(-0.6)])
     assert scorer.asked == 3  # equal answers and the reference once
 
@@ -119,7 +123,7 @@ def test_guards_let_answers_through(answer):
 
 def test_guards_know_the_reference():
     assert guard("Score: 10", "Score: 12") == ""
-    assert repetition("a b c d e f g") == 0 and repetition("a b c d " * 10) > 0.8
+    assert repeated_ngrams(list("abcdefg")) == 0 and repeated_ngrams(list("abcd") * 10) > 0.8
 
 
 def test_missing_scores_are_undecided_and_many_of_them_stop_the_run():
@@ -129,12 +133,13 @@ def test_missing_scores_are_undecided_and_many_of_them_stop_the_run():
     answers = [f"{GOOD} {i}" for i in range(40)]
     scorer.scores.update(dict.fromkeys(answers[:39], 1.0))
     responses = [compose("", a) for a in answers]
-    assert [r.value for r in score_batch([SAMPLE] * 40, responses, RewardConfig(), scorer)].count(None) == 1
+    rewarder, patient = Rewarder(scorer=scorer), RewardConfig.model_validate({"open": {"max_failures": 0.5}})
+    assert [r.value for r in rewarder.score_batch([SAMPLE] * 40, responses)].count(None) == 1
     for answer in answers[:8]:
         scorer.scores[answer] = None
     with pytest.raises(UserError, match="no score for 9 of 41"):
-        score_batch([SAMPLE] * 40, responses, RewardConfig(), scorer)
-    assert score_batch([SAMPLE] * 40, responses, RewardConfig(max_scorer_failures=0.5), scorer)[0].value is None
+        rewarder.score_batch([SAMPLE] * 40, responses)
+    assert Rewarder(patient, scorer=scorer).score_batch([SAMPLE] * 40, responses)[0].value is None
     assert reward(GOOD, scorer=Fixed({REFERENCE: 0.0, GOOD: float("nan")})).status == "scorer_error"
 
 
@@ -150,11 +155,36 @@ def test_scores_are_kept_between_runs(tmp_path):
     assert other.score_batch(items[:1]) == [None] and other.score_batch(items[:1]) == [None]
 
 
-def test_make_scorer_says_what_it_lacks():
-    assert isinstance(make_scorer(RewardConfig()), Lexical)
-    for config in (RewardConfig(scorer="model"), RewardConfig(scorer="embedding"), RewardConfig(scorer="judge")):
-        with pytest.raises(UserError):
-            make_scorer(config)
+USELESS = [
+    ({"scorer": "model"}, "needs a model"),
+    ({"scorer": "embedding"}, "needs a model"),
+    ({"scorer": "chat_model", "path": "x"}, "pinned revision"),
+    ({"scorer": "judge"}, "an endpoint and a model"),
+    ({"scorer": "judge", "judge": {"url": "http://127.0.0.1:1/v1"}}, "an endpoint and a model"),
+    ({"scorer": "judge", "judge": {"url": "http://127.0.0.1:1/v1", "model": "m", "budget": 1.0}}, "price"),
+    ({"mode": "calibrated"}, "needs a calibration"),
+]
+
+
+@pytest.mark.parametrize(("settings", "message"), USELESS)
+def test_a_scorer_that_cannot_work_is_refused_before_anything_is_sampled(settings, message):
+    config = RewardConfig.model_validate({"open": settings})
+    with pytest.raises(UserError, match=message):
+        Rewarder(config)
+    with pytest.raises(UserError, match=message):
+        score(SAMPLE, compose("", REFERENCE), config)
+
+
+def test_no_scorer_but_the_one_that_is_named(tmp_path):
+    """A judge or model that cannot be reached is an error or no score: never token F1, which would pay the reference."""
+    settings = {"scorer": "judge", "judge": {"url": "http://127.0.0.1:9/v1", "model": "m", "seconds": 0.5}}
+    judged = score(SAMPLE, compose("", REFERENCE), RewardConfig.model_validate({"open": settings}))
+    assert (judged.value, judged.status) == (None, "scorer_error")
+    config = RewardConfig.model_validate({"open": {"scorer": "model", "path": str(tmp_path / "absent")}})
+    with Rewarder(config) as rewarder:
+        assert rewarder.score(Sample("d", "", (), "q", "7", "digit"), compose("", "7")).value == 1  # needs no scorer
+        with pytest.raises((OSError, ValueError)):
+            rewarder.score(SAMPLE, compose("", REFERENCE))
 
 
 # ------------------------------------------------------------------------------------------------------------------ judge
@@ -171,23 +201,73 @@ def test_a_verdict_is_read_or_there_is_none(text, grade):
     assert read_grade(text) == grade
 
 
+def settings_of(api: FakeApi, **more) -> JudgeConfig:
+    return JudgeConfig(url=api.base_url, model="judge", key_env="NO_SUCH_KEY", seconds=20, **more)
+
+
 def judge_of(api: FakeApi, tmp_path: Path) -> Judge:
-    return Judge(
-        Endpoint(base_url=api.base_url, model="judge", api_key_env="NO_SUCH_KEY"),
-        tmp_path / "judge.sqlite",
-        deadline=120,
-    )
+    return Judge(settings_of(api), tmp_path / "judge.sqlite")
 
 
 def test_judge_grades_through_the_reward(tmp_path):
     with FakeApi(lambda body: json.dumps({"score": 9 if "bicycle next to the lake" in last_text(body) else 1})) as api:
         judge = judge_of(api, tmp_path)
-        rewards = score_batch([SAMPLE] * 3, [compose("think", a) for a in (GOOD, BAD, GOOD)], RewardConfig(), judge)
+        responses = [compose("think", a) for a in (GOOD, BAD, GOOD)]
+        rewards = Rewarder(scorer=judge).score_batch([SAMPLE] * 3, responses)
         assert [r.value for r in rewards] == [0.9, 0.1, 0.9]
         assert len(api.bodies) == 2 and all("think" not in last_text(b).split("===")[1:][0] for b in api.bodies)
         assert all(b["temperature"] == 0 and b["response_format"]["type"] == "json_schema" for b in api.bodies)
         assert judge_of(api, tmp_path).score_batch([OpenItem(SAMPLE.question, GOOD, REFERENCE)]) == [0.9]
         assert len(api.bodies) == 2  # the ledger remembers
+
+
+def grade(answer: str, budget: float | None, api: FakeApi, ledger: Path | None):
+    """A reward by the judge that the config names, and what it has cost; a million tokens cost a dollar."""
+    judge = settings_of(api, price=(1.0, 1.0), budget=budget)
+    config = RewardConfig.model_validate({"open": {"scorer": "judge", "judge": judge}})
+    with Rewarder(config, ledger=ledger) as rewarder:
+        assert rewarder.spending() == [] or ledger
+        return rewarder.score(SAMPLE, compose("", answer)), rewarder.spending()
+
+
+def test_a_judge_is_paid_from_the_ledger_of_the_run_within_its_budget(tmp_path):
+    ledger = tmp_path / "ledger.sqlite"
+    with FakeApi(lambda body: '{"score": 5}') as api:
+        first, spent = grade(GOOD, 1.0, api, ledger)
+        assert first.value == 0.5 and [(row["step"], row["model"], row["calls"]) for row in spent] == [
+            ("judge", "judge", 1)
+        ]
+        paid = spent[0]["usd"]
+        assert 0 < paid < 0.01
+        again, spent = grade(GOOD, 1.0, api, ledger)
+        assert again.value == 0.5 and len(api.bodies) == 1 and spent[0]["usd"] == paid  # nothing is asked or paid twice
+        with pytest.raises(UserError, match=r"open\.judge\.budget") as stopped:
+            grade(BAD, paid, api, ledger)
+        assert stopped.value.code == 4 and len(api.bodies) == 1
+        assert grade(BAD, None, api, None)[1][0]["usd"] == pytest.approx(paid, rel=0.2)  # in memory, and still counted
+        kept = Ledger(ledger)
+        assert kept.spending()[0]["calls"] == 1
+        kept.close()
+
+
+def test_a_budget_holds_over_the_batches_of_a_judge_without_a_file(tmp_path):
+    with FakeApi(lambda body: '{"score": 5}') as api:
+        judge = Judge(settings_of(api, price=(1.0, 1.0), budget=0.001))
+        with pytest.raises(UserError, match="budget"):
+            for i in range(20):
+                judge.score_batch([OpenItem("q", f"{GOOD} {i}", REFERENCE)])
+        assert 0 < len(api.bodies) < 20 and judge.spending()[0]["calls"] == len(api.bodies)
+        judge.close()
+
+
+def test_a_rewarder_pickles_without_the_scorer_it_made(tmp_path):
+    with FakeApi(lambda body: '{"score": 5}') as api:
+        config = RewardConfig.model_validate({"open": {"scorer": "judge", "judge": settings_of(api)}})
+        with Rewarder(config, ledger=tmp_path / "ledger.sqlite") as rewarder:
+            assert rewarder.score(SAMPLE, compose("", GOOD)).value == 0.5
+            copy = pickle.loads(pickle.dumps(rewarder))
+            assert copy.score(SAMPLE, compose("", GOOD)).value == 0.5 and len(api.bodies) == 1
+            copy.close()
 
 
 def test_judge_never_guesses(tmp_path):
@@ -236,14 +316,12 @@ def test_local_reward_model(reward_model):
     assert logged[0]["items"] == 3 and logged[0]["halved"] == 0
     (least, reference), *better = sorted(zip(scores, (GOOD, BAD, REFERENCE), strict=True))
     sample = replace(SAMPLE, gold=reference)
-    rewards = score_batch([sample] * 2, [compose("", text) for _, text in better], RewardConfig(), scorer)
+    rewards = Rewarder(scorer=scorer).score_batch([sample] * 2, [compose("", text) for _, text in better])
     expected = [1 - math.exp(-0.2 * (s - least)) for s, _ in better]
     assert [r.value for r in rewards] == pytest.approx(expected, abs=1e-4)
 
 
 def test_batches_are_halved_when_memory_runs_out(reward_model):
-    import torch
-
     class Small(LocalRM):
         """A device on which three items do not fit at once."""
 
@@ -294,8 +372,6 @@ def test_weights_rest_in_cpu_memory_after_scoring(reward_model, fails):
 
 @pytest.mark.gpu
 def test_the_model_visits_the_gpu_and_goes_home(reward_model):
-    import torch
-
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")
     logged = []
@@ -309,8 +385,6 @@ def test_the_model_visits_the_gpu_and_goes_home(reward_model):
 
 
 def test_a_reward_model_has_one_output(tmp_path, tiny_tokenizer):
-    from transformers import Qwen2Config, Qwen2ForSequenceClassification
-
     sizes = dict(
         vocab_size=64,
         hidden_size=8,
@@ -346,9 +420,6 @@ class ToyModel(PreTrainedModel):
 
 
 def test_a_model_with_its_own_code_needs_a_pinned_revision(tmp_path, tiny_tokenizer, monkeypatch):
-    import safetensors.torch
-    import torch
-
     (tmp_path / "toy.py").write_text(REMOTE)
     config = {"model_type": "toy_rm", "auto_map": {"AutoConfig": "toy.ToyConfig", "AutoModel": "toy.ToyModel"}}
     (tmp_path / "config.json").write_text(json.dumps(config))
@@ -356,17 +427,12 @@ def test_a_model_with_its_own_code_needs_a_pinned_revision(tmp_path, tiny_tokeni
     safetensors.torch.save_file(weights, str(tmp_path / "model.safetensors"), metadata={"format": "pt"})
     tiny_tokenizer.save_pretrained(tmp_path)
     monkeypatch.setenv("HF_MODULES_CACHE", str(tmp_path / "modules"))
-    with pytest.raises(UserError, match="pinned revision"):
-        ChatRM(str(tmp_path))
     scorer = ChatRM(str(tmp_path), revision="0123abc")
     assert scorer.version == "0123abc"
     assert scorer.score_batch([OpenItem("q", "12345", "r"), OpenItem("q", "1", "r", ("a.png",))]) == [5.0, 101.0]
 
 
 def test_embedding_similarity(tmp_path, tiny_tokenizer):
-    import torch
-    from transformers import BertConfig, BertModel
-
     torch.manual_seed(0)
     sizes = dict(vocab_size=64, hidden_size=32, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2)
     BertModel(BertConfig(**sizes)).save_pretrained(tmp_path)

@@ -12,13 +12,12 @@ from hypothesis import strategies as st
 
 from seethink.core.nouns import Sample
 from seethink.core.tags import compose, extract
-from seethink.rewards import RewardConfig, is_correct, score, score_batch
+from seethink.rewards import RewardConfig, Rewarder, score
 from seethink.rewards.box import generalised_iou, iou
-from seethink.rewards.kinds import choice, digit
-from seethink.rewards.maths.decide import decide
+from tests.answers import choice, decide, digit
 from tests.test_rewards_math import TABLE
 
-INLINE = RewardConfig(symbolic=False)
+INLINE = RewardConfig.model_validate({"symbolic": {"on": False}})
 QUICK = settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
 GOLDS = {
     "digit": ["7", "0", "-5", "1000"],
@@ -158,16 +157,19 @@ def test_extraction_takes_apart_what_was_composed(think, answer):
 
 def test_same_result_in_any_thread_order_and_batch():
     pairs = [(sample, compose("", answer)) for sample in SAMPLES[:40] for answer in ANSWERS[::29]]
-    once = [(r.value, r.status, r.detail) for r in score_batch([s for s, _ in pairs], [r for _, r in pairs], INLINE)]
+    rewarder = Rewarder(INLINE)
+    once = [(r.value, r.status, r.detail) for r in rewarder.score_batch([s for s, _ in pairs], [r for _, r in pairs])]
     with ThreadPoolExecutor(4) as pool:
-        again = list(pool.map(lambda pair: score(*pair, INLINE), reversed(pairs)))[::-1]
+        again = list(pool.map(lambda pair: rewarder.score(*pair), reversed(pairs)))[::-1]
     assert once == [(r.value, r.status, r.detail) for r in again]
 
 
 def test_accuracy_has_thresholds_and_undecided():
     samples = {s.kind: s for s in SAMPLES}
     half = score(Sample("b", "", (), "q", "[0,0,1,1]", "box"), compose("", "[0,0,0.5,1]"), INLINE)
-    assert is_correct(half) is True and is_correct(half, RewardConfig(box_correct=0.75)) is False
+    strict = Rewarder(RewardConfig.model_validate({"box": {"correct": 0.75}}))
+    is_correct = Rewarder().is_correct
+    assert is_correct(half) is True and strict.is_correct(half) is False
     assert is_correct(score(samples["open"], compose("", samples["open"].gold), INLINE)) is True
     assert is_correct(score(Sample("m", "", (), "q", "", "math"), compose("", "3"), INLINE)) is None
 
@@ -179,7 +181,8 @@ def test_options_of_the_config():
     assert score(digit_sample, right, RewardConfig(format_bonus=0.1)).value == 1
     assert score(digit_sample, "8", RewardConfig(format_bonus=0.1)).value == 0
     assert score(digit_sample, right, RewardConfig(kind_scale={"digit": 0.5})).value == 0.5
-    assert score(box_sample, compose("", "[0,0,0.5,1]"), RewardConfig(box_threshold=0.5)).value == 1
-    assert score(box_sample, compose("", "[0,0,0.4,1]"), RewardConfig(box_threshold=0.5)).value == 0
+    halves = RewardConfig.model_validate({"box": {"threshold": 0.5}})
+    assert score(box_sample, compose("", "[0,0,0.5,1]"), halves).value == 1
+    assert score(box_sample, compose("", "[0,0,0.4,1]"), halves).value == 0
     assert score(digit_sample, compose("", "7" + " " * 3000 + "."), RewardConfig()).status == "too_long"
     assert score(digit_sample, "so <answer>7</answer>", RewardConfig(extraction="lenient")).value == 1

@@ -14,9 +14,10 @@ import pytest
 from seethink.cli import main
 from seethink.core.nouns import Sample
 from seethink.core.tags import compose
-from seethink.rewards import RewardConfig
-from seethink.rewards.audit import canaries, separation
+from seethink.rewards import RewardConfig, Rewarder
+from seethink.rewards.audit import canaries
 from seethink.rewards.check import check_gold
+from seethink.rewards.open.probe import separation
 from seethink.rewards.open.scorers import Lexical
 from seethink.rewards.serve import is_loopback
 
@@ -135,9 +136,9 @@ def test_audit_raises_the_alarm(tmp_path):
             return [0.9 for _ in items]
 
     samples = [Sample(str(i), "", (), f"q{i}", f"text number {i} of many", "open") for i in range(20)]
-    assert separation(samples, Flatterer())["alarm"]
-    loose = RewardConfig(format_bonus=0.0, box_threshold=0.0)
-    assert canaries([Sample("b", "", (), "q", "[0.5, 0.5, 1, 1]", "box")], loose)["alarm"]
+    assert separation(samples, Rewarder(scorer=Flatterer()))["alarm"]
+    loose = RewardConfig.model_validate({"box": {"threshold": 0.0}})
+    assert canaries([Sample("b", "", (), "q", "[0.5, 0.5, 1, 1]", "box")], Rewarder(loose))["alarm"]
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import pytest
 from seethink.core.errors import UserError
 from seethink.core.nouns import Sample
 from seethink.core.tags import compose
-from seethink.rewards import RewardConfig, score, score_batch
+from seethink.rewards import RewardConfig, Rewarder, score
 from seethink.rewards.maths import workers
 from seethink.rewards.maths.workers import Pool
 
@@ -124,9 +124,10 @@ def test_workers_end_with_their_parent():
 
 
 def test_one_hanging_response_does_not_spoil_a_batch():
-    config = RewardConfig(item_seconds=60, batch_seconds=600)  # the CPU budget ends the item, however slow the machine
+    limits = {"item_seconds": 60, "batch_seconds": 600}  # the CPU budget ends the item, however slow the machine
     answers = ["1/2", r"\lim_{x\to 0} " + ENDLESS[1], r"\int_0^1 x\,dx", r"\int_0^1 1\,dx"]
-    rewards = score_batch([MATH] * 4, [compose("", answer) for answer in answers], config)
+    config = RewardConfig.model_validate({"symbolic": limits})
+    rewards = Rewarder(config).score_batch([MATH] * 4, [compose("", answer) for answer in answers])
     assert [(r.value, r.status) for r in rewards] == [(1, "ok"), (0, "timeout"), (1, "ok"), (0, "ok")]
-    off = score(MATH, RESPONSE, RewardConfig(symbolic=False))
+    off = score(MATH, RESPONSE, RewardConfig.model_validate({"symbolic": {"on": False}}))
     assert (off.value, off.status) == (0, "malformed")

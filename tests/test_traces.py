@@ -3,17 +3,21 @@
 import pytest
 
 from seethink.core.errors import UserError
-from seethink.core.nouns import Example, Rollout, Sample, Score
+from seethink.core.nouns import Example, Kind, Sample, Score
 from seethink.core.store import read_json, save_examples, save_samples, write_jsonl
 from seethink.core.tables import read_table, write_table
 from seethink.core.tags import compose
 from seethink.traces import run as verb
-from seethink.traces.analyse import analyse, repairs, repeated_ngrams, split
-from seethink.traces.claims import agree, claims
+from seethink.traces.analyse import analyse, hesitation_rate, repairs, split
+from seethink.traces.conclusions import agree, conclusions
 from seethink.traces.steps import Step, load_checker, locate
 from seethink.traces.summary import summarise
 
 DIGIT = Sample("s1", "test", (), "How many are left?", "3", "digit")
+
+
+def shapes(kind: Kind) -> Sample:
+    return Sample("s2", "test", (), "Which?", "B", kind, ("circle", "square", "cross"))
 
 
 def sums(sample, thinking):
@@ -64,10 +68,15 @@ def test_split_takes_broken_completions_apart(text, thinking, answer):
         ("x = 0 y = 1 . a line .", "math", []),
         ("At [0.1, 0.2, 0.5, 0.6] or (28, 36),( 52, 60).", "box", ["0.1,0.2,0.5,0.6", "28,36,52,60"]),
         ("So it shows a dog.", "open", []),
+        ("So there are twenty-one of them. Hence one hundred and two.", "digit", ["21", "102"]),
+        ("The total is 1,000. So it is 007.", "digit", ["1000", "7"]),
+        ("So 5-3 is what is left.", "digit", []),
+        ("The total is " + "9" * 5000, "digit", []),
+        ("Corners (1, 2), (3, 4); size (5, 6) and centre (7, 8).", "box", ["1,2,3,4"]),
     ],
 )
-def test_claims(thinking, kind, values):
-    assert [c.value for c in claims(thinking, kind, ("circle", "square", "cross"))] == values
+def test_conclusions(thinking, kind, values):
+    assert [c.value for c in conclusions(thinking, shapes(kind))] == values
 
 
 @pytest.mark.parametrize(
@@ -78,6 +87,11 @@ def test_claims(thinking, kind, values):
         ("3", "many", "digit", None),
         ("B", "(b)", "choice", True),
         ("B", "square", "choice", True),
+        ("B", "It is the square.", "choice", True),
+        ("B", "C is correct", "choice", False),
+        ("1000", "1,000", "digit", True),
+        ("21", "twenty-one", "digit", True),
+        ("B", "A or B", "choice", None),
         ("2x+1", "y = 1 + 2x", "math", True),
         ("2x+1", "2x+3", "math", False),
         ("2x+2", "2(x+1)", "math", None),
@@ -86,7 +100,7 @@ def test_claims(thinking, kind, values):
     ],
 )
 def test_claim_and_answer_agree_or_stay_undecided(claim, answer, kind, expected):
-    assert agree(claim, answer, kind, ("circle", "square", "cross")) is expected
+    assert agree(claim, answer, shapes(kind)) is expected
 
 
 def test_markers_are_rates_over_the_part_their_lexicon_reads():
@@ -95,6 +109,14 @@ def test_markers_are_rates_over_the_part_their_lexicon_reads():
     assert stats.per_100_words("word") == pytest.approx(25.0)
     assert stats.marked_words["paper"] == 9
     assert analyse("<think></think><answer>3</answer>").per_100_words("word") is None
+
+
+def test_hesitation_is_that_of_the_thinking():
+    """Two markers among eight words; the answer, its tags and a text without thinking add neither."""
+    text = compose("Wait, one two three. Hmm, check it again.", "wait, wait: " + "long " * 30)
+    assert hesitation_rate([text]) == pytest.approx(25.0) == analyse(text).per_100_words("word")
+    assert hesitation_rate([text, compose("a b c d e f g h", "3"), compose("", "hmm")]) == pytest.approx(12.5)
+    assert hesitation_rate([]) == hesitation_rate([compose("", "3")]) == 0.0
 
 
 def test_a_hesitation_revises_or_is_a_pseudo_aha():
@@ -132,9 +154,9 @@ def test_steps_are_located_in_order():
 
 
 def test_repeated_ngrams():
-    assert repeated_ngrams("a b c d") == 0.0
-    assert repeated_ngrams("a b c d a b c d") == pytest.approx(1 / 5)
-    assert repeated_ngrams("too short") == 0.0
+    assert analyse(compose("a b c d", "")).repeated == 0.0
+    assert analyse(compose("a b c d, A b c d!", "")).repeated == pytest.approx(1 / 5)
+    assert analyse(compose("too short", "")).repeated == 0.0
 
 
 def test_truncation():
@@ -173,7 +195,8 @@ def board(tmp_path):
     for i, text in enumerate(texts):
         part, reward = "iid" if i < 2 else "ood", float(i == 2)
         scores.append(Score("b", part, f"s{i}", "digit", i == 2, reward, "ok", str(i), text, "stop", 9, 0.1))
-        rollouts.append(Rollout(1 + i // 2, f"s{i}", 0, text, "stop", 9, reward, "ok", 0.0, 0.1 * i, 0))
+        row = {"round": 1 + i // 2, "sample_id": f"s{i}", "text": text, "stop": "stop", "tokens": 9, "reward": reward}
+        rollouts.append({**row, "entropy": 0.1 * i})
     write_table(tmp_path / "scores.parquet", scores)
     write_table(tmp_path / "rollouts.parquet", rollouts)
     write_jsonl(tmp_path / "traces.jsonl", ({"sample_id": f"s{i}", "text": text} for i, text in enumerate(texts)))

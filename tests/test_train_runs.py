@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from contextlib import closing
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -15,7 +14,7 @@ from seethink.core.run import read_log
 from seethink.core.store import load_samples, save_samples
 from seethink.core.tables import read_table
 from seethink.core.tags import compose
-from seethink.rewards import RewardConfig, make_scorer, score, score_batch
+from seethink.rewards import RewardConfig, Rewarder
 from tests.tiny import tiny_reward_model
 
 
@@ -59,17 +58,17 @@ def test_a_reward_model_scores_beside_the_policy(tmp_path):
     samples = [replace(s, images=()) for s in load_samples(world / "rl_pool.jsonl") if s.kind == "open"]
     save_samples(tmp_path / "open.jsonl", samples)
     model = tiny_reward_model(tmp_path / "rm")
-    reward = {"scorer": "model", "scorer_path": model, "open_mode": "sigmoid"}
+    reward = {"open": {"scorer": "model", "path": model, "mode": "sigmoid"}}
     changes = {"data": str(tmp_path / "open.jsonl"), "reward": reward, "rounds": 4}
     result = torment("grpo", tmp_path, kills=1, rng=random.Random(0), **changes)
     assert not result["unequal"], result
     config, of_id = RewardConfig(**reward), {s.id: s for s in samples}
-    with closing(make_scorer(config)) as scorer:
+    with Rewarder(config) as rewarder:
         for row in read_table(tmp_path / "whole" / "rollouts.parquet"):
-            alone = score(of_id[row["sample_id"]], row["text"], config, scorer)
+            alone = rewarder.score(of_id[row["sample_id"]], row["text"])
             assert row["status"] == alone.status and row["reward"] == pytest.approx(alone.value, abs=1e-4)
         answers = [compose("so", s.gold) for s in samples]  # each as an answer to the first question
-        values = [r.value for r in score_batch([samples[0]] * len(samples), answers, config, scorer)]
+        values = [r.value for r in rewarder.score_batch([samples[0]] * len(samples), answers)]
     assert values[0] == 0.5 and min(abs(a - b) for a, b in combinations(values, 2)) > 1e-3
     log = read_log(tmp_path / "whole" / "metrics.jsonl")
     assert all(0 < metrics["seconds/reward"] < metrics["seconds/rollout"] for metrics in log)

@@ -188,7 +188,7 @@ def write_settings(world: Path, out: Path, sampler: dict) -> str:
     settings = {
         "out": str(out), "data": str(world / "rl_pool.jsonl"), "model": {"path": str(BASE), "dtype": "float32"},
         "rounds": 3, "prompts": 6, "update_prompts": 3, "group": 4, "max_tokens": 24, "temperature": 1.0,
-        "save_every": 1, "optim": {"lr": 1e-4}, "reward": {"scorer": "lexical"}, "sampler": sampler,
+        "save_every": 1, "optim": {"lr": 1e-4}, "reward": {"open": {"scorer": "lexical"}}, "sampler": sampler,
     }  # fmt: skip
     write_json(out.with_suffix(".json"), settings)
     return f"@{out.with_suffix('.json')}"

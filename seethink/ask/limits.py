@@ -92,8 +92,9 @@ class Budget:
     The highest price of a request is held back before it leaves and replaced by its real price after.
     """
 
-    def __init__(self, cap: float | None = None, spent: float = 0.0):
-        self.cap, self.spent = cap, spent
+    def __init__(self, cap: float | None = None, spent: float = 0.0, setting: str = "--budget"):
+        """`setting` is what a user would raise."""
+        self.cap, self.spent, self.setting = cap, spent, setting
         self._held: list[float] = []  # a sum kept by adding and subtracting would not return to zero
         self._change = asyncio.Condition()
 
@@ -104,7 +105,7 @@ class Budget:
             while self.cap is not None and self.spent + sum(self._held) + usd > self.cap:
                 if not self._held:
                     what = f"the next call may cost {usd:.4f} USD and {self.spent:.4f} of {self.cap:.4f} USD are spent"
-                    remedy = "Raise --budget; the same command then continues"
+                    remedy = f"Raise {self.setting}; the same command then continues"
                     raise UserError(what, where="budget", remedy=remedy, code=4)
                 await self._change.wait()
             self._held.append(usd)

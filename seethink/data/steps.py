@@ -23,7 +23,7 @@ from seethink.core.nouns import Drop, Sample, Verdict
 from seethink.core.tags import ANSWER, ANSWER_END, THINK, THINK_END, compose, extract
 from seethink.data.config import DataConfig
 from seethink.data.kept import Draft, Kept
-from seethink.rewards import is_correct, score
+from seethink.rewards import Rewarder
 
 PROMPTS = ("caption", "caption_context", "distill", "distill_context", "rewrite", "verify")
 _FINAL = re.compile(r"\banswer\s*(?:is\s*)?[:：]\s*\**", re.IGNORECASE)
@@ -194,10 +194,13 @@ def rule_verdict(sample: Sample, draft: Draft) -> Verdict | None:
     """What the rewards say of the final answer, or None where they cannot tell (open questions, prose, bad golds)."""
     if sample.kind == "open":
         return None
-    reward = score(sample, compose(draft.think, final_answer(draft.answer)))
+    rewarder = Rewarder()
+    reward = rewarder.score(sample, compose(draft.think, final_answer(draft.answer)))
     if reward.status != "ok":
         return None
-    return Verdict(is_correct(reward), "rule", f"gold {sample.gold[:100]!r}, read {str(reward.answer)[:100]!r}")
+    return Verdict(
+        rewarder.is_correct(reward), "rule", f"gold {sample.gold[:100]!r}, read {str(reward.answer)[:100]!r}"
+    )
 
 
 def final_answer(answer: str) -> str:

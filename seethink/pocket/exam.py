@@ -16,9 +16,10 @@ from seethink.pocket.build import draw_sample
 from seethink.pocket.lessons import pad, prompt_ids, to_patches
 from seethink.pocket.model import Model
 from seethink.pocket.render import render
-from seethink.rewards import RewardConfig, is_correct, score_batch
+from seethink.rewards import RewardConfig, Rewarder
+from seethink.rewards.config import SymbolicConfig
 
-RULES = RewardConfig(symbolic=False)
+RULES = Rewarder(RewardConfig(symbolic=SymbolicConfig(on=False)))
 MAX_TOKENS, ROWS = 160, 125
 
 
@@ -67,8 +68,8 @@ def examine(model: Model, tokenizer: PreTrainedTokenizerBase, paper: Paper, styl
         rows += decode(model, tokenizer, prompts, paper.pictures[part])
     texts = [str(tokenizer.decode(row, skip_special_tokens=True)) for row in rows]
     right, rewards = defaultdict(list), defaultdict(list)
-    for sample, reward in zip(paper.samples, score_batch(paper.samples, texts, RULES), strict=True):
-        right[sample.kind].append(bool(is_correct(reward, RULES)))
+    for sample, reward in zip(paper.samples, RULES.score_batch(paper.samples, texts), strict=True):
+        right[sample.kind].append(bool(RULES.is_correct(reward)))
         rewards[sample.kind].append(reward.value or 0.0)
     cut = sum(tokenizer.eos_token_id not in row for row in rows) / len(rows)
     accuracy, reward = ({kind: sum(v) / len(v) for kind, v in table.items()} for table in (right, rewards))

@@ -1,23 +1,18 @@
 """The mixed reward: five kinds of checkable answers, one result type, no trainer."""
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from seethink.rewards.config import RewardConfig
-from seethink.rewards.rewarder import is_correct, make_scorer, score, score_batch
 
-__all__ = ["RewardConfig", "is_correct", "make_scorer", "score", "score_batch"]
+if TYPE_CHECKING:
+    from seethink.rewards.rewarder import Rewarder, score
+
+__all__ = ["RewardConfig", "Rewarder", "score"]
 
 
-class Rewarder:
-    def __init__(self, config=None, *, scores=None, ledger=None, log=None):
-        self.config = (config or RewardConfig()).model_copy(
-            update={"scorer_cache": (config and config.scorer_cache) or scores}
-        )
-        self.scorer = make_scorer(self.config, log)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.scorer.close()
-
-    def score_batch(self, s, r):
-        return score_batch(s, r, self.config, self.scorer)
+def __getattr__(name: str) -> Any:
+    """What scores is imported when it is asked for: help reads the settings alone."""
+    if name in __all__:
+        return getattr(importlib.import_module("seethink.rewards.rewarder"), name)
+    raise AttributeError(f"seethink.rewards has no {name}")

@@ -7,12 +7,14 @@ pixels would turn every box in [0, 1] into nonsense. A box is never repaired: co
 
 from __future__ import annotations
 
+import random
 import re
-from collections.abc import Sequence
 from typing import Any
 
-from seethink.rewards.decision import Decision, ambiguous, gold_error, malformed
-from seethink.rewards.text import normalise
+from seethink.core.nouns import Sample
+from seethink.rewards.config import BoxConfig
+from seethink.rewards.decision import NOTHING, Decision, ambiguous, gold_error, malformed
+from seethink.rewards.text import normalise_known
 
 Box = tuple[float, float, float, float]
 """x1, y1, x2, y2 in fractions of the image, 0 <= x1 < x2 <= 1 and 0 <= y1 < y2 <= 1."""
@@ -26,26 +28,40 @@ _NUMBER = re.compile(r"\s*[\"']?\s*([-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE]
 _BARE = re.compile(r"[-+0-9.eE,\s]+")
 
 
-def box(gold: str, answer: str, meta: dict[str, Any], *, giou: bool = False) -> Decision:
-    """IoU of the answer's box with the gold box; for k gold boxes the best one-to-one sum over max(boxes given, k)."""
+def box(gold: str, said: str, meta: dict[str, Any], config: BoxConfig) -> Decision:
+    """IoU of the answer's box with the gold box; for k gold boxes the best one-to-one sum over max(boxes given, k).
+
+    `said` is normalised. With a threshold the overlap becomes 0 or 1.
+    """
     coords = str(meta.get("coords", "norm1"))
     frame, gold_frame = (
         frame_size(name, meta.get("image_size")) for name in (coords, str(meta.get("gold_coords", coords)))
     )
     if frame is None or gold_frame is None:
         return gold_error(f"no frame: coords {coords!r} with image_size {meta.get('image_size')!r}")
-    targets = read_boxes(gold, gold_frame)
+    targets = read_boxes(normalise_known(gold), gold_frame)
     if isinstance(targets, str):
         return gold_error(f"gold box: {targets}")
-    boxes = read_boxes(answer, frame)
+    boxes = read_boxes(said, frame)
     if isinstance(boxes, str):
         return malformed(boxes)
+    measure = generalised_iou if config.measure == "giou" else iou
     if len(targets) == 1:
         if len(set(boxes)) > 1:
             return ambiguous("different boxes for one target")
-        return Decision(_similarity(boxes[0], targets[0], giou))
-    table = [[_similarity(b, t, giou) for t in targets] for b in boxes]
-    return Decision(min(1.0, best_assignment(table) / max(len(boxes), len(targets))))
+        value = measure(boxes[0], targets[0])
+    else:
+        from scipy.optimize import linear_sum_assignment  # 50 MB and half a second, for what few answers need
+
+        table = [[measure(b, t) for t in targets] for b in boxes]
+        matches = zip(*linear_sum_assignment(table, maximize=True), strict=True)  # no box is used twice
+        value = float(sum(table[r][c] for r, c in matches)) / max(len(boxes), len(targets))
+    return Decision(min(1.0, value) if config.threshold is None else float(min(1.0, value) >= config.threshold))
+
+
+def wrong_boxes(_: Sample, __: random.Random) -> list[str]:
+    """Canaries: a speck, broken boxes, and one box too often."""
+    return ["[0, 0, 0.001, 0.001]", "[0, 0, 1]", "IoU = 1.0", "[0, 0, 1, 1]" * 101, *NOTHING]
 
 
 def frame_size(coords: str, image_size: Any) -> tuple[float, float] | None:
@@ -61,10 +77,10 @@ def frame_size(coords: str, image_size: Any) -> tuple[float, float] | None:
 
 
 def read_boxes(text: str, frame: tuple[float, float]) -> list[Box] | str:
-    """All boxes of a text, or what is wrong with it. Every bracket that holds numbers must hold a box or a corner."""
+    """All boxes of a normalised text, or what is wrong with it. A bracket of numbers must hold a box or a corner."""
     boxes: list[Box] = []
     corner: tuple[float, ...] = ()
-    for numbers in _number_groups(normalise(text)):
+    for _, numbers in number_groups(text):
         if len(numbers) == 2 and len(corner) == 0:
             corner = numbers
             continue
@@ -95,29 +111,19 @@ def generalised_iou(a: Box, b: Box) -> float:
     return min(1.0, max(0.0, (iou(a, b) - (_area(hull) - union) / _area(hull) + 1) / 2))
 
 
-def best_assignment(table: Sequence[Sequence[float]]) -> float:
-    """Largest sum of one-to-one matches; no row or column is used twice."""
-    from scipy.optimize import linear_sum_assignment
+def number_groups(text: str) -> list[tuple[tuple[int, int], tuple[float, ...]]]:
+    """(start, end) and numbers of every innermost bracket that holds nothing else; bare numbers are one bracket.
 
-    rows, columns = linear_sum_assignment(table, maximize=True)
-    return float(sum(table[r][c] for r, c in zip(rows, columns, strict=True)))
-
-
-def _similarity(a: Box, b: Box, giou: bool) -> float:
-    return generalised_iou(a, b) if giou else iou(a, b)
-
-
-def _number_groups(text: str) -> list[tuple[float, ...]]:
-    """Numbers of every innermost bracket that holds nothing else; a text of bare numbers is one bracket."""
-    if _BARE.fullmatch(text):
-        text = f"[{text}]"
+    Brackets that hold numbers among other things have an empty tuple, those without any are left out.
+    """
+    whole = _BARE.fullmatch(text)
     groups = []
-    for group in _GROUP.findall(text):
-        matches = [_NUMBER.fullmatch(part) for part in group.split(",")]
+    for group in _GROUP.finditer(f"[{text}]" if whole else text):
+        matches = [_NUMBER.fullmatch(part) for part in group[1].split(",")]
         if all(matches):
-            groups.append(tuple(float(match[1]) for match in matches if match))
+            groups.append((group.span(), tuple(float(match[1]) for match in matches if match)))
         elif any(matches):
-            groups.append(())
+            groups.append((group.span(), ()))
     return groups
 
 

@@ -1,24 +1,27 @@
-"""Golds checked before training: a bad one costs a whole group of rollouts, every time it is drawn.
+"""`seethink reward check`: golds looked at before training.
 
-A gold is good when the rewards can read it and an answer that repeats it is right. The paper's authors report 'A', 'A)' and
+    seethink reward check rl.jsonl
+
+A bad gold costs a whole group of rollouts, every time it is drawn. It is good when the rewards can read it and an answer that repeats it is right. The paper's authors report 'A', 'A)' and
 '(a)' mixed in one source and solutions with half of an equation in another (App. C.1); both kinds turn up here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from seethink.core.errors import UserError
 from seethink.core.nouns import Sample, sample_from_row
-from seethink.core.store import read_jsonl
+from seethink.core.store import read_jsonl, write_jsonl
 from seethink.core.tags import compose
-from seethink.rewards.kinds import options_of
-from seethink.rewards.maths.decide import gold_problem
-from seethink.rewards.open.formula import guard
-from seethink.rewards.open.scorers import Lexical
-from seethink.rewards.rewarder import RewardConfig, score
+from seethink.rewards.config import CheckConfig, RewardConfig
+from seethink.rewards.decision import AnswerText
+from seethink.rewards.kinds import RULES
+from seethink.rewards.rewarder import read_answer
+
+SHOWN = 50
 
 
 class BadGold(NamedTuple):
@@ -32,20 +35,21 @@ class BadGold(NamedTuple):
 
 
 def check_gold(sample: Sample, config: RewardConfig | None = None) -> str:
-    """Why the gold of a sample is unusable, or ''. Symbolic comparison is not tried: what it could read passes."""
+    """Why the gold of a sample is unusable, or ''. What only a scorer or a symbolic comparison could read passes."""
+    config, rules = config or RewardConfig(), RULES[sample.kind]
     if not sample.gold.strip():
         return "empty gold"
-    if sample.kind == "open":
-        return guard(sample.gold, sample.gold)
-    if sample.kind == "math" and (problem := gold_problem(sample.gold)):
+    if problem := rules.check(sample):
         return problem
-    config = (config or RewardConfig()).model_copy(update={"symbolic": False, "box_threshold": None})
-    reward = score(sample, compose("", sample.gold), config, Lexical())
-    if reward.value is None:
-        return reward.detail
-    if sample.kind == "choice" and reward.value < 1:
-        return f"names none of the options {', '.join(options_of(sample))}"
-    return "" if reward.value >= 1 else f"an answer that repeats it is {reward.status}: {reward.detail or 'not right'}"
+    decision = rules.decide(sample, AnswerText(sample.gold), config)
+    if decision is None:
+        return ""
+    _, unread = read_answer(compose("", sample.gold), config)
+    decision = unread or decision
+    if decision.value is None:
+        return decision.detail
+    said = f"{decision.status}: {decision.detail or 'not right'}"
+    return "" if decision.value >= 1 else f"an answer that repeats it is {said}"
 
 
 def check_file(path: Path, config: RewardConfig | None = None) -> Iterator[BadGold | None]:
@@ -54,22 +58,24 @@ def check_file(path: Path, config: RewardConfig | None = None) -> Iterator[BadGo
         try:
             sample = sample_from_row({"question": "", "id": str(number), **row}, f"{path}:{number}")
         except UserError as error:
-            yield BadGold(
-                number, str(row.get("id", "")), str(row.get("kind", "")), str(row.get("gold", "")), error.what
-            )
+            name, kind, gold = (str(row.get(key, "")) for key in ("id", "kind", "gold"))
+            yield BadGold(number, name, kind, gold, error.what)
             continue
         reason = check_gold(sample, config)
         yield BadGold(number, sample.id, sample.kind, sample.gold[:100], reason) if reason else None
 
 
-def tell(problems: Iterable[BadGold], shown: int = 50) -> Iterator[str]:
-    """Lines for a terminal, one per bad gold."""
-    for i, bad in enumerate(problems):
-        if i == shown:
-            yield "  ... (all of them are in the file given by --out)"
-            return
-        yield f"  row {bad.row}  {bad.id}  {bad.kind}  gold {bad.gold!r}: {bad.reason}"
-
-
-def as_row(bad: BadGold) -> dict[str, Any]:
-    return bad._asdict()
+def run(config: CheckConfig, dry_run: bool = False) -> None:
+    """The verb. Raises UserError when there are bad golds, after listing them."""
+    results = list(check_file(config.input, config.reward))
+    bad = [result for result in results if result is not None]
+    if config.out and not dry_run:
+        write_jsonl(config.out, (problem._asdict() for problem in bad))
+    for problem in bad[:SHOWN]:
+        print(f"  row {problem.row}  {problem.id}  {problem.kind}  gold {problem.gold!r}: {problem.reason}")
+    if len(bad) > SHOWN:
+        print("  ... (all of them are in the file given by --out)")
+    print(f"reward check: {len(results) - len(bad)} of {len(results)} golds are usable")
+    if bad:
+        what = f"{len(bad)} of {len(results)} golds are unusable"
+        raise UserError(what, where=config.input, remedy="Repair or drop these rows")

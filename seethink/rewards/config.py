@@ -10,6 +10,62 @@ from pydantic import Field
 from seethink.core.config import Config, Effect
 
 
+class BoxConfig(Config):
+    """How boxes are paid."""
+
+    measure: Literal["iou", "giou"] = Field("iou", description="overlap; giou also tells near misses apart")
+    threshold: float | None = Field(None, ge=0, le=1, description="pay 1 from this overlap and 0 below it")
+    correct: float = Field(0.5, description="overlap from which a box counts as correct in accuracy")
+
+
+class JudgeConfig(Config):
+    """The model behind an endpoint that scorer `judge` asks."""
+
+    url: Annotated[str, Effect.PLACE] = Field(
+        "", pattern=r"^(https?://.*)?$", description="OpenAI-compatible endpoint, e.g. http://127.0.0.1:8000/v1"
+    )
+    model: str = Field("", description="model name as the endpoint knows it")
+    key_env: Annotated[str, Effect.PLACE] = Field("OPENAI_API_KEY", description="environment variable with the key")
+    price: Annotated[tuple[float, float] | None, Effect.PLACE] = Field(
+        None, description="USD per million prompt, completion tokens; none: unknown"
+    )
+    budget: Annotated[float | None, Effect.PLACE] = Field(None, gt=0, description="USD in all; needs a price")
+    max_tokens: int = Field(200, ge=1, description="longest reply; a reply that is cut is no grade")
+    in_flight: Annotated[int, Effect.PLACE] = Field(32, ge=1, description="calls in flight")
+    seconds: float = Field(120.0, gt=0, description="wall clock per answer, retries included")
+
+
+class OpenConfig(Config):
+    """How open answers are scored, and how a score becomes a reward."""
+
+    scorer: Literal["lexical", "embedding", "model", "chat_model", "judge"] = Field(
+        "lexical", description="token F1, a sentence encoder, a reward model, one with its own code, or a judge"
+    )
+    path: str = Field("", description="folder or name of the reward model or sentence encoder")
+    revision: str = Field("", description="pinned commit of a model that brings its own code")
+    cache: Annotated[Path | None, Effect.PLACE] = Field(None, description="SQLite file for scores; none: the run's own")
+    mode: Literal["auto", "plain", "vlaa", "shifted", "sigmoid", "calibrated"] = Field(
+        "auto", description="formula; auto: the paper's vlaa for reward models, plain for scorers with values in [0, 1]"
+    )
+    beta: float = Field(0.2, gt=0, description="steepness (ScoreRS, whose formula the paper takes, uses 0.2)")
+    margin: float = Field(1.0, ge=0, description="what mode shifted adds to the difference")
+    calibration: Annotated[Path | None, Effect.INPUT] = Field(
+        None, description="differences of right and wrong answers for mode calibrated"
+    )
+    correct: float = Field(0.8, description="reward from which an open answer counts as correct in accuracy")
+    max_failures: float = Field(0.05, ge=0, le=1, description="larger share of missing scores stops the run")
+    judge: JudgeConfig = JudgeConfig()
+
+
+class SymbolicConfig(Config):
+    """math-verify, which decides what the own parser cannot read."""
+
+    on: bool = Field(True, description="ask it at all")
+    workers: Annotated[int, Effect.PLACE] = Field(2, ge=1, description="processes")
+    item_seconds: float = Field(10.0, gt=0, description="wall clock per comparison")
+    batch_seconds: float = Field(60.0, gt=0, description="wall clock for all comparisons of a batch")
+
+
 class RewardConfig(Config):
     """What a reward depends on besides the sample and the response."""
 
@@ -19,40 +75,9 @@ class RewardConfig(Config):
     max_answer_chars: int = Field(2000, ge=1, description="longer answers are too_long")
     kind_scale: dict[str, float] = Field({}, description="factor in [0, 1] per kind, for ablations; default 1")
     format_bonus: float = Field(0.0, ge=0, le=1, description="share of the reward paid for the format alone")
-    box_measure: Literal["iou", "giou"] = Field(
-        "iou", description="overlap of two boxes; giou also tells near misses apart"
-    )
-    box_threshold: float | None = Field(None, description="pay 1 from this overlap and 0 below, instead of the overlap")
-    box_correct: float = Field(0.5, description="overlap from which a box counts as correct in accuracy")
-    scorer: Literal["lexical", "embedding", "model", "chat_model", "judge"] = Field(
-        "lexical", description="what scores open answers"
-    )
-    scorer_path: str = Field("", description="folder or name of the reward model or sentence encoder")
-    scorer_revision: str = Field("", description="pinned commit of a model that brings its own code")
-    scorer_cache: Annotated[Path | None, Effect.PLACE] = Field(
-        None, description="SQLite file that keeps scores between runs"
-    )
-    judge_url: Annotated[str, Effect.PLACE] = Field("", description="OpenAI-compatible endpoint of the judge")
-    judge_model: str = Field("", description="model name of the judge")
-    judge_key_env: Annotated[str, Effect.PLACE] = Field(
-        "OPENAI_API_KEY", description="environment variable with the judge's key"
-    )
-    open_mode: Literal["auto", "plain", "vlaa", "shifted", "sigmoid", "calibrated"] = Field(
-        "auto", description="formula; auto: the paper's vlaa for reward models, plain for scorers with values in [0, 1]"
-    )
-    beta: float = Field(
-        0.2, gt=0, description="steepness of the open reward (ScoreRS, whose formula the paper takes, uses 0.2)"
-    )
-    margin: float = Field(1.0, ge=0, description="what mode shifted adds to the difference")
-    calibration: Annotated[Path | None, Effect.INPUT] = Field(
-        None, description="differences of right and wrong answers for mode calibrated"
-    )
-    open_correct: float = Field(0.8, description="reward from which an open answer counts as correct in accuracy")
-    max_scorer_failures: float = Field(0.05, ge=0, le=1, description="larger share of missing scores stops the run")
-    symbolic: bool = Field(True, description="let math-verify decide what the own parser cannot read")
-    workers: Annotated[int, Effect.PLACE] = Field(2, ge=1, description="processes for math-verify")
-    item_seconds: float = Field(10.0, gt=0, description="wall clock per symbolic comparison")
-    batch_seconds: float = Field(60.0, gt=0, description="wall clock for all symbolic comparisons of a batch")
+    box: BoxConfig = BoxConfig()
+    open: OpenConfig = OpenConfig()
+    symbolic: SymbolicConfig = SymbolicConfig()
 
 
 class ScoreConfig(Config):

@@ -1,178 +1,67 @@
-"""Counts and option letters: two kinds of short answers, read as one claim or not at all.
+"""The table of kinds: how an answer of each is decided, its golds checked, wrong ones made, when it is right.
 
-An answer is normalised, then every claim in it is collected. None is `malformed`, two different ones are `ambiguous`, and
-neither is ever settled by taking the first, the last or a default: that is what a policy under training would learn.
+A new kind is one file that can do these things, one row here, and its name in `core.nouns.KINDS`.
 """
 
 from __future__ import annotations
 
-import re
-import string
-from collections.abc import Mapping
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from seethink.core.nouns import Sample
-from seethink.rewards.decision import RIGHT, WRONG, Decision, ambiguous, gold_error, malformed
-from seethink.rewards.numerals import DECIMAL, THOUSANDS, plain_number, replace_number_words
-from seethink.rewards.text import normalise
+from seethink.rewards.box import box, wrong_boxes
+from seethink.rewards.choice import choice, choice_problem, options_of, wrong_letters
+from seethink.rewards.config import RewardConfig
+from seethink.rewards.decision import AnswerText, Decision, gold_error
+from seethink.rewards.digit import digit, wrong_numbers
+from seethink.rewards.maths.decide import by_algebra, decide, gold_problem
+from seethink.rewards.open.formula import Scorer, by_score, guard
 
-# ---------------------------------------------------------------------------------------------------------------- digit
-
-_MARKUP = re.compile(r"\*\*|\$|#{2,}|\\(?:boxed|text|mathrm|textbf)\b|\\[()\[\]]|[{}\"`]")
-_NUMBER = re.compile(rf"(?<![\w.])[-+]?(?:{THOUSANDS}(?:\.[0-9]+)?|{DECIMAL})(?:[eE][-+]?[0-9]+)?(?!\w)")
-_OPERATION = re.compile(
-    r"[0-9][)\]\s]*[-+\u2013\u2014*×÷·/^%!<>][(\[\s]*[0-9]|[-+]\s*[-+]\s*[0-9]|[0-9]\s?[%!/^+°]|[/^<>≤≥≠~√±*×÷]\s*[0-9]|\\[a-zA-Z]+"
-)
-_HEDGE_BEFORE = re.compile(
-    r"(?:\b(?:at least|at most|up to|(?:more|less|fewer|greater|other) than|over|under|above|below|almost|nearly|not|never"
-    r"|except|without)|n't)\s+(?:exactly\s+|about\s+|be\s+)?[-+]?[0-9]",
-    re.IGNORECASE,
-)
-_HEDGE_AFTER = re.compile(
-    r"[0-9]\s*(?:or (?:more|less|fewer|so)|percent|pct|dozen|hundred|thousand|million|billion|half|halves|thirds?|quarters?"
-    r"|(?:is|are|was|were)(?:n't| not| wrong| incorrect| false))\b",
-    re.IGNORECASE,
-)
+Later = Callable[[Sequence[tuple[Sample, AnswerText]], RewardConfig, Callable[[], Scorer]], list[Decision]]
 
 
-def digit(gold: str, answer: str) -> Decision:
-    """1 if the answer names exactly one number, in whatever words, and it is the gold count."""
-    target = plain_number(normalise(gold))
-    if target is None:
-        return gold_error(f"{gold[:80]!r} is not a number")
-    text = normalise(answer).replace("{,}", ",")
-    text = re.sub(r"\b(?:minus|negative)\s+", "-", replace_number_words(_MARKUP.sub(" ", text)), flags=re.IGNORECASE)
-    left, equals, right = text.partition("=")
-    if equals:
-        if "=" in right or re.search(r"[;,\n]|\bor\b|\band\b|[<>!]$", left):
-            return ambiguous("more than one equation")
-        text = right
-    if _OPERATION.search(text) or _HEDGE_BEFORE.search(text) or _HEDGE_AFTER.search(text):
-        return malformed("not a plain count")
-    numbers = {plain_number(number) for number in _NUMBER.findall(text)}
-    if re.search(r"[0-9]", _NUMBER.sub(" ", text)) or None in numbers:
-        return malformed("digits that are not a number of their own")
-    values = {number.value for number in numbers}
-    if len(values) != 1:
-        return ambiguous("different numbers") if values else malformed("no number")
-    return RIGHT if values == {target.value} else WRONG
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What the rewards know of one kind."""
+
+    decide: Callable[[Sample, AnswerText, RewardConfig], Decision | None]
+    """What an answer earns, within a millisecond; None where `later` has to speak."""
+    later: Later = lambda pairs, config, scorer: []
+    """Decides the rest of a batch at once, in order; the scorer of open answers is made when it is called."""
+    check: Callable[[Sample], str] = lambda sample: ""
+    """Why a gold that is not empty is unusable, or ''. That an answer that repeats it is right is checked anyway."""
+    wrong: Callable[[Sample, random.Random], list[str]] = lambda sample, rng: []
+    """Answers that are certainly wrong, for `audit`."""
+    correct: Callable[[RewardConfig], float] = lambda config: 1.0
+    """The reward from which an answer counts as right in accuracy."""
 
 
-# --------------------------------------------------------------------------------------------------------------- choice
-
-_OPTION_IN_QUESTION = re.compile(r"(?:^|\s)\(?([A-Z])[).:]\s*(.+?)(?=\s+\(?[A-Z][).:]\s|\n|$)")
-_JSON_OBJECT = re.compile(r"\{[^{}]*\}")
-_JSON_CHOICE = re.compile(
-    r"[\"'](?:answer|final_answer|choice|option|letter)[\"']\s*:\s*[\"']([^\"']*)[\"']", re.IGNORECASE
-)
-_WHOLE = re.compile(r"[\W_]*([A-Za-z])[\W_]*")
-_BRACKETED = re.compile(r"[(\[{]\s*([A-Za-z])\s*[)\]}]")
-_LEADING = re.compile(r"^\s*([A-Za-z])\s?[).:](?=\s|$)", re.MULTILINE)
-_MARKER = r"\b(?:answer|option|choice|choose|select|pick|letter)(?:\s+(?:is|would be|should be))?\s*[:=]?\s*[\"'*(\[]*"
-_MARKED_UPPER = re.compile(rf"(?i:{_MARKER})([A-Z])(?![\w'\u2019]|\s+[a-z])")
-_MARKED_LOWER = re.compile(rf"(?i:{_MARKER})([a-z])(?=[\"'*)\].,:;!?]|\s*$|\s+(?:because|since|as)\b)")
-_CAPITAL = re.compile(r"(?<![\w.\u2019'])([A-HJ-Z])(?![\w\u2019'])")
-_ARTICLE = re.compile(r"A\s+(?!(?:is|was|because|since|as|and|or|but|seems|matches|would|must|are|looks|fits)\b)[a-z]")
-_NEGATED_BEFORE = re.compile(
-    r"(?:\b(?:not|never|(?:all|any|anything|everything) but|except|neither|nor|exclud\w+|eliminat\w+|rule[sd]? out)|n't)\b[^.;,:!?]{0,30}$",
-    re.I,
-)
-_NEGATED_AFTER = re.compile(
-    r"[\"'*)\].]*\s*(?:(?:is|was|seems|looks|can|could|would)(?:\s+not|n't|not)|(?:is |was )?(?:in)?(?:wrong|incorrect|false|eliminated|ruled out))\b",
-    re.IGNORECASE,
-)
-_PREAMBLE = re.compile(
-    r"^(?:the\s+)?(?:(?:final|correct|right|best)\s+)?(?:answer|option|choice)(?:\s+is|\s+would be)?\s*[:=]?\s*",
-    re.IGNORECASE,
-)
-
-
-def choice(gold: str, answer: str, options: Mapping[str, str]) -> Decision:
-    """1 if the answer names exactly the gold letters. `options` maps each letter to its text, "" where there is none."""
-    target = gold_letters(gold, options)
-    text = _JSON_OBJECT.sub(_json_claim, normalise(answer))
-    spans = _letter_spans(text, several=len(target) > 1)
-    letters = {letter for letter, _, _ in spans}
-    if not letters:
-        said = _PREAMBLE.sub("", text)
-        letters = {letter for letter, option in options.items() if option and same_text(said, option)}
-        if len(letters) != 1:
-            return ambiguous("text of several options") if letters else malformed("no option named")
-    elif not letters & set(options):
-        return malformed("a letter that is no option")
-    elif any(_negated(text, start, end) for _, start, end in spans):
-        return malformed("a negated letter")
-    elif len(letters) == 1 and _names_another(text, spans, *letters, options):
-        return ambiguous("letter of one option, text of another")
-    if not target:
-        return gold_error(f"{gold[:80]!r} names none of the options {', '.join(options)}")
-    if letters == target:
-        return RIGHT
-    return WRONG if len(target) > 1 or len(letters) == 1 else ambiguous("different letters")
-
-
-def options_of(sample: Sample) -> dict[str, str]:
-    """Letter -> option text. From `meta.options`, else from `choices` (texts, or bare letters), else from the question."""
-    if isinstance(sample.meta.get("options"), dict):
-        return {str(letter): str(text) for letter, text in sample.meta["options"].items()}
-    if sample.choices and "".join(sample.choices) == string.ascii_uppercase[: len(sample.choices)]:
-        return dict.fromkeys(sample.choices, "")
-    if sample.choices:
-        texts = (re.sub(rf"^\(?{letter}[).:]\s*", "", text) for letter, text in _lettered(sample.choices))
-        return dict(zip(string.ascii_uppercase, texts, strict=False))
-    found = dict(_OPTION_IN_QUESTION.findall(sample.question[:10_000]))
-    return found if set(found) >= {"A", "B"} else dict.fromkeys("ABCD", "")
-
-
-def gold_letters(gold: str, options: Mapping[str, str]) -> set[str]:
-    """Letters a gold such as `C`, `(c)`, `A) 36°`, `A, C` or `AC` stands for; empty if it names no option."""
-    text = normalise(gold)
-    letters = {letter for letter, _, _ in _letter_spans(text, several=True)}
-    if not letters:
-        letters = {letter for letter, option in options.items() if option and same_text(text, option)}
-    return letters if letters <= set(options) else set()
-
-
-def same_text(one: str, other: str) -> bool:
-    """Equal as words (case, blanks and final punctuation aside) or as plain numbers."""
-    one, other = (re.sub(r"[\s_]+", " ", normalise(text)).strip(" .,;:!").casefold() for text in (one, other))
-    if one == other:
-        return bool(one)
-    a, b = plain_number(one.rstrip("° ")), plain_number(other.rstrip("° "))
-    return a is not None and b is not None and a.value == b.value
-
-
-def _lettered(choices: tuple[str, ...]) -> list[tuple[str, str]]:
-    return list(zip(string.ascii_uppercase, choices, strict=False))
-
-
-def _json_claim(match: re.Match[str]) -> str:
-    values = [value.strip() for value in _JSON_CHOICE.findall(match[0])]
-    return " ; ".join(f"({value})" if len(value) == 1 else value for value in values) or match[0]
-
-
-def _letter_spans(text: str, several: bool) -> list[tuple[str, int, int]]:
-    """(letter, start, end) of every option letter the text names; `several` also reads `AC` as A and C."""
-    whole = _WHOLE.fullmatch(text)
-    if whole:
-        return [(whole[1].upper(), whole.start(1), whole.end(1))]
-    if several and re.fullmatch(r"[A-Z]{2,}", text):
-        return [(letter, i, i + 1) for i, letter in enumerate(text)]
-    matches = [m for pattern in (_BRACKETED, _LEADING, _MARKED_UPPER, _MARKED_LOWER) for m in pattern.finditer(text)]
-    matches += [m for m in _CAPITAL.finditer(text) if not _ARTICLE.match(text, m.start(1))]
-    return [(m[1].upper(), m.start(1), m.end(1)) for m in matches]
-
-
-def _negated(text: str, start: int, end: int) -> bool:
-    return bool(
-        _NEGATED_BEFORE.search(text[max(0, start - 40) : start].rstrip(" ([\"'*") + " ")
-        or _NEGATED_AFTER.match(text, end)
-    )
-
-
-def _names_another(text: str, spans: list[tuple[str, int, int]], letter: str, options: Mapping[str, str]) -> bool:
-    """True for `(C) 15` where C reads 12 and another option reads 15."""
-    for _, start, end in sorted(spans, key=lambda span: -span[1]):
-        text = text[:start] + text[end:]
-    rest = re.sub(r"^[\W_]+", "", _PREAMBLE.sub("", text)) or " "
-    equal = {other for other, option in options.items() if option and same_text(rest, option)}
-    return bool(equal) and letter not in equal
+RULES: dict[str, Rules] = {
+    "digit": Rules(
+        decide=lambda sample, answer, config: digit(sample.gold, answer.text),
+        wrong=wrong_numbers,
+    ),
+    "choice": Rules(
+        decide=lambda sample, answer, config: choice(sample.gold, answer.text, options_of(sample)),
+        check=choice_problem,
+        wrong=wrong_letters,
+    ),
+    "math": Rules(
+        decide=lambda sample, answer, config: decide(sample.gold, answer.text),
+        later=by_algebra,
+        check=lambda sample: gold_problem(sample.gold),
+        wrong=wrong_numbers,
+    ),
+    "box": Rules(
+        decide=lambda sample, answer, config: box(sample.gold, answer.text, sample.meta, config.box),
+        wrong=wrong_boxes,
+        correct=lambda config: config.box.correct,
+    ),
+    "open": Rules(
+        decide=lambda sample, answer, config: None if sample.gold.strip() else gold_error("empty gold"),
+        later=by_score,
+        check=lambda sample: guard(sample.gold, sample.gold),
+        correct=lambda config: config.open.correct,
+    ),
+}

@@ -10,10 +10,12 @@ from fractions import Fraction
 from typing import NamedTuple
 
 MAX_EXPONENT = 4000
+"""Also of digits that are written out: Python refuses to read integers of more than 4,300."""
 
 # `1,000`, `1{,}000`, `1\,000`, `1,\! 000` and `1 000`: groups of exactly three digits, one separator throughout
 THOUSANDS = r"[0-9]{1,3}(?:(?:,|\{,\}|\\,|,\\!\s?|\\ |\s)[0-9]{3})+(?![0-9])"
 DECIMAL = r"(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)"
+NUMBER = rf"[-+]?(?:{THOUSANDS}(?:\.[0-9]+)?|{DECIMAL})(?:[eE][-+]?[0-9]+)?"
 _PLAIN = re.compile(rf"([+-]?)\s*({THOUSANDS}(?:\.[0-9]+)?|{DECIMAL})(?:[eE]([+-]?[0-9]{{1,6}}))?")
 _SEPARATORS = re.compile(r"\{,\}|\\,|,\\!\s?|\\ |,|\s")
 
@@ -32,27 +34,24 @@ def plain_number(text: str) -> Plain | None:
         return None
     sign, digits, exponent = match[1], match[2], int(match[3] or 0)
     separators = {separator.strip() for separator in _SEPARATORS.findall(digits)}
-    if abs(exponent) > MAX_EXPONENT or len(separators) > 1:
+    if max(abs(exponent), len(digits)) > MAX_EXPONENT or len(separators) > 1:
         return None
     whole, point, decimals = _SEPARATORS.sub("", digits).partition(".")
     value = Fraction(int(whole + decimals or "0"), 10 ** len(decimals)) * Fraction(10) ** exponent
     return Plain(-value if sign == "-" else value, max(0, len(decimals) - exponent) if point or exponent else None)
 
 
-# fmt: off
 SMALL = [
     "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen",
     "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
-]
-# fmt: on
+]  # fmt: skip
 TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
 WORDS = {word: n for n, word in enumerate(SMALL)} | {word: 10 * n for n, word in enumerate(TENS, 2)}
 SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9}
 _BELOW_100 = rf"(?:(?:{'|'.join(TENS)})(?:[\s-]+(?:{'|'.join(SMALL[1:10])})\b)?|(?:{'|'.join(reversed(SMALL))}))"
 _BELOW_1000 = rf"(?:{_BELOW_100}\s+hundred(?:\s+(?:and\s+)?{_BELOW_100})?|{_BELOW_100})"
-_IN_WORDS = re.compile(
-    rf"\b{_BELOW_1000}(?:\s+(?:{'|'.join(SCALES)})(?:\s+(?:and\s+)?{_BELOW_1000})?)?\b", re.IGNORECASE
-)
+_SCALED = rf"(?:\s+(?:{'|'.join(SCALES)})(?:\s+(?:and\s+)?{_BELOW_1000})?)?"
+_IN_WORDS = re.compile(rf"(?i)\b{_BELOW_1000}{_SCALED}\b")
 
 
 def replace_number_words(text: str) -> str:

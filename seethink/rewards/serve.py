@@ -1,4 +1,4 @@
-"""Rewards over HTTP, for trainers that ask a remote reward model.
+"""`seethink reward serve`: rewards over HTTP, for trainers that ask a remote reward model.
 
     POST /         {"query": [...], "prompts": [...], "labels": [...]}     OpenRLHF's protocol: rewards, scores, extra_logs
     POST /score    {"samples": [sample rows], "responses": [...]}          {"rewards": [{value, status, answer, detail}]}
@@ -21,9 +21,9 @@ from aiohttp import web
 
 from seethink.core.errors import UserError
 from seethink.core.nouns import sample_from_row
-from seethink.rewards.adapters.common import Rewarder
 from seethink.rewards.adapters.openrlhf import reward_lists
-from seethink.rewards.rewarder import RewardConfig
+from seethink.rewards.config import ServeConfig
+from seethink.rewards.rewarder import Rewarder
 
 MAX_BODY = 256 << 20
 
@@ -31,14 +31,21 @@ MAX_BODY = 256 << 20
 class Service:
     """Request handlers around one rewarder. Scoring happens in a thread, so that health checks are answered meanwhile."""
 
-    def __init__(self, config: RewardConfig, token: str = ""):
-        self._rewarder, self._zeros, self._token = Rewarder(config), Rewarder(config, "zero"), token
+    def __init__(self, rewarder: Rewarder, token: str = ""):
+        self._rewarder, self._token = rewarder, token
         self._turn = asyncio.Lock()  # a scorer may hold a model that moves between devices
 
     def app(self) -> web.Application:
         @web.middleware
         async def guard(request: web.Request, handler: Any) -> web.StreamResponse:
-            return await self._guard(request, handler)
+            """Token first, then user errors as 400 with their text."""
+            given, token = request.headers.get("Authorization", "").removeprefix("Bearer "), self._token
+            if token and request.path != "/health" and not hmac.compare_digest(given.encode(), token.encode()):
+                return web.json_response({"error": "token missing or wrong"}, status=401)
+            try:
+                return await handler(request)
+            except UserError as error:
+                return web.json_response({"error": str(error)}, status=400)
 
         app = web.Application(client_max_size=MAX_BODY, middlewares=[guard])
         app.add_routes([web.post("/", self.openrlhf), web.post("/score", self.score), web.get("/health", self.health)])
@@ -49,32 +56,19 @@ class Service:
 
     async def openrlhf(self, request: web.Request) -> web.Response:
         body = await _body(request, "query", "prompts", "labels")
-        return web.json_response(
-            await self._alone(reward_lists, body["query"], body["prompts"], body["labels"], self._zeros)
-        )
+        lists = body["query"], body["prompts"], body["labels"]
+        return web.json_response(await self._alone(reward_lists, *lists, self._rewarder, "zero"))
 
     async def score(self, request: web.Request) -> web.Response:
         body = await _body(request, "samples", "responses")
-        samples = [
-            sample_from_row({"id": str(i), "question": "", **row}, f"sample {i}")
-            for i, row in enumerate(body["samples"])
-        ]
-        rewards = await self._alone(self._rewarder.score, samples, body["responses"])
+        rows = enumerate(body["samples"])
+        samples = [sample_from_row({"id": str(i), "question": "", **row}, f"sample {i}") for i, row in rows]
+        rewards = await self._alone(self._rewarder.score_batch, samples, body["responses"])
         return web.json_response({"rewards": [asdict(reward) for reward in rewards]})
 
     async def _alone(self, function: Any, *arguments: Any) -> Any:
         async with self._turn:
             return await asyncio.to_thread(function, *arguments)
-
-    async def _guard(self, request: web.Request, handler: Any) -> web.StreamResponse:
-        """Token first, then user errors as 400 with their text."""
-        given = request.headers.get("Authorization", "").removeprefix("Bearer ")
-        if self._token and request.path != "/health" and not hmac.compare_digest(given.encode(), self._token.encode()):
-            return web.json_response({"error": "token missing or wrong"}, status=401)
-        try:
-            return await handler(request)
-        except UserError as error:
-            return web.json_response({"error": str(error)}, status=400)
 
 
 async def _body(request: web.Request, *keys: str) -> dict[str, Any]:
@@ -88,9 +82,8 @@ async def _body(request: web.Request, *keys: str) -> dict[str, Any]:
     if len({len(body[key]) for key in keys}) > 1:
         raise UserError(f"the lists {', '.join(keys)} differ in length")
     texts = [text for key in keys if key != "samples" for text in body[key]]
-    if not all(isinstance(text, str) for text in texts) or not all(
-        isinstance(row, dict) for row in body.get("samples", [])
-    ):
+    rows = body.get("samples", [])
+    if not all(isinstance(text, str) for text in texts) or not all(isinstance(row, dict) for row in rows):
         raise UserError("responses are texts and samples are objects")
     return body
 
@@ -102,18 +95,19 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def serve(config: RewardConfig, host: str, port: int, token_env: str, seconds: float = 0.0) -> None:
-    """Blocks until interrupted, or for `seconds`. Raises UserError for an open address without a token."""
-    token = os.environ.get(token_env, "")
-    if not is_loopback(host) and not token:
-        raise UserError(
-            f"{host} can be reached from elsewhere", remedy=f"Set a token in {token_env}, or listen on 127.0.0.1"
-        )
-    asyncio.run(_run(Service(config, token).app, host, port, seconds))
+def run(config: ServeConfig, dry_run: bool = False) -> None:
+    """The verb: until interrupted, or for `seconds`. Raises UserError for an open address without a token."""
+    token = os.environ.get(config.token_env, "")
+    if not is_loopback(config.host) and not token:
+        remedy = f"Set a token in {config.token_env}, or listen on 127.0.0.1"
+        raise UserError(f"{config.host} can be reached from elsewhere", remedy=remedy)
+    with Rewarder(config.reward) as rewarder:
+        if not dry_run:
+            asyncio.run(_serve(Service(rewarder, token), config.host, config.port, config.seconds))
 
 
-async def _run(make_app: Any, host: str, port: int, seconds: float) -> None:
-    runner = web.AppRunner(make_app(), access_log=None)
+async def _serve(service: Service, host: str, port: int, seconds: float) -> None:
+    runner = web.AppRunner(service.app(), access_log=None)
     await runner.setup()
     site = web.TCPSite(runner, host, port)
     try:

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
 
 from seethink.core.tags import clean
 
@@ -33,6 +36,12 @@ def normalise(answer: str) -> str:
             break
         text = bare
     return text
+
+
+@lru_cache(maxsize=10_000)
+def normalise_known(text: str) -> str:
+    """The same, remembered: golds and options come again with every completion of their question."""
+    return normalise(text)
 
 
 def fold(text: str) -> str:
@@ -79,6 +88,17 @@ def closing_brace(text: str, start: int) -> int:
                 return i
         i += 1
     return -1
+
+
+def lines_of(path: Path) -> list[str]:
+    """Lines of a list that is kept as text, without comments."""
+    return [line for line in path.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
+
+
+def repeated_ngrams(words: Sequence[str], n: int = 4) -> float:
+    """Share of word n-grams that occurred before, in [0, 1]; 0 for fewer than n words."""
+    grams = list(zip(*(words[i:] for i in range(n)), strict=False))
+    return 1 - len(set(grams)) / len(grams) if grams else 0.0
 
 
 def _fraction(match: re.Match[str]) -> str:

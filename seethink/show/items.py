@@ -17,7 +17,7 @@ from seethink.core.nouns import Reward, Sample
 from seethink.core.run import read_log
 from seethink.core.store import load_samples, read_json, read_jsonl
 from seethink.core.tables import read_table
-from seethink.rewards import RewardConfig, is_correct
+from seethink.rewards import RewardConfig, Rewarder
 from seethink.show.marked import Piece, pieces
 from seethink.study.folder import Study, load_study
 from seethink.traces.analyse import analyse
@@ -27,7 +27,7 @@ from seethink.traces.steps import Checker
 FLAGS = ("flipped", "truncated", "undecided", "lucky", "right", "wrong")
 SAMPLE_KEYS = ("board", "data", "source", "samples", "input")  # where a run's config names the samples it used
 SHOWN = ("reward", "advantage", "status", "stop", "tokens", "entropy", "weights_version", "judged by")
-THRESHOLDS = ("box_correct", "open_correct")  # settings of the reward that decide what counts as right
+THRESHOLDS = {"box": {"correct"}, "open": {"correct"}}  # settings of the reward that decide what counts as right
 DATA_FILES = ("traces.jsonl", "sft.jsonl", "rl.jsonl", "board.jsonl")
 
 
@@ -97,12 +97,13 @@ def from_rollouts(folder: Path, samples: dict[str, Sample], checker: Checker | N
     rows = read_table(table) if table.exists() else read_log(folder / "rollouts.jsonl")  # finished or still running
     rows = sorted(rows, key=lambda r: (r["round"], r["sample_id"], r["group"]))
     settings = read_json(folder / "config.json").get("reward", {})
-    rewards, items = build(RewardConfig, {key: settings[key] for key in THRESHOLDS if key in settings}), []
+    thresholds = {key: {n: settings[key][n] for n in names} for key, names in THRESHOLDS.items() if key in settings}
+    rewarder, items = Rewarder(build(RewardConfig, thresholds)), []
     for (number, sample_id), group in groupby(rows, key=lambda r: (r["round"], r["sample_id"])):
         sample = _sample(samples, sample_id, folder)
         item = Item(sample, f"round {number}", [])
         for row in group:  # with the verdict an evaluation would give its reward
-            ok = is_correct(Reward(row["reward"], row["status"], sample.kind), rewards)
+            ok = rewarder.is_correct(Reward(row["reward"], row["status"], sample.kind))
             item.attempts.append(attempt(f"#{row['group']}", {**row, "ok": ok}, sample, checker))
         items.append(item)
     return items

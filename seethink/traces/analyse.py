@@ -12,12 +12,12 @@ from dataclasses import dataclass
 
 from seethink.core.nouns import Sample
 from seethink.core.tags import ANSWER, THINK, THINK_END, extract
+from seethink.rewards.text import repeated_ngrams
 from seethink.traces import lexicon
-from seethink.traces.claims import Claim, agree, claims
+from seethink.traces.conclusions import Conclusion, agree, conclusions
 from seethink.traces.steps import Checker, Step, check_steps, locate
 
 HESITATION = "word"  # the lexicon whose markers open a hesitation
-NGRAM = 4
 _SENTENCE_END = re.compile(r"[.!?](?=\s)|\n")
 _WORD = re.compile(r"\w[\w'’-]*")
 
@@ -63,23 +63,26 @@ class TraceStats:
         return None if self.revisions is None else self.hesitations - self.revisions
 
     @property
+    def checked(self) -> int:
+        """Statements that are true or false."""
+        return (self.true_steps or 0) + (self.false_steps or 0)
+
+    @property
     def true_share(self) -> float | None:
         """True statements among those that can be checked."""
-        if self.steps is None or not self.true_steps + self.false_steps:
-            return None
-        return self.true_steps / (self.true_steps + self.false_steps)
+        return (self.true_steps or 0) / self.checked if self.checked else None
 
     @property
     def undecidable_share(self) -> float | None:
         """Statements that cannot be checked among all."""
-        return None if not self.steps else 1 - (self.true_steps + self.false_steps) / self.steps
+        return 1 - self.checked / self.steps if self.steps else None
 
     @property
     def lucky(self) -> bool | None:
         """Right answer although a false statement was never repaired."""
-        if self.ok is None or self.true_share is None:
+        if self.ok is None or not self.checked:
             return None
-        return self.ok and self.false_steps > self.repaired
+        return self.ok and (self.false_steps or 0) > (self.repaired or 0)
 
     def per_100_words(self, name: str) -> float | None:
         """Markers of a lexicon per 100 words; None for an empty trace."""
@@ -99,23 +102,30 @@ def analyse(
     """Measurements of a completion `text`. Without a sample there are no claims; without a checker no truth."""
     thinking, answer = split(text)
     steps = check_steps(checker, sample, thinking) if checker and sample else None
-    said = claims(thinking, sample.kind, sample.choices) if sample else []
+    said = conclusions(thinking, sample) if sample else []
     hesitations, revisions = _revisions(thinking, said, steps or [])
     whole = f"{thinking}\n{answer or ''}"
     counted = {name: lexicon.load(name) for name in lexicons}
+    truth = {} if steps is None else {
+        "steps": len(steps),
+        "true_steps": sum(s.truth is True for s in steps),
+        "false_steps": sum(s.truth is False for s in steps),
+        "repaired": sum(repairs(steps)),
+        "first_wrong": next((i for i, s in enumerate(steps) if s.truth is False), None),
+    }  # fmt: skip
     return TraceStats(
         words=count_words(thinking),
         tokens=tokens,
         markers={n: sum(lexicon.count_trace(thinking, answer or "", lex).values()) for n, lex in counted.items()},
         marked_words={n: count_words(whole if lex.span == "text" else thinking) for n, lex in counted.items()},
-        repeated=repeated_ngrams(thinking),
+        repeated=repeated_ngrams([word.lower() for word in _WORD.findall(thinking)]),
         hesitations=hesitations,
         revisions=revisions,
         truncated=stop == "length" or (THINK in text and THINK_END not in text),
         claim=said[-1].value if said else None,
-        agrees=agree(said[-1].value, answer, sample.kind, sample.choices) if said and answer else None,
+        agrees=agree(said[-1].value, answer, sample) if said and answer and sample else None,
         ok=ok,
-        **_truth(steps),
+        **truth,
     )
 
 
@@ -129,20 +139,14 @@ def split(text: str) -> tuple[str, str | None]:
 
 
 def hesitation_rate(texts: Sequence[str]) -> float:
-    """Hesitation markers per 100 words of the thinking of all texts together."""
-    thinking, lex = [split(text)[0] for text in texts], lexicon.load(HESITATION)
-    return 100 * sum(len(lexicon.find(t, lex)) for t in thinking) / max(sum(map(count_words, thinking)), 1)
+    """Hesitation markers per 100 words of the thinking, over all of these completions; 0 where nobody thought."""
+    thoughts, markers = [split(text)[0] for text in texts], lexicon.load(HESITATION)
+    words = sum(map(count_words, thoughts))
+    return 100 * sum(len(lexicon.find(thinking, markers)) for thinking in thoughts) / words if words else 0.0
 
 
 def count_words(text: str) -> int:
     return sum(1 for _ in _WORD.finditer(text))
-
-
-def repeated_ngrams(text: str, n: int = NGRAM) -> float:
-    """Share of word n-grams that occurred before; 0 for a text shorter than n words."""
-    words = [m[0].lower() for m in _WORD.finditer(text)]
-    grams = [tuple(words[i : i + n]) for i in range(len(words) - n + 1)]
-    return 1 - len(set(grams)) / len(grams) if grams else 0.0
 
 
 def repairs(steps: Sequence[Step]) -> list[bool]:
@@ -151,19 +155,7 @@ def repairs(steps: Sequence[Step]) -> list[bool]:
     return [s.truth is False and true_at.get(s.slot, -1) > i for i, s in enumerate(steps)]
 
 
-def _truth(steps: list[Step] | None) -> dict[str, int | None]:
-    if steps is None:
-        return {}
-    return {
-        "steps": len(steps),
-        "true_steps": sum(s.truth is True for s in steps),
-        "false_steps": sum(s.truth is False for s in steps),
-        "repaired": sum(repairs(steps)),
-        "first_wrong": next((i for i, s in enumerate(steps) if s.truth is False), None),
-    }
-
-
-def _revisions(thinking: str, said: Sequence[Claim], steps: Sequence[Step]) -> tuple[int, int | None]:
+def _revisions(thinking: str, said: Sequence[Conclusion], steps: Sequence[Step]) -> tuple[int, int | None]:
     """(hesitations, those after which a slot that already had a value got another one)."""
     located = zip(locate(thinking, steps), steps, strict=True)
     statements = [(place[0], step.slot, step.text) for place, step in located if place and step.slot]

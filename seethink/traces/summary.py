@@ -29,7 +29,7 @@ def summarise(traces: Sequence[TraceStats]) -> Summary:
         "undecidable_share": lambda t: t.undecidable_share,
         "false_steps": lambda t: t.false_steps,
         "any_false": lambda t: None if t.false_steps is None else t.false_steps > 0,
-        "repaired_share": lambda t: t.repaired / t.false_steps if t.false_steps else None,
+        "repaired_share": lambda t: (t.repaired or 0) / t.false_steps if t.false_steps else None,
         "first_wrong": lambda t: t.first_wrong,
         "lucky_among_right": lambda t: t.lucky if t.ok else None,
     }
@@ -46,7 +46,7 @@ def mean(values: Sequence[float | None]) -> Summary:
 def by_outcome(traces: Sequence[TraceStats]) -> Summary:
     """Words of right and of wrong answers, and the correlation of length with being right (None without spread)."""
     graded = [t for t in traces if t.ok is not None]
-    words, right = [float(t.words) for t in graded], [float(t.ok) for t in graded]
+    words, right = [float(t.words) for t in graded], [float(bool(t.ok)) for t in graded]
     try:
         r = correlation(words, right)
     except StatisticsError:  # fewer than two traces, or all of one length or one outcome

@@ -154,7 +154,8 @@ def train(folder: Run, config: GRPOConfig, samples: list[Sample], ranks: Ranks) 
             metrics = update(learner, groups)
 
             groups = sorted(ranks.gather([g.without_pixels() for g in groups]), key=lambda g: g.place)
-            metrics |= describe(groups) | visits(ranks.gather(uses)) | meter.metrics() | {"seconds/rollout": sampled}
+            metrics |= describe(groups) | meter.metrics() | {"seconds/rollout": sampled}
+            metrics |= visits(ranks.gather(uses), local=config.reward.open.scorer in ("model", "chat_model"))
             metrics["tokens_per_s"] = metrics["tokens/generated"] / metrics["seconds"]
             uses.clear()
             folder.log(number + 1, **metrics)
@@ -166,7 +167,8 @@ def train(folder: Run, config: GRPOConfig, samples: list[Sample], ranks: Ranks) 
             sampler.push(optimiser.step)
             reward = "undecided" if metrics["reward/mean"] is None else f"{metrics['reward/mean']:.3f}"
             bar.advance(text=f"reward {reward}  length {metrics['completion/length']:.0f}")
-    finish(folder, policy, config, samples)
+        spend = ranks.gather(rewarder.spending())
+    finish(folder, policy, config, samples, spend)
 
 
 def sample(learner: Learner, batch: dict[int, Sample], number: int) -> list[Group]:
@@ -366,8 +368,8 @@ def make_rewarder(folder: Run, config: GRPOConfig, ranks: Ranks, uses: list[dict
     )
 
 
-def finish(folder: Run, policy: Policy, config: GRPOConfig, samples: list[Sample]) -> None:
-    """Final model, rollouts table and summary; the done-mark comes last."""
+def finish(folder: Run, policy: Policy, config: GRPOConfig, samples: list[Sample], spend: list[dict[str, Any]]) -> None:
+    """Final model, rollouts table and summary; the done-mark comes last. `spend`: what a judge cost on each rank."""
     save_policy(policy, folder.path("model"))
     if not policy.ranks.first:
         return
@@ -384,4 +386,5 @@ def finish(folder: Run, policy: Policy, config: GRPOConfig, samples: list[Sample
         cpu_seconds=sum(m["cpu_seconds"] for m in metrics),
         memory_gb=max(m["memory_gb"] for m in metrics),
         data_order=order_hash([s.id for s in samples]),
+        spend=spend,
     )

@@ -39,9 +39,9 @@ def summary(groups: list[Group]) -> dict[str, Any]:
     }
 
 
-def visits(uses: list[dict[str, Any]]) -> dict[str, float]:
-    """Metrics of a local reward model that visits the accelerator to score; nothing without one."""
-    if not uses:
+def visits(uses: list[dict[str, Any]], local: bool) -> dict[str, float]:
+    """Metrics of a local reward model that visits the accelerator to score (a resumed round may find all scores kept)."""
+    if not local:
         return {}
     return {
         "seconds/reward_transfer": sum(u["transfer_seconds"] for u in uses),

@@ -17,8 +17,8 @@ from typing import Any, Literal
 from seethink.core.config import build, load_file
 from seethink.core.errors import UserError
 from seethink.core.nouns import Reward, Sample, sample_from_row
-from seethink.rewards.open.formula import Scorer
-from seethink.rewards.rewarder import RewardConfig, make_scorer, score_batch
+from seethink.rewards.config import RewardConfig
+from seethink.rewards.rewarder import Rewarder
 
 CONFIG_VARIABLE = "SEETHINK_REWARD"
 """Environment variable with a TOML file of reward settings, for trainers that pass none."""
@@ -27,37 +27,20 @@ Undecided = Literal["none", "zero", "raise"]
 """What a trainer gets for a reward that cannot be decided: None (where it skips those), 0, or an error that stops it."""
 
 
-class Rewarder:
-    """Scores batches with one config. Pickles without its scorer, which every process makes for itself when it needs it."""
-
-    def __init__(self, config: RewardConfig | None = None, undecided: Undecided = "none"):
-        self.config, self.undecided = config or RewardConfig(), undecided
-        self._scorer: Scorer | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_scorer": None}
-
-    def score(self, samples: Sequence[Sample], responses: Sequence[str]) -> list[Reward]:
-        if self._scorer is None and any(sample.kind == "open" for sample in samples):
-            self._scorer = make_scorer(self.config)
-        return score_batch(samples, responses, self.config, self._scorer)
-
-    def value(self, reward: Reward, sample: Sample) -> float | None:
-        """The number for the trainer. Raises UserError for an undecided one if so configured."""
-        if reward.value is None and self.undecided == "raise":
-            raise UserError(
-                f"sample {sample.id!r} has no reward ({reward.status}: {reward.detail})",
-                remedy="Run `seethink reward check` on the data before training, or set undecided to zero",
-            )
-        return 0.0 if reward.value is None and self.undecided == "zero" else reward.value
+def number(reward: Reward, sample: Sample, undecided: Undecided) -> float | None:
+    """What the trainer gets. Raises UserError for an undecided reward where that is what to do."""
+    if reward.value is None and undecided == "raise":
+        remedy = "Run `seethink reward check` on the data before training, or set undecided to zero"
+        raise UserError(f"sample {sample.id!r} has no reward ({reward.status}: {reward.detail})", remedy=remedy)
+    return 0.0 if reward.value is None and undecided == "zero" else reward.value
 
 
 @cache
-def shared_rewarder(undecided: Undecided, settings: str = "{}") -> Rewarder:
+def shared_rewarder(settings: str = "{}") -> Rewarder:
     """One rewarder per process and settings (JSON), for hooks that are plain functions."""
     path = os.environ.get(CONFIG_VARIABLE)
     values = {**(load_file(Path(path)) if path else {}), **json.loads(settings)}
-    return Rewarder(build(RewardConfig, values, where=path or "reward settings"), undecided)
+    return Rewarder(build(RewardConfig, values, where=path or "reward settings"))
 
 
 def sample_from_truth(truth: Mapping[str, Any], **more: Any) -> Sample:

@@ -12,9 +12,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from seethink.core.nouns import Reward
-from seethink.rewards.adapters.common import Undecided, sample_from_label, shared_rewarder
-from seethink.rewards.rewarder import is_correct
+from seethink.rewards.adapters.common import Undecided, number, sample_from_label, shared_rewarder
 
 REWARD_NAME = "seethink"
 REWARD_TYPE = "batch"
@@ -24,18 +22,14 @@ def compute_score(
     reward_inputs: Sequence[dict[str, Any]], undecided: Undecided = "raise", **settings: Any
 ) -> list[dict[str, float]]:
     """overall (the reward), format and accuracy per response. Raises UserError for an undecided reward by default."""
-    rewarder = shared_rewarder(undecided, json.dumps(settings, sort_keys=True))
+    rewarder = shared_rewarder(json.dumps(settings, sort_keys=True))
     samples = [sample_from_label(item["ground_truth"]) for item in reward_inputs]
-    rewards = rewarder.score(samples, [item["response"] for item in reward_inputs])
+    rewards = rewarder.score_batch(samples, [item["response"] for item in reward_inputs])
     return [
-        {"overall": rewarder.value(reward, sample) or 0.0, "format": _formatted(reward), "accuracy": _accuracy(reward)}
+        {
+            "overall": number(reward, sample, undecided) or 0.0,
+            "format": float(reward.answer is not None),
+            "accuracy": float(bool(rewarder.is_correct(reward))),
+        }
         for reward, sample in zip(rewards, samples, strict=True)
     ]
-
-
-def _formatted(reward: Reward) -> float:
-    return float(reward.answer is not None)
-
-
-def _accuracy(reward: Reward) -> float:
-    return float(bool(is_correct(reward)))

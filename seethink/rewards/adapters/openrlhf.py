@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from seethink.rewards.adapters.common import Rewarder, Undecided, sample_from_label, shared_rewarder, status_shares
+from seethink.rewards.adapters.common import Undecided, number, sample_from_label, shared_rewarder, status_shares
+from seethink.rewards.rewarder import Rewarder
 
 ASSISTANT_HEADERS = (
     "<|im_start|>assistant\n",
@@ -26,21 +27,21 @@ def reward_func(
     queries: Sequence[str], prompts: Sequence[str], labels: Sequence[str], undecided: Undecided = "zero", **_: Any
 ) -> dict[str, Any]:
     """rewards and scores as tensors, and shares of statuses for the log."""
-    import torch
+    import torch  # the trainer's own; the same rewards over HTTP need none
 
-    result = reward_lists(queries, prompts, labels, shared_rewarder(undecided))
+    result = reward_lists(queries, prompts, labels, shared_rewarder(), undecided)
     values = torch.tensor(result["rewards"], dtype=torch.float)
     return {**result, "rewards": values, "scores": values}
 
 
 def reward_lists(
-    queries: Sequence[str], prompts: Sequence[str], labels: Sequence[str], rewarder: Rewarder
+    queries: Sequence[str], prompts: Sequence[str], labels: Sequence[str], rewarder: Rewarder, undecided: Undecided
 ) -> dict[str, Any]:
     """The same with plain lists, as it travels over HTTP. Raises UserError for a label that is no sample."""
     samples = [sample_from_label(label, id=str(i)) for i, label in enumerate(labels)]
     responses = [response_of(query, prompt) for query, prompt in zip(queries, prompts, strict=True)]
-    rewards = rewarder.score(samples, responses)
-    values = [rewarder.value(reward, sample) for reward, sample in zip(rewards, samples, strict=True)]
+    rewards = rewarder.score_batch(samples, responses)
+    values = [number(reward, sample, undecided) for reward, sample in zip(rewards, samples, strict=True)]
     return {"rewards": values, "scores": values, "extra_logs": status_shares(rewards)}
 
 

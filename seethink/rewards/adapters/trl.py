@@ -12,8 +12,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from seethink.rewards.adapters.common import Rewarder, Undecided, sample_from_truth, status_shares
-from seethink.rewards.rewarder import RewardConfig
+from seethink.rewards.adapters.common import Undecided, number, sample_from_truth, status_shares
+from seethink.rewards.config import RewardConfig
+from seethink.rewards.rewarder import Rewarder
 
 TRUTH = ("id", "source", "kind", "gold", "solution", "choices", "meta", "question", "images")
 
@@ -24,7 +25,8 @@ class SeethinkReward:
     __name__ = "seethink"
 
     def __init__(self, config: RewardConfig | None = None, undecided: Undecided = "none"):
-        self._rewarder = Rewarder(config, undecided)
+        self._rewarder = Rewarder(config)
+        self._undecided: Undecided = undecided
 
     def __call__(
         self,
@@ -36,18 +38,18 @@ class SeethinkReward:
     ) -> list[float | None]:
         """One reward per completion. Raises UserError for a data set without the columns of a sample."""
         names = [name for name in TRUTH if isinstance(columns.get(name), Sequence)]
-        samples = [
-            sample_from_truth({name: columns[name][i] for name in names}, id=str(i), question=_question(prompts, i))
-            for i in range(len(completions))
-        ]
-        rewards = self._rewarder.score(samples, [text_of(completion) for completion in completions])
+        truths = [{name: columns[name][i] for name in names} for i in range(len(completions))]
+        questions = [text_of(prompts[i]) if i < len(prompts) else "" for i in range(len(completions))]
+        asked = zip(truths, questions, strict=True)
+        samples = [sample_from_truth(truth, id=str(i), question=q) for i, (truth, q) in enumerate(asked)]
+        rewards = self._rewarder.score_batch(samples, [text_of(completion) for completion in completions])
         if log_extra:
             log_extra("seethink_status", [reward.status for reward in rewards])
             log_extra("seethink_answer", [reward.answer or "" for reward in rewards])
         if log_metric:
             for name, share in status_shares(rewards).items():
                 log_metric(f"seethink/{name}", share)
-        return [self._rewarder.value(reward, sample) for reward, sample in zip(rewards, samples, strict=True)]
+        return [number(reward, sample, self._undecided) for reward, sample in zip(rewards, samples, strict=True)]
 
 
 def text_of(completion: Any) -> str:
@@ -58,7 +60,3 @@ def text_of(completion: Any) -> str:
     if isinstance(content, str):
         return content
     return "".join(part.get("text", "") for part in content if part.get("type") == "text")
-
-
-def _question(prompts: Sequence[Any], i: int) -> str:
-    return text_of(prompts[i]) if i < len(prompts) else ""

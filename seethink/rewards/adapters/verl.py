@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from seethink.rewards.adapters.common import Undecided, sample_from_truth, shared_rewarder
+from seethink.rewards.adapters.common import Undecided, number, sample_from_truth, shared_rewarder
 
 
 def compute_score(
@@ -23,13 +23,9 @@ def compute_score(
     **settings: Any,
 ) -> dict[str, Any]:
     """`score` is the reward; `status` and `answer` say why. Raises UserError for an undecided reward by default."""
-    rewarder = shared_rewarder(undecided, json.dumps(settings, sort_keys=True))
-    truth = {key: _plain(value) for key, value in (extra_info or {}).items()}
+    rewarder = shared_rewarder(json.dumps(settings, sort_keys=True))
+    columns = (extra_info or {}).items()
+    truth = {k: list(v) if type(v).__module__ == "numpy" else v for k, v in columns}  # parquet readers give arrays
     sample = sample_from_truth({**truth, "gold": ground_truth}, source=data_source)
-    reward = rewarder.score([sample], [solution_str])[0]
-    return {"score": rewarder.value(reward, sample), "status": reward.status, "answer": reward.answer or ""}
-
-
-def _plain(value: Any) -> Any:
-    """Lists where parquet readers give arrays."""
-    return list(value) if type(value).__module__ == "numpy" else value
+    reward = rewarder.score(sample, solution_str)
+    return {"score": number(reward, sample, undecided), "status": reward.status, "answer": reward.answer or ""}

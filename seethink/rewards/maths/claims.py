@@ -36,28 +36,24 @@ PHRASES = {
 }
 _TEXT = re.compile(r"\\(?:text|textbf|textrm|mbox)\s*\{([^{}]*)\}")
 _ENVIRONMENT = re.compile(r"\\(?:begin|end)\{(?:align|aligned|equation|gather|gathered|split)\*?\}|\\\\(?=\s*&\s*=)")
-_RECORD = re.compile(
-    r"\{\s*[\"'](?:final_)?(?:answer|result|value)[\"']\s*:\s*[\"']?([^\"'{}]*)[\"']?\s*\}", re.IGNORECASE
-)
-_FINAL = re.compile(r"\bfinal answer\b(?:\s+is)?\s*:?", re.IGNORECASE)
+_RECORD = re.compile(r"(?i)\{\s*[\"'](?:final_)?(?:answer|result|value)[\"']\s*:\s*[\"']?([^\"'{}]*)[\"']?\s*\}")
+_FINAL = re.compile(r"(?i)\bfinal answer\b(?:\s+is)?\s*:?")
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*(?=\{)")
 _MATH = re.compile(
-    r"\$\$.+?\$\$|\$[^$]+\$|\\\(.+?\\\)|\\\[.+?\\\]|\\begin\{(?:[pb]?matrix)\}.+?\\end\{[pb]?matrix\}", re.DOTALL
+    r"(?s)\$\$.+?\$\$|\$[^$]+\$|\\\(.+?\\\)|\\\[.+?\\\]|\\begin\{(?:[pb]?matrix)\}.+?\\end\{[pb]?matrix\}"
 )
 _DELIMITERS = re.compile(r"\\?\$|\\[()\[\]]|(?<![\w)}])\*\*|\*\*(?![\w({\\])|[¥€£]")
 _LEADING_EQUALS = re.compile(r"^\s*(?:=|≈|\\approx)\s*")
 _SENTENCE = re.compile(r"(?<=[.!?。])\s+|\n{2,}")
 _CUE = re.compile(
-    r"\b(?:is|are|was|equals|be|get|gets|gives|give|obtain|have|therefore|thus|hence|so|ans|answers?)\b\s*[:,]?|:|=>",
-    re.IGNORECASE,
+    r"(?i)\b(?:is|are|was|equals|be|get|gets|gives|give|obtain|have|therefore|thus|hence|so|ans|answers?)\b\s*[:,]?|:|=>"
 )
-_STRONG = re.compile(r"\b(?:ans|answers?|results?|solutions?|solution set)\b", re.IGNORECASE)
+_STRONG = re.compile(r"(?i)\b(?:ans|answers?|results?|solutions?|solution set)\b")
 _NAMED = re.compile(r"^\s*[A-Za-z][A-Za-z .]{2,60}=\s*([^=]+)$")
 _ANSWER_FIRST = re.compile(
-    r"^(?:(?:therefore|thus|hence|so),?\s)?(.{1,200}?)\s+is (?:the|our|my) (?:\w+ )?(?:answer|solution|result)\W*$",
-    re.IGNORECASE | re.DOTALL,
+    r"(?is)^(?:(?:therefore|thus|hence|so),?\s)?(.{1,200}?)\s+is (?:the|our|my) (?:\w+ )?(?:answer|solution|result)\W*$"
 )
-_LABELLED_TEXT = re.compile(r"^(?:.*\b)?(?:answer|result|solution)\s*(?:is|:|=)+\s*(.+)$", re.IGNORECASE | re.DOTALL)
+_LABELLED_TEXT = re.compile(r"(?is)^(?:.*\b)?(?:answer|result|solution)\s*(?:is|:|=)+\s*(.+)$")
 
 
 def read_claim(text: str) -> Claim:
@@ -154,9 +150,6 @@ def _formula(text: str) -> Claim:
     return Claim(text, unit, parse(text))
 
 
-# ------------------------------------------------------------------------------------------------------------------ prose
-
-
 def _in_prose(text: str) -> str:
     """The claim of sentences: what the marked ones say, else what all of them say; it must be one thing."""
     if not re.search(r"[a-zA-Z]{2}|[\u4e00-\u9fff]", text):
@@ -200,10 +193,8 @@ def _readable(text: str) -> str:
     bare = unwrap(_DELIMITERS.sub(" ", text).strip(" ,:"))
     try:
         _formula(bare)
-    except NotMath:
-        return ""
-    except Unreadable:
-        return bare
+    except Unreadable as problem:
+        return "" if isinstance(problem, NotMath) else bare
     return bare
 
 

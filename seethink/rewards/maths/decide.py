@@ -4,37 +4,50 @@
     2  the same plain number, exactly     4  equal as values, functions, sets, regions (see `equality`)
     5  math-verify, in a process that can be killed, for what the parser does not read (see `workers`)
 
-Rungs 1 to 4 take well under a millisecond and never leave the calling thread. `decide` returns None where rung 5 has to speak.
+Rungs 1 to 4 (`decide`) take well under a millisecond and never leave the calling thread; `by_algebra` is rung 5.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 
-from seethink.rewards.decision import RIGHT, WRONG, Decision, ambiguous, gold_error, malformed
+from seethink.core.nouns import Sample
+from seethink.rewards.config import RewardConfig
+from seethink.rewards.decision import RIGHT, WRONG, AnswerText, Decision, ambiguous, gold_error, malformed
 from seethink.rewards.maths.claims import Ambiguous, Claim, read_claim, same_words, squeeze, with_glued_unit
 from seethink.rewards.maths.equality import alternatives, same
 from seethink.rewards.maths.evaluate import Undefined, new_budget
 from seethink.rewards.maths.parse import parse
 from seethink.rewards.maths.tokens import NotMath, TooBig, Unreadable, Unsupported
+from seethink.rewards.maths.workers import shared_pool
 from seethink.rewards.numerals import plain_number
-from seethink.rewards.text import normalise
+from seethink.rewards.text import normalise_known
 
 _THOUSANDS = re.compile(r"[0-9],[0-9]{3}")
 MAX_SYMBOLIC_CHARS = 400
 """Longer texts are not worth a symbolic comparison: sympy's cost grows much faster than its use."""
 
 
+ALGEBRA = {
+    "equal": Decision(1.0, detail="by math-verify"),
+    "different": Decision(0.0, detail="by math-verify"),
+    "answer": malformed("not readable"),
+    "gold": gold_error("gold is neither readable nor equal as text"),
+    "timeout": Decision(0.0, "timeout", "symbolic comparison over its budget"),
+}
+
+
 @lru_cache(maxsize=10_000)
 def read_gold(gold: str) -> Claim:
-    return read_claim(normalise(gold))
+    return read_claim(normalise_known(gold))
 
 
 @lru_cache(maxsize=20_000)
-def decide(gold: str, answer: str) -> Decision | None:
-    """Decision about an answer, or None if only a symbolic comparison can tell."""
-    said, reference = normalise(answer), normalise(gold)
+def decide(gold: str, said: str) -> Decision | None:
+    """Decision about a normalised answer, or None if only a symbolic comparison can tell."""
+    reference = normalise_known(gold)
     if not re.search(r"\w|[∞∅]", reference):
         return gold_error("empty gold")
     if squeeze(said) == squeeze(reference):
@@ -47,7 +60,7 @@ def decide(gold: str, answer: str) -> Decision | None:
 
 def gold_problem(gold: str) -> str:
     """Why a gold cannot be compared with anything but its own text, or ''."""
-    claim, text = read_gold(gold), normalise(gold)
+    claim, text = read_gold(gold), normalise_known(gold)
     if isinstance(claim.problem, NotMath):
         return "not readable as mathematics" if _looks_like_latex(text) or not re.search(r"\w", text) else ""
     if isinstance(claim.problem, TooBig | Ambiguous):
@@ -63,10 +76,23 @@ def gold_problem(gold: str) -> str:
         return str(problem)
 
 
-def symbolic_pair(gold: str, answer: str) -> tuple[str, str] | None:
-    """LaTeX of both claims for a symbolic comparison; None where one is too long for it."""
-    pair = read_gold(gold).text, read_claim(normalise(answer)).text
-    return pair if max(len(text) for text in pair) <= MAX_SYMBOLIC_CHARS else None
+def by_algebra(pairs: Sequence[tuple[Sample, AnswerText]], config: RewardConfig, _: object = None) -> list[Decision]:
+    """Rung 5, for all of a batch that the others left. Raises UserError where math-verify cannot be started."""
+    limits = config.symbolic
+    if not limits.on:
+        return [ALGEBRA["answer"]] * len(pairs)
+    texts = [(read_gold(sample.gold).text, read_claim(answer.text).text) for sample, answer in pairs]
+    asked = list(dict.fromkeys(t for t in texts if max(map(len, t)) <= MAX_SYMBOLIC_CHARS))
+    pool = shared_pool(limits.workers)
+    verdicts = pool.compare(asked, limits.item_seconds, limits.batch_seconds) if asked else []
+    known = dict(zip(asked, verdicts, strict=True))
+    decisions = []
+    for (sample, _), text in zip(pairs, texts, strict=True):
+        verdict = known.get(text, "answer")
+        if verdict == "gold" and read_gold(sample.gold).node:
+            verdict = "answer"  # a gold that our own parser reads is never the reason for having no verdict
+        decisions.append(ALGEBRA[verdict])
+    return decisions
 
 
 def _compare(gold: Claim, answer: Claim, reference: str, said: str) -> Decision | None:
@@ -89,20 +115,15 @@ def _compare(gold: Claim, answer: Claim, reference: str, said: str) -> Decision 
         return Decision(0.0, detail=f"unit {answer.unit} instead of {gold.unit}")
     try:
         new_budget()
-        return _verdict(gold, answer)
+        assert gold.node is not None and answer.node is not None
+        if same(gold.node, answer.node) or _same_with_commas(gold, answer):
+            return RIGHT
+        several = len(alternatives(answer.node)) > 1 and len(alternatives(gold.node)) == 1
+        return ambiguous("several values for one") if several else WRONG
     except Unsupported:
         return None
     except (TooBig, Undefined, RecursionError) as error:
         return gold_error(str(error)) if gold_problem(reference) else malformed(str(error))
-
-
-def _verdict(gold: Claim, answer: Claim) -> Decision:
-    assert gold.node is not None and answer.node is not None
-    if same(gold.node, answer.node) or _same_with_commas(gold, answer):
-        return RIGHT
-    if len(alternatives(answer.node)) > 1 and len(alternatives(gold.node)) == 1:
-        return ambiguous("several values for one")
-    return WRONG
 
 
 def _same_with_commas(gold: Claim, answer: Claim) -> bool:

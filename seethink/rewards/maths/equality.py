@@ -6,13 +6,12 @@ its interval are the same claim. What remains are values and functions, which `v
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from fractions import Fraction
 from functools import reduce
 from typing import Any
 
 from seethink.rewards.maths.evaluate import Undefined, evaluate, free_symbols
-from seethink.rewards.maths.regions import INEQUALITIES, is_region, region, subject
+from seethink.rewards.maths.regions import FLIPPED, is_region, region, subject
 from seethink.rewards.maths.tokens import TooBig, Unsupported
 from seethink.rewards.maths.tree import Node, number, walk
 from seethink.rewards.maths.values import proportional, same_value
@@ -43,9 +42,6 @@ def alternatives(node: Node) -> list[Node]:
     return [node]
 
 
-# -------------------------------------------------------------------------------------------------------------- structure
-
-
 def _without_membership(node: Node) -> Node:
     return node.args[2] if node.op == "relation" and node.args[0] == ("in",) else node
 
@@ -62,7 +58,7 @@ def _as_point(node: Node, other: Node) -> Node:
 def _as_tuple(node: Node) -> Node:
     """`p=5, q=2` as the point (5, 2)."""
     items = node.args[1:] if node.op == "list" else (node,)
-    return Node("bracket", ("()", *(_right_side(item) if item.op == "relation" else item for item in items)))
+    return Node("bracket", ("()", *(item.args[-1] if item.op == "relation" else item for item in items)))
 
 
 def _signed(node: Node, sign: int) -> Node:
@@ -79,11 +75,8 @@ def _same_collection(golds: list[Node], answers: list[Node]) -> bool:
     if max(len(golds), len(answers)) > MAX_ITEMS:
         raise TooBig(f"a list of over {MAX_ITEMS} items")
     if not (_named(golds) and _named(answers)):
-        golds, answers = (
-            [_right_side(item) if _named([item]) else item for item in items] for items in (golds, answers)
-        )
-    free = list(_distinct(answers))
-    golds = list(_distinct(golds))
+        golds, answers = ([item.args[-1] if _named([item]) else item for item in items] for items in (golds, answers))
+    golds, free = _distinct(golds), _distinct(answers)
     if len(golds) != len(free):
         return False
     for gold in golds:
@@ -99,21 +92,15 @@ def _named(items: list[Node]) -> bool:
     return all(item.op == "relation" and item.args[0] == ("=",) and _is_label(item.args[1]) for item in items)
 
 
-def _distinct(items: list[Node]) -> Iterator[Node]:
-    seen: list[Any] = []
+def _distinct(items: list[Node]) -> list[Node]:
+    """Rational constants are told apart by their value, everything else as it is written."""
+    seen: dict[Any, Node] = {}
     for item in items:
-        key = _exact(item)
-        if key not in seen:
-            seen.append(key)
-            yield item
-
-
-def _exact(node: Node) -> Any:
-    """The value of a rational constant, the tree itself for everything else."""
-    if node.op in ("bracket", "relation", "matrix", "ratio") or free_symbols(node):
-        return node
-    value = evaluate(node, {})
-    return value if isinstance(value, Fraction) else node
+        value: Any = item
+        if item.op not in ("bracket", "relation", "matrix", "ratio") and not free_symbols(item):
+            value = evaluate(item, {})
+        seen.setdefault(value if isinstance(value, Fraction) else item, item)
+    return list(seen.values())
 
 
 def _same_item(gold: Node, answer: Node) -> bool:
@@ -192,9 +179,6 @@ def _same_region(gold: Node, answer: Node) -> bool:
     return all(g.closed == a.closed and same_value(g.node, a.node) for g, a in bounds)
 
 
-# -------------------------------------------------------------------------------------------------------------- relations
-
-
 def _same_relation(gold: Node, answer: Node) -> bool:
     """Equations; the name on the left (`y =`, `f(x) =`, `S_1:S_2 =`) may be missing on one side."""
     if any(node.op == "relation" and set(node.args[0]) != {"="} for node in (gold, answer)):
@@ -208,7 +192,7 @@ def _same_relation(gold: Node, answer: Node) -> bool:
         value = _claimed_value(gold)
         return value is not None and same(value, answer)
     if _same_label(gold, answer):
-        return same(_right_side(gold), _right_side(answer))
+        return same(gold.args[-1], answer.args[-1])
     if proportional(_difference(gold), _difference(answer)) is not None:
         return True
     return _solved_by(gold, answer) or _solved_by(answer, gold)
@@ -268,13 +252,9 @@ def _same_label(gold: Node, answer: Node) -> bool:
         return False
     if one == other:
         return True
-    used = _plain_symbols(_right_side(gold)) | _plain_symbols(_right_side(answer))
+    used = _plain_symbols(gold.args[-1]) | _plain_symbols(answer.args[-1])
     named = [node.args[0] for node in (one, other) if node.op == "symbol"]
     return "call" in (one.op, other.op) and not used & set(named)
-
-
-def _right_side(equation: Node) -> Node:
-    return equation.args[-1]
 
 
 def _difference(equation: Node) -> Node:
@@ -283,7 +263,7 @@ def _difference(equation: Node) -> Node:
 
 def _same_inequality(gold: Node, answer: Node) -> bool:
     """Unsolved inequalities: the same chain from either end, or sides that differ by a positive factor."""
-    turned = Node("relation", (tuple(_turn(o) for o in reversed(answer.args[0])), *reversed(answer.args[1:])))
+    turned = Node("relation", (tuple(FLIPPED.get(o, o) for o in reversed(answer.args[0])), *reversed(answer.args[1:])))
     for candidate in (answer, turned):
         if gold.args[0] == candidate.args[0] and len(gold.args) == len(candidate.args):
             if all(same_value(g, a) for g, a in zip(gold.args[1:], candidate.args[1:], strict=True)):
@@ -292,7 +272,3 @@ def _same_inequality(gold: Node, answer: Node) -> bool:
             if factor is not None and (factor > 0 or gold.args[0] == ("!=",)):
                 return True
     return False
-
-
-def _turn(operator: str) -> str:
-    return operator.translate(str.maketrans("<>", "><")) if operator in INEQUALITIES else operator

@@ -7,18 +7,18 @@ budget of work in all, so a power tower or a sum of sums costs milliseconds and 
 from __future__ import annotations
 
 import math
+import operator
 import threading
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from fractions import Fraction
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from functools import cache, reduce
+from typing import Any
+
+from mpmath import MPContext
 
 from seethink.rewards.maths.tokens import TooBig, Unreadable, Unsupported
 from seethink.rewards.maths.tree import Node
-
-if TYPE_CHECKING:
-    from mpmath import MPContext
 
 DIGITS = 30
 MAX_EXPONENT = 20_000
@@ -59,8 +59,6 @@ class Undefined(Unreadable):
 @cache
 def context() -> MPContext:
     """A private mpmath context: the precision of the global one belongs to whoever else runs in this process."""
-    from mpmath import MPContext
-
     own = MPContext()
     own.dps = DIGITS
     return own
@@ -84,9 +82,9 @@ def evaluate(node: Node, symbols: Mapping[str, Fraction], log_base: int | None =
     if op in ("sum", "prod"):
         return _series(op, args, symbols, log_base)
     if op == "constant":
-        return _constant(args[0])
+        return CONSTANTS[args[0]](context())
     if op == "call":
-        return _opaque(node)
+        return Fraction(zlib.crc32(opaque_name(node).encode()) % 10**6 + 3, 2**14)
     if op == "function":
         return _function(args[0], evaluate(args[1], symbols, log_base))
     if op == "log":
@@ -128,28 +126,18 @@ def opaque_name(node: Node) -> str:
     return repr(node)
 
 
-def _opaque(node: Node) -> Fraction:
-    return Fraction(zlib.crc32(opaque_name(node).encode()) % 10**6 + 3, 2**14)
-
-
 def _sum(values: list[Any]) -> Any:
-    total = values[0]
-    for value in values[1:]:
-        if isinstance(total, Fraction) and isinstance(value, Fraction):
-            total = _bounded(total + value)
-        else:
-            total = to_float(total) + to_float(value)
-    return total
+    return reduce(lambda a, b: _exact_or_float(operator.add, a, b), values)
 
 
 def _product(values: list[Any]) -> Any:
-    total = values[0]
-    for value in values[1:]:
-        if isinstance(total, Fraction) and isinstance(value, Fraction):
-            total = _bounded(total * value)
-        else:
-            total = to_float(total) * to_float(value)
-    return total
+    return reduce(lambda a, b: _exact_or_float(operator.mul, a, b), values)
+
+
+def _exact_or_float(operate: Callable[[Any, Any], Any], a: Any, b: Any) -> Any:
+    if isinstance(a, Fraction) and isinstance(b, Fraction):
+        return _bounded(operate(a, b))
+    return operate(to_float(a), to_float(b))
 
 
 def _bounded(value: Fraction) -> Any:
@@ -162,10 +150,6 @@ def _reciprocal(a: Any) -> Any:
     if not a:
         raise Undefined("division by zero")
     return 1 / a
-
-
-def _divide(a: Any, b: Any) -> Any:
-    return _product([a, _reciprocal(b)])
 
 
 def _power(base: Any, exponent: Any) -> Any:
@@ -217,10 +201,6 @@ def _exact_root(value: int, degree: int) -> int | None:
     return root if degree * root.bit_length() < MAX_BITS and root**degree == value else None
 
 
-def _root(degree: Any, value: Any) -> Any:
-    return _power(value, _reciprocal(degree))
-
-
 def _log(base: Any, value: Any) -> Any:
     if not value or not base:
         raise Undefined("logarithm of zero")
@@ -254,11 +234,7 @@ def _series(op: str, args: tuple[Any, ...], symbols: Mapping[str, Fraction], log
     first, last = (evaluate(a, symbols, log_base) for a in (low, high))
     if free_symbols(low) | free_symbols(high) or variable in "".join(free_symbols(body) - {variable}):
         raise Unsupported("a sum with symbolic bounds or indices")
-    if (
-        not isinstance(first, Fraction)
-        or not isinstance(last, Fraction)
-        or {first.denominator, last.denominator} != {1}
-    ):
+    if not all(isinstance(bound, Fraction) and bound.denominator == 1 for bound in (first, last)):
         raise Unsupported("a sum without whole bounds")
     if last - first >= MAX_TERMS:
         raise TooBig(f"a sum of over {MAX_TERMS} terms")
@@ -266,13 +242,6 @@ def _series(op: str, args: tuple[Any, ...], symbols: Mapping[str, Fraction], log
     if not terms:
         return Fraction(op == "prod")
     return _sum(terms) if op == "sum" else _product(terms)
-
-
-def _constant(name: str) -> Any:
-    ctx = context()
-    if name == "i":
-        return ctx.mpc(0, 1)
-    return {"pi": +ctx.pi, "e": +ctx.e, "inf": ctx.inf}[name]
 
 
 def _function(name: str, value: Any) -> Any:
@@ -301,6 +270,12 @@ def _step(name: str, value: Any) -> Fraction:
     return Fraction(math.floor(value) if name == "floor" else math.ceil(value))
 
 
+CONSTANTS = {
+    "pi": lambda ctx: +ctx.pi,
+    "e": lambda ctx: +ctx.e,
+    "i": lambda ctx: ctx.mpc(0, 1),
+    "inf": lambda ctx: ctx.inf,
+}
 FUNCTIONS = {
     "sin": lambda ctx, x: ctx.sin(x),
     "cos": lambda ctx, x: ctx.cos(x),
@@ -318,10 +293,10 @@ FUNCTIONS = {
 }
 OPERATIONS = {
     "neg": lambda a: -a,
-    "/": _divide,
+    "/": lambda a, b: _product([a, _reciprocal(b)]),
     "reciprocal": _reciprocal,
     "^": _power,
-    "root": _root,
+    "root": lambda degree, value: _power(value, _reciprocal(degree)),
     "abs": abs,
     "factorial": _factorial,
     "binom": _binomial,

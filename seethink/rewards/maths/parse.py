@@ -22,9 +22,9 @@ from seethink.rewards.numerals import plain_number
 MAX_DEPTH = 50
 MAX_NODES = 500
 
-
 RELATIONS = {"=", "<", ">", "<=", ">=", "!=", "in"}
 CLOSING = {"(": (")", "]"), "[": ("]", ")"), "{": ("}",), "\\{": ("\\}",), "<(": (")>",)}
+LOG_BASES = (["2", "("], ["10", "("])  # log2(x) as in programs
 FUNCTION_NAMES = {"f", "g", "h", "F", "G", "P", "Q"}
 
 
@@ -46,8 +46,6 @@ class _Parser:
         if self.peek().kind != "stop":
             raise NotMath(f"{self.peek().text!r} out of place")
         return node
-
-    # ------------------------------------------------------------------------------------------------------ token stream
 
     def peek(self) -> Token:
         return self.tokens[self.at]
@@ -76,8 +74,6 @@ class _Parser:
         if self.nodes > MAX_NODES:
             raise TooBig(f"over {MAX_NODES} operations")
         return Node(op, args)
-
-    # ------------------------------------------------------------------------------------------------------------ levels
 
     def items(self, closing: tuple[str, ...]) -> Node:
         """Relations up to a closing token; several become a list, semicolons between commas a list of lists."""
@@ -195,8 +191,6 @@ class _Parser:
             raise Unsupported("repeated ! % or °")
         return self.node({"!": "factorial", "%": "percent", "°": "degree"}[mark], node) if mark else node
 
-    # ----------------------------------------------------------------------------------------------------------- primary
-
     def deeper(self) -> None:
         self.depth += 1
         if self.depth > MAX_DEPTH:
@@ -204,26 +198,13 @@ class _Parser:
 
     def primary(self) -> Node:
         self.deeper()
-        node = self.value(*self.next())
+        kind, text = self.next()
+        read = PREFIX.get(text) if kind == "operator" else VALUES.get(kind)
+        if read is None:
+            raise NotMath(f"{text or 'the end'!r} where a value should be")
+        node = read(self, text)
         self.depth -= 1
         return node
-
-    def value(self, kind: str, text: str) -> Node:
-        if kind == "number":
-            return self.literal(text)
-        if kind == "name":
-            return self.symbol(text)
-        if kind == "constant":
-            return self.node("constant", text)
-        if kind == "function":
-            return self.function(text)
-        if kind == "opaque":
-            return self.opaque(text)
-        if kind == "begin":
-            return self.matrix(text)
-        if kind != "operator" or text not in PREFIX:
-            raise NotMath(f"{text or 'the end'!r} where a value should be")
-        return PREFIX[text](self, text)
 
     def literal(self, text: str) -> Node:
         plain = plain_number(text)
@@ -269,19 +250,13 @@ class _Parser:
 
     def function(self, name: str) -> Node:
         if name == "sqrt":
-            degree = self.bracketed("[") if self.peek().text == "[" else number(2)
+            degree = self.bracketed("[") if self.accept("[") else number(2)
             return self.node("root", degree, self.primary())
         base, power = None, None
         for _ in range(2):
-            if name == "log" and base is None and self.accept("_"):
+            ahead = [token.text for token in self.tokens[self.at : self.at + 2]]
+            if name == "log" and base is None and (self.accept("_") or ahead in LOG_BASES):
                 base = self.primary()
-            elif (
-                name == "log"
-                and base is None
-                and self.peek().text in ("2", "10")
-                and self.tokens[self.at + 1].text == "("
-            ):
-                base = self.primary()  # log2(x) as in programs
             elif power is None and self.accept("^"):
                 power = self.exponent()
         argument = self.argument()
@@ -325,8 +300,7 @@ class _Parser:
         return self.node("matrix", *(self.node("bracket", "()", *r) for r in rows))
 
     def bracketed(self, opening: str) -> Node:
-        """A group, or a bracket node with its items where there are several or the brackets matter."""
-        self.expect(opening)
+        """What an opening bracket begins: a group, or a bracket node where there are several items or the shape matters."""
         bars, self.bars = self.bars, int(opening == "\\{")  # in `{x | x > 2}` the bar ends the first part
         if opening == "\\{" and self.accept("\\}"):
             return self.node("symbol", "emptyset")
@@ -343,10 +317,6 @@ class _Parser:
             return inner
         shape = {"\\{": "{}", "{": "{}", "<(": "()"}.get(opening, opening + closing)
         return self.node("bracket", shape, *(inner.args[1:] if several else (inner,)))
-
-    def open_bracket(self, opening: str) -> Node:
-        self.at -= 1
-        return self.bracketed(opening)
 
     def absolute(self, _: str) -> Node:
         self.bars += 1
@@ -377,17 +347,18 @@ class _Parser:
         return self.node(op, low.args[1].args[0], low.args[2], high, self.product())
 
 
+VALUES = {
+    "number": _Parser.literal,
+    "name": _Parser.symbol,
+    "constant": lambda parser, text: parser.node("constant", text),
+    "function": _Parser.function,
+    "opaque": _Parser.opaque,
+    "begin": _Parser.matrix,
+}
 PREFIX = {
-    "(": _Parser.open_bracket,
-    "[": _Parser.open_bracket,
-    "{": _Parser.open_bracket,
-    "\\{": _Parser.open_bracket,
-    "<(": _Parser.open_bracket,
+    **dict.fromkeys(("(", "[", "{", "\\{", "<("), _Parser.bracketed),
+    **dict.fromkeys(("lfloor", "lceil"), _Parser.rounded),
+    **dict.fromkeys(("frac", "binom"), _Parser.fraction),
+    **dict.fromkeys(("sum", "prod"), _Parser.series),
     "|": _Parser.absolute,
-    "lfloor": _Parser.rounded,
-    "lceil": _Parser.rounded,
-    "frac": _Parser.fraction,
-    "binom": _Parser.fraction,
-    "sum": _Parser.series,
-    "prod": _Parser.series,
 }

@@ -24,7 +24,7 @@ class Bound(NamedTuple):
     closed: bool
 
 
-Interval = tuple[Bound, Bound]
+Span = tuple[Bound, Bound]
 
 
 def is_region(node: Node) -> bool:
@@ -38,7 +38,7 @@ def is_region(node: Node) -> bool:
     return node.op in ("cup", "cap") or node == Node("symbol", ("mathbb R",))
 
 
-def region(node: Node) -> list[Interval]:
+def region(node: Node) -> list[Span]:
     """Disjoint intervals in ascending order. Raises Unsupported for what is no region of one unknown."""
     if node.op == "bracket" and node.args[0] == "{}":
         return _merged([_interval(item, True, item, True) for item in node.args[1:]])
@@ -58,7 +58,7 @@ def region(node: Node) -> list[Interval]:
     raise Unsupported("not a region")
 
 
-def _listed(node: Node) -> list[Interval]:
+def _listed(node: Node) -> list[Span]:
     separator, items = node.args[0], node.args[1:]
     if len({subject(item) for item in items}) > 1:
         raise Unsupported("inequalities about different things")
@@ -86,7 +86,7 @@ def subject(node: Node) -> Node | None:
     return sides[0]
 
 
-def _inequality(node: Node) -> list[Interval]:
+def _inequality(node: Node) -> list[Span]:
     """`a < x <= b`, `x > a`, `x != a` or `x = a`."""
     operators, sides = node.args[0], node.args[1:]
     unknown = subject(node)
@@ -99,7 +99,7 @@ def _inequality(node: Node) -> list[Interval]:
     return found
 
 
-def _half_line(operator: str, bound: Node) -> list[Interval]:
+def _half_line(operator: str, bound: Node) -> list[Span]:
     below = _interval(MINUS_INFINITY, False, bound, operator == "<=")
     above = _interval(bound, operator == ">=", INFINITY, False)
     if operator == "=":
@@ -107,7 +107,7 @@ def _half_line(operator: str, bound: Node) -> list[Interval]:
     return {"<": [below], "<=": [below], ">": [above], ">=": [above], "!=": [below, above]}[operator]
 
 
-def _interval(low: Node, low_closed: bool, high: Node, high_closed: bool) -> Interval:
+def _interval(low: Node, low_closed: bool, high: Node, high_closed: bool) -> Span:
     return Bound(_value(low), low, low_closed), Bound(_value(high), high, high_closed)
 
 
@@ -120,15 +120,15 @@ def _value(node: Node) -> Any:
     return to_float(value)
 
 
-def _nonempty(intervals: list[Interval]) -> list[Interval]:
+def _nonempty(intervals: list[Span]) -> list[Span]:
     return [(a, b) for a, b in intervals if a.value < b.value or (a.value == b.value and a.closed and b.closed)]
 
 
-def _merged(intervals: list[Interval]) -> list[Interval]:
+def _merged(intervals: list[Span]) -> list[Span]:
     """Union as disjoint intervals."""
     if len(intervals) > MAX_PIECES:
         raise TooBig(f"a region of over {MAX_PIECES} pieces")
-    done: list[Interval] = []
+    done: list[Span] = []
     for low, high in sorted(_nonempty(intervals), key=lambda i: (i[0].value, not i[0].closed)):
         if done and (
             low.value < done[-1][1].value or (low.value == done[-1][1].value and (low.closed or done[-1][1].closed))
@@ -140,7 +140,7 @@ def _merged(intervals: list[Interval]) -> list[Interval]:
     return done
 
 
-def _common(one: list[Interval], other: list[Interval]) -> list[Interval]:
+def _common(one: list[Span], other: list[Span]) -> list[Span]:
     """Intersection as disjoint intervals."""
     pairs = [
         (

@@ -12,6 +12,7 @@ import logging
 import resource
 import signal
 import sys
+from typing import Any
 
 
 def main(cpu: float, memory: int) -> None:
@@ -22,8 +23,8 @@ def main(cpu: float, memory: int) -> None:
     logging.disable(logging.CRITICAL)
     grammar = (LatexExtractionConfig(boxed_match_priority=-1),)
 
-    def read(text: str) -> list:
-        return parse(f"${text}$", grammar, fallback_mode="no_fallback", parsing_timeout=None)
+    def read(text: str) -> Any:
+        return parse(f"${text}$", grammar, fallback_mode="no_fallback", parsing_timeout=None)  # type: ignore[arg-type]
 
     def compare(gold: str, answer: str) -> str:
         golds = read(gold)
@@ -32,11 +33,8 @@ def main(cpu: float, memory: int) -> None:
         answers = read(answer)
         if not answers:
             return "answer"
-        return (
-            "equal"
-            if verify(golds, answers, float_rounding=12, numeric_precision=20, timeout_seconds=None)
-            else "different"
-        )
+        same = verify(golds, answers, float_rounding=12, numeric_precision=20, timeout_seconds=None)
+        return "equal" if same else "different"
 
     print("ready", flush=True)
     for line in sys.stdin:

@@ -88,7 +88,7 @@ def tokens(text: str, commas: str = "thousands") -> list[Token]:
             raise NotMath(f"character {text[position]!r}")
         piece = match[match.lastgroup] if match.lastgroup else ""
         if match.lastgroup == "number" and "," in piece and (depth or commas == "list"):
-            match = _DECIMAL.match(text, position)  # inside brackets a comma separates
+            match = _DECIMAL.match(text, position) or match  # inside brackets a comma separates
             piece = match[0]
             found.append(_number(piece))
         else:
@@ -121,17 +121,12 @@ def _number(piece: str) -> Token:
 
 
 def _command(name: str) -> Token:
-    if name in FUNCTIONS:
-        return Token("function", FUNCTIONS[name])
-    if name in CONSTANTS:
-        return Token("constant", CONSTANTS[name])
-    if name in OPERATORS:
-        return Token("operator", OPERATORS[name])
-    if name in GREEK:
-        return Token("name", name)
-    if name in OPAQUE:
-        return Token("opaque", name)
-    raise Unsupported(f"\\{name}")
+    for kind, names in (("function", FUNCTIONS), ("constant", CONSTANTS), ("operator", OPERATORS)):
+        if name in names:
+            return Token(kind, names[name])
+    if name not in GREEK | OPAQUE:
+        raise Unsupported(f"\\{name}")
+    return Token("name" if name in GREEK else "opaque", name)
 
 
 def _names(run: str) -> list[Token]:
@@ -149,13 +144,9 @@ def _names(run: str) -> list[Token]:
     pieces = _NAMES.findall(run)
     if re.search(r"[a-zA-Z]{4,}", "".join(p if len(p) == 1 else " " for p in pieces)):
         raise NotMath(f"the word {run!r}")
-    return [_name(piece) for piece in pieces]
-
-
-def _name(piece: str) -> Token:
-    if piece in FUNCTIONS:
-        return Token("function", FUNCTIONS[piece])
-    return Token("constant", CONSTANTS[piece]) if piece in CONSTANTS else Token("name", piece)
+    known = {p: Token("constant", CONSTANTS[p]) for p in pieces if p in CONSTANTS}
+    known |= {p: Token("function", FUNCTIONS[p]) for p in pieces if p in FUNCTIONS}
+    return [known.get(piece, Token("name", piece)) for piece in pieces]
 
 
 def _mixed(written: str, whole: str, numerator: str, denominator: str) -> str:

@@ -11,14 +11,13 @@ from pathlib import Path
 
 from seethink.rewards.maths.tokens import FUNCTIONS
 from seethink.rewards.numerals import replace_number_words
+from seethink.rewards.text import lines_of
 
 TAIL = 60
 SCALES = {"hundred": "*100", "thousand": "*1000", "million": "*1000000", "billion": "*1000000000"}
-# fmt: off
 NO_UNIT = {
     "or", "and", "e", "i", "pi", "is", "not", "to", "by", "if", "times", "mod", "plus", "minus", "wrong", "incorrect",
-}
-# fmt: on
+}  # fmt: skip
 
 _ONE = r"(?:(?:square|cubic|sq\b\.?|cu\b\.?)\s*)?[a-zA-Z]+\.?(?:\s+(?:squared|cubed)\b)?(?:\s*\^\s*\{?\s*[0-9]\s*\}?)?"
 _PLAIN = re.compile(rf"(?P<gap>\s*)(?P<unit>{_ONE}(?:\s*(?:/|\bper\b)\s*{_ONE})?)$")
@@ -72,8 +71,7 @@ def canonical_unit(words: str) -> str:
 @cache
 def known_units() -> dict[str, str]:
     """Spelling -> canonical name, from units.txt."""
-    lines = Path(__file__).with_name("units.txt").read_text(encoding="utf-8").splitlines()
-    return {name: line.split()[0] for line in lines if line and not line.startswith("#") for name in line.split()}
+    return {name: line.split()[0] for line in lines_of(Path(__file__).with_name("units.txt")) for name in line.split()}
 
 
 def _tail(text: str) -> tuple[str, str, bool, bool]:
@@ -88,8 +86,5 @@ def _tail(text: str) -> tuple[str, str, bool, bool]:
         return text, "", False, False
     head, gap = text[: start + found.start()], bool(found["gap"])
     ends_a_value = head[-1] in "0123456789}])!."
-    return (
-        (head, found["unit"], False, gap)
-        if ends_a_value or (gap and len(found["unit"]) > 1)
-        else (text, "", False, False)
-    )
+    is_unit = ends_a_value or (gap and len(found["unit"]) > 1)
+    return (head, found["unit"], False, gap) if is_unit else (text, "", False, False)

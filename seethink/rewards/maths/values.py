@@ -32,11 +32,10 @@ def same_value(gold: Node, answer: Node) -> bool:
 
 
 def _equal_or_rounded(gold: Node, answer: Node) -> bool:
-    bases: Sequence[int | None] = (
-        (10, None) if any(n.op == "log" and n.args[0] is None for n in (*walk(gold), *walk(answer))) else (None,)
-    )
+    bare_log = any(n.op == "log" and n.args[0] is None for n in (*walk(gold), *walk(answer)))
+    bases: Sequence[int | None] = (10, None) if bare_log else (None,)
     if free_symbols(gold) or free_symbols(answer):
-        return any(_same_function(gold, answer, base) for base in bases)
+        return any(all(_close(*pair, 1) for pair in _sampled(gold, answer, base)) for base in bases)
     return any(_same_constant(gold, answer, base) for base in bases)
 
 
@@ -53,16 +52,16 @@ def _same_constant(gold: Node, answer: Node, log_base: int | None) -> bool:
     one, other = evaluate(gold, {}, log_base), evaluate(answer, {}, log_base)
     if not finite(one) or not finite(other):
         return bool(one == other)
-    return _close(one, other) or _rounds_to(gold, one, answer, other)
+    return _close(one, other, 2) or _rounds_to(gold, one, answer, other)
 
 
-def _close(one: Any, other: Any) -> bool:
-    """Exact for fractions; otherwise 9 digits, or both so small that only rounding errors are left."""
+def _close(one: Any, other: Any, power: int) -> bool:
+    """Exact for fractions; otherwise 9 digits times `power`, or both so small that only rounding errors are left."""
     if isinstance(one, Fraction) and isinstance(other, Fraction):
         return one == other
     one, other = to_float(one), to_float(other)
     gap = abs(one - other)
-    return gap <= to_float(RELATIVE) ** 2 * max(abs(one), abs(other)) or gap <= to_float(ABSOLUTE)
+    return gap <= to_float(RELATIVE) ** power * max(abs(one), abs(other)) or gap <= to_float(ABSOLUTE)
 
 
 def _rounds_to(gold: Node, one: Any, answer: Node, other: Any) -> bool:
@@ -94,21 +93,12 @@ def _significant(literal: tuple[Fraction, int]) -> int:
 
 
 def _terminates(value: Any) -> bool:
-    if not isinstance(value, Fraction):
-        return False
-    rest = value.denominator
-    for prime in (2, 5):
-        while rest % prime == 0:
-            rest //= prime
-    return rest == 1
+    """True for a fraction whose denominator divides a power of ten."""
+    return isinstance(value, Fraction) and pow(10, value.denominator.bit_length(), value.denominator) == 0
 
 
 def _within(one: Any, other: Any, places: int) -> bool:
     return bool(abs(to_float(one) - to_float(other)) <= to_float(Fraction(1, 2 * 10**places)))
-
-
-def _same_function(gold: Node, answer: Node, log_base: int | None) -> bool:
-    return all(_close_at_point(one, other) for one, other in _sampled(gold, answer, log_base))
 
 
 def proportional(gold: Node, answer: Node) -> Any:
@@ -120,28 +110,17 @@ def proportional(gold: Node, answer: Node) -> Any:
         if not one and not other:
             continue
         first = first or (one, other)
-        if not one or not other or not _close_at_point(one * first[1], other * first[0]):
+        if not one or not other or not _close(one * first[1], other * first[0], 1):
             return None
     return first[0] / first[1] if first else None
-
-
-def _close_at_point(one: Any, other: Any) -> bool:
-    if isinstance(one, Fraction) and isinstance(other, Fraction):
-        return one == other
-    one, other = to_float(one), to_float(other)
-    gap = abs(one - other)
-    return gap <= to_float(RELATIVE) * max(abs(one), abs(other)) or gap <= to_float(ABSOLUTE)
 
 
 def _sampled(gold: Node, answer: Node, log_base: int | None) -> Iterator[tuple[Any, Any]]:
     """Values of both at fixed points, without those where one has none. Raises what kept it from having enough."""
     names = sorted(free_symbols(gold) | free_symbols(answer))
-    numbers = [n.args[0] for node in (gold, answer) for n in walk(node) if n.op == "number"]
-    bends = any(
-        n.op in PIECEWISE or (n.op == "function" and n.args[0] in PIECEWISE)
-        for node in (gold, answer)
-        for n in walk(node)
-    )
+    nodes = [*walk(gold), *walk(answer)]
+    numbers = [n.args[0] for n in nodes if n.op == "number"]
+    bends = any(n.op in PIECEWISE or (n.op == "function" and n.args[0] in PIECEWISE) for n in nodes)
     far = max((Fraction(1), *(min(abs(n), MAX_FAR) for n in numbers))) if bends else None
     problem: Unreadable | None = None
     usable = 0

@@ -114,9 +114,8 @@ class Pool:
         while (todo or self._busy()) and time.monotonic() < end:
             failed_starts = self._reap(todo, found, failed_starts)
             if failed_starts > self.size:
-                raise UserError(
-                    "math-verify cannot be started", remedy="pip install math-verify, or set symbolic = false"
-                )
+                remedy = "pip install math-verify, or set symbolic.on = false"
+                raise UserError("math-verify cannot be started", remedy=remedy)
             while len(self._workers) < min(self.size, len(todo) + len(self._busy())):
                 self._workers.append(Worker())
             for worker in self._workers:
@@ -155,13 +154,11 @@ class Pool:
         """Kill what is over its deadline or dead; count the processes that never came up."""
         now = time.monotonic()
         for worker in list(self._workers):
-            if worker.item is not None and now >= worker.deadline:
-                found[worker.item] = "timeout"
-                self._drop(worker)
-            elif not worker.ready and now >= worker.deadline:
-                failed_starts += 1
-                self._drop(worker)
-            elif worker.item is None and worker.ready and (worker.done >= RECYCLE or worker.deadline == 0.0):
+            waiting = worker.item is not None or not worker.ready
+            if now >= worker.deadline if waiting else worker.done >= RECYCLE or worker.deadline == 0.0:
+                if worker.item is not None:
+                    found[worker.item] = "timeout"
+                failed_starts += not worker.ready
                 self._drop(worker)
         return failed_starts
 

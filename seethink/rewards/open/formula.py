@@ -12,17 +12,18 @@ import json
 import math
 import re
 from bisect import bisect_left
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from seethink.core.errors import UserError
 from seethink.core.nouns import Sample
 from seethink.core.store import read_json, write_json
-from seethink.rewards.decision import Decision, malformed
+from seethink.rewards.config import OpenConfig, RewardConfig
+from seethink.rewards.decision import AnswerText, Decision, malformed
+from seethink.rewards.text import lines_of, repeated_ngrams
 
 MIN_LETTERS = 2
 MAX_TIMES_LONGER, MAX_CHARS_LONGER = 4, 200
@@ -42,7 +43,11 @@ class OpenItem:
 
 
 class Scorer(Protocol):
-    """Scores answers; a higher score is a better answer. `mode` is the formula that suits its scale."""
+    """Scores answers; a higher score is a better answer.
+
+    name, version  part of the key under which a score is kept
+    mode           the formula that suits its scale
+    """
 
     name: str
     version: str
@@ -52,7 +57,12 @@ class Scorer(Protocol):
         """A score per item, None where there is none: never a guess."""
         ...
 
-    def close(self) -> None: ...
+    def spending(self) -> list[dict[str, Any]]:
+        """Rows per step and model as in a ledger; empty for a scorer that costs nothing."""
+        return []
+
+    def close(self) -> None:
+        """Release what it holds; nothing, where a scorer does not say otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,19 +82,29 @@ class Formula:
         if self.mode == "sigmoid":
             return 1 / (1 + math.exp(-self.beta * d)) if self.beta * d > -700 else 0.0
         if self.mode == "calibrated":
-            return _calibrated(d, self.calibration)
+            right, wrong = calibration(self.calibration)  # the share of held-out answers that d beats, both kinds alike
+            return (bisect_left(right, d) / len(right) + bisect_left(wrong, d) / len(wrong)) / 2
         return -math.expm1(-self.beta * max(0.0, d + (self.margin if self.mode == "shifted" else 0.0)))
 
 
-def score_open(
-    pairs: Sequence[tuple[Sample, str]], scorer: Scorer, formula: Formula, max_failures: float
+def formula_of(config: OpenConfig, scorer: Scorer) -> Formula:
+    """The formula that the settings name, or the one that suits the scorer."""
+    return Formula(
+        scorer.mode if config.mode == "auto" else config.mode, config.beta, config.margin, config.calibration
+    )
+
+
+def by_score(
+    pairs: Sequence[tuple[Sample, AnswerText]], config: RewardConfig, make_scorer: Callable[[], Scorer]
 ) -> list[Decision]:
     """One decision per (sample, answer). Identical answers are scored once; references too.
 
     Raises UserError when more than `max_failures` of the scores are missing: training on half a reward helps nobody.
     """
-    refused = [guard(answer, sample.gold) for sample, answer in pairs]
-    answers = [OpenItem(sample.question, answer, sample.gold, sample.images) for sample, answer in pairs]
+    scorer = make_scorer()
+    formula = formula_of(config.open, scorer)
+    refused = [guard(answer.raw, sample.gold) for sample, answer in pairs]
+    answers = [OpenItem(sample.question, answer.raw, sample.gold, sample.images) for sample, answer in pairs]
     references = [OpenItem(sample.question, sample.gold, sample.gold, sample.images) for sample, _ in pairs]
     asked = [item for item, reason in zip(answers, refused, strict=True) if not reason]
     if formula.mode != "plain":
@@ -92,12 +112,9 @@ def score_open(
     unique = list(dict.fromkeys(asked))
     scores = dict(zip(unique, scorer.score_batch(unique), strict=True)) if unique else {}
     missing = sum(not _usable(score) for score in scores.values())
-    if missing > max(FAILURES_FORGIVEN, max_failures * len(unique)):
-        raise UserError(
-            f"the scorer {scorer.name} gave no score for {missing} of {len(unique)} answers",
-            remedy="Check the scorer, or raise max_scorer_failures",
-            code=3,
-        )
+    if missing > max(FAILURES_FORGIVEN, config.open.max_failures * len(unique)):
+        what = f"the scorer {scorer.name} gave no score for {missing} of {len(unique)} answers"
+        raise UserError(what, remedy="Check the scorer, or raise open.max_failures", code=3)
     return [
         malformed(reason) if reason else _decision(formula, scores[answer], scores.get(reference))
         for answer, reference, reason in zip(answers, references, refused, strict=True)
@@ -110,24 +127,16 @@ def guard(answer: str, reference: str) -> str:
         return "hardly a word"
     if len(answer) > MAX_TIMES_LONGER * len(reference) + MAX_CHARS_LONGER:
         return "far longer than the reference"
-    if repetition(answer) > MAX_REPEATED:
+    if repeated_ngrams(answer.lower().split()) > MAX_REPEATED:
         return "repeats itself"
     found = next((p.pattern for p in injections() if p.search(answer) and not p.search(reference)), "")
     return f"talks to the grader: {found}" if found else ""
 
 
-def repetition(text: str) -> float:
-    """Share of word 4-grams that have occurred before, in [0, 1]."""
-    words = text.lower().split()
-    grams = Counter(zip(words, words[1:], words[2:], words[3:], strict=False))
-    total = sum(grams.values())
-    return (total - len(grams)) / total if total else 0.0
-
-
 @cache
 def injections() -> tuple[re.Pattern[str], ...]:
-    lines = Path(__file__).with_name("injections.txt").read_text(encoding="utf-8").splitlines()
-    return tuple(re.compile(line, re.IGNORECASE | re.MULTILINE) for line in lines if line and not line.startswith("#"))
+    lines = lines_of(Path(__file__).with_name("injections.txt"))
+    return tuple(re.compile(line, re.IGNORECASE | re.MULTILINE) for line in lines)
 
 
 def save_calibration(path: Path, right: Sequence[float], wrong: Sequence[float]) -> None:
@@ -135,29 +144,20 @@ def save_calibration(path: Path, right: Sequence[float], wrong: Sequence[float])
     write_json(path, {"right": sorted(right), "wrong": sorted(wrong)})
 
 
-def _calibrated(d: float, path: Path | None) -> float:
-    """Share of held-out answers that d beats, right and wrong ones weighing the same."""
-    if path is None:
-        raise UserError(
-            "mode calibrated needs a calibration", remedy="Run seethink reward audit --calibration FILE and name it"
-        )
-    right, wrong = _calibration(path)
-    return (bisect_left(right, d) / len(right) + bisect_left(wrong, d) / len(wrong)) / 2
-
-
 @cache
-def _calibration(path: Path) -> tuple[list[float], list[float]]:
+def calibration(path: Path | None) -> tuple[list[float], list[float]]:
+    """Differences of right and of wrong answers, ascending. Raises UserError where there are none."""
+    if path is None:
+        remedy = "Run seethink reward audit --calibration FILE and name it"
+        raise UserError("mode calibrated needs a calibration", remedy=remedy)
     values = read_json(path)
     try:
         right, wrong = (sorted(float(v) for v in values[key]) for key in ("right", "wrong"))
     except (KeyError, TypeError, ValueError):
         right = wrong = []
     if not right or not wrong:
-        raise UserError(
-            "not a calibration of right and wrong answers",
-            where=path,
-            remedy=json.dumps({"right": [1.0], "wrong": [-1.0]}),
-        )
+        remedy = json.dumps({"right": [1.0], "wrong": [-1.0]})
+        raise UserError("not a calibration of right and wrong answers", where=path, remedy=remedy)
     return right, wrong
 
 

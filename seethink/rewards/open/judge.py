@@ -8,69 +8,69 @@ then left undecided.
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import json
 import re
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
-from seethink.ask import CallFailed, Client, Endpoint, Ledger, user_message
+from seethink.ask import Budget, CallFailed, Client, Endpoint, Ledger, user_message
 from seethink.core.store import hash_text
-from seethink.rewards.open.formula import OpenItem
+from seethink.rewards.config import JudgeConfig
+from seethink.rewards.open.formula import OpenItem, Scorer
 
 PROMPT = Path(__file__).with_name("judge.txt")
-SCHEMA = {
-    "type": "json_schema",
-    "json_schema": {
-        "name": "grade",
-        "strict": True,
-        "schema": {
-            "type": "object",
-            "properties": {"score": {"type": "integer", "minimum": 0, "maximum": 10}},
-            "required": ["score"],
-            "additionalProperties": False,
-        },
-    },
-}
+GRADE = {"type": "integer", "minimum": 0, "maximum": 10}
+OBJECT = {"type": "object", "properties": {"score": GRADE}, "required": ["score"], "additionalProperties": False}
+SCHEMA = {"type": "json_schema", "json_schema": {"name": "grade", "strict": True, "schema": OBJECT}}
 DRAWS = 2
 _REPLY = re.compile(r"\s*(?:```(?:json)?\s*)?(\{[^{}]*\})\s*(?:```)?\s*")
 
 
-class Judge:
-    """Scores in [0, 1]. Answers come from the ledger where the same question was asked before."""
+class Judge(Scorer):
+    """Scores in [0, 1]. Answers come from the ledger where the same question was asked before.
+
+    `ledger` is the file in which calls are recorded and paid; without one they are in memory, for as long as the judge.
+    The budget caps what the ledger holds in all. Ledger and calls live in a thread of their own, so that the judge may be
+    used from any thread and also inside a running event loop.
+    """
 
     mode = "plain"
 
-    def __init__(self, endpoint: Endpoint, ledger: Path | str = ":memory:", deadline: float = 120.0):
-        """`deadline` is seconds per answer, retries included."""
-        self._endpoint, self._ledger, self._deadline = endpoint, ledger, deadline
+    def __init__(self, config: JudgeConfig, ledger: Path | None = None):
+        params = {"temperature": 0, "max_tokens": config.max_tokens, "response_format": SCHEMA}
+        self._endpoint = Endpoint(
+            base_url=config.url, model=config.model, api_key_env=config.key_env, params=params, price=config.price,
+            in_flight=config.in_flight,
+        )  # fmt: skip
+        self._budget, self._seconds = config.budget, config.seconds
         self._prompt = PROMPT.read_text(encoding="utf-8")
-        self.name, self.version = f"judge {endpoint.model}", hash_text(self._prompt)
+        self.name, self.version = f"judge {config.model}", hash_text(self._prompt)
+        self._thread = ThreadPoolExecutor(1)
+        self._ledger = self._thread.submit(Ledger, ledger or ":memory:").result()
 
     def score_batch(self, items: Sequence[OpenItem]) -> list[float | None]:
-        """Blocks until all are judged, from any thread and also inside a running event loop."""
-        with concurrent.futures.ThreadPoolExecutor(1) as thread:
-            return thread.submit(asyncio.run, self.score_batch_async(items)).result()
+        """Blocks until all are judged. Raises UserError for a spent budget (code 4) or a dead endpoint (3)."""
+        return self._thread.submit(asyncio.run, self._score_all(items)).result()
 
-    async def score_batch_async(self, items: Sequence[OpenItem]) -> list[float | None]:
-        ledger = Ledger(self._ledger)
-        try:
-            async with Client(self._endpoint, ledger) as client:
-                return await asyncio.gather(*(self._score(client, item) for item in items))
-        finally:
-            ledger.close()
+    def spending(self) -> list[dict[str, Any]]:
+        return self._thread.submit(self._ledger.spending).result()
 
     def close(self) -> None:
-        """Connections live for one batch only."""
+        self._thread.submit(self._ledger.close).result()
+        self._thread.shutdown()
+
+    async def _score_all(self, items: Sequence[OpenItem]) -> list[float | None]:
+        budget = Budget(self._budget, self._ledger.spent(), setting="--reward.open.judge.budget")
+        async with Client(self._endpoint, self._ledger, budget) as client:  # connections live for one batch
+            return await asyncio.gather(*(self._score(client, item) for item in items))
 
     async def _score(self, client: Client, item: OpenItem) -> float | None:
         messages = user_message(self._text(item), item.images)
         for draw in range(DRAWS):
             try:
-                call = client.chat(
-                    messages, step="judge", draw=draw, temperature=0, max_tokens=200, response_format=SCHEMA
-                )
-                reply = await asyncio.wait_for(call, self._deadline)
+                reply = await asyncio.wait_for(client.chat(messages, step="judge", draw=draw), self._seconds)
             except (CallFailed, TimeoutError):
                 return None
             grade = read_grade(reply.text)
