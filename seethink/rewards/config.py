@@ -13,68 +13,73 @@ from seethink.core.config import Config, Effect
 class BoxConfig(Config):
     """How boxes are paid."""
 
-    measure: Literal["iou", "giou"] = Field("iou", description="overlap; giou also tells near misses apart")
-    threshold: float | None = Field(None, ge=0, le=1, description="pay 1 from this overlap and 0 below it")
-    correct: float = Field(0.5, description="overlap from which a box counts as correct in accuracy")
+    measure: Literal["iou", "giou"] = Field(default="iou", description="overlap; giou also tells near misses apart")
+    threshold: float | None = Field(default=None, ge=0, le=1, description="pay 1 from this overlap and 0 below it")
+    correct: float = Field(default=0.5, description="overlap from which a box counts as correct in accuracy")
 
 
 class JudgeConfig(Config):
     """The model behind an endpoint that scorer `judge` asks."""
 
     url: Annotated[str, Effect.PLACE] = Field(
-        "", pattern=r"^(https?://.*)?$", description="OpenAI-compatible endpoint, e.g. http://127.0.0.1:8000/v1"
+        default="", pattern=r"^(https?://.*)?$", description="OpenAI-compatible endpoint, e.g. http://127.0.0.1:8000/v1"
     )
-    model: str = Field("", description="model name as the endpoint knows it")
-    key_env: Annotated[str, Effect.PLACE] = Field("OPENAI_API_KEY", description="environment variable with the key")
+    model: str = Field(default="", description="model name as the endpoint knows it")
+    key_env: Annotated[str, Effect.PLACE] = Field(
+        default="OPENAI_API_KEY", description="environment variable with the key"
+    )
     price: Annotated[tuple[float, float] | None, Effect.PLACE] = Field(
-        None, description="USD per million prompt, completion tokens; none: unknown"
+        default=None, description="USD per million prompt, completion tokens; none: unknown"
     )
-    budget: Annotated[float | None, Effect.PLACE] = Field(None, gt=0, description="USD in all; needs a price")
-    max_tokens: int = Field(200, ge=1, description="longest reply; a reply that is cut is no grade")
-    in_flight: Annotated[int, Effect.PLACE] = Field(32, ge=1, description="calls in flight")
-    seconds: float = Field(120.0, gt=0, description="wall clock per answer, retries included")
+    budget: Annotated[float | None, Effect.PLACE] = Field(default=None, gt=0, description="USD in all; needs a price")
+    max_tokens: int = Field(default=200, ge=1, description="longest reply; a reply that is cut is no grade")
+    in_flight: Annotated[int, Effect.PLACE] = Field(default=32, ge=1, description="calls in flight")
+    seconds: float = Field(default=120.0, gt=0, description="wall clock per answer, retries included")
 
 
 class OpenConfig(Config):
     """How open answers are scored, and how a score becomes a reward."""
 
     scorer: Literal["lexical", "embedding", "model", "chat_model", "judge"] = Field(
-        "lexical", description="token F1, a sentence encoder, a reward model, one with its own code, or a judge"
+        default="lexical", description="token F1, a sentence encoder, a reward model, one with its own code, or a judge"
     )
-    path: str = Field("", description="folder or name of the reward model or sentence encoder")
-    revision: str = Field("", description="pinned commit of a model that brings its own code")
-    cache: Annotated[Path | None, Effect.PLACE] = Field(None, description="SQLite file for scores; none: the run's own")
+    path: str = Field(default="", description="folder or name of the reward model or sentence encoder")
+    revision: str = Field(default="", description="pinned commit of a model that brings its own code")
+    cache: Annotated[Path | None, Effect.PLACE] = Field(
+        default=None, description="SQLite file for scores; none: the run's own"
+    )
     mode: Literal["auto", "plain", "vlaa", "shifted", "sigmoid", "calibrated"] = Field(
-        "auto", description="formula; auto: the paper's vlaa for reward models, plain for scorers with values in [0, 1]"
+        default="auto",
+        description="formula; auto: the paper's vlaa for reward models, plain for scorers with values in [0, 1]",
     )
-    beta: float = Field(0.2, gt=0, description="steepness (ScoreRS, whose formula the paper takes, uses 0.2)")
-    margin: float = Field(1.0, ge=0, description="what mode shifted adds to the difference")
+    beta: float = Field(default=0.2, gt=0, description="steepness (ScoreRS, whose formula the paper takes, uses 0.2)")
+    margin: float = Field(default=1.0, ge=0, description="what mode shifted adds to the difference")
     calibration: Annotated[Path | None, Effect.INPUT] = Field(
-        None, description="differences of right and wrong answers for mode calibrated"
+        default=None, description="differences of right and wrong answers for mode calibrated"
     )
-    correct: float = Field(0.8, description="reward from which an open answer counts as correct in accuracy")
-    max_failures: float = Field(0.05, ge=0, le=1, description="larger share of missing scores stops the run")
+    correct: float = Field(default=0.8, description="reward from which an open answer counts as correct in accuracy")
+    max_failures: float = Field(default=0.05, ge=0, le=1, description="larger share of missing scores stops the run")
     judge: JudgeConfig = JudgeConfig()
 
 
 class SymbolicConfig(Config):
     """math-verify, which decides what the own parser cannot read."""
 
-    on: bool = Field(True, description="ask it at all")
-    workers: Annotated[int, Effect.PLACE] = Field(2, ge=1, description="processes")
-    item_seconds: float = Field(10.0, gt=0, description="wall clock per comparison")
-    batch_seconds: float = Field(60.0, gt=0, description="wall clock for all comparisons of a batch")
+    on: bool = Field(default=True, description="ask it at all")
+    workers: Annotated[int, Effect.PLACE] = Field(default=2, ge=1, description="processes")
+    item_seconds: float = Field(default=10.0, gt=0, description="wall clock per comparison")
+    batch_seconds: float = Field(default=60.0, gt=0, description="wall clock for all comparisons of a batch")
 
 
 class RewardConfig(Config):
     """What a reward depends on besides the sample and the response."""
 
     extraction: Literal["strict", "prefilled", "lenient"] = Field(
-        "strict", description="how the tags are read; lenient for evaluation only"
+        default="strict", description="how the tags are read; lenient for evaluation only"
     )
-    max_answer_chars: int = Field(2000, ge=1, description="longer answers are too_long")
-    kind_scale: dict[str, float] = Field({}, description="factor in [0, 1] per kind, for ablations; default 1")
-    format_bonus: float = Field(0.0, ge=0, le=1, description="share of the reward paid for the format alone")
+    max_answer_chars: int = Field(default=2000, ge=1, description="longer answers are too_long")
+    kind_scale: dict[str, float] = Field(default={}, description="factor in [0, 1] per kind, for ablations; default 1")
+    format_bonus: float = Field(default=0.0, ge=0, le=1, description="share of the reward paid for the format alone")
     box: BoxConfig = BoxConfig()
     open: OpenConfig = OpenConfig()
     symbolic: SymbolicConfig = SymbolicConfig()
@@ -92,7 +97,7 @@ class CheckConfig(Config):
     """Check the golds of a file before training on it."""
 
     input: Path = Field(description="JSONL of sample rows")
-    out: Path | None = Field(None, description="JSONL of the bad golds")
+    out: Path | None = Field(default=None, description="JSONL of the bad golds")
     reward: RewardConfig = RewardConfig()
 
 
@@ -100,18 +105,20 @@ class AuditConfig(Config):
     """Look for rewards that can be had without the right answer."""
 
     input: Path = Field(description="JSONL of sample rows; with responses more can be said")
-    out: Path | None = Field(None, description="JSON of all findings")
-    second: Literal["none", "math-verify"] = Field("none", description="compare mathematical verdicts with a peer's")
-    examples: int = Field(20, ge=0, description="disagreements with the peer that are written out")
-    calibration: Path | None = Field(None, description="file to write for mode calibrated")
+    out: Path | None = Field(default=None, description="JSON of all findings")
+    second: Literal["none", "math-verify"] = Field(
+        default="none", description="compare mathematical verdicts with a peer's"
+    )
+    examples: int = Field(default=20, ge=0, description="disagreements with the peer that are written out")
+    calibration: Path | None = Field(default=None, description="file to write for mode calibrated")
     reward: RewardConfig = RewardConfig()
 
 
 class ServeConfig(Config):
     """Serve rewards over HTTP."""
 
-    host: str = Field("127.0.0.1", description="address to listen on; any other than loopback needs a token")
-    port: int = Field(8011, ge=0, le=65535, description="0: any free port, which is printed")
-    token_env: str = Field("SEETHINK_REWARD_TOKEN", description="environment variable with the token")
-    seconds: float = Field(0.0, ge=0, description="stop by itself after this time; 0: when interrupted")
+    host: str = Field(default="127.0.0.1", description="address to listen on; any other than loopback needs a token")
+    port: int = Field(default=8011, ge=0, le=65535, description="0: any free port, which is printed")
+    token_env: str = Field(default="SEETHINK_REWARD_TOKEN", description="environment variable with the token")
+    seconds: float = Field(default=0.0, ge=0, description="stop by itself after this time; 0: when interrupted")
     reward: RewardConfig = RewardConfig()

@@ -19,14 +19,16 @@ class TracesConfig(Config):
         description="rollouts.parquet, scores.parquet, or JSONL with `text` or `completion`"
     )
     samples: Annotated[Path | None, Effect.INPUT] = Field(
-        None, description="JSONL of the samples the traces answer; for claims and step truth"
+        default=None, description="JSONL of the samples the traces answer; for claims and step truth"
     )
-    checker: str = Field("", description="module:function that checks the statements of a trace; empty: none")
+    checker: str = Field(default="", description="module:function that checks the statements of a trace; empty: none")
     lexicons: Annotated[tuple[str, ...], Effect.INPUT] = Field(
-        PRESETS, description="presets or TOML files whose markers are counted"
+        default=PRESETS, description="presets or TOML files whose markers are counted"
     )
-    right_from: float = Field(1.0, description="reward from which a rollout counts as right; scores carry a verdict")
-    limit: int = Field(0, ge=0, description="only the first traces; 0: all")
+    right_from: float = Field(
+        default=1.0, description="reward from which a rollout counts as right; scores carry a verdict"
+    )
+    limit: int = Field(default=0, ge=0, description="only the first traces; 0: all")
     overwrite: Annotated[bool, Effect.PLACE] = Field(
-        False, description="start afresh where the folder holds a run with other settings"
+        default=False, description="start afresh where the folder holds a run with other settings"
     )

@@ -28,11 +28,13 @@ PRESETS = ("paper", "strict", "word", "broad")
 class LexiconFile(Config):
     """A lexicon as it stands in its file."""
 
-    cues: tuple[str, ...] = Field((), description="words and phrases, matched without case")
-    sentence_start: tuple[str, ...] = Field((), description="cues that count only where a sentence begins")
-    match: Literal["word", "substring"] = Field("word", description="whole words, or anywhere in the text")
-    span: Literal["think", "text"] = Field("think", description="look at the reasoning only, or at the answer too")
-    extends: str = Field("", description="preset whose cues are added")
+    cues: tuple[str, ...] = Field(default=(), description="words and phrases, matched without case")
+    sentence_start: tuple[str, ...] = Field(default=(), description="cues that count only where a sentence begins")
+    match: Literal["word", "substring"] = Field(default="word", description="whole words, or anywhere in the text")
+    span: Literal["think", "text"] = Field(
+        default="think", description="look at the reasoning only, or at the answer too"
+    )
+    extends: str = Field(default="", description="preset whose cues are added")
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from swift.rewards.orm import ORM, orms
+from swift.rewards.orm import ORM, orms  # pyright: ignore[reportMissingImports]
 
 from seethink.rewards.adapters.trl import SeethinkReward
 
