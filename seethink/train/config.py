@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt
 
@@ -41,32 +41,46 @@ class OptimConfig(Config):
     max_grad_norm: float = Field(default=1.0, gt=0, description="gradient norm is clipped to this")
 
 
-GPUS: Any = Field(default=1, ge=0, description="processes here, one per GPU, that share the work; 0 or 1: this one")
-DEVICE: Any = Field(default="auto", description="auto: a GPU where there is one; cpu: leave GPUs alone")
-
-
-class SFTConfig(Config):
-    """Imitate: supervised fine-tuning on traces, loss on completions only."""
+class JobConfig(Config):
+    """What every verb shares that computes with a model."""
 
     out: Annotated[Path, Effect.PLACE] = Field(description="run folder")
-    data: Annotated[Path, Effect.INPUT] = Field(description="JSONL of samples with a completion")
-    model: ModelConfig
-    optim: OptimConfig = OptimConfig(lr=1e-5, lr_floor=0.0)
-    epochs: float = Field(default=1.0, gt=0, description="passes over the data")
-    batch_size: int = Field(default=128, ge=1, description="completions per optimiser step (paper: 128)")
+    data: Annotated[Path, Effect.INPUT] = Field(description="JSONL of samples: with completions, for grpo with golds")
+    limit: int = Field(default=0, ge=0, description="use only this many rows; 0: all")
     micro_tokens: Annotated[int, Effect.MANNER] = Field(
         default=16384, ge=1, description="tokens computed at once; memory, not results, depend on it"
     )
-    eval_share: float = Field(default=0.02, ge=0, lt=1, description="share of the data held out for eval_loss")
-    spike_factor: float = Field(default=2.0, gt=1, description="a loss this many times its recent median is taken back")
-    limit: int = Field(default=0, ge=0, description="use only this many rows; 0: all")
-    save_every: Annotated[int, Effect.MANNER] = Field(default=20, ge=1, description="steps between checkpoints")
-    seed: int = Field(default=0, description="data order")
-    gpus: Annotated[int, Effect.PLACE] = GPUS
-    device: Annotated[Literal["auto", "cpu"], Effect.PLACE] = DEVICE
     overwrite: Annotated[bool, Effect.PLACE] = Field(
         default=False, description="start afresh where the folder holds a run with other settings"
     )
+
+
+class TrainingConfig(JobConfig):
+    """What both trainers share."""
+
+    model: ModelConfig
+    optim: OptimConfig = OptimConfig()
+    save_every: Annotated[int, Effect.MANNER] = Field(
+        default=10, ge=1, description="steps, or rounds, between checkpoints"
+    )
+    seed: int = Field(default=0, description="data order and sampling")
+    gpus: Annotated[int, Effect.PLACE] = Field(
+        default=1, ge=0, description="processes here, one per GPU, that share the work; 0 or 1: this one"
+    )
+    device: Annotated[Literal["auto", "cpu"], Effect.PLACE] = Field(
+        default="auto", description="auto: a GPU where there is one; cpu: leave GPUs alone"
+    )
+
+
+class SFTConfig(TrainingConfig):
+    """Imitate: supervised fine-tuning on traces, loss on completions only."""
+
+    optim: OptimConfig = OptimConfig(lr=1e-5, lr_floor=0.0)
+    epochs: float = Field(default=1.0, gt=0, description="passes over the data")
+    batch_size: int = Field(default=128, ge=1, description="completions per optimiser step (paper: 128)")
+    eval_share: float = Field(default=0.02, ge=0, lt=1, description="share of the data held out for eval_loss")
+    spike_factor: float = Field(default=2.0, gt=1, description="a loss this many times its recent median is taken back")
+    save_every: Annotated[int, Effect.MANNER] = Field(default=20, ge=1, description="steps between checkpoints")
 
 
 class SamplerConfig(Config):
@@ -88,11 +102,9 @@ class SamplerConfig(Config):
     importance_cap: float = Field(default=2.0, gt=0, description="importance weights of vLLM's tokens are cut off here")
 
 
-class SelectConfig(Config):
+class SelectConfig(JobConfig):
     """Select SFT examples by the perplexity of their completions under one or more models, and cut subsets."""
 
-    out: Annotated[Path, Effect.PLACE] = Field(description="run folder")
-    data: Annotated[Path, Effect.INPUT] = Field(description="JSONL of samples with a completion")
     models: Annotated[tuple[Path, ...], Effect.INPUT] = Field(
         min_length=1, description="Hugging Face folders; perplexities are averaged over them (paper: two)"
     )
@@ -110,22 +122,11 @@ class SelectConfig(Config):
     max_prompt_tokens: Annotated[int, Effect.PLACE] = Field(
         default=8192, ge=1, description="longer prompts are refused, never cut"
     )
-    micro_tokens: Annotated[int, Effect.MANNER] = Field(
-        default=16384, ge=1, description="tokens computed at once; memory, not results, depend on it"
-    )
-    limit: int = Field(default=0, ge=0, description="use only this many rows; 0: all")
-    overwrite: Annotated[bool, Effect.PLACE] = Field(
-        default=False, description="start afresh where the folder holds a run with other settings"
-    )
 
 
-class GRPOConfig(Config):
+class GRPOConfig(TrainingConfig):
     """Explore: group-relative policy optimisation with the mixed reward (paper sections 4 and 5)."""
 
-    out: Annotated[Path, Effect.PLACE] = Field(description="run folder")
-    data: Annotated[Path, Effect.INPUT] = Field(description="JSONL of samples with verifiable golds")
-    model: ModelConfig
-    optim: OptimConfig = OptimConfig()
     reward: RewardConfig = RewardConfig()
     sampler: SamplerConfig = SamplerConfig()
     rounds: int = Field(default=49, ge=1, description="rounds of sampling and updating (paper: 49)")
@@ -145,9 +146,6 @@ class GRPOConfig(Config):
     kl: float = Field(default=1e-3, ge=0, description="initial KL coefficient; 0: no reference model (paper: 1e-3)")
     kl_target: float = Field(default=5e-4, ge=0, description="adaptive KL target per token; 0: fixed (paper: 5e-4)")
     kl_horizon: int = Field(default=10_000, ge=1, description="completions over which the KL coefficient adapts")
-    micro_tokens: Annotated[int, Effect.MANNER] = Field(
-        default=16384, ge=1, description="tokens computed at once; memory, not results, depend on it"
-    )
     rollout_prompts: Annotated[int, Effect.MANNER] = Field(
         default=128, ge=1, description="prompts decoded at once; others wait and enter as rows finish"
     )
@@ -155,13 +153,6 @@ class GRPOConfig(Config):
         default=True,
         description="train the first update of a round through the prompts as the rollout computed them, up to micro_tokens of "
         "them: less work, more memory while decoding; not with checkpoint_layers, several processes or vLLM",
-    )
-    save_every: Annotated[int, Effect.MANNER] = Field(default=10, ge=1, description="rounds between checkpoints")
-    seed: int = Field(default=0, description="data order and sampling")
-    gpus: Annotated[int, Effect.PLACE] = GPUS
-    device: Annotated[Literal["auto", "cpu"], Effect.PLACE] = DEVICE
-    overwrite: Annotated[bool, Effect.PLACE] = Field(
-        default=False, description="start afresh where the folder holds a run with other settings"
     )
 
 

@@ -92,7 +92,7 @@ def run(config: GRPOConfig, dry_run: bool = False) -> None:
     """The verb. Raises UserError for bad data, model or folder; the same call again resumes."""
     with join(config.device) as ranks:
         with ranks.together():
-            samples = load_samples(config.data)
+            samples = load_samples(config.data)[: config.limit or None]
             if not samples:
                 raise UserError("no samples", where=config.data, remedy="Give a JSONL file with at least one row")
         if dry_run:

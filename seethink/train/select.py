@@ -30,9 +30,7 @@ SCORES = "scores.jsonl"
 
 def run(config: SelectConfig, dry_run: bool = False) -> None:
     """The verb. Raises UserError for bad data, models, sizes or folder; the same call again resumes."""
-    examples = load_examples(config.data)
-    if config.limit:
-        examples = examples[: config.limit]
+    examples = load_examples(config.data)[: config.limit or None]
     if not examples:
         raise UserError(
             "no examples to select from", where=config.data, remedy="Give a JSONL file with at least one row"

@@ -42,7 +42,7 @@ class Judge(Scorer):
         params = {"temperature": 0, "max_tokens": config.max_tokens, "response_format": SCHEMA}
         self._endpoint = Endpoint(
             base_url=config.url, model=config.model, api_key_env=config.key_env, params=params, price=config.price,
-            in_flight=config.in_flight,
+            in_flight=config.in_flight
         )  # fmt: skip
         self._budget, self._seconds = config.budget, config.seconds
         self._prompt = PROMPT.read_text(encoding="utf-8")

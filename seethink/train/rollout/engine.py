@@ -146,7 +146,10 @@ class EngineSampler:
 
 
 def plain_weights(policy: Policy) -> Weights:
-    """Weights by the plain model's names in the precision of its arithmetic, adapters merged. Tied ones come under both names: vLLM waits for both."""
+    """Weights by the plain model's names in the precision of its arithmetic, adapters merged.
+
+    Tied ones come under both names: vLLM waits for both.
+    """
     head, embedding = policy.model.lm_head, policy.model.get_input_embeddings()
     for name, weight in full_weights(policy.model):
         yield name, weight.to(policy.dtype)

@@ -232,10 +232,7 @@ class ServerEngine:
             ) from None
         except OSError as error:
             raise UserError(
-                f"vLLM server cannot be reached ({error})",
-                where=url,
-                remedy="Start it, or fix sampler.url",
-                code=3,
+                f"vLLM server cannot be reached ({error})", where=url, remedy="Start it, or fix sampler.url", code=3
             ) from None
         return json.loads(text) if text else None
 
