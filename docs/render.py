@@ -15,7 +15,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "seethink"
-BENCHMARK = ROOT / "benchmarks" / "results" / "grpo_vs_trl.json"
+BENCHMARKS = sorted((ROOT / "benchmarks" / "results").glob("grpo_vs_trl*.json"))  # one a processor
 ROOMS = ("cli.py", "show", "pocket", "study", "evals", "train", "data", "traces", "rewards", "doctor.py", "ask", "core")
 
 
@@ -74,20 +74,21 @@ def main() -> None:
         text = replace(text, "study", re.sub(r"^# (.*)", r"**\1**", report).replace("\n## ", "\n### "))
         text = replace(text, "measured", measured(arguments.study))
     readme.write_text(text, encoding="utf-8")
-    if BENCHMARK.is_file():
+    if BENCHMARKS:
         engine = ROOT / "docs" / "engine.md"
         engine.write_text(replace(engine.read_text(encoding="utf-8"), "benchmark", benchmark()), encoding="utf-8")
         plot(ROOT / "docs" / "grpo_vs_trl.png")
 
 
 def plot(path: Path) -> None:
-    """How many times less CPU than TRL, case by case, with the spread over steps and the targets."""
+    """How many times less CPU than TRL, case by case, with the spread over steps and the targets; of the first processor."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    rows = json.loads(BENCHMARK.read_text(encoding="utf-8"))["results"]
+    recorded = json.loads(BENCHMARKS[0].read_text(encoding="utf-8"))
+    rows = recorded["results"]
     ratios = [r["cpu_ratio"] for r in rows]
     low = [r["cpu_ratio"] - r["cpu_spread"][0] for r in rows]
     high = [r["cpu_spread"][1] - r["cpu_ratio"] for r in rows]
@@ -100,18 +101,24 @@ def plot(path: Path) -> None:
     axes.set_ylabel("CPU seconds, TRL / seethink")
     axes.set_xlabel("image tokens x completions per prompt, and variants of 256x4")
     axes.spines[["top", "right"]].set_visible(False)
+    axes.set_title(recorded["machine"]["cpu"], loc="left", fontsize=10)
     axes.legend(frameon=False)
     figure.savefig(path, dpi=110, metadata={"Software": None})
 
 
 def benchmark() -> str:
-    """The recorded comparison with TRL as a table, with the machine it was measured on."""
+    """The recorded comparisons with TRL as tables, each under the processor that it was measured on."""
     sys.path.insert(0, str(ROOT / "benchmarks"))
     from grpo_vs_trl import table
 
-    recorded = json.loads(BENCHMARK.read_text(encoding="utf-8"))
-    machine = ", ".join(f"{name} {value}" for name, value in recorded["machine"].items())
-    return f"{table(recorded['results'])}\n\n{recorded['date']}: {machine}."
+    parts = []
+    for path in BENCHMARKS:
+        recorded = json.loads(path.read_text(encoding="utf-8"))
+        machine = ", ".join(f"{name} {value}" for name, value in recorded["machine"].items() if name != "cpu")
+        parts.append(
+            f"**{recorded['machine']['cpu']}** ({recorded['date']}; {machine}):\n\n{table(recorded['results'])}"
+        )
+    return "\n\n".join(parts)
 
 
 if __name__ == "__main__":
