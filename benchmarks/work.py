@@ -14,6 +14,8 @@ from importlib.metadata import version
 from pathlib import Path
 from resource import RUSAGE_SELF, getrusage
 
+from seethink.core.run import processor
+
 PATCH, MERGE = 14, 2  # Qwen2.5-VL: an image token stands for 2 x 2 patches of 14 x 14 pixels
 QUESTION = "how many red objects are in the image ? think , then answer with a number ."
 BETA, LEARNING_RATE, TEMPERATURE = 0.04, 1e-6, 1.0
@@ -176,15 +178,20 @@ def linear_flops(x: list[int], weight: list[int], *_, out_shape=None, **__) -> i
 
 def machine() -> dict:
     """What the numbers depend on."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
-    model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
     return {
-        "cpu": model,
+        "cpu": f"{processor()} ({instructions()})",
         "cores": os.cpu_count(),
         "python": platform.python_version(),
         **{name: version(name) for name in ("torch", "transformers")},
     }
+
+
+def instructions() -> str:
+    """The widest vector instructions of this processor: kernels, and with them the ratios, hang on them."""
+    cpuinfo = Path("/proc/cpuinfo")
+    flags = cpuinfo.read_text().split() if cpuinfo.is_file() else []
+    names = {"amx_tile": "AMX", "avx512f": "AVX-512", "avx2": "AVX2"}
+    return next((name for flag, name in names.items() if flag in flags), "no AVX2")
 
 
 def call(context, function, *args) -> None:

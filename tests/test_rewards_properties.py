@@ -52,7 +52,7 @@ def test_any_answer_gets_a_bounded_reward_quickly(sample, answer):
     assert reward.value is None or 0 <= reward.value <= 1
     assert reward.value is not None or reward.status == "gold_error"
     assert reward.value in (0, None) or reward.status == "ok"
-    assert seconds < 0.5
+    assert seconds < 10, "a guard against what never ends; bounds of work are tested in test_rewards_math"
 
 
 @QUICK
