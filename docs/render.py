@@ -81,13 +81,14 @@ def main() -> None:
 
 
 def plot(path: Path) -> None:
-    """How many times less CPU than TRL, case by case, with the spread over steps and the targets; of the first processor."""
+    """How many times less CPU than TRL, case by case, with the spread over steps and the targets; of the record with most cases."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    recorded = json.loads(BENCHMARKS[0].read_text(encoding="utf-8"))
+    records = [json.loads(path.read_text(encoding="utf-8")) for path in BENCHMARKS]
+    recorded = max(records, key=lambda record: len(record["results"]))
     rows = recorded["results"]
     ratios = [r["cpu_ratio"] for r in rows]
     low = [r["cpu_ratio"] - r["cpu_spread"][0] for r in rows]
