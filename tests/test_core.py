@@ -131,7 +131,7 @@ def test_samples_round_trip_with_relative_images(tmp_path):
         (['{"id": "1"'], r"s.jsonl:1: not valid JSON .*Repair"),
         (["[1]"], r"s.jsonl:1: row is not a JSON object"),
         (['{"id": 1, "question": "q", "kind": "digit"}'], r"s.jsonl:1: row has no 'gold'"),
-        (['{"id": 1, "question": "q", "gold": 1, "kind": "dgit"}'], r"unknown reward kind 'dgit'"),
+        (['{"id": 1, "question": "q", "gold": 1, "kind": "dgit"}'], r"s.jsonl:1: unknown reward kind 'dgit'"),
         (
             ['{"id": 1, "question": "q", "gold": 1, "kind": "digit"}'] * 2,
             r"s.jsonl:2: id '1' was already used in row 1",

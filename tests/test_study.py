@@ -109,6 +109,17 @@ def test_a_dry_run_lists_what_is_to_make_and_to_run(tmp_path, capsys):
         run(config(tmp_path, board=board), dry_run=True)
 
 
+def make_late(plan: StudyConfig, dry_run: bool) -> StudyConfig:
+    assert dry_run, "files were made for a plan that does not hold"
+    return plan
+
+
+def test_a_plan_that_does_not_hold_is_refused_before_its_files_are_made(tmp_path):
+    broken = config(tmp_path, prepare=Prepare(function="tests.test_study:make_late"), grpo={"roundz": 3})
+    with pytest.raises(UserError, match="roundz"):
+        run(broken)
+
+
 @pytest.mark.parametrize(
     ("flag", "message"),
     [

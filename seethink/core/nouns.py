@@ -116,11 +116,11 @@ class Score:
     """Who decided, as in Verdict."""
 
 
-def kind_of(name: str) -> Kind:
+def kind_of(name: str, where: object = "") -> Kind:
     """Canonical kind for a name or alias. Raises UserError for anything else."""
     name = KIND_ALIASES.get(name, name)
     if name not in KINDS:
-        raise UserError(f"unknown reward kind {name!r}", remedy=f"Use one of {', '.join(KINDS)}")
+        raise UserError(f"unknown reward kind {name!r}", where=where, remedy=f"Use one of {', '.join(KINDS)}")
     return KINDS[KINDS.index(name)]
 
 
@@ -145,7 +145,7 @@ def sample_from_row(row: dict[str, Any], where: object = "") -> Sample:
         images=tuple(images),
         question=str(row["question"]),
         gold=str(row["gold"]),
-        kind=kind_of(str(row["kind"])),
+        kind=kind_of(str(row["kind"]), where),
         choices=tuple(str(c) for c in row.get("choices") or ()),
         context=str(row.get("context") or ""),
         licence=str(row.get("licence") or ""),

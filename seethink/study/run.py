@@ -19,7 +19,9 @@ def run(config: StudyConfig, dry_run: bool = False) -> bool:
     """
     maker = config.prepare.function
     if maker:
-        config = load_function(maker, "prepare.function")(config, dry_run)
+        make = load_function(maker, "prepare.function")
+        check(make(config, True), files=False)  # a mistyped setting shows before files are made for minutes
+        config = make(config, dry_run)
     check(config, files=not (maker and dry_run))
     stages = list(plan(config))
     if dry_run:

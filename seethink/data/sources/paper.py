@@ -143,7 +143,7 @@ def _source_and_kind(row: dict[str, Any], where: str) -> tuple[str, Kind]:
     if not named:
         remedy = f"Ids begin with {', '.join(KNOWN)}; or add a 'kind'"
         raise UserError(f"unknown source {prefix!r}", where=where, remedy=remedy)
-    return source, kind_of(named)
+    return source, kind_of(named, where)
 
 
 def _image_names(row: dict[str, Any]) -> list[str]:
