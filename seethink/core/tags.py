@@ -53,7 +53,7 @@ def extract(text: str, mode: Mode = "strict", max_chars: int = 2_000_000) -> Par
         return Parsed(None, None, "no_format")
     before = text[:think]
     between = text[think_end + len(THINK_END) : answer]
-    if before.strip() or between.strip() or not _only_end_tokens(text[answer_end + len(ANSWER_END) :]):
+    if clean(before) or clean(between) or not _only_end_tokens(text[answer_end + len(ANSWER_END) :]):
         return Parsed(None, None, "no_format")
     return _parsed(text[think + len(THINK) : think_end], text[answer + len(ANSWER) : answer_end])
 
@@ -94,4 +94,4 @@ def _parsed(think: str | None, answer: str) -> Parsed:
 def _only_end_tokens(tail: str) -> bool:
     for token in END_TOKENS:
         tail = tail.replace(token, " ")
-    return not tail.strip()
+    return not clean(tail)

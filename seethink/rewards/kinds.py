@@ -48,7 +48,7 @@ RULES: dict[str, Rules] = {
         wrong=wrong_letters,
     ),
     "math": Rules(
-        decide=lambda sample, answer, config: decide(sample.gold, answer.text),
+        decide=lambda sample, answer, config: decide(sample.gold, answer.text, sample.question),
         later=by_algebra,
         check=lambda sample: gold_problem(sample.gold),
         wrong=wrong_numbers,

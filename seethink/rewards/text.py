@@ -10,26 +10,51 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
+from html import unescape
 from pathlib import Path
 
 from seethink.core.tags import clean
 
+EAST = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
+"""Chinese, Japanese and Korean characters, for use inside a regular expression's brackets."""
 SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁽⁾ⁿˣ", "0123456789+-()nx")
 _SUPERSCRIPT_RUN = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁽⁾ⁿˣ]+")
+_SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉₊₋₍₎ₐₑₒₓₙₘₖₚₛₜ", "0123456789+-()aeoxnmkpst")
+_SUBSCRIPT_RUN = re.compile("[₀₁₂₃₄₅₆₇₈₉₊₋₍₎ₐₑₒₓₙₘₖₚₛₜ]+")
 _VULGAR = re.compile("([0-9]?)([\u00bc-\u00be\u2150-\u215e\u2189])")
-_MINUS = str.maketrans({"\u2212": "-", "\ufe63": "-", "\u00a0": " ", "\u2009": " ", "\u202f": " ", "\u2044": "/"})
+_BEFORE_FOLDING = str.maketrans({  # what Unicode's folding would turn into something else
+    "º": "°", "˚": "°", "\u2218": "°", "ℝ": r"\mathbb{R}", "ℕ": r"\mathbb{N}", "ℤ": r"\mathbb{Z}", "ℚ": r"\mathbb{Q}", "ℂ": r"\mathbb{C}",
+})  # fmt: skip
+_AFTER_FOLDING = str.maketrans({
+    **dict.fromkeys("\u2212\ufe63\u2010\u2011\u2012", "-"), **dict.fromkeys("\u00a0\u2009\u202f\u3000", " "),
+    **dict.fromkeys("\u2044\u2215", "/"), "≦": "≤", "≧": "≥", "∛": r"\sqrt[3]", "∜": r"\sqrt[4]", "【": "[", "】": "]",
+})  # fmt: skip
+_ORNAMENT = re.compile("[\u2600-\u2714\u2719-\u274b\u274d\u274f-\u27bf\U0001f000-\U0001faff\u2b50\ufe0f]")  # crosses stay: they reject
 _QUOTES = {"`": "`", '"': '"', "'": "'", "\u201c": "\u201d", "\u2018": "\u2019", "\u300c": "\u300d"}
 _DELIMITERS = (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"), ("**", "**"), ("__", "__"), ("*", "*"))
 _COMMAND = re.compile(r"\\(?:boxed|fbox|text|textbf|textrm|textit|textnormal|mathrm|mathbf|mbox)\s*\{")
+_STYLE = re.compile(
+    r"\\(?:(?:textcolor|color|colorbox|tag|label|fcolorbox\s*\{[^{}]{0,40}\})\*?\s*\{[^{}]{0,40}\}|(?:boldsymbol|bm|pmb|bold|mathsf|mathtt"
+    r"|underline|uline|underbrace|emph|textsf|texttt|textsc|bf|bfseries|it|sf|tt|em|tiny|small|normalsize|large|Large|LARGE|huge|Huge"
+    r"|displaystyle|textstyle|protect|nonumber|notag)(?![a-zA-Z]))\s*"
+)
+_FRAME = re.compile(r"\\(?:framebox|fbox)(?=\s*\{)")
+_SCRIPT = re.compile(r"<su([pb])>([^<>]{0,40})</su[pb]>")
+_HTML = re.compile(r"<(/?)\s*([a-zA-Z][a-zA-Z0-9_-]{0,30})(?:\s[^<>]{0,200})?(/?)>")
+_SPECIAL = re.compile(r"<\|[^|<>]{1,40}\|>")
+_ENTITY = re.compile(r"&(?:#[0-9]{1,6}|#x[0-9a-fA-F]{1,5}|[a-zA-Z]{2,8});")
+_HEADING = re.compile(r"\s*(?:\\?#){1,6}\s+(?=\S)")
 _ESCAPED = re.compile(r"\\\\(?=[a-zA-Z{}(\[])")  # LaTeX that went through JSON once too often
 _FENCE = re.compile(r"^```[a-zA-Z]*\n?(.*?)\n?```$", re.DOTALL)
 
 
 def normalise(answer: str) -> str:
     """Folded and unwrapped answer. Every wrapper must enclose the whole text; what it says is never changed."""
-    text = fold(clean(answer))
+    text = fold(unmarked(clean(answer)))
     if "\\\\" in text and "\\begin" not in text:
         text = _ESCAPED.sub(r"\\", text)
+    if "\\" in text:
+        text = _FRAME.sub(r"\\boxed", _STYLE.sub("", text))
     for _ in range(8):
         bare = unwrap(text)
         if bare == text:
@@ -44,13 +69,25 @@ def normalise_known(text: str) -> str:
     return normalise(text)
 
 
+def unmarked(text: str) -> str:
+    """Text without HTML tags that are closed, entities, and the special tokens of chat models; `a<b` is left alone."""
+    if "&" in text:
+        text = _ENTITY.sub(lambda entity: unescape(entity[0]), text)
+    if "<" not in text:
+        return text
+    text = _SCRIPT.sub(lambda m: ("^" if m[1] == "p" else "_") + "{" + m[2] + "}", _SPECIAL.sub("", text))
+    closed = {"br", "hr", *(tag[2].lower() for tag in _HTML.finditer(text) if tag[1])}
+    return _HTML.sub(lambda tag: "" if tag[2].lower() in closed or tag[3] else tag[0], text)
+
+
 def fold(text: str) -> str:
     """Compatibility characters to ASCII where that keeps the meaning: minus, digits, superscripts, fractions, widths."""
     if text.isascii():
         return text
     text = _SUPERSCRIPT_RUN.sub(lambda m: "^{" + m[0].translate(SUPERSCRIPTS) + "}", text)
-    text = re.sub(_VULGAR, _fraction, text)
-    text = unicodedata.normalize("NFKC", text).translate(_MINUS)
+    text = _SUBSCRIPT_RUN.sub(lambda m: "_{" + m[0].translate(_SUBSCRIPTS) + "}", text)
+    text = re.sub(_VULGAR, _fraction, text.translate(_BEFORE_FOLDING))
+    text = _ORNAMENT.sub("", unicodedata.normalize("NFKC", text).translate(_AFTER_FOLDING))
     text = re.sub(r"^(\s*)\u2013(?=[\d.])", r"\1-", text)
     return "".join(str(unicodedata.decimal(c)) if c.isdecimal() else c for c in text)
 
@@ -58,6 +95,8 @@ def fold(text: str) -> str:
 def unwrap(text: str) -> str:
     """One layer of markup removed: quotes, emphasis, math delimiters, box, text command, fence, final full stop."""
     text = text.strip()
+    if heading := _HEADING.match(text):
+        text = text[heading.end() :]
     if text.endswith((".", "\u3002")) and not text.endswith(".."):
         text = text[:-1].rstrip()
     if text.startswith("```") and (fence := _FENCE.match(text)):

@@ -12,9 +12,10 @@ from typing import NamedTuple
 from seethink.rewards.maths.parse import parse
 from seethink.rewards.maths.tokens import FUNCTIONS, GREEK, NotMath, Unreadable
 from seethink.rewards.maths.tree import Node
-from seethink.rewards.maths.units import split_unit
+from seethink.rewards.maths.evaluate import free_symbols
+from seethink.rewards.maths.units import SCALES, canonical_unit, is_noun, split_unit, with_letter_scale
 from seethink.rewards.numerals import replace_number_words
-from seethink.rewards.text import closing_brace, unwrap
+from seethink.rewards.text import EAST, closing_brace, unwrap
 
 
 class Ambiguous(Unreadable):
@@ -32,26 +33,59 @@ class Claim(NamedTuple):
 
 PHRASES = {
     **dict.fromkeys(("all real numbers", "all reals"), "\\mathbb{R}"),
+    **dict.fromkeys(("infinity", "infinite", "positive infinity"), "\\infty"),
+    "negative infinity": "-\\infty",
+    "half": "1/2",
     **dict.fromkeys(("no solution", "no solutions", "empty set", "the empty set"), "\\emptyset"),
 }
 _TEXT = re.compile(r"\\(?:text|textbf|textrm|mbox)\s*\{([^{}]*)\}")
 _ENVIRONMENT = re.compile(r"\\(?:begin|end)\{(?:align|aligned|equation|gather|gathered|split)\*?\}|\\\\(?=\s*&\s*=)")
 _RECORD = re.compile(r"(?i)\{\s*[\"'](?:final_)?(?:answer|result|value)[\"']\s*:\s*[\"']?([^\"'{}]*)[\"']?\s*\}")
 _FINAL = re.compile(r"(?i)\bfinal answer\b(?:\s+is)?\s*:?")
+_ARROW = re.compile(r"\\(?:therefore|because|implies|iff|(?:Long)?(?:left)?[rR]ightarrow)(?![a-zA-Z])|[∴⇒⟹⇔]|(?<![<=>])=>|^\s*(?:\\to(?![a-zA-Z])|→|->)")
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*(?=\{)")
 _MATH = re.compile(
     r"(?s)\$\$.+?\$\$|\$[^$]+\$|\\\(.+?\\\)|\\\[.+?\\\]|\\begin\{(?:[pb]?matrix)\}.+?\\end\{[pb]?matrix\}"
 )
 _DELIMITERS = re.compile(r"\\?\$|\\[()\[\]]|(?<![\w)}])\*\*|\*\*(?![\w({\\])|[¥€£]")
-_LEADING_EQUALS = re.compile(r"^\s*(?:=|≈|\\approx)\s*")
+_BEFORE = re.compile(
+    r"^\s*(?:=|≈|\\approx|(?i:approximately|approx\.?|about|around|roughly|circa|exactly|precisely|just|only)\s|(?:USD|EUR|GBP|CNY|RMB|JPY|INR|KRW|US|Rs\.?)(?=\s*[0-9$]))\s*"
+)
+_LABEL = re.compile(r"\s*([^\W\d_][^\W\d_'\u2019 ]{1,40}?(?: [^\W\d_'\u2019 ]{1,20}){0,6})\s*:\s*(?=\S)")
+_SHORT_NAME = re.compile(r"(?!ANS|SUM)[A-Z]{1,4}|[a-z]{1,2}")
+_BULLET = re.compile(r"^\s*(?:[-*•]\s+|\(?[0-9]{1,2}[.)]\s+(?=\S))")
+_DENIED = re.compile(r"(?i)(?:\b(?:not|never|cannot|could|may|might|perhaps|possibly|maybe)\b|n't)(?:\s+\w+){0,2}\s*$")
+_SPOKEN = (
+    (re.compile(r"\bis\s+(?:less|smaller) than or equal to\b|\bis (?:at most|no more than)\b"), r"\\le "),
+    (re.compile(r"\bis\s+(?:greater|more|larger) than or equal to\b|\bis (?:at least|no less than)\b"), r"\\ge "),
+    (re.compile(r"\bis\s+(?:strictly )?(?:less|smaller) than\b"), "<"),
+    (re.compile(r"\bis\s+(?:strictly )?(?:greater|more|larger) than\b"), ">"),
+    (re.compile(r"\bis not equal to\b|\bdoes not equal\b"), r"\\ne "),
+)
+_ONE_NUMBER = re.compile(r"(?P<before>[a-zA-Z][a-zA-Z,'\u2019 -]{0,80}?)\s*:?\s*(?P<number>[-+]?[0-9][0-9,]*(?:\.[0-9]+)?(?:/[0-9]+)?%?)(?P<after>(?:\s[^0-9]{0,40})?[.!]?)$")
+_EAST_RUN = re.compile(rf"[{EAST}]+")
+_EAST_DOUBT = re.compile("[不非没沒無无否未别別错錯误誤半余百千十]|至少|至多|最多|最少|超过|超過|以上|以下|以内|少于|多于|大于|小于|左右|아니|않|없|이상|이하|ない|でなく|以外")
 _SENTENCE = re.compile(r"(?<=[.!?。])\s+|\n{2,}")
 _CUE = re.compile(
-    r"(?i)\b(?:is|are|was|equals|be|get|gets|gives|give|obtain|have|therefore|thus|hence|so|ans|answers?)\b\s*[:,]?|:|=>"
+    r"(?i)\b(?:is|are|was|equals?(?:\s+to)?|be|get|gets|gives|give|obtain|have|therefore|thus|hence|so|ans|answers?)\b\s*[:,]?|(?<![0-9]):|:(?![0-9])|=>"
 )
 _STRONG = re.compile(r"(?i)\b(?:ans|answers?|results?|solutions?|solution set)\b")
 _NAMED = re.compile(r"^\s*[A-Za-z][A-Za-z .]{2,60}=\s*([^=]+)$")
 _ANSWER_FIRST = re.compile(
     r"(?is)^(?:(?:therefore|thus|hence|so),?\s)?(.{1,200}?)\s+is (?:the|our|my) (?:\w+ )?(?:answer|solution|result)\W*$"
+)
+_OTHERWISE = {
+    "yes": re.compile(r"\b(?:no|not|[a-z]+n t|never|none|nothing|neither|cannot|maybe|perhaps|sure|unclear)\b"),
+    "no": re.compile(r"\b(?:yes|maybe|perhaps|sure|unclear|information)\b|^(?:idea|answer|solution|one)\b"),
+    "true": re.compile(r"\b(?:false|not|[a-z]+n t|maybe|perhaps)\b"),
+    "false": re.compile(r"\b(?:true|maybe|perhaps)\b"),
+}
+_IT_IS = re.compile(
+    r"(?is)^(?:(?:so|therefore|thus|hence),?\s+)?(?:it|this|that|they|these|those|he|she|(?:the|my|its|their|his|her) [a-z]+(?: [a-z]+){0,5}?)"
+    r"(?:'s|\s+(?:is|are|was|were))\s+(.+)$"
+)
+_EAST_LABELLED = re.compile(
+    r"(?s)^(?:所以|因此|故|综上|よって|따라서)?[,，\s]*(?:最终|最終|正确|正しい|최종)?\s*(?:答案|答え?|结果|結果|정답|답)(?:应该|应)?[是为為はがに은는이:\s]*(.+?)(?:です|である|입니다|이다)?[.。]?$"
 )
 _LABELLED_TEXT = re.compile(r"(?is)^(?:.*\b)?(?:answer|result|solution)\s*(?:is|:|=)+\s*(.+)$")
 
@@ -72,10 +106,24 @@ def with_glued_unit(claim: Claim) -> Claim:
     return Claim(text, unit, parse(text)) if unit else claim
 
 
+def in_full(claim: Claim, other: Claim) -> Claim:
+    """The claim with the thousands of `9.5K` written out, where the other one knows no such symbol."""
+    text = with_letter_scale(claim.text)
+    names_it = other.node is not None and free_symbols(other.node)
+    return claim if text == claim.text or names_it else Claim(text, "", parse(text))
+
+
 def same_words(gold: str, answer: str) -> bool:
-    """Free-text golds: equal words, case, brackets and punctuation aside; "the answer is" may come before."""
-    labelled = _LABELLED_TEXT.match(answer)
-    return bool(_words(gold)) and _words(gold) in (_words(answer), _words(labelled[1]) if labelled else None)
+    """Free-text golds: equal words, case, articles and punctuation aside, bare, as `It is ...` or behind "the answer is".
+
+    `Yes` and `No` may have a sentence behind them that says no other thing.
+    """
+    wanted = _words(gold)
+    said = [answer, *(m[1] for pattern in (_LABELLED_TEXT, _IT_IS, _EAST_LABELLED) if (m := pattern.match(answer)))]
+    if wanted in _OTHERWISE:
+        opening, _, rest = _words(said[-1]).partition(" ")
+        return opening == wanted and not _OTHERWISE[wanted].search(rest)
+    return bool(wanted) and wanted in map(_words, said)
 
 
 def squeeze(text: str) -> str:
@@ -114,7 +162,9 @@ def _claimed(text: str) -> str:
         return record[1]
     found = boxes(text)
     if not found:
-        return text
+        return _ARROW.split(text)[-1].strip() or text
+    if not all(found):
+        raise NotMath("an empty box")
     if any(_BOX.search(inner) for inner in found):
         return _claimed(found[0]) if len(found) == 1 else ", ".join(_claimed(inner) for inner in found)
     return ", ".join(dict.fromkeys(inner.rstrip(" .,") for inner in found))
@@ -137,7 +187,9 @@ def _read(text: str) -> Claim:
         bare = replace_number_words(bare)
         if bare.isalpha():
             raise NotMath("a word")
-    for reading in (bare, ", ".join(bare.split("\n"))) if "\n" in bare else (bare,):
+    label = _LABEL.match(bare)
+    labelled = [bare[label.end() :]] if label and is_noun(label[1]) and not _SHORT_NAME.fullmatch(label[1]) and label[1] not in GREEK else []
+    for reading in (*labelled, *([", ".join(_lines(bare))] if "\n" in bare else []), bare):
         try:
             return _formula(reading)
         except NotMath:
@@ -145,14 +197,23 @@ def _read(text: str) -> Claim:
     return _formula(_in_prose(_TEXT.sub(r"\1", text)))
 
 
+def _lines(text: str) -> list[str]:
+    """One claim a line, bullets and numbers of a list aside."""
+    return [line.rstrip(" ,;.") for line in (_BULLET.sub("", line) for line in text.split("\n")) if line.strip()]
+
+
 def _formula(text: str) -> Claim:
-    text, unit = split_unit(_LEADING_EQUALS.sub("", text))
+    for pattern, sign in _SPOKEN if " is " in text or " does " in text else ():
+        text = pattern.sub(sign, text)
+    text, unit = split_unit(_BEFORE.sub("", text))
     return Claim(text, unit, parse(text))
 
 
 def _in_prose(text: str) -> str:
     """The claim of sentences: what the marked ones say, else what all of them say; it must be one thing."""
-    if not re.search(r"[a-zA-Z]{2}|[\u4e00-\u9fff]", text):
+    if _EAST_RUN.search(text):
+        return _among_east_words(_DELIMITERS.sub(" ", text))
+    if not re.search(r"[a-zA-Z]{2}", text):
         raise NotMath("neither a formula nor a sentence")
     marked: dict[str, str] = {}
     other: dict[str, str] = {}
@@ -181,12 +242,37 @@ def _sentence_claim(sentence: str, strong: bool) -> str:
         return _readable(first[1])
     masked = _MATH.sub(lambda m: "0" * len(m[0]), sentence)
     cues = list(_CUE.finditer(masked))
+    if cues and _DENIED.search(sentence[: cues[-1].start()]):
+        return ""
     if cues and (strong or cues[-1][0] != ":" or _MATH.match(sentence, cues[-1].end() + 1)):
         claim = _readable(sentence[cues[-1].end() :])
         if claim:
             return claim
     formulas = [m[0] for m in _MATH.finditer(sentence)]
-    return _readable(formulas[0]) if len(formulas) == 1 and not cues else ""
+    if len(formulas) == 1 and not cues:
+        return _readable(formulas[0])
+    return _only_number(_DELIMITERS.sub(" ", sentence))
+
+
+def _only_number(sentence: str) -> str:
+    """The number of `It takes 12 minutes`: the only one of a short sentence that neither bounds nor doubts nor denies it."""
+    found = _ONE_NUMBER.match(sentence)
+    if not found or not is_noun(found["before"]) or re.search(r"[0-9\\=<>]", found["after"]):
+        return ""
+    return _readable(found["number"] + found["after"].rstrip(" .!"))
+
+
+def _among_east_words(text: str) -> str:
+    """The only formula among Chinese, Japanese or Korean words that neither bound nor deny it; its unit stays with it."""
+    text = re.sub(r"([0-9]+)分之([0-9]+)", r"\2/\1", text)
+    text = re.sub(rf"([a-zA-Z])\s*(?:的值|の値|의 값)?\s*(?:是|为|等于|は|은|는)\s*(?=[-0-9\\])", r"\1=", text)
+    words, parts = _EAST_RUN.findall(text), [part.strip(" ,.:;!?。、()") for part in _EAST_RUN.split(text)]
+    if sum(map(bool, parts)) != 1 or any(_EAST_DOUBT.search(word) for word in words):
+        raise NotMath("no one claim among the words")
+    at = next(i for i, part in enumerate(parts) if part)
+    behind = words[at] if at < len(words) else ""
+    known = next((behind[:n] for n in range(len(behind), 0, -1) if behind[:n] in SCALES or canonical_unit(behind[:n])), "")
+    return parts[at] + known
 
 
 def _readable(text: str) -> str:
@@ -200,4 +286,5 @@ def _readable(text: str) -> str:
 
 def _words(text: str) -> str:
     text = re.sub(r"\\(?:text|textbf|mathrm|mbox|textnormal|boxed)\s*(?=\{)", "", text)
-    return re.sub(r"[\s{}$()\[\].,;:!?*\"'_\\-]+", " ", text).strip().casefold()
+    words = re.sub(r"[\s{}$()\[\].,;:!?*\"'_\\\u2013\u2014-]+", " ", text).strip().casefold()
+    return re.sub(r"^(?:the|an?) (?=\S)", "", words)

@@ -16,27 +16,38 @@ from functools import lru_cache
 from seethink.core.nouns import Sample
 from seethink.rewards.config import RewardConfig
 from seethink.rewards.decision import RIGHT, WRONG, AnswerText, Decision, ambiguous, gold_error, malformed
-from seethink.rewards.maths.claims import Ambiguous, Claim, read_claim, same_words, squeeze, with_glued_unit
+from seethink.rewards.maths.claims import Ambiguous, Claim, in_full, read_claim, same_words, squeeze, with_glued_unit
 from seethink.rewards.maths.equality import alternatives, same
 from seethink.rewards.maths.evaluate import Undefined, new_budget
+from seethink.rewards.maths.measures import same_measure
 from seethink.rewards.maths.parse import parse
+from seethink.rewards.maths.restated import restates, unsolved
 from seethink.rewards.maths.tokens import NotMath, TooBig, Unreadable, Unsupported
 from seethink.rewards.maths.workers import shared_pool
 from seethink.rewards.numerals import plain_number
 from seethink.rewards.text import normalise_known
 
 _THOUSANDS = re.compile(r"[0-9],[0-9]{3}")
+_AS_WRITTEN = re.compile(r"[0-9]{1,4}(?:-[0-9]{1,4}){1,2}|[0-9]{1,2}/[0-9]{1,2}/[0-9]{2,4}")
+_CAPITALS = re.compile(r"[A-Z]{2,}")
 MAX_SYMBOLIC_CHARS = 400
 """Longer texts are not worth a symbolic comparison: sympy's cost grows much faster than its use."""
 
 
+TEXT_ONLY = "the gold can only be compared as text, and this is another text"
+RESTATED = Decision(0.0, detail="a formula of the question, handed back")
+UNSOLVED = Decision(0.0, detail="not solved for its unknown, as the gold is")
 ALGEBRA = {
     "equal": Decision(1.0, detail="by math-verify"),
     "different": Decision(0.0, detail="by math-verify"),
     "answer": malformed("not readable"),
-    "gold": gold_error("gold is neither readable nor equal as text"),
+    "gold": Decision(0.0, detail=TEXT_ONLY),
     "timeout": Decision(0.0, "timeout", "symbolic comparison over its budget"),
 }
+
+
+MARKS = {"degree": "deg", "percent": "%"}
+"""Signs behind a number that are units of their own."""
 
 
 @lru_cache(maxsize=10_000)
@@ -45,17 +56,33 @@ def read_gold(gold: str) -> Claim:
 
 
 @lru_cache(maxsize=20_000)
-def decide(gold: str, said: str) -> Decision | None:
-    """Decision about a normalised answer, or None if only a symbolic comparison can tell."""
+def decide(gold: str, said: str, question: str = "") -> Decision | None:
+    """Decision about a normalised answer, or None if only a symbolic comparison can tell.
+
+    With the question at hand, a formula of it earns nothing unless it is the gold's, and the gold of a solved equation wants
+    a solved one.
+    """
     reference = normalise_known(gold)
     if not re.search(r"\w|[∞∅]", reference):
         return gold_error("empty gold")
     if squeeze(said) == squeeze(reference):
         return RIGHT
+    measured = same_measure(reference, said)
+    if measured is not None:
+        return RIGHT if measured else WRONG
+    if _AS_WRITTEN.fullmatch(reference) or (_CAPITALS.fullmatch(reference) and said.isalpha()):
+        return RIGHT if same_words(reference, said) else WRONG  # a score, a year, a date, a word: no difference, no product
     one, other = plain_number(reference), plain_number(said)
     if one and other and one.decimals is None:
         return RIGHT if one.value == other.value else WRONG
-    return _compare(read_gold(gold), read_claim(said), reference, said)
+    claims = read_gold(gold), read_claim(said)
+    decision = _compare(*claims, reference, said)
+    if decision is not RIGHT or not question:
+        return decision
+    target, claim = claims
+    if restates(question, target.node, claim.node, (target.text, claim.text)):
+        return RESTATED
+    return UNSOLVED if target.node and claim.node and unsolved(target.node, claim.node) else RIGHT
 
 
 def gold_problem(gold: str) -> str:
@@ -91,7 +118,8 @@ def by_algebra(pairs: Sequence[tuple[Sample, AnswerText]], config: RewardConfig,
         verdict = known.get(text, "answer")
         if verdict == "gold" and read_gold(sample.gold).node:
             verdict = "answer"  # a gold that our own parser reads is never the reason for having no verdict
-        decisions.append(ALGEBRA[verdict])
+        copied = verdict == "equal" and sample.question and restates(sample.question, None, None, text)
+        decisions.append(RESTATED if copied else ALGEBRA[verdict])
     return decisions
 
 
@@ -111,8 +139,11 @@ def _compare(gold: Claim, answer: Claim, reference: str, said: str) -> Decision 
         answer = with_glued_unit(answer)
     elif answer.unit and not gold.unit:
         gold = with_glued_unit(gold)
-    if gold.unit and answer.unit and gold.unit != answer.unit:
-        return Decision(0.0, detail=f"unit {answer.unit} instead of {gold.unit}")
+    elif not (gold.unit or answer.unit):
+        gold, answer = in_full(gold, answer), in_full(answer, gold)
+    units = [claim.unit or MARKS.get(claim.node.op, "") if claim.node else "" for claim in (gold, answer)]
+    if all(units) and units[0] != units[1]:
+        return Decision(0.0, detail=f"unit {units[1]} instead of {units[0]}")
     try:
         new_budget()
         assert gold.node is not None and answer.node is not None

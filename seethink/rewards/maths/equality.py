@@ -17,11 +17,15 @@ from seethink.rewards.maths.tree import Node, number, walk
 from seethink.rewards.maths.values import proportional, same_value
 
 MAX_ITEMS = 60
+EITHER_WAY = {"parallel", "perp", "cong", "sim"}
+STATED = EITHER_WAY | {"subset", "subseteq"}
+"""Relations that are stated of lines, figures and sets: compared as they are written, the first four from either side."""
 
 
 def same(gold: Node, answer: Node) -> bool:
     """True if the answer claims what the gold claims. Raises Unsupported, Undefined or TooBig where that is unknown."""
-    gold, answer = _without_membership(gold), _without_membership(answer)
+    gold, answer = _unpacked(gold), _unpacked(answer)
+    gold, answer = _unnamed(gold, answer), _unnamed(answer, gold)
     if is_region(gold) or is_region(answer):
         return _same_region(gold, answer)
     gold, answer = _as_point(gold, answer), _as_point(answer, gold)
@@ -42,8 +46,25 @@ def alternatives(node: Node) -> list[Node]:
     return [node]
 
 
-def _without_membership(node: Node) -> Node:
-    return node.args[2] if node.op == "relation" and node.args[0] == ("in",) else node
+def _unpacked(node: Node) -> Node:
+    """`x \\in S` as S, and `(x, y) = (2, 3)` as x = 2, y = 3."""
+    if node.op != "relation" or node.args[0] not in (("in",), ("=",)):
+        return node
+    (operator,), left, right = node.args
+    if operator == "in":
+        return right
+    if left.op == right.op == "bracket" and left.args[0] == right.args[0] == "()" and len(left.args) == len(right.args):
+        pairs = zip(left.args[1:], right.args[1:], strict=True)
+        return Node("list", (",", *(Node("relation", (("=",), *pair)) for pair in pairs)))
+    return node
+
+
+def _unnamed(node: Node, other: Node) -> Node:
+    """The set of `S = \\{1, 2\\}`, unless the other side has a name too."""
+    if node.op != "relation" or node.args[0] != ("=",) or other.op == "relation" or node.args[1].op != "symbol":
+        return node
+    value = node.args[2]
+    return value if value.op == "bracket" or is_region(value) else node
 
 
 def _as_point(node: Node, other: Node) -> Node:
@@ -181,12 +202,18 @@ def _same_region(gold: Node, answer: Node) -> bool:
 
 def _same_relation(gold: Node, answer: Node) -> bool:
     """Equations; the name on the left (`y =`, `f(x) =`, `S_1:S_2 =`) may be missing on one side."""
+    stated = {operator for node in (gold, answer) if node.op == "relation" for operator in node.args[0]} & STATED
+    if stated:
+        if gold.op != answer.op or gold.args[0] != answer.args[0] or len(gold.args) != 3:
+            return False
+        turned = [answer.args[2:0:-1]] if stated <= EITHER_WAY else []
+        return any(all(map(same, gold.args[1:], sides)) for sides in (answer.args[1:], *turned))
     if any(node.op == "relation" and set(node.args[0]) != {"="} for node in (gold, answer)):
         raise Unsupported("a mixed relation")
     if answer.op == "relation" and len(set(answer.args[1:])) == 1:
         return False  # y = y claims nothing
     if gold.op != "relation":
-        value = _claimed_value(answer)
+        value = _claimed_value(answer) or _value_of_formula(answer)
         return value is not None and same(gold, value)
     if answer.op != "relation":
         value = _claimed_value(gold)
@@ -229,6 +256,13 @@ def _claimed_value(equation: Node) -> Node | None:
     if not free_symbols(first) and not free_symbols(last) and same_value(first, last):
         return last
     return None
+
+
+def _value_of_formula(equation: Node) -> Node | None:
+    """The 7 of `m + n = 7`, `x^2 = 7` or `f(2) = 7`, which questions ask for; `2x + 4 = 8` is an equation to be solved."""
+    formula, value = equation.args[1], equation.args[-1]
+    named = len(_plain_symbols(formula)) > 1 or formula.op in ("call", "function", "abs", "^", "root")
+    return value if named and not free_symbols(value) and value != number(0) else None
 
 
 def _plain_symbols(node: Node) -> set[str]:

@@ -22,7 +22,7 @@ from seethink.rewards.numerals import plain_number
 MAX_DEPTH = 50
 MAX_NODES = 500
 
-RELATIONS = {"=", "<", ">", "<=", ">=", "!=", "in"}
+RELATIONS = {"=", "<", ">", "<=", ">=", "!=", "in", "parallel", "perp", "cong", "sim", "subset", "subseteq"}
 CLOSING = {"(": (")", "]"), "[": ("]", ")"), "{": ("}",), "\\{": ("\\}",), "<(": (")>",)}
 LOG_BASES = (["2", "("], ["10", "("])  # log2(x) as in programs
 FUNCTION_NAMES = {"f", "g", "h", "F", "G", "P", "Q"}
@@ -301,7 +301,10 @@ class _Parser:
 
     def bracketed(self, opening: str) -> Node:
         """What an opening bracket begins: a group, or a bracket node where there are several items or the shape matters."""
-        bars, self.bars = self.bars, int(opening == "\\{")  # in `{x | x > 2}` the bar ends the first part
+        ahead = self.tokens[self.at : self.at + 2]
+        described = opening in ("\\{", "{") and ahead[0].kind == "name" and ahead[1].text in ("|", "mid", ":")
+        self.at += 2 * described  # `{x | x > 2}`
+        bars, self.bars = self.bars, int(opening == "\\{" and not described)  # in `{x | x > 2}` the bar ends the first part
         if opening == "\\{" and self.accept("\\}"):
             return self.node("symbol", "emptyset")
         inner = self.items(CLOSING[opening])
@@ -313,6 +316,8 @@ class _Parser:
         closing = self.expect(*CLOSING[opening])
         self.bars = bars
         several = inner.op == "list"
+        if described:
+            return inner
         if not several and opening != "\\{":
             return inner
         shape = {"\\{": "{}", "{": "{}", "<(": "()"}.get(opening, opening + closing)

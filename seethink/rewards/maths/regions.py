@@ -35,7 +35,7 @@ def is_region(node: Node) -> bool:
         return bool(INEQUALITIES & set(node.args[0])) or (node.args[0] == ("in",) and is_region(node.args[2]))
     if node.op == "list":
         return any(is_region(item) for item in node.args[1:])
-    return node.op in ("cup", "cap") or node == Node("symbol", ("mathbb R",))
+    return node.op in ("cup", "cap", "setminus") or node == Node("symbol", ("mathbb R",))
 
 
 def region(node: Node) -> list[Span]:
@@ -49,6 +49,8 @@ def region(node: Node) -> list[Span]:
         return _merged([interval for part in node.args for interval in region(part)])
     if node.op == "cap":
         return _common(region(node.args[0]), region(node.args[1]))
+    if node.op == "setminus":
+        return _common(region(node.args[0]), _complement(region(node.args[1])))
     if node == Node("symbol", ("mathbb R",)):
         return [_interval(MINUS_INFINITY, False, INFINITY, False)]
     if node.op == "relation":
@@ -138,6 +140,16 @@ def _merged(intervals: list[Span]) -> list[Span]:
         else:
             done.append((low, high))
     return done
+
+
+def _complement(intervals: list[Span]) -> list[Span]:
+    """What is left of the real line."""
+    everything = _interval(MINUS_INFINITY, False, INFINITY, False)
+    left = [everything]
+    for low, high in intervals:
+        sides = [(everything[0], low._replace(closed=not low.closed)), (high._replace(closed=not high.closed), everything[1])]
+        left = _common(left, _nonempty(sides))
+    return left
 
 
 def _common(one: list[Span], other: list[Span]) -> list[Span]:

@@ -42,13 +42,13 @@ MAX_TOKENS = 2500
 
 _NOTATION = tomllib.loads(Path(__file__).with_name("notation.toml").read_text(encoding="utf-8"))
 FUNCTIONS, CONSTANTS, OPERATORS = (_NOTATION[table] for table in ("function", "constant", "operator"))
-GREEK, OPAQUE, PROSE = (set(_NOTATION[names]) for names in ("greek", "opaque", "prose"))
+GREEK, OPAQUE, PROSE, DOUBT = (set(_NOTATION[names]) for names in ("greek", "opaque", "prose", "doubt"))
 _UNICODE = str.maketrans(_NOTATION["unicode"])
 
 _SPELLING = (  # what LaTeX writers use for looks
     (re.compile(r"\\!\s*"), ""),
     (re.compile(r"\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|limits|nolimits|qquad|quad|hspace\{[^{}]*\}|[;:>])"), " "),
-    (re.compile(r"\\[dtc]frac"), r"\\frac"),
+    (re.compile(r"\\(?:[dtcsx]|nice)frac"), r"\\frac"),
     (re.compile(r"\\varnothing"), r"\\emptyset"),
     (re.compile(r"\\[dt]binom"), r"\\binom"),
     (re.compile(r"\\frac\s*([0-9])\s*([0-9])"), r"\\frac{\1}{\2}"),
@@ -56,6 +56,11 @@ _SPELLING = (  # what LaTeX writers use for looks
     (re.compile(r"\^\s*\{?\s*\\(?:circ|degree)\s*\}?|\\(?:circ|degree)\b"), "°"),
     (re.compile(r"(?<![\w.^/\\}])([0-9]{1,9})\s*(?:\\frac\s*\{\s*([0-9]{1,9})\s*\}\s*\{\s*([0-9]{1,9})\s*\}|\s([0-9]{1,9})/([0-9]{1,9})(?![\w.^]))"),
      lambda m: _mixed(m[0], m[1], m[2] or m[4], m[3] or m[5])),
+    (re.compile(r"(?<=[0-9])\s*[xX]\s*(?=10\s*(?:\^|\*\*))"), r"\\times "),
+    (re.compile(r"(?<=[)\]}])\s*U\s*(?=[(\[]|\\\{)"), r"\\cup "),
+    (re.compile(r"(?<=\\mathbb\{R\})\s*\\\s*(?=\\?\{)"), r"\\setminus "),
+    (re.compile(r"(?<=[a-zA-Z0-9}])\s*//\s*(?=[a-zA-Z\\{])"), r"\\parallel "),
+    (re.compile(r"(?<![a-zA-Z\\])([a-zA-Z])([0-9])(?=\s*=)"), r"\1_{\2}"),
     (re.compile(r"(?<![0-9])([0-9]*)\.([0-9]*)\\(?:overline|dot|bar)\s*\{?([0-9]+)\}?"), lambda m: _repeating(m[1], m[2], m[3])),
 )  # fmt: skip
 _TOKEN = re.compile(

@@ -1,34 +1,64 @@
 """Units and nouns behind a number: told apart from the number, and from each other where they are known units.
 
-Only the end of a text is looked at; a unit is short.
+Only the end of a text is looked at; a unit is short. A word that is neither a unit nor a noun (`72 at least`, `72 was ruled
+out`) stays where it is, and the text is no formula.
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from functools import cache
 from pathlib import Path
 
-from seethink.rewards.maths.tokens import FUNCTIONS
+from seethink.rewards.maths.tokens import DOUBT, FUNCTIONS
 from seethink.rewards.numerals import replace_number_words
-from seethink.rewards.text import lines_of
+from seethink.rewards.text import EAST, lines_of
 
 TAIL = 60
-SCALES = {"hundred": "*100", "thousand": "*1000", "million": "*1000000", "billion": "*1000000000"}
-NO_UNIT = {
-    "or", "and", "e", "i", "pi", "is", "not", "to", "by", "if", "times", "mod", "plus", "minus", "wrong", "incorrect",
+_ORDINALS = "fifth sixth seventh eighth ninth tenth".split()
+PARTS = {"half": 2, "halves": 2, "quarter": 4, "quarters": 4, "hundredth": 100, "thousandth": 1000, "hundredths": 100, "thousandths": 1000} | {
+    word + plural: n
+    for n, words in [(3, ["third"]), (4, ["fourth"]), *((n, [o]) for n, o in enumerate(_ORDINALS, 5))]
+    for word in words
+    for plural in ("", "s")
 }  # fmt: skip
+SCALES = {
+    **{word + plural: f"*{10**n}" for word, n in (("hundred", 2), ("thousand", 3), ("million", 6), ("billion", 9), ("trillion", 12)) for plural in ("", "s")},
+    "tens": "*10", "dozen": "*12", "dozens": "*12", "doubled": "*2", "tripled": "*3", "squared": "^2", "cubed": "^3",
+    "万": "*10000", "萬": "*10000", "만": "*10000", "亿": "*100000000", "億": "*100000000",
+    **{word: f"/{n}" for word, n in PARTS.items()},
+}  # fmt: skip
+"""What a word makes of the number before it."""
+LETTER_SCALES = {"k": "*1000", "K": "*1000", "M": "*1000000", "B": "*1000000000", "bn": "*1000000000"}
+NO_UNIT = {"or", "and", "e", "i", "pi", "to", "by", "if", "times", "mod", "plus", "minus"} | DOUBT
 
-_ONE = r"(?:(?:square|cubic|sq\b\.?|cu\b\.?)\s*)?[a-zA-Z]+\.?(?:\s+(?:squared|cubed)\b)?(?:\s*\^\s*\{?\s*[0-9]\s*\}?)?"
-_PLAIN = re.compile(rf"(?P<gap>\s*)(?P<unit>{_ONE}(?:\s*(?:/|\bper\b)\s*{_ONE})?)$")
+_POWER = r"(?:\s*\^\s*\{?\s*-?[0-9]\s*\}?)"
+_ONE = rf"(?:(?:square|cubic|sq\b\.?|cu\b\.?)\s*)?(?:[a-zA-ZΩμ]+\.?(?:\s+(?:squared|cubed)\b)?|[{EAST}]{{1,6}}){_POWER}?"
+_JOINT = r"\s*(?:/\s*\(?|\bper\b|[·⋅*]|\s)\s*"
+_END = [
+    re.compile(rf"(?P<gap>\s*)(?P<unit>{_ONE}(?:{joint}{_ONE}){{0,3}}\)?)$") for joint in (_JOINT, r"\s*(?:/|\bper\b)\s*")
+]  # all words, then as few as make a unit
+_BRACKETED = re.compile(rf"(?P<gap>\s*)[(\[]\s*(?P<unit>{_ONE}(?:{_JOINT}{_ONE}){{0,3}})\s*[)\]]$")
 _TEXT = re.compile(
     r"(?:\\[,;: ]|[\s~])*(?:\\(?:text|textbf|textnormal|mathrm|mbox|rm)\s*\{(?P<unit>[^{}]*)\}|(?<![a-zA-Z])\{(?P<bare>[a-z]{4,})\})"
-    r"(?P<power>\s*\^\s*\{?\s*[0-9]\s*\}?)?$"
+    r"(?P<power>\s*\^\s*\{?\s*-?[0-9]\s*\}?)?$"
 )
-_NUMBER_AND_NOUN = re.compile(
-    r"(\\?\$?\s*[-+]?[0-9][0-9.,/]*|[-+]?\\frac\{[0-9]+\}\{[0-9]+\})\s+([a-zA-Z]{2,}(?:[\s-]+[a-zA-Z]{2,}){0,3}[\s-]*)"
+_TEMPERATURE = re.compile(
+    r"(?:\s*\^?\s*\{?\s*(?:\\circ|\\degree|°)\s*\}?|\s+deg(?:rees?)?\b)\s*(?:\\(?:text|mathrm|rm)\s*\{)?\s*(?P<unit>C|F|[Cc]elsius|[Ff]ahrenheit)\s*\}?$"
 )
-_POWERS = (("2", re.compile(r"\bsquare(?!d)|\bsq\b\.?|\bsquared\b")), ("3", re.compile(r"\bcubic|\bcu\b\.?|\bcubed\b")))
+_LATEX = ((re.compile(r"\\(?:text|mathrm|rm|mbox)\s*\{([^{}]*)\}"), r"\1"), (re.compile(r"\\(?:cdot|times)(?![a-zA-Z])"), "·"),
+          (re.compile(r"\\(?:[Oo]mega|ohm)(?![a-zA-Z])"), "Ω"), (re.compile(r"\\mu(?![a-zA-Z])\s*"), "μ"), (re.compile(r"\\[,;:! ]|~"), " "))  # fmt: skip
+_VALUE = r"(?:\\?\$?\s*[-+]?[0-9][0-9.,/]*|[-+]?\\frac\{[0-9]+\}\{[0-9]+\})"
+_NUMBER_AND_NOUN = re.compile(rf"({_VALUE})\s+([a-zA-Z]{{2,}}(?:[\s-]+[a-zA-Z]{{2,}}){{0,3}}[\s-]*)")
+_REMARK = re.compile(rf"(.*{_VALUE})\s*[(\[]([a-zA-Z]{{2,}}\.?(?:[\s-]+[a-zA-Z]{{2,}}\.?){{0,4}})[)\]]")
+_IN_WORDS = re.compile(rf"(?i)(?:([0-9]+)\s+and\s+)?(?:(an?|[0-9]+)[\s-]+)?({'|'.join(PARTS)})")
+_LETTER_SCALED = re.compile(rf"({_VALUE})\s?({'|'.join(LETTER_SCALES)})")
+_UNIT_PIECE = re.compile(
+    rf"(?P<over>/|\bper\b)|(?P<close>\))|(?P<before>square\b|cubic\b|sq\b\.?|cu\b\.?|平方|立方)"
+    rf"|(?P<name>[a-zA-ZΩμ]+\.?|(?:(?!平方|立方)[{EAST}])+)(?P<power>{_POWER}|\s+(?:squared|cubed)\b)?|(?P<dot>[·⋅*(\s]+)"
+)
+_EXPONENTS = {"sq": 2, "平": 2, "cu": 3, "立": 3}
 
 
 def split_unit(text: str, glued: bool = False) -> tuple[str, str]:
@@ -37,35 +67,70 @@ def split_unit(text: str, glued: bool = False) -> tuple[str, str]:
     `3s` is a product and `3 s` three seconds; with `glued` both are seconds.
     """
     text = replace_number_words(text) if re.search(r"[a-z]{3}", text) else text
-    head, words, marked, gap = _tail(text.replace("per cent", "percent"))
-    if re.fullmatch(r"\\?%|percent|pct\.?", words):
-        return f"{head}%", ""
-    if words in SCALES:
-        return f"({head}){SCALES[words]}", ""
-    known = "" if words in NO_UNIT else canonical_unit(words)
-    if known and (marked or gap or glued or re.match(r"[a-zA-Z]{2}", words)):
-        return head, known
-    if marked and re.fullmatch(r"[a-zA-Z ./-]{2,}", words) and not set(words.split()) & NO_UNIT:
-        return head, ""
-    noun = _NUMBER_AND_NOUN.fullmatch(text) if len(text) < 2 * TAIL else None
-    if noun and not set(noun[2].lower().split()) & (NO_UNIT | FUNCTIONS.keys()):
-        return noun[1], ""
+    if worded := _IN_WORDS.fullmatch(text):  # `half`, `3-fourths`, `2 and a half`
+        count = worded[2] if worded[2] and worded[2].isdigit() else "1"
+        return f"({worded[1] or 0}+{count}/{PARTS[worded[3].lower()]})", ""
+    text = re.sub(r"^\s*(?:minus|negative)\s+(?=[0-9\\(])", "-", text, flags=re.IGNORECASE)
+    if temperature := _TEMPERATURE.search(text[-TAIL:]):
+        return text[: len(text) - len(temperature[0])], "°" + temperature["unit"][0].upper()
+    for head, words, marked, gap in _tails(text.replace("per cent", "percent")):
+        if re.fullmatch(r"\\?%|percent|pct\.?", words):
+            return f"{head}%", ""
+        if words in SCALES:
+            return f"({head}){SCALES[words]}", ""
+        known = "" if words in NO_UNIT else canonical_unit(words)
+        if known and (marked or gap or glued or re.match(rf"[a-zA-Z]{{2}}|[Ωμ{EAST}]", words)):
+            return head, known
+        if marked and re.fullmatch(r"[a-zA-Z ./-]{2,}", words) and not set(words.split()) & NO_UNIT:
+            return head, ""
+    for pattern in (_NUMBER_AND_NOUN, _REMARK) if len(text) < 2 * TAIL else ():
+        noun = pattern.fullmatch(text)
+        if noun and is_noun(noun[2]):
+            return noun[1], ""
     return text, ""
 
 
+def with_letter_scale(text: str) -> str:
+    """`9.5K`, as charts write it, in full; other texts as they are."""
+    scaled = _LETTER_SCALED.fullmatch(text)
+    return f"({scaled[1]}){LETTER_SCALES[scaled[2]]}" if scaled else text
+
+
+def is_noun(words: str) -> bool:
+    """True for words that may stand behind a number without changing what is claimed: no verb, no bound, no doubt."""
+    found = re.findall(r"[a-z]+", words.lower())
+    changes = NO_UNIT | FUNCTIONS.keys() | SCALES.keys()
+    return bool(found) and not set(found) & changes and not found[-1].endswith(("ed", "ly"))
+
+
 def canonical_unit(words: str) -> str:
-    """`square centimetres`, `cm^2` and `cm squared` as `cm^2`; '' for a word that is no known unit."""
-    parts = []
-    for part in re.split(r"\s*(?:/|\bper\b)\s*", words.strip()):
-        power = re.search(r"\^\s*\{?\s*([0-9])", part)
-        exponent = power[1] if power else next((e for e, words in _POWERS if words.search(part)), "")
-        name = re.sub(r"\^.*", "", part)
-        for _, word in _POWERS:
-            name = word.sub("", name)
-        if name.strip(" .") not in known_units():
+    """`square centimetres`, `cm^2` and `cm squared` as `cm^2`; '' for words that are no known unit."""
+    powers: Counter[str] = Counter()
+    sign, exponent, grouped, at = 1, 0, False, 0
+    for pattern, replacement in _LATEX if "\\" in words else ():
+        words = pattern.sub(replacement, words)
+    words = words.strip()
+    while at < len(words):
+        piece = _UNIT_PIECE.match(words, at)
+        if not piece:
             return ""
-        parts.append(known_units()[name.strip(" .")] + (f"^{exponent}" if exponent else ""))
-    return "/".join(parts)
+        at = piece.end()
+        if piece["over"]:
+            sign, grouped = -1, words[at:].lstrip().startswith("(")
+        elif piece["close"]:
+            sign, grouped = 1, False
+        elif piece["before"]:
+            exponent = _EXPONENTS[piece["before"][: 1 if piece["before"][0] in _EXPONENTS else 2]]
+        elif piece["name"]:
+            name = known_units().get(piece["name"].rstrip("."))
+            if not name:
+                return ""
+            written = re.search(r"-?[0-9]|sq|cu", piece["power"] or "")
+            powers[name] += sign * (exponent or (int(_EXPONENTS.get(written[0], written[0])) if written else 1))
+            sign, exponent = sign if grouped else 1, 0
+    return "/".join(
+        filter(None, ("·".join(f"{n}^{abs(p)}" if abs(p) > 1 else n for n, p in sorted(powers.items()) if p * s > 0) for s in (1, -1)))
+    )  # fmt: skip
 
 
 @cache
@@ -74,17 +139,22 @@ def known_units() -> dict[str, str]:
     return {name: line.split()[0] for line in lines_of(Path(__file__).with_name("units.txt")) for name in line.split()}
 
 
-def _tail(text: str) -> tuple[str, str, bool, bool]:
-    """What stands before the last words, the words, whether LaTeX marks them as text, and whether a blank parts them."""
+def _tails(text: str) -> list[tuple[str, str, bool, bool]]:
+    """Ways to part the last words from a text: what is before them, the words, whether LaTeX marks them, whether a blank does."""
     start = max(0, len(text) - TAIL)
-    found = _TEXT.search(text[start:])
-    if found and start + found.start() > 0:
+    end, ways = text[start:], []
+    if (found := _TEXT.search(end)) and start + found.start() > 0:
         words = (found["unit"] or found["bare"] or "").strip() + (found["power"] or "")
-        return text[: start + found.start()].rstrip(), words, True, True
-    found = _PLAIN.search(text[start:])
-    if not found or start + found.start() == 0:
-        return text, "", False, False
-    head, gap = text[: start + found.start()], bool(found["gap"])
-    ends_a_value = head[-1] in "0123456789}])!."
-    is_unit = ends_a_value or (gap and len(found["unit"]) > 1)
-    return (head, found["unit"], False, gap) if is_unit else (text, "", False, False)
+        ways.append((text[: start + found.start()].rstrip(), words, True, True))
+    plain = end
+    for pattern, replacement in _LATEX if "\\" in end else ():
+        plain = pattern.sub(replacement, plain)
+    for pattern in (*_END, _BRACKETED):
+        found = pattern.search(plain)
+        if not found or start + found.start() == 0:
+            continue
+        head, gap = text[:start] + plain[: found.start()], bool(found["gap"])
+        ends_a_value = head[-1] in "0123456789}])!."
+        if ends_a_value or (gap and len(found["unit"]) > 1):
+            ways.append((head, found["unit"], False, gap))
+    return ways

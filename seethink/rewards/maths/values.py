@@ -13,7 +13,7 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
-from seethink.rewards.maths.evaluate import Undefined, evaluate, finite, free_symbols, to_float
+from seethink.rewards.maths.evaluate import Undefined, evaluate, finite, free_symbols, real, to_float
 from seethink.rewards.maths.tokens import TooBig, Unreadable
 from seethink.rewards.maths.tree import Node, walk
 
@@ -116,26 +116,41 @@ def proportional(gold: Node, answer: Node) -> Any:
 
 
 def _sampled(gold: Node, answer: Node, log_base: int | None) -> Iterator[tuple[Any, Any]]:
-    """Values of both at fixed points, without those where one has none. Raises what kept it from having enough."""
+    """Values of both at fixed points, without those where one has none, or no real one unless there are few of these.
+
+    `\\sqrt{1/n}` and `1/\\sqrt n` are one function wherever both are real. Raises what kept it from having enough.
+    """
     names = sorted(free_symbols(gold) | free_symbols(answer))
     nodes = [*walk(gold), *walk(answer)]
     numbers = [n.args[0] for n in nodes if n.op == "number"]
     bends = any(n.op in PIECEWISE or (n.op == "function" and n.args[0] in PIECEWISE) for n in nodes)
     far = max((Fraction(1), *(min(abs(n), MAX_FAR) for n in numbers))) if bends else None
+    imaginary = any(n == Node("constant", ("i",)) for n in nodes)
     problem: Unreadable | None = None
+    complex_ones: list[tuple[Any, Any]] = []
     usable = 0
-    for i in range(POINTS):
+    for i in range(2 * POINTS):
+        if i == POINTS and not complex_ones:
+            break
         symbols = {name: _coordinate(name, i, far) for name in names}
+        if i >= POINTS:
+            symbols = {name: abs(value) for name, value in symbols.items()}
         try:
             one, other = evaluate(gold, symbols, log_base), evaluate(answer, symbols, log_base)
         except (Undefined, TooBig) as error:
             problem = error
             continue
-        if finite(one) and finite(other):
+        if not finite(one) or not finite(other):
+            continue
+        if imaginary or (real(one) and real(other)):
             usable += 1
             yield one, other
+        else:
+            complex_ones.append((one, other))
     if usable < ENOUGH_POINTS:
-        raise problem or Undefined("hardly any point where both have a value")
+        yield from complex_ones
+        if usable + len(complex_ones) < ENOUGH_POINTS:
+            raise problem or Undefined("hardly any point where both have a value")
 
 
 def _coordinate(name: str, point: int, far: Fraction | None) -> Fraction:
