@@ -88,7 +88,7 @@ def fold(text: str) -> str:
     text = _SUBSCRIPT_RUN.sub(lambda m: "_{" + m[0].translate(_SUBSCRIPTS) + "}", text)
     text = re.sub(_VULGAR, _fraction, text.translate(_BEFORE_FOLDING))
     text = _ORNAMENT.sub("", unicodedata.normalize("NFKC", text).translate(_AFTER_FOLDING))
-    text = re.sub(r"^(\s*)\u2013(?=[\d.])", r"\1-", text)
+    text = re.sub(r"^(\s*)[\u2013\u2014]\s?(?=[\d.])", r"\1-", text)
     return "".join(str(unicodedata.decimal(c)) if c.isdecimal() else c for c in text)
 
 

@@ -10,7 +10,7 @@ import re
 from typing import NamedTuple
 
 from seethink.rewards.maths.parse import parse
-from seethink.rewards.maths.tokens import FUNCTIONS, GREEK, NotMath, Unreadable
+from seethink.rewards.maths.tokens import DOUBT, FUNCTIONS, GREEK, NotMath, Unreadable
 from seethink.rewards.maths.tree import Node
 from seethink.rewards.maths.evaluate import free_symbols
 from seethink.rewards.maths.units import SCALES, canonical_unit, is_noun, split_unit, with_letter_scale
@@ -39,7 +39,7 @@ PHRASES = {
     **dict.fromkeys(("no solution", "no solutions", "empty set", "the empty set"), "\\emptyset"),
 }
 _TEXT = re.compile(r"\\(?:text|textbf|textrm|mbox)\s*\{([^{}]*)\}")
-_ENVIRONMENT = re.compile(r"\\(?:begin|end)\{(?:align|aligned|equation|gather|gathered|split)\*?\}|\\\\(?=\s*&\s*=)")
+_ENVIRONMENT = re.compile(r"\\(?:begin|end)\{(?:align|aligned|cases|equation|gather|gathered|split)\*?\}|\\\\(?=\s*&\s*=)")
 _RECORD = re.compile(r"(?i)\{\s*[\"'](?:final_)?(?:answer|result|value)[\"']\s*:\s*[\"']?([^\"'{}]*)[\"']?\s*\}")
 _FINAL = re.compile(r"(?i)\bfinal answer\b(?:\s+is)?\s*:?")
 _ARROW = re.compile(r"\\(?:therefore|because|implies|iff|(?:Long)?(?:left)?[rR]ightarrow)(?![a-zA-Z])|[∴⇒⟹⇔]|(?<![<=>])=>|^\s*(?:\\to(?![a-zA-Z])|→|->)")
@@ -47,7 +47,7 @@ _BOX = re.compile(r"\\(?:boxed|fbox)\s*(?=\{)")
 _MATH = re.compile(
     r"(?s)\$\$.+?\$\$|\$[^$]+\$|\\\(.+?\\\)|\\\[.+?\\\]|\\begin\{(?:[pb]?matrix)\}.+?\\end\{[pb]?matrix\}"
 )
-_DELIMITERS = re.compile(r"\\?\$|\\[()\[\]]|(?<![\w)}])\*\*|\*\*(?![\w({\\])|[¥€£]")
+_DELIMITERS = re.compile(r"\\?\$|\\[()\[\]]|(?<![\w)}])\*\*|\*\*(?![\w({\\])|[¥€£₩₹₽฿₺₫]")
 _BEFORE = re.compile(
     r"^\s*(?:=|≈|\\approx|(?i:approximately|approx\.?|about|around|roughly|circa|exactly|precisely|just|only)\s|(?:USD|EUR|GBP|CNY|RMB|JPY|INR|KRW|US|Rs\.?)(?=\s*[0-9$]))\s*"
 )
@@ -64,7 +64,7 @@ _SPOKEN = (
 )
 _ONE_NUMBER = re.compile(r"(?P<before>[a-zA-Z][a-zA-Z,'\u2019 -]{0,80}?)\s*:?\s*(?P<number>[-+]?[0-9][0-9,]*(?:\.[0-9]+)?(?:/[0-9]+)?%?)(?P<after>(?:\s[^0-9]{0,40})?[.!]?)$")
 _EAST_RUN = re.compile(rf"[{EAST}]+")
-_EAST_DOUBT = re.compile("[不非没沒無无否未别別错錯误誤半余百千十]|至少|至多|最多|最少|超过|超過|以上|以下|以内|少于|多于|大于|小于|左右|아니|않|없|이상|이하|ない|でなく|以外")
+_EAST_DOUBT = re.compile("[不非没沒無无否未别別错錯误誤半余十]|至少|至多|最多|最少|超过|超過|以上|以下|以内|少于|多于|大于|小于|左右|아니|않|없|이상|이하|ない|でなく|以外")
 _SENTENCE = re.compile(r"(?<=[.!?。])\s+|\n{2,}")
 _CUE = re.compile(
     r"(?i)\b(?:is|are|was|equals?(?:\s+to)?|be|get|gets|gives|give|obtain|have|therefore|thus|hence|so|ans|answers?)\b\s*[:,]?|(?<![0-9]):|:(?![0-9])|=>"
@@ -81,7 +81,7 @@ _OTHERWISE = {
     "false": re.compile(r"\b(?:true|maybe|perhaps)\b"),
 }
 _IT_IS = re.compile(
-    r"(?is)^(?:(?:so|therefore|thus|hence),?\s+)?(?:it|this|that|they|these|those|he|she|(?:the|my|its|their|his|her) [a-z]+(?: [a-z]+){0,5}?)"
+    r"(?is)^(?:(?:so|therefore|thus|hence),?\s+)?(?:(?:it|this|that|they|these|those|he|she)(?: [a-z]+)?|(?:the|my|its|their|his|her) [a-z]+(?: [a-z]+){0,5}?)"
     r"(?:'s|\s+(?:is|are|was|were))\s+(.+)$"
 )
 _EAST_LABELLED = re.compile(
@@ -110,7 +110,7 @@ def in_full(claim: Claim, other: Claim) -> Claim:
     """The claim with the thousands of `9.5K` written out, where the other one knows no such symbol."""
     text = with_letter_scale(claim.text)
     names_it = other.node is not None and free_symbols(other.node)
-    return claim if text == claim.text or names_it else Claim(text, "", parse(text))
+    return claim if text == claim.text or names_it else Claim(text, claim.unit, parse(text))
 
 
 def same_words(gold: str, answer: str) -> bool:
@@ -119,6 +119,8 @@ def same_words(gold: str, answer: str) -> bool:
     `Yes` and `No` may have a sentence behind them that says no other thing.
     """
     wanted = _words(gold)
+    if "?" in answer and "?" not in gold:
+        return False
     said = [answer, *(m[1] for pattern in (_LABELLED_TEXT, _IT_IS, _EAST_LABELLED) if (m := pattern.match(answer)))]
     if wanted in _OTHERWISE:
         opening, _, rest = _words(said[-1]).partition(" ")
@@ -150,7 +152,8 @@ def boxes(text: str) -> list[str]:
 
 def _claimed(text: str) -> str:
     """Where the claim stands: behind a final marker, in boxes, or the whole text."""
-    text = _ENVIRONMENT.sub(" ", text).replace("&=", "=") if "\\begin" in text else text
+    if "\\begin" in text and not ("{cases}" in text and "&" in text.replace("&=", "")):  # of cases, only plain systems
+        text = _ENVIRONMENT.sub(" ", text).replace("&=", "=")
     final = [part.strip() for part in _FINAL.split(text)[1:]]
     said = {squeeze(claim): claim for part in final if (claim := _one_claim(part))}
     if len(said) > 1:
@@ -232,6 +235,8 @@ def _in_prose(text: str) -> str:
 
 def _sentence_claim(sentence: str, strong: bool) -> str:
     """The formula at the end of a sentence, behind its last verb or colon, or its only formula; '' if it has none."""
+    if re.match(r"(?i)(?:let|suppose|assume|assuming|if|when|given)\b", sentence):
+        return ""
     if re.search(r"[0-9\\=^]", sentence) and (whole := _readable(sentence)):
         return whole
     named = _NAMED.match(_DELIMITERS.sub(" ", sentence))
@@ -257,7 +262,7 @@ def _sentence_claim(sentence: str, strong: bool) -> str:
 def _only_number(sentence: str) -> str:
     """The number of `It takes 12 minutes`: the only one of a short sentence that neither bounds nor doubts nor denies it."""
     found = _ONE_NUMBER.match(sentence)
-    if not found or not is_noun(found["before"]) or re.search(r"[0-9\\=<>]", found["after"]):
+    if not found or DOUBT & set(re.findall(r"[a-z]+", found["before"].lower())) or re.search(r"[0-9\\=<>]", found["after"]):
         return ""
     return _readable(found["number"] + found["after"].rstrip(" .!"))
 

@@ -29,6 +29,7 @@ from seethink.rewards.text import normalise_known
 
 _THOUSANDS = re.compile(r"[0-9],[0-9]{3}")
 _AS_WRITTEN = re.compile(r"[0-9]{1,4}(?:-[0-9]{1,4}){1,2}|[0-9]{1,2}/[0-9]{1,2}/[0-9]{2,4}")
+_ASKS_PERCENT = re.compile(r"(?i)\bpercent|\bper cent\b|\bwhat %|how many %|百分")
 _CAPITALS = re.compile(r"[A-Z]{2,}")
 MAX_SYMBOLIC_CHARS = 400
 """Longer texts are not worth a symbolic comparison: sympy's cost grows much faster than its use."""
@@ -76,10 +77,12 @@ def decide(gold: str, said: str, question: str = "") -> Decision | None:
     if one and other and one.decimals is None:
         return RIGHT if one.value == other.value else WRONG
     claims = read_gold(gold), read_claim(said)
+    target, claim = claims
     decision = _compare(*claims, reference, said)
+    if decision and decision.value == 0 and claim.node and claim.node.op == "percent" and _ASKS_PERCENT.search(question):
+        return _compare(target, claim._replace(node=claim.node.args[0]), reference, said)  # `25%` for a percentage of 25
     if decision is not RIGHT or not question:
         return decision
-    target, claim = claims
     if restates(question, target.node, claim.node, (target.text, claim.text)):
         return RESTATED
     return UNSOLVED if target.node and claim.node and unsolved(target.node, claim.node) else RIGHT
@@ -139,8 +142,7 @@ def _compare(gold: Claim, answer: Claim, reference: str, said: str) -> Decision 
         answer = with_glued_unit(answer)
     elif answer.unit and not gold.unit:
         gold = with_glued_unit(gold)
-    elif not (gold.unit or answer.unit):
-        gold, answer = in_full(gold, answer), in_full(answer, gold)
+    gold, answer = in_full(gold, answer), in_full(answer, gold)
     units = [claim.unit or MARKS.get(claim.node.op, "") if claim.node else "" for claim in (gold, answer)]
     if all(units) and units[0] != units[1]:
         return Decision(0.0, detail=f"unit {units[1]} instead of {units[0]}")

@@ -11,7 +11,7 @@ from functools import reduce
 from typing import Any
 
 from seethink.rewards.maths.evaluate import Undefined, evaluate, free_symbols
-from seethink.rewards.maths.regions import FLIPPED, is_region, region, subject
+from seethink.rewards.maths.regions import FLIPPED, REALS, is_region, region, subject
 from seethink.rewards.maths.tokens import TooBig, Unsupported
 from seethink.rewards.maths.tree import Node, number, walk
 from seethink.rewards.maths.values import proportional, same_value
@@ -48,6 +48,8 @@ def alternatives(node: Node) -> list[Node]:
 
 def _unpacked(node: Node) -> Node:
     """`x \\in S` as S, and `(x, y) = (2, 3)` as x = 2, y = 3."""
+    if node.op == "+" and node.args[0] == REALS and node.args[1].op == "neg":
+        return Node("setminus", (REALS, node.args[1].args[0]))  # `\\mathbb{R} - \\{2\\}`
     if node.op != "relation" or node.args[0] not in (("in",), ("=",)):
         return node
     (operator,), left, right = node.args
@@ -95,7 +97,7 @@ def _same_collection(golds: list[Node], answers: list[Node]) -> bool:
     """Equal as sets: every item of each side has its like on the other. Names count only where both sides give them."""
     if max(len(golds), len(answers)) > MAX_ITEMS:
         raise TooBig(f"a list of over {MAX_ITEMS} items")
-    if not (_named(golds) and _named(answers)):
+    if not (_named(golds) and _named(answers)) or _one_unknown(golds, answers) or _one_unknown(answers, golds):
         golds, answers = ([item.args[-1] if _named([item]) else item for item in items] for items in (golds, answers))
     golds, free = _distinct(golds), _distinct(answers)
     if len(golds) != len(free):
@@ -111,6 +113,12 @@ def _same_collection(golds: list[Node], answers: list[Node]) -> bool:
 def _named(items: list[Node]) -> bool:
     """True for `a_3 = 2, a_37 = 19` and `x = 1, x = 2`."""
     return all(item.op == "relation" and item.args[0] == ("=",) and _is_label(item.args[1]) for item in items)
+
+
+def _one_unknown(items: list[Node], others: list[Node]) -> bool:
+    """True for `x = 1 or x = 2` beside `x_1 = 1, x_2 = 2`."""
+    names, numbered = ({str(item.args[1].args[0]) for item in side} for side in (items, others))
+    return len(names) == 1 and names == {name.partition("_")[0] for name in numbered}
 
 
 def _distinct(items: list[Node]) -> list[Node]:

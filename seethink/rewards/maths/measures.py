@@ -30,6 +30,7 @@ _CLOCK = re.compile(
     rf"(?i)(?:at\s+)?(?P<h>[0-9]{{1,2}})(?:[:](?P<m>[0-5][0-9])(?::(?P<s>[0-5][0-9]))?\s*(?:{_HALF_DAY}|o'?clock)?|\s*(?:{_HALF_DAY.replace('half', 'only')}|(?P<sharp>o'?clock)))"
 )
 _EAST_CLOCK = re.compile(r"(?P<part>上午|早上|凌晨|下午|晚上|午前|午後|오전|오후)?\s*(?P<h>[0-9]{1,2})\s*(?:[点點時时시]|:)\s*(?:(?P<m>[0-9]{1,2})\s*[分분]?)?整?")
+_OF_DAY = re.compile(r"\s+(?:in the (morning)|in the (?:afternoon|evening)|at night)$")
 _PAST = re.compile(r"(?i)(?P<n>half|(?:a )?quarter|[0-9]{1,2}(?: minutes?)?) (?P<way>past|to|after|before) (?P<h>[0-9]{1,2})(?:\s*(?P<half>[ap])\.?m\.?)?")
 _PART = re.compile(rf"({DECIMAL})\s*([a-zA-Z]+\.?|'|\"|[{EAST}]{{1,3}})\s*(?:,|and\b|&|又)?\s*")
 _LEAD = re.compile(r"(?is)^(?:[a-z' ]{0,40}\b(?:is|at|was|takes?|lasts?|took|about|approximately|exactly|answer|time|duration)\b:?|(?:answer|time|duration):)\s*(?=[0-9a])")
@@ -61,7 +62,7 @@ def same_measure(gold: str, said: str) -> bool | None:
 
 def read_clock(text: str) -> Clock | None:
     """A time of day that is the whole of a text, or None."""
-    text = text.strip(" .").replace("：", ":")
+    text = _OF_DAY.sub(lambda m: " am" if m[1] else " pm", text.strip(" .").replace("：", ":"))
     if match := _CLOCK.fullmatch(text):
         half, hour, rest = match["half"] or match["only"], int(match["h"]), 60 * int(match["m"] or 0) + int(match["s"] or 0)
     elif match := _PAST.fullmatch(replace_number_words(text)):
@@ -83,7 +84,7 @@ def read_clock(text: str) -> Clock | None:
 def read_parts(text: str) -> tuple[Fraction, str, int] | None:
     """Size, family and number of parts of `5 feet 6 inches`, in the family's smallest unit; None for anything else."""
     total, families, at, count, last = Fraction(0), set(), 0, 0, ""
-    text = replace_number_words(text.strip(" .")).replace("half an hour", "30 min")
+    text = re.sub(r"^an?\s", "1 ", replace_number_words(text.strip(" .")).replace("half an hour", "30 min"))
     while at < len(text):
         part = _PART.match(text, at)
         if not part or count > 4:

@@ -12,6 +12,7 @@ MAX_PIECES = 30
 
 INFINITY = Node("constant", ("inf",))
 MINUS_INFINITY = Node("neg", (INFINITY,))
+REALS = Node("symbol", ("mathbb R",))
 INEQUALITIES = {"<", ">", "<=", ">=", "!="}
 FLIPPED = {"<": ">", ">": "<", "<=": ">=", ">=": "<=", "!=": "!=", "=": "="}
 
@@ -35,7 +36,7 @@ def is_region(node: Node) -> bool:
         return bool(INEQUALITIES & set(node.args[0])) or (node.args[0] == ("in",) and is_region(node.args[2]))
     if node.op == "list":
         return any(is_region(item) for item in node.args[1:])
-    return node.op in ("cup", "cap", "setminus") or node == Node("symbol", ("mathbb R",))
+    return node.op in ("cup", "cap", "setminus") or node == REALS
 
 
 def region(node: Node) -> list[Span]:
@@ -50,8 +51,10 @@ def region(node: Node) -> list[Span]:
     if node.op == "cap":
         return _common(region(node.args[0]), region(node.args[1]))
     if node.op == "setminus":
-        return _common(region(node.args[0]), _complement(region(node.args[1])))
-    if node == Node("symbol", ("mathbb R",)):
+        without = node.args[1]
+        single = without.op in ("number", "neg", "/", "root", "*", "constant")  # braces that only group, as in `\\setminus {2}`
+        return _common(region(node.args[0]), _complement(region(Node("bracket", ("{}", without)) if single else without)))
+    if node in (REALS, Node("symbol", ("R",))):
         return [_interval(MINUS_INFINITY, False, INFINITY, False)]
     if node.op == "relation":
         return region(node.args[2]) if node.args[0] == ("in",) else _inequality(node)

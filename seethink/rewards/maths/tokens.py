@@ -42,7 +42,7 @@ MAX_TOKENS = 2500
 
 _NOTATION = tomllib.loads(Path(__file__).with_name("notation.toml").read_text(encoding="utf-8"))
 FUNCTIONS, CONSTANTS, OPERATORS = (_NOTATION[table] for table in ("function", "constant", "operator"))
-GREEK, OPAQUE, PROSE, DOUBT = (set(_NOTATION[names]) for names in ("greek", "opaque", "prose", "doubt"))
+GREEK, OPAQUE, PROSE, VERBS, DOUBT = (set(_NOTATION[names]) for names in ("greek", "opaque", "prose", "verbs", "doubt"))
 _UNICODE = str.maketrans(_NOTATION["unicode"])
 
 _SPELLING = (  # what LaTeX writers use for looks

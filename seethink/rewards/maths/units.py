@@ -11,7 +11,7 @@ from collections import Counter
 from functools import cache
 from pathlib import Path
 
-from seethink.rewards.maths.tokens import DOUBT, FUNCTIONS
+from seethink.rewards.maths.tokens import DOUBT, FUNCTIONS, VERBS
 from seethink.rewards.numerals import replace_number_words
 from seethink.rewards.text import EAST, lines_of
 
@@ -25,13 +25,13 @@ PARTS = {"half": 2, "halves": 2, "quarter": 4, "quarters": 4, "hundredth": 100, 
 }  # fmt: skip
 SCALES = {
     **{word + plural: f"*{10**n}" for word, n in (("hundred", 2), ("thousand", 3), ("million", 6), ("billion", 9), ("trillion", 12)) for plural in ("", "s")},
-    "tens": "*10", "dozen": "*12", "dozens": "*12", "doubled": "*2", "tripled": "*3", "squared": "^2", "cubed": "^3",
-    "万": "*10000", "萬": "*10000", "만": "*10000", "亿": "*100000000", "億": "*100000000",
+    "tens": "*10", "pair": "*2", "pairs": "*2", "dozen": "*12", "dozens": "*12", "score": "*20", "lakh": "*100000", "crore": "*10000000", "factorial": "!", "doubled": "*2", "tripled": "*3", "squared": "^2", "cubed": "^3",
+    "百": "*100", "千": "*1000", "万": "*10000", "萬": "*10000", "만": "*10000", "亿": "*100000000", "億": "*100000000",
     **{word: f"/{n}" for word, n in PARTS.items()},
 }  # fmt: skip
 """What a word makes of the number before it."""
 LETTER_SCALES = {"k": "*1000", "K": "*1000", "M": "*1000000", "B": "*1000000000", "bn": "*1000000000"}
-NO_UNIT = {"or", "and", "e", "i", "pi", "to", "by", "if", "times", "mod", "plus", "minus"} | DOUBT
+NO_UNIT = {"or", "and", "e", "i", "pi", "to", "by", "if", "times", "mod", "plus", "minus"} | VERBS | DOUBT
 
 _POWER = r"(?:\s*\^\s*\{?\s*-?[0-9]\s*\}?)"
 _ONE = rf"(?:(?:square|cubic|sq\b\.?|cu\b\.?)\s*)?(?:[a-zA-ZΩμ]+\.?(?:\s+(?:squared|cubed)\b)?|[{EAST}]{{1,6}}){_POWER}?"
@@ -53,6 +53,8 @@ _VALUE = r"(?:\\?\$?\s*[-+]?[0-9][0-9.,/]*|[-+]?\\frac\{[0-9]+\}\{[0-9]+\})"
 _NUMBER_AND_NOUN = re.compile(rf"({_VALUE})\s+([a-zA-Z]{{2,}}(?:[\s-]+[a-zA-Z]{{2,}}){{0,3}}[\s-]*)")
 _REMARK = re.compile(rf"(.*{_VALUE})\s*[(\[]([a-zA-Z]{{2,}}\.?(?:[\s-]+[a-zA-Z]{{2,}}\.?){{0,4}})[)\]]")
 _IN_WORDS = re.compile(rf"(?i)(?:([0-9]+)\s+and\s+)?(?:(an?|[0-9]+)[\s-]+)?({'|'.join(PARTS)})")
+_ASIDE = re.compile(r"(?i)\s*\((?:approx(?:imately|\.)?|(?:rounded|to the nearest|correct to|nearest)[a-z0-9 .]*|exact(?:ly)?|about|in total|total|each)\)$")
+_MICRO = re.compile(r"\\mu\s*\\(text|mathrm|rm)\s*\{\s*")
 _LETTER_SCALED = re.compile(rf"({_VALUE})\s?({'|'.join(LETTER_SCALES)})")
 _UNIT_PIECE = re.compile(
     rf"(?P<over>/|\bper\b)|(?P<close>\))|(?P<before>square\b|cubic\b|sq\b\.?|cu\b\.?|平方|立方)"
@@ -70,6 +72,7 @@ def split_unit(text: str, glued: bool = False) -> tuple[str, str]:
     if worded := _IN_WORDS.fullmatch(text):  # `half`, `3-fourths`, `2 and a half`
         count = worded[2] if worded[2] and worded[2].isdigit() else "1"
         return f"({worded[1] or 0}+{count}/{PARTS[worded[3].lower()]})", ""
+    text = _ASIDE.sub("", _MICRO.sub(r"\\\1{μ", text))
     text = re.sub(r"^\s*(?:minus|negative)\s+(?=[0-9\\(])", "-", text, flags=re.IGNORECASE)
     if temperature := _TEMPERATURE.search(text[-TAIL:]):
         return text[: len(text) - len(temperature[0])], "°" + temperature["unit"][0].upper()
