@@ -22,7 +22,7 @@ from seethink.rewards import RewardConfig, Rewarder
 from seethink.rewards.maths.decide import decide, read_gold
 
 TESTS = Path(__file__).parents[1] / "tests"
-TABLE = TESTS / "rewards_math.txt"
+TABLES = [TESTS / "rewards_math.txt", TESTS / "rewards_wording.txt"]
 FRAGMENTS = (TESTS / "rewards_fragments.txt").read_text(encoding="utf-8").splitlines() + [
     "\0",
     "\u200b",
@@ -40,9 +40,9 @@ MEGABYTES = ["a", "\0", "é", "<think>", "</answer>", "9", "(", "\\frac{", "½",
 
 
 def material() -> tuple[list[Sample], list[str]]:
-    lines = [line for line in TABLE.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
+    lines = [line for table in TABLES for line in table.read_text(encoding="utf-8").split("\n") if line and line[0] != "#"]
     golds = GOLDS + [("math", line) for line in lines if not line.startswith("  ")]
-    samples = [Sample(str(i), "", (), "q", gold, kind) for i, (kind, gold) in enumerate(golds)]
+    samples = [Sample(str(i), "", (), f"Solve ${gold}$.", gold, kind) for i, (kind, gold) in enumerate(golds)]
     return samples, [line[4:] for line in lines if line.startswith("  ")] + [gold for _, gold in GOLDS]
 
 

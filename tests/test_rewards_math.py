@@ -24,12 +24,13 @@ from tests.answers import decide
 def table() -> dict[str, list[tuple[str, float]]]:
     found: dict[str, list[tuple[str, float]]] = {}
     gold = ""
-    for line in Path(__file__).with_name("rewards_math.txt").read_text(encoding="utf-8").splitlines():
+    text = "".join(Path(__file__).with_name(f"rewards_{name}.txt").read_text(encoding="utf-8") for name in ("math", "wording"))
+    for line in text.split("\n"):
         if line.startswith(("  + ", "  - ")):
             found[gold].append((line[4:].replace("⏎", "\n"), float(line[2] == "+")))
-        elif not line.startswith("#"):
+        elif line and not line.startswith("#"):
             gold = line
-            found[gold] = []
+            found.setdefault(gold, [])
     return found
 
 

@@ -53,7 +53,7 @@ def extract(text: str, mode: Mode = "strict", max_chars: int = 2_000_000) -> Par
         return Parsed(None, None, "no_format")
     before = text[:think]
     between = text[think_end + len(THINK_END) : answer]
-    if clean(before) or clean(between) or not _only_end_tokens(text[answer_end + len(ANSWER_END) :]):
+    if not _blank(before) or not _blank(between) or not _only_end_tokens(text[answer_end + len(ANSWER_END) :]):
         return Parsed(None, None, "no_format")
     return _parsed(text[think + len(THINK) : think_end], text[answer + len(ANSWER) : answer_end])
 
@@ -94,4 +94,9 @@ def _parsed(think: str | None, answer: str) -> Parsed:
 def _only_end_tokens(tail: str) -> bool:
     for token in END_TOKENS:
         tail = tail.replace(token, " ")
-    return not clean(tail)
+    return _blank(tail)
+
+
+def _blank(text: str) -> bool:
+    """True for white space and what nobody sees: a byte order mark, a zero-width space."""
+    return all(character.isspace() or unicodedata.category(character) == "Cf" for character in set(text))

@@ -15,7 +15,7 @@ from seethink.rewards.maths.tokens import Unreadable
 from seethink.rewards.maths.tree import Node, walk
 from seethink.rewards.text import fold
 
-MAX_QUESTION = 10_000
+MAX_QUESTION = 4_000
 _MARKED = re.compile(r"(?s)\$\$?(.+?)\$\$?|\\\((.+?)\\\)|\\\[(.+?)\\\]")
 _APART = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]{2,}(?![a-zA-Z(^_])|[.?!;:,](?=\s|$)|\n|[^\x00-\x7f\u0370-\u03ff\u2070-\u22ff×÷·±]")
 _ENDS = re.compile(r"^[\s,.;:=?]+|[\s,.;:=?]+$|\\(?:left|right)\b")
