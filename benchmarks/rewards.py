@@ -4,8 +4,8 @@
 
 2,048 responses as in one rollout round of 512 prompts x 4: half mathematics, half of that functions as in Math-PUMA, the
 rest counts, letters, boxes and descriptions; half of them are right, and no prompt occurs twice. math-verify gets dollar
-signs where they are missing, its best case. CPU seconds are of the process and its children. Accuracy: against the truth the responses were made with, and
-against a file of vectors (fields id, kind, response, gold, expected, tags) where one is given.
+signs where they are missing, its best case. CPU seconds are of the process and its children. Accuracy: against the truth the
+responses were made with, and against a file of vectors (fields id, kind, response, gold, expected, tags) where one is given.
 """
 
 from __future__ import annotations
@@ -156,21 +156,56 @@ def accuracy(verdicts: list[bool], items: list[Item]) -> float:
     return sum(v == truth for v, (_, _, truth) in zip(verdicts, items, strict=True)) / len(items)
 
 
-def on_vectors(path: Path) -> dict[str, float]:
-    """Accuracy of both on the mathematical vectors that leave no choice."""
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    rows = [r for r in rows if r["kind"] == "math" and "policy" not in r["tags"] and r["expected"] is not None]
+def on_vectors(path: Path) -> dict[str, object]:
+    """Per kind: share of the vectors that leave no choice which are decided as they should be, and of the wrong answers the
+    share that is paid; math-verify's for the mathematical ones; and every disagreement."""
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+    rows = [r for r in rows if r["kind"] not in ("format", "open") and "policy" not in r["tags"]]
     items = [(sample_from_row({"question": "", **r}), r["response"], r["expected"] == 1) for r in rows]
-    ours = [r.value == 1 for r in Rewarder().score_batch([s for s, _, _ in items], [r for _, r, _ in items])]
-    _, theirs = peer(items)
-    return {"vectors": len(items), "ours": accuracy(ours, items), "math_verify": accuracy(theirs, items)}
+    rewards = Rewarder().score_batch([s for s, _, _ in items], [r for _, r, _ in items])
+    found: dict[str, object] = {}
+    for kind in sorted({s.kind for s, _, _ in items}):
+        mine = [(r.value, row) for r, row, (s, _, _) in zip(rewards, rows, items, strict=True) if s.kind == kind]
+        wrong = [value for value, row in mine if row["expected"] == 0]
+        found[kind] = {
+            "vectors": len(mine),
+            "as_expected": sum(as_expected(*pair) for pair in mine) / len(mine),
+            "wrong_answers": len(wrong),
+            "wrong_answers_paid": sum(bool(value) for value in wrong) / max(1, len(wrong)),
+        }
+    mathematical = [item for item in items if item[0].kind == "math"]
+    _, theirs = peer(mathematical)
+    found["math_verify_on_the_mathematical_ones"] = {
+        "as_expected": accuracy(theirs, mathematical),
+        "wrong_answers_paid": sum(v for v, (_, _, truth) in zip(theirs, mathematical, strict=True) if not truth)
+        / max(1, sum(not truth for _, _, truth in mathematical)),
+    }
+    found["disagreements"] = [
+        f"{row['id']}: {row['gold'][:60]} <- {(reward.answer or row['response'])[:80]}: {reward.value} for {row['expected']}, "
+        f"{reward.status} {reward.detail}"
+        for reward, row in zip(rewards, rows, strict=True)
+        if not as_expected(reward.value, row)
+    ]
+    return found
+
+
+def as_expected(value: float | None, row: dict) -> bool:
+    expected = row["expected"]
+    return (
+        value is None if expected is None else value is not None and abs(value - expected) <= (row.get("tol") or 1e-6)
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--vectors", type=Path)
     parser.add_argument(
-        "--peer", type=int, default=PROMPTS * GROUP // 2, help="mathematical items that math-verify gets"
+        "--peer",
+        type=int,
+        nargs="?",
+        const=PROMPTS * GROUP // 2,
+        default=PROMPTS * GROUP // 2,
+        help="mathematical items that math-verify gets",
     )
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()

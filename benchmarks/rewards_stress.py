@@ -40,7 +40,9 @@ MEGABYTES = ["a", "\0", "é", "<think>", "</answer>", "9", "(", "\\frac{", "½",
 
 
 def material() -> tuple[list[Sample], list[str]]:
-    lines = [line for table in TABLES for line in table.read_text(encoding="utf-8").split("\n") if line and line[0] != "#"]
+    lines = [
+        line for table in TABLES for line in table.read_text(encoding="utf-8").split("\n") if line and line[0] != "#"
+    ]
     golds = GOLDS + [("math", line) for line in lines if not line.startswith("  ")]
     samples = [Sample(str(i), "", (), f"Solve ${gold}$.", gold, kind) for i, (kind, gold) in enumerate(golds)]
     return samples, [line[4:] for line in lines if line.startswith("  ")] + [gold for _, gold in GOLDS]

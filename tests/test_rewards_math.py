@@ -24,7 +24,9 @@ from tests.answers import decide
 def table() -> dict[str, list[tuple[str, float]]]:
     found: dict[str, list[tuple[str, float]]] = {}
     gold = ""
-    text = "".join(Path(__file__).with_name(f"rewards_{name}.txt").read_text(encoding="utf-8") for name in ("math", "wording"))
+    text = "".join(
+        Path(__file__).with_name(f"rewards_{name}.txt").read_text(encoding="utf-8") for name in ("math", "wording")
+    )
     for line in text.split("\n"):
         if line.startswith(("  + ", "  - ")):
             found[gold].append((line[4:].replace("⏎", "\n"), float(line[2] == "+")))

@@ -13,8 +13,9 @@ import pytest
 
 from seethink.cli import main
 from seethink.core.nouns import Sample
+from seethink.core.store import write_jsonl
 from seethink.core.tags import compose
-from seethink.rewards import RewardConfig, Rewarder
+from seethink.rewards import RewardConfig, Rewarder, score
 from seethink.rewards.audit import canaries
 from seethink.rewards.check import check_gold
 from seethink.rewards.open.probe import separation
@@ -240,3 +241,15 @@ def test_golds_of_real_sources_are_usable(shared):
     chosen = [row for row in questions if row["options"]]
     options = [Sample("x", "", (), "q", row["answer"], "choice", tuple(row["options"])) for row in chosen]
     assert [sample.gold for sample in options if check_gold(sample)] == []
+
+
+def test_check_names_golds_that_only_their_own_text_equals(tmp_path, capsys):
+    golds = [r"A \otimes B \models C", "3", r"\lim_{x\to 0} x"]
+    rows = [{"id": f"g{i}", "question": "q", "kind": "math", "gold": gold} for i, gold in enumerate(golds)]
+    write_jsonl(tmp_path / "rows.jsonl", rows)
+    main(["reward", "check", str(tmp_path / "rows.jsonl")])
+    said = capsys.readouterr().out
+    assert "1 golds can only be compared as text" in said and "g0" in said and "g2" not in said
+    sample = Sample("g0", "", (), "q", golds[0], "math")
+    values = [score(sample, compose("", answer)).value for answer in (golds[0], r"A \otimes C \models B", "3")]
+    assert values == [1, 0, 0]

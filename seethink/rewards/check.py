@@ -19,6 +19,7 @@ from seethink.core.tags import compose
 from seethink.rewards.config import CheckConfig, RewardConfig
 from seethink.rewards.decision import AnswerText
 from seethink.rewards.kinds import RULES
+from seethink.rewards.maths.decide import text_only
 from seethink.rewards.rewarder import read_answer
 
 SHOWN = 50
@@ -65,6 +66,16 @@ def check_file(path: Path, config: RewardConfig | None = None) -> Iterator[BadGo
         yield BadGold(number, sample.id, sample.kind, sample.gold[:100], reason) if reason else None
 
 
+def compared_as_text(path: Path, config: RewardConfig) -> list[tuple[int, Sample]]:
+    """Rows with a mathematical gold of which only the identical text is right."""
+    rows = [
+        (number, sample_from_row({"question": "", "id": str(number), **row}, f"{path}:{number}"))
+        for number, row in read_jsonl(path)
+    ]
+    unread = set(text_only([sample.gold for _, sample in rows if sample.kind == "math"], config))
+    return [(number, sample) for number, sample in rows if sample.kind == "math" and sample.gold in unread]
+
+
 def run(config: CheckConfig, dry_run: bool = False) -> None:
     """The verb. Raises UserError when there are bad golds, after listing them."""
     results = list(check_file(config.input, config.reward))
@@ -76,6 +87,10 @@ def run(config: CheckConfig, dry_run: bool = False) -> None:
     if len(bad) > SHOWN:
         print("  ... (all of them are in the file given by --out)")
     print(f"reward check: {len(results) - len(bad)} of {len(results)} golds are usable")
+    if not bad and (literal := compared_as_text(config.input, config.reward)):
+        print(f"  {len(literal)} golds can only be compared as text; any other text is wrong:")
+        for number, sample in literal[:SHOWN]:
+            print(f"  row {number}  {sample.id}  gold {sample.gold[:100]!r}")
     if bad:
         what = f"{len(bad)} of {len(results)} golds are unusable"
         raise UserError(what, where=config.input, remedy="Repair or drop these rows")

@@ -29,7 +29,9 @@ _AFTER_FOLDING = str.maketrans({
     **dict.fromkeys("\u2212\ufe63\u2010\u2011\u2012", "-"), **dict.fromkeys("\u00a0\u2009\u202f\u3000", " "),
     **dict.fromkeys("\u2044\u2215", "/"), "≦": "≤", "≧": "≥", "∛": r"\sqrt[3]", "∜": r"\sqrt[4]", "【": "[", "】": "]",
 })  # fmt: skip
-_ORNAMENT = re.compile("[\u2600-\u2714\u2719-\u274b\u274d\u274f-\u27bf\U0001f000-\U0001faff\u2b50\ufe0f]")  # crosses stay: they reject
+_ORNAMENT = re.compile(
+    "[\u2600-\u2714\u2719-\u274b\u274d\u274f-\u27bf\U0001f000-\U0001faff\u2b50\ufe0f]"
+)  # crosses stay: they reject
 _QUOTES = {"`": "`", '"': '"', "'": "'", "\u201c": "\u201d", "\u2018": "\u2019", "\u300c": "\u300d"}
 _DELIMITERS = (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"), ("**", "**"), ("__", "__"), ("*", "*"))
 _COMMAND = re.compile(r"\\(?:boxed|fbox|text|textbf|textrm|textit|textnormal|mathrm|mathbf|mbox)\s*\{")

@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from seethink.rewards.maths.evaluate import free_symbols
 from seethink.rewards.maths.parse import parse
 from seethink.rewards.maths.tokens import DOUBT, FUNCTIONS, GREEK, NotMath, Unreadable
 from seethink.rewards.maths.tree import Node
-from seethink.rewards.maths.evaluate import free_symbols
 from seethink.rewards.maths.units import SCALES, canonical_unit, is_noun, split_unit, with_letter_scale
 from seethink.rewards.numerals import replace_number_words
 from seethink.rewards.text import EAST, closing_brace, unwrap
@@ -39,10 +39,14 @@ PHRASES = {
     **dict.fromkeys(("no solution", "no solutions", "empty set", "the empty set"), "\\emptyset"),
 }
 _TEXT = re.compile(r"\\(?:text|textbf|textrm|mbox)\s*\{([^{}]*)\}")
-_ENVIRONMENT = re.compile(r"\\(?:begin|end)\{(?:align|aligned|cases|equation|gather|gathered|split)\*?\}|\\\\(?=\s*&\s*=)")
+_ENVIRONMENT = re.compile(
+    r"\\(?:begin|end)\{(?:align|aligned|cases|equation|gather|gathered|split)\*?\}|\\\\(?=\s*&\s*=)"
+)
 _RECORD = re.compile(r"(?i)\{\s*[\"'](?:final_)?(?:answer|result|value)[\"']\s*:\s*[\"']?([^\"'{}]*)[\"']?\s*\}")
 _FINAL = re.compile(r"(?i)\bfinal answer\b(?:\s+is)?\s*:?")
-_ARROW = re.compile(r"\\(?:therefore|because|implies|iff|(?:Long)?(?:left)?[rR]ightarrow)(?![a-zA-Z])|[∴⇒⟹⇔]|(?<![<=>])=>|^\s*(?:\\to(?![a-zA-Z])|→|->)")
+_ARROW = re.compile(
+    r"\\(?:therefore|because|implies|iff|(?:Long)?(?:left)?[rR]ightarrow)(?![a-zA-Z])|[∴⇒⟹⇔]|(?<![<=>])=>|^\s*(?:\\to(?![a-zA-Z])|→|->)"
+)
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*(?=\{)")
 _MATH = re.compile(
     r"(?s)\$\$.+?\$\$|\$[^$]+\$|\\\(.+?\\\)|\\\[.+?\\\]|\\begin\{(?:[pb]?matrix)\}.+?\\end\{[pb]?matrix\}"
@@ -62,9 +66,13 @@ _SPOKEN = (
     (re.compile(r"\bis\s+(?:strictly )?(?:greater|more|larger) than\b"), ">"),
     (re.compile(r"\bis not equal to\b|\bdoes not equal\b"), r"\\ne "),
 )
-_ONE_NUMBER = re.compile(r"(?P<before>[a-zA-Z][a-zA-Z,'\u2019 -]{0,80}?)\s*:?\s*(?P<number>[-+]?[0-9][0-9,]*(?:\.[0-9]+)?(?:/[0-9]+)?%?)(?P<after>(?:\s[^0-9]{0,40})?[.!]?)$")
+_ONE_NUMBER = re.compile(
+    r"(?P<before>[a-zA-Z][a-zA-Z,'\u2019 -]{0,80}?)\s*:?\s*(?P<number>[-+]?[0-9][0-9,]*(?:\.[0-9]+)?(?:/[0-9]+)?%?)(?P<after>(?:\s[^0-9]{0,40})?[.!]?)$"
+)
 _EAST_RUN = re.compile(rf"[{EAST}]+")
-_EAST_DOUBT = re.compile("[不非没沒無无否未别別错錯误誤半余十]|至少|至多|最多|最少|超过|超過|以上|以下|以内|少于|多于|大于|小于|左右|아니|않|없|이상|이하|ない|でなく|以外")
+_EAST_DOUBT = re.compile(
+    "[不非没沒無无否未别別错錯误誤半余十]|至少|至多|最多|最少|超过|超過|以上|以下|以内|少于|多于|大于|小于|左右|아니|않|없|이상|이하|ない|でなく|以外"
+)
 _SENTENCE = re.compile(r"(?<=[.!?。])\s+|\n{2,}")
 _CUE = re.compile(
     r"(?i)\b(?:is|are|was|equals?(?:\s+to)?|be|get|gets|gives|give|obtain|have|therefore|thus|hence|so|ans|answers?)\b\s*[:,]?|(?<![0-9]):|:(?![0-9])|=>"
@@ -191,7 +199,11 @@ def _read(text: str) -> Claim:
         if bare.isalpha():
             raise NotMath("a word")
     label = _LABEL.match(bare)
-    labelled = [bare[label.end() :]] if label and is_noun(label[1]) and not _SHORT_NAME.fullmatch(label[1]) and label[1] not in GREEK else []
+    labelled = (
+        [bare[label.end() :]]
+        if label and is_noun(label[1]) and not _SHORT_NAME.fullmatch(label[1]) and label[1] not in GREEK
+        else []
+    )
     for reading in (*labelled, *([", ".join(_lines(bare))] if "\n" in bare else []), bare):
         try:
             return _formula(reading)
@@ -262,7 +274,11 @@ def _sentence_claim(sentence: str, strong: bool) -> str:
 def _only_number(sentence: str) -> str:
     """The number of `It takes 12 minutes`: the only one of a short sentence that neither bounds nor doubts nor denies it."""
     found = _ONE_NUMBER.match(sentence)
-    if not found or DOUBT & set(re.findall(r"[a-z]+", found["before"].lower())) or re.search(r"[0-9\\=<>]", found["after"]):
+    if (
+        not found
+        or DOUBT & set(re.findall(r"[a-z]+", found["before"].lower()))
+        or re.search(r"[0-9\\=<>]", found["after"])
+    ):
         return ""
     return _readable(found["number"] + found["after"].rstrip(" .!"))
 
@@ -270,13 +286,15 @@ def _only_number(sentence: str) -> str:
 def _among_east_words(text: str) -> str:
     """The only formula among Chinese, Japanese or Korean words that neither bound nor deny it; its unit stays with it."""
     text = re.sub(r"([0-9]+)分之([0-9]+)", r"\2/\1", text)
-    text = re.sub(rf"([a-zA-Z])\s*(?:的值|の値|의 값)?\s*(?:是|为|等于|は|은|는)\s*(?=[-0-9\\])", r"\1=", text)
+    text = re.sub(r"([a-zA-Z])\s*(?:的值|の値|의 값)?\s*(?:是|为|等于|は|은|는)\s*(?=[-0-9\\])", r"\1=", text)
     words, parts = _EAST_RUN.findall(text), [part.strip(" ,.:;!?。、()") for part in _EAST_RUN.split(text)]
     if sum(map(bool, parts)) != 1 or any(_EAST_DOUBT.search(word) for word in words):
         raise NotMath("no one claim among the words")
     at = next(i for i, part in enumerate(parts) if part)
     behind = words[at] if at < len(words) else ""
-    known = next((behind[:n] for n in range(len(behind), 0, -1) if behind[:n] in SCALES or canonical_unit(behind[:n])), "")
+    known = next(
+        (behind[:n] for n in range(len(behind), 0, -1) if behind[:n] in SCALES or canonical_unit(behind[:n])), ""
+    )
     return parts[at] + known
 
 

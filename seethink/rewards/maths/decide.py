@@ -72,15 +72,25 @@ def decide(gold: str, said: str, question: str = "") -> Decision | None:
     if measured is not None:
         return RIGHT if measured else WRONG
     if _AS_WRITTEN.fullmatch(reference) or (_CAPITALS.fullmatch(reference) and said.isalpha()):
-        return RIGHT if same_words(reference, said) else WRONG  # a score, a year, a date, a word: no difference, no product
+        return (
+            RIGHT if same_words(reference, said) else WRONG
+        )  # a score, a year, a date, a word: no difference, no product
     one, other = plain_number(reference), plain_number(said)
     if one and other and one.decimals is None:
         return RIGHT if one.value == other.value else WRONG
     claims = read_gold(gold), read_claim(said)
     target, claim = claims
     decision = _compare(*claims, reference, said)
-    if decision and decision.value == 0 and claim.node and claim.node.op == "percent" and _ASKS_PERCENT.search(question):
-        return _compare(target, claim._replace(node=claim.node.args[0]), reference, said)  # `25%` for a percentage of 25
+    if (
+        decision
+        and decision.value == 0
+        and claim.node
+        and claim.node.op == "percent"
+        and _ASKS_PERCENT.search(question)
+    ):
+        return _compare(
+            target, claim._replace(node=claim.node.args[0]), reference, said
+        )  # `25%` for a percentage of 25
     if decision is not RIGHT or not question:
         return decision
     if restates(question, target.node, claim.node, (target.text, claim.text)):
@@ -104,6 +114,17 @@ def gold_problem(gold: str) -> str:
         return ""
     except (Unreadable, RecursionError) as problem:
         return str(problem)
+
+
+def text_only(golds: Sequence[str], config: RewardConfig) -> list[str]:
+    """Those golds that neither the parser nor math-verify reads: only the identical text is right."""
+    unread = {gold: read_gold(gold).text for gold in golds if isinstance(read_gold(gold).problem, Unsupported)}
+    short = list(dict.fromkeys(text for text in unread.values() if len(text) <= MAX_SYMBOLIC_CHARS))
+    limits = config.symbolic
+    asked = [(text, text) for text in short] if limits.on else []
+    verdicts = shared_pool(limits.workers).compare(asked, limits.item_seconds, limits.batch_seconds) if asked else []
+    read = {text for (text, _), verdict in zip(asked, verdicts, strict=True) if verdict != "gold"}
+    return [gold for gold, text in unread.items() if text not in read]
 
 
 def by_algebra(pairs: Sequence[tuple[Sample, AnswerText]], config: RewardConfig, _: object = None) -> list[Decision]:

@@ -29,11 +29,17 @@ _HALF_DAY = r"(?P<half>[ap])\.?\s?m\b\.?"
 _CLOCK = re.compile(
     rf"(?i)(?:at\s+)?(?P<h>[0-9]{{1,2}})(?:[:](?P<m>[0-5][0-9])(?::(?P<s>[0-5][0-9]))?\s*(?:{_HALF_DAY}|o'?clock)?|\s*(?:{_HALF_DAY.replace('half', 'only')}|(?P<sharp>o'?clock)))"
 )
-_EAST_CLOCK = re.compile(r"(?P<part>上午|早上|凌晨|下午|晚上|午前|午後|오전|오후)?\s*(?P<h>[0-9]{1,2})\s*(?:[点點時时시]|:)\s*(?:(?P<m>[0-9]{1,2})\s*[分분]?)?整?")
+_EAST_CLOCK = re.compile(
+    r"(?P<part>上午|早上|凌晨|下午|晚上|午前|午後|오전|오후)?\s*(?P<h>[0-9]{1,2})\s*(?:[点點時时시]|:)\s*(?:(?P<m>[0-9]{1,2})\s*[分분]?)?整?"
+)
 _OF_DAY = re.compile(r"\s+(?:in the (morning)|in the (?:afternoon|evening)|at night)$")
-_PAST = re.compile(r"(?i)(?P<n>half|(?:a )?quarter|[0-9]{1,2}(?: minutes?)?) (?P<way>past|to|after|before) (?P<h>[0-9]{1,2})(?:\s*(?P<half>[ap])\.?m\.?)?")
+_PAST = re.compile(
+    r"(?i)(?P<n>half|(?:a )?quarter|[0-9]{1,2}(?: minutes?)?) (?P<way>past|to|after|before) (?P<h>[0-9]{1,2})(?:\s*(?P<half>[ap])\.?m\.?)?"
+)
 _PART = re.compile(rf"({DECIMAL})\s*([a-zA-Z]+\.?|'|\"|[{EAST}]{{1,3}})\s*(?:,|and\b|&|又)?\s*")
-_LEAD = re.compile(r"(?is)^(?:[a-z' ]{0,40}\b(?:is|at|was|takes?|lasts?|took|about|approximately|exactly|answer|time|duration)\b:?|(?:answer|time|duration):)\s*(?=[0-9a])")
+_LEAD = re.compile(
+    r"(?is)^(?:[a-z' ]{0,40}\b(?:is|at|was|takes?|lasts?|took|about|approximately|exactly|answer|time|duration)\b:?|(?:answer|time|duration):)\s*(?=[0-9a])"
+)
 
 
 class Clock(NamedTuple):
@@ -64,7 +70,11 @@ def read_clock(text: str) -> Clock | None:
     """A time of day that is the whole of a text, or None."""
     text = _OF_DAY.sub(lambda m: " am" if m[1] else " pm", text.strip(" .").replace("：", ":"))
     if match := _CLOCK.fullmatch(text):
-        half, hour, rest = match["half"] or match["only"], int(match["h"]), 60 * int(match["m"] or 0) + int(match["s"] or 0)
+        half, hour, rest = (
+            match["half"] or match["only"],
+            int(match["h"]),
+            60 * int(match["m"] or 0) + int(match["s"] or 0),
+        )
     elif match := _PAST.fullmatch(replace_number_words(text)):
         count = {"half": 30, "quarter": 15}.get(match["n"].split()[-1].lower()) or int(match["n"].split()[0])
         before = match["way"].lower() in ("to", "before")

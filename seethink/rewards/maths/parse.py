@@ -304,7 +304,10 @@ class _Parser:
         ahead = self.tokens[self.at : self.at + 2]
         described = opening in ("\\{", "{") and ahead[0].kind == "name" and ahead[1].text in ("|", "mid", ":")
         self.at += 2 * described  # `{x | x > 2}`
-        bars, self.bars = self.bars, int(opening == "\\{" and not described)  # in `{x | x > 2}` the bar ends the first part
+        bars, self.bars = (
+            self.bars,
+            int(opening == "\\{" and not described),
+        )  # in `{x | x > 2}` the bar ends the first part
         if opening == "\\{" and self.accept("\\}"):
             return self.node("symbol", "emptyset")
         inner = self.items(CLOSING[opening])

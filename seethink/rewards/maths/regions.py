@@ -52,8 +52,17 @@ def region(node: Node) -> list[Span]:
         return _common(region(node.args[0]), region(node.args[1]))
     if node.op == "setminus":
         without = node.args[1]
-        single = without.op in ("number", "neg", "/", "root", "*", "constant")  # braces that only group, as in `\\setminus {2}`
-        return _common(region(node.args[0]), _complement(region(Node("bracket", ("{}", without)) if single else without)))
+        single = without.op in (
+            "number",
+            "neg",
+            "/",
+            "root",
+            "*",
+            "constant",
+        )  # braces that only group, as in `\\setminus {2}`
+        return _common(
+            region(node.args[0]), _complement(region(Node("bracket", ("{}", without)) if single else without))
+        )
     if node in (REALS, Node("symbol", ("R",))):
         return [_interval(MINUS_INFINITY, False, INFINITY, False)]
     if node.op == "relation":
@@ -150,7 +159,10 @@ def _complement(intervals: list[Span]) -> list[Span]:
     everything = _interval(MINUS_INFINITY, False, INFINITY, False)
     left = [everything]
     for low, high in intervals:
-        sides = [(everything[0], low._replace(closed=not low.closed)), (high._replace(closed=not high.closed), everything[1])]
+        sides = [
+            (everything[0], low._replace(closed=not low.closed)),
+            (high._replace(closed=not high.closed), everything[1]),
+        ]
         left = _common(left, _nonempty(sides))
     return left
 

@@ -17,7 +17,9 @@ from seethink.rewards.text import fold
 
 MAX_QUESTION = 4_000
 _MARKED = re.compile(r"(?s)\$\$?(.+?)\$\$?|\\\((.+?)\\\)|\\\[(.+?)\\\]")
-_APART = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]{2,}(?![a-zA-Z(^_])|[.?!;:,](?=\s|$)|\n|[^\x00-\x7f\u0370-\u03ff\u2070-\u22ff×÷·±]")
+_APART = re.compile(
+    r"(?<![\\a-zA-Z])[a-zA-Z]{2,}(?![a-zA-Z(^_])|[.?!;:,](?=\s|$)|\n|[^\x00-\x7f\u0370-\u03ff\u2070-\u22ff×÷·±]"
+)
 _ENDS = re.compile(r"^[\s,.;:=?]+|[\s,.;:=?]+$|\\(?:left|right)\b")
 _LEAVES = {"number", "symbol", "constant", "neg", "percent", "degree", "bracket", "list", "ratio", "matrix"}
 
@@ -27,7 +29,10 @@ def restates(question: str, gold: Node | None, answer: Node | None, texts: tuple
     if answer is not None and all(node.op in _LEAVES for node in walk(answer)):
         return False  # the 3 of `x + 3 = 6` may well be its solution
     asked = _formulas(question[:MAX_QUESTION])
-    said, right = ({_key(node) if node is not None else "", _bare(text)} - {""} for node, text in zip((answer, gold), texts[::-1], strict=True))
+    said, right = (
+        {_key(node) if node is not None else "", _bare(text)} - {""}
+        for node, text in zip((answer, gold), texts[::-1], strict=True)
+    )
     return bool(said & asked) and not right & asked
 
 

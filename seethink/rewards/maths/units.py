@@ -16,7 +16,7 @@ from seethink.rewards.numerals import replace_number_words
 from seethink.rewards.text import EAST, lines_of
 
 TAIL = 60
-_ORDINALS = "fifth sixth seventh eighth ninth tenth".split()
+_ORDINALS = ["fifth", "sixth", "seventh", "eighth", "ninth", "tenth"]
 PARTS = {"half": 2, "halves": 2, "quarter": 4, "quarters": 4, "hundredth": 100, "thousandth": 1000, "hundredths": 100, "thousandths": 1000} | {
     word + plural: n
     for n, words in [(3, ["third"]), (4, ["fourth"]), *((n, [o]) for n, o in enumerate(_ORDINALS, 5))]
@@ -34,10 +34,13 @@ LETTER_SCALES = {"k": "*1000", "K": "*1000", "M": "*1000000", "B": "*1000000000"
 NO_UNIT = {"or", "and", "e", "i", "pi", "to", "by", "if", "times", "mod", "plus", "minus"} | VERBS | DOUBT
 
 _POWER = r"(?:\s*\^\s*\{?\s*-?[0-9]\s*\}?)"
-_ONE = rf"(?:(?:square|cubic|sq\b\.?|cu\b\.?)\s*)?(?:[a-zA-ZΩμ]+\.?(?:\s+(?:squared|cubed)\b)?|[{EAST}]{{1,6}}){_POWER}?"
+_ONE = (
+    rf"(?:(?:square|cubic|sq\b\.?|cu\b\.?)\s*)?(?:[a-zA-ZΩμ]+\.?(?:\s+(?:squared|cubed)\b)?|[{EAST}]{{1,6}}){_POWER}?"
+)
 _JOINT = r"\s*(?:/\s*\(?|\bper\b|[·⋅*]|\s)\s*"
 _END = [
-    re.compile(rf"(?P<gap>\s*)(?P<unit>{_ONE}(?:{joint}{_ONE}){{0,3}}\)?)$") for joint in (_JOINT, r"\s*(?:/|\bper\b)\s*")
+    re.compile(rf"(?P<gap>\s*)(?P<unit>{_ONE}(?:{joint}{_ONE}){{0,3}}\)?)$")
+    for joint in (_JOINT, r"\s*(?:/|\bper\b)\s*")
 ]  # all words, then as few as make a unit
 _BRACKETED = re.compile(rf"(?P<gap>\s*)[(\[]\s*(?P<unit>{_ONE}(?:{_JOINT}{_ONE}){{0,3}})\s*[)\]]$")
 _TEXT = re.compile(
@@ -53,7 +56,9 @@ _VALUE = r"(?:\\?\$?\s*[-+]?[0-9][0-9.,/]*|[-+]?\\frac\{[0-9]+\}\{[0-9]+\})"
 _NUMBER_AND_NOUN = re.compile(rf"({_VALUE})\s+([a-zA-Z]{{2,}}(?:[\s-]+[a-zA-Z]{{2,}}){{0,3}}[\s-]*)")
 _REMARK = re.compile(rf"(.*{_VALUE})\s*[(\[]([a-zA-Z]{{2,}}\.?(?:[\s-]+[a-zA-Z]{{2,}}\.?){{0,4}})[)\]]")
 _IN_WORDS = re.compile(rf"(?i)(?:([0-9]+)\s+and\s+)?(?:(an?|[0-9]+)[\s-]+)?({'|'.join(PARTS)})")
-_ASIDE = re.compile(r"(?i)\s*\((?:approx(?:imately|\.)?|(?:rounded|to the nearest|correct to|nearest)[a-z0-9 .]*|exact(?:ly)?|about|in total|total|each)\)$")
+_ASIDE = re.compile(
+    r"(?i)\s*\((?:approx(?:imately|\.)?|(?:rounded|to the nearest|correct to|nearest)[a-z0-9 .]*|exact(?:ly)?|about|in total|total|each)\)$"
+)
 _MICRO = re.compile(r"\\mu\s*\\(text|mathrm|rm)\s*\{\s*")
 _LETTER_SCALED = re.compile(rf"({_VALUE})\s?({'|'.join(LETTER_SCALES)})")
 _UNIT_PIECE = re.compile(
