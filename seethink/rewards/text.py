@@ -7,6 +7,7 @@ numbers. Look-alike letters of other alphabets are not folded: a Cyrillic С is 
 from __future__ import annotations
 
 import re
+import tomllib
 import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
@@ -18,29 +19,16 @@ from seethink.core.tags import clean
 EAST = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
 """Chinese, Japanese and Korean characters, for use inside a regular expression's brackets."""
 SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁽⁾ⁿˣ", "0123456789+-()nx")
+_SPELLING = tomllib.loads(Path(__file__).with_name("spelling.toml").read_text(encoding="utf-8"))
+_BEFORE_FOLDING, _AFTER_FOLDING = (str.maketrans(_SPELLING[table]) for table in ("before_folding", "after_folding"))
+_REWRITES = {name: [(re.compile(p), r) for p, r in pairs] for name, pairs in _SPELLING["rewrite"].items()}
 _SUPERSCRIPT_RUN = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁽⁾ⁿˣ]+")
 _SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉₊₋₍₎ₐₑₒₓₙₘₖₚₛₜ", "0123456789+-()aeoxnmkpst")
 _SUBSCRIPT_RUN = re.compile("[₀₁₂₃₄₅₆₇₈₉₊₋₍₎ₐₑₒₓₙₘₖₚₛₜ]+")
 _VULGAR = re.compile("([0-9]?)([\u00bc-\u00be\u2150-\u215e\u2189])")
-_BEFORE_FOLDING = str.maketrans({  # what Unicode's folding would turn into something else
-    "º": "°", "˚": "°", "\u2218": "°", "ℝ": r"\mathbb{R}", "ℕ": r"\mathbb{N}", "ℤ": r"\mathbb{Z}", "ℚ": r"\mathbb{Q}", "ℂ": r"\mathbb{C}",
-})  # fmt: skip
-_AFTER_FOLDING = str.maketrans({
-    **dict.fromkeys("\u2212\ufe63\u2010\u2011\u2012", "-"), **dict.fromkeys("\u00a0\u2009\u202f\u3000", " "),
-    **dict.fromkeys("\u2044\u2215", "/"), "≦": "≤", "≧": "≥", "∛": r"\sqrt[3]", "∜": r"\sqrt[4]", "【": "[", "】": "]",
-})  # fmt: skip
-_ORNAMENT = re.compile(
-    "[\u2600-\u2714\u2719-\u274b\u274d\u274f-\u27bf\U0001f000-\U0001faff\u2b50\ufe0f]"
-)  # crosses stay: they reject
 _QUOTES = {"`": "`", '"': '"', "'": "'", "\u201c": "\u201d", "\u2018": "\u2019", "\u300c": "\u300d"}
 _DELIMITERS = (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"), ("**", "**"), ("__", "__"), ("*", "*"))
 _COMMAND = re.compile(r"\\(?:boxed|fbox|text|textbf|textrm|textit|textnormal|mathrm|mathbf|mbox)\s*\{")
-_STYLE = re.compile(
-    r"\\(?:(?:textcolor|color|colorbox|tag|label|fcolorbox\s*\{[^{}]{0,40}\})\*?\s*\{[^{}]{0,40}\}|(?:boldsymbol|bm|pmb|bold|mathsf|mathtt"
-    r"|underline|uline|underbrace|emph|textsf|texttt|textsc|bf|bfseries|it|sf|tt|em|tiny|small|normalsize|large|Large|LARGE|huge|Huge"
-    r"|displaystyle|textstyle|protect|nonumber|notag)(?![a-zA-Z]))\s*"
-)
-_FRAME = re.compile(r"\\(?:framebox|fbox)(?=\s*\{)")
 _SCRIPT = re.compile(r"<su([pb])>([^<>]{0,40})</su[pb]>")
 _HTML = re.compile(r"<(/?)\s*([a-zA-Z][a-zA-Z0-9_-]{0,30})(?:\s[^<>]{0,200})?(/?)>")
 _SPECIAL = re.compile(r"<\|[^|<>]{1,40}\|>")
@@ -55,8 +43,8 @@ def normalise(answer: str) -> str:
     text = fold(unmarked(clean(answer)))
     if "\\\\" in text and "\\begin" not in text:
         text = _ESCAPED.sub(r"\\", text)
-    if "\\" in text:
-        text = _FRAME.sub(r"\\boxed", _STYLE.sub("", text))
+    if "\\" in text or not text.isascii():
+        text = rewritten(text, "markup")
     for _ in range(8):
         bare = unwrap(text)
         if bare == text:
@@ -69,6 +57,13 @@ def normalise(answer: str) -> str:
 def normalise_known(text: str) -> str:
     """The same, remembered: golds and options come again with every completion of their question."""
     return normalise(text)
+
+
+def rewritten(text: str, table: str) -> str:
+    """Text after every pair of a table of spelling.toml, in order."""
+    for pattern, replacement in _REWRITES[table]:
+        text = pattern.sub(replacement, text)
+    return text
 
 
 def unmarked(text: str) -> str:
@@ -89,7 +84,7 @@ def fold(text: str) -> str:
     text = _SUPERSCRIPT_RUN.sub(lambda m: "^{" + m[0].translate(SUPERSCRIPTS) + "}", text)
     text = _SUBSCRIPT_RUN.sub(lambda m: "_{" + m[0].translate(_SUBSCRIPTS) + "}", text)
     text = re.sub(_VULGAR, _fraction, text.translate(_BEFORE_FOLDING))
-    text = _ORNAMENT.sub("", unicodedata.normalize("NFKC", text).translate(_AFTER_FOLDING))
+    text = unicodedata.normalize("NFKC", text).translate(_AFTER_FOLDING)
     text = re.sub(r"^(\s*)[\u2013\u2014]\s?(?=[\d.])", r"\1-", text)
     return "".join(str(unicodedata.decimal(c)) if c.isdecimal() else c for c in text)
 

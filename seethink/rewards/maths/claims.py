@@ -11,11 +11,11 @@ from typing import NamedTuple
 
 from seethink.rewards.maths.evaluate import free_symbols
 from seethink.rewards.maths.parse import parse
-from seethink.rewards.maths.tokens import DOUBT, FUNCTIONS, GREEK, NotMath, Unreadable
+from seethink.rewards.maths.tokens import DOUBT, FUNCTIONS, GREEK, SCALES, NotMath, Unreadable
 from seethink.rewards.maths.tree import Node
-from seethink.rewards.maths.units import SCALES, canonical_unit, is_noun, split_unit, with_letter_scale
+from seethink.rewards.maths.units import canonical_unit, is_noun, split_unit, with_letter_scale
 from seethink.rewards.numerals import replace_number_words
-from seethink.rewards.text import EAST, closing_brace, unwrap
+from seethink.rewards.text import EAST, closing_brace, rewritten, unwrap
 
 
 class Ambiguous(Unreadable):
@@ -52,20 +52,10 @@ _MATH = re.compile(
     r"(?s)\$\$.+?\$\$|\$[^$]+\$|\\\(.+?\\\)|\\\[.+?\\\]|\\begin\{(?:[pb]?matrix)\}.+?\\end\{[pb]?matrix\}"
 )
 _DELIMITERS = re.compile(r"\\?\$|\\[()\[\]]|(?<![\w)}])\*\*|\*\*(?![\w({\\])|[¥€£₩₹₽฿₺₫]")
-_BEFORE = re.compile(
-    r"^\s*(?:=|≈|\\approx|(?i:approximately|approx\.?|about|around|roughly|circa|exactly|precisely|just|only)\s|(?:USD|EUR|GBP|CNY|RMB|JPY|INR|KRW|US|Rs\.?)(?=\s*[0-9$]))\s*"
-)
 _LABEL = re.compile(r"\s*([^\W\d_][^\W\d_'\u2019 ]{1,40}?(?: [^\W\d_'\u2019 ]{1,20}){0,6})\s*:\s*(?=\S)")
 _SHORT_NAME = re.compile(r"(?!ANS|SUM)[A-Z]{1,4}|[a-z]{1,2}")
 _BULLET = re.compile(r"^\s*(?:[-*•]\s+|\(?[0-9]{1,2}[.)]\s+(?=\S))")
 _DENIED = re.compile(r"(?i)(?:\b(?:not|never|cannot|could|may|might|perhaps|possibly|maybe)\b|n't)(?:\s+\w+){0,2}\s*$")
-_SPOKEN = (
-    (re.compile(r"\bis\s+(?:less|smaller) than or equal to\b|\bis (?:at most|no more than)\b"), r"\\le "),
-    (re.compile(r"\bis\s+(?:greater|more|larger) than or equal to\b|\bis (?:at least|no less than)\b"), r"\\ge "),
-    (re.compile(r"\bis\s+(?:strictly )?(?:less|smaller) than\b"), "<"),
-    (re.compile(r"\bis\s+(?:strictly )?(?:greater|more|larger) than\b"), ">"),
-    (re.compile(r"\bis not equal to\b|\bdoes not equal\b"), r"\\ne "),
-)
 _ONE_NUMBER = re.compile(
     r"(?P<before>[a-zA-Z][a-zA-Z,'\u2019 -]{0,80}?)\s*:?\s*(?P<number>[-+]?[0-9][0-9,]*(?:\.[0-9]+)?(?:/[0-9]+)?%?)(?P<after>(?:\s[^0-9]{0,40})?[.!]?)$"
 )
@@ -218,9 +208,7 @@ def _lines(text: str) -> list[str]:
 
 
 def _formula(text: str) -> Claim:
-    for pattern, sign in _SPOKEN if " is " in text or " does " in text else ():
-        text = pattern.sub(sign, text)
-    text, unit = split_unit(_BEFORE.sub("", text))
+    text, unit = split_unit(rewritten(text, "claim"))
     return Claim(text, unit, parse(text))
 
 
@@ -285,8 +273,7 @@ def _only_number(sentence: str) -> str:
 
 def _among_east_words(text: str) -> str:
     """The only formula among Chinese, Japanese or Korean words that neither bound nor deny it; its unit stays with it."""
-    text = re.sub(r"([0-9]+)分之([0-9]+)", r"\2/\1", text)
-    text = re.sub(r"([a-zA-Z])\s*(?:的值|の値|의 값)?\s*(?:是|为|等于|は|은|는)\s*(?=[-0-9\\])", r"\1=", text)
+    text = rewritten(text, "east")
     words, parts = _EAST_RUN.findall(text), [part.strip(" ,.:;!?。、()") for part in _EAST_RUN.split(text)]
     if sum(map(bool, parts)) != 1 or any(_EAST_DOUBT.search(word) for word in words):
         raise NotMath("no one claim among the words")

@@ -9,21 +9,11 @@ import re
 from fractions import Fraction
 from typing import NamedTuple
 
+from seethink.rewards.maths.tokens import FAMILIES
 from seethink.rewards.maths.units import canonical_unit
 from seethink.rewards.numerals import DECIMAL, replace_number_words
-from seethink.rewards.text import EAST
+from seethink.rewards.text import EAST, rewritten
 
-FAMILIES = {
-    "time": {"s": 1, "min": 60, "h": 3600, "day": 86400, "week": 604800},
-    "age": {"month": 1, "year": 12},
-    "feet": {"in": 1, "ft": 12, "yd": 36, "mi": 63360},
-    "metres": {"mm": 1, "cm": 10, "dm": 100, "m": 1000, "km": 10**6},
-    "grams": {"mg": 1, "g": 1000, "kg": 10**6, "t": 10**9},
-    "pounds": {"oz": 1, "lb": 16},
-    "litres": {"ml": 1, "L": 1000},
-    "dollars": {"cent": 1, "dollar": 100},
-}
-"""What parts of one measure are multiples of. Months have no fixed number of days."""
 _SIZES = {unit: (family, Fraction(size)) for family, sizes in FAMILIES.items() for unit, size in sizes.items()}
 _HALF_DAY = r"(?P<half>[ap])\.?\s?m\b\.?"
 _CLOCK = re.compile(
@@ -32,7 +22,6 @@ _CLOCK = re.compile(
 _EAST_CLOCK = re.compile(
     r"(?P<part>上午|早上|凌晨|下午|晚上|午前|午後|오전|오후)?\s*(?P<h>[0-9]{1,2})\s*(?:[点點時时시]|:)\s*(?:(?P<m>[0-9]{1,2})\s*[分분]?)?整?"
 )
-_OF_DAY = re.compile(r"\s+(?:in the (morning)|in the (?:afternoon|evening)|at night)$")
 _PAST = re.compile(
     r"(?i)(?P<n>half|(?:a )?quarter|[0-9]{1,2}(?: minutes?)?) (?P<way>past|to|after|before) (?P<h>[0-9]{1,2})(?:\s*(?P<half>[ap])\.?m\.?)?"
 )
@@ -68,7 +57,7 @@ def same_measure(gold: str, said: str) -> bool | None:
 
 def read_clock(text: str) -> Clock | None:
     """A time of day that is the whole of a text, or None."""
-    text = _OF_DAY.sub(lambda m: " am" if m[1] else " pm", text.strip(" .").replace("：", ":"))
+    text = rewritten(text.strip(" ."), "day")
     if match := _CLOCK.fullmatch(text):
         half, hour, rest = (
             match["half"] or match["only"],

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from seethink.rewards.numerals import DECIMAL, THOUSANDS
+from seethink.rewards.text import rewritten
 
 
 class Unreadable(Exception):
@@ -43,26 +44,16 @@ MAX_TOKENS = 2500
 _NOTATION = tomllib.loads(Path(__file__).with_name("notation.toml").read_text(encoding="utf-8"))
 FUNCTIONS, CONSTANTS, OPERATORS = (_NOTATION[table] for table in ("function", "constant", "operator"))
 GREEK, OPAQUE, PROSE, VERBS, DOUBT = (set(_NOTATION[names]) for names in ("greek", "opaque", "prose", "verbs", "doubt"))
+SCALES, LETTER_SCALES, FAMILIES, _PARTS = (_NOTATION[table] for table in ("scale", "letter_scale", "family", "part"))
+PARTS = _PARTS | {f"{word}s": n for word, n in _PARTS.items() if word != "half"}
+SCALES |= {word: f"/{n}" for word, n in PARTS.items()}
+"""What a word makes of the number before it; a third and its like are PARTS."""
 _UNICODE = str.maketrans(_NOTATION["unicode"])
 
-_SPELLING = (  # what LaTeX writers use for looks
-    (re.compile(r"\\!\s*"), ""),
-    (re.compile(r"\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|limits|nolimits|qquad|quad|hspace\{[^{}]*\}|[;:>])"), " "),
-    (re.compile(r"\\(?:[dtcsx]|nice)frac"), r"\\frac"),
-    (re.compile(r"\\varnothing"), r"\\emptyset"),
-    (re.compile(r"\\[dt]binom"), r"\\binom"),
-    (re.compile(r"\\frac\s*([0-9])\s*([0-9])"), r"\\frac{\1}{\2}"),
-    (re.compile(r"\\frac\s*([0-9])"), r"\\frac{\1}"),
-    (re.compile(r"\^\s*\{?\s*\\(?:circ|degree)\s*\}?|\\(?:circ|degree)\b"), "°"),
-    (re.compile(r"(?<![\w.^/\\}])([0-9]{1,9})\s*(?:\\frac\s*\{\s*([0-9]{1,9})\s*\}\s*\{\s*([0-9]{1,9})\s*\}|\s([0-9]{1,9})/([0-9]{1,9})(?![\w.^]))"),
-     lambda m: _mixed(m[0], m[1], m[2] or m[4], m[3] or m[5])),
-    (re.compile(r"(?<=[0-9])\s*[xX]\s*(?=10\s*(?:\^|\*\*))"), r"\\times "),
-    (re.compile(r"(?<=[)\]}])\s*U\s*(?=[(\[]|\\\{)"), r"\\cup "),
-    (re.compile(r"(?<=\\mathbb\{R\})\s*\\\s*(?=\\?\{)"), r"\\setminus "),
-    (re.compile(r"(?<=[a-zA-Z0-9}])\s*//\s*(?=[a-zA-Z\\{])"), r"\\parallel "),
-    (re.compile(r"(?<![a-zA-Z\\])([a-zA-Z])([0-9])(?=\s*=)"), r"\1_{\2}"),
-    (re.compile(r"(?<![0-9])([0-9]*)\.([0-9]*)\\(?:overline|dot|bar)\s*\{?([0-9]+)\}?"), lambda m: _repeating(m[1], m[2], m[3])),
-)  # fmt: skip
+_MIXED = re.compile(
+    r"(?<![\w.^/\\}])([0-9]{1,9})\s*(?:\\frac\s*\{\s*([0-9]{1,9})\s*\}\s*\{\s*([0-9]{1,9})\s*\}|\s([0-9]{1,9})/([0-9]{1,9})(?![\w.^]))"
+)
+_REPEATING = re.compile(r"(?<![0-9])([0-9]*)\.([0-9]*)\\(?:overline|dot|bar)\s*\{?([0-9]+)\}?")
 _TOKEN = re.compile(
     rf"""(?P<number>(?<![\w.]){THOUSANDS}(?:\.[0-9]+)?(?![\w.]) | {DECIMAL}(?:[eE][-+]?[0-9]{{1,5}}(?![\w.(^]))?)
     | \\(?:text|textbf|textrm|textit|textnormal|mathrm|mathbf|mathit|mbox|operatorname|rm)\*?\s*\{{(?P<text>[^{{}}]*)\}}
@@ -81,8 +72,8 @@ def tokens(text: str, commas: str = "thousands") -> list[Token]:
 
     Raises NotMath for words and unknown characters, Unsupported for other commands, TooBig for long literals.
     """
-    for pattern, replacement in _SPELLING:
-        text = pattern.sub(replacement, text)
+    text = _MIXED.sub(lambda m: _mixed(m[0], m[1], m[2] or m[4], m[3] or m[5]), rewritten(text, "latex"))
+    text = _REPEATING.sub(lambda m: _repeating(m[1], m[2], m[3]), text)
     if not text.isascii():
         text = text.translate(_UNICODE)
     found: list[Token] = []

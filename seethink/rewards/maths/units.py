@@ -11,26 +11,11 @@ from collections import Counter
 from functools import cache
 from pathlib import Path
 
-from seethink.rewards.maths.tokens import DOUBT, FUNCTIONS, VERBS
+from seethink.rewards.maths.tokens import DOUBT, FUNCTIONS, LETTER_SCALES, PARTS, SCALES, VERBS
 from seethink.rewards.numerals import replace_number_words
-from seethink.rewards.text import EAST, lines_of
+from seethink.rewards.text import EAST, lines_of, rewritten
 
 TAIL = 60
-_ORDINALS = ["fifth", "sixth", "seventh", "eighth", "ninth", "tenth"]
-PARTS = {"half": 2, "halves": 2, "quarter": 4, "quarters": 4, "hundredth": 100, "thousandth": 1000, "hundredths": 100, "thousandths": 1000} | {
-    word + plural: n
-    for n, words in [(3, ["third"]), (4, ["fourth"]), *((n, [o]) for n, o in enumerate(_ORDINALS, 5))]
-    for word in words
-    for plural in ("", "s")
-}  # fmt: skip
-SCALES = {
-    **{word + plural: f"*{10**n}" for word, n in (("hundred", 2), ("thousand", 3), ("million", 6), ("billion", 9), ("trillion", 12)) for plural in ("", "s")},
-    "tens": "*10", "pair": "*2", "pairs": "*2", "dozen": "*12", "dozens": "*12", "score": "*20", "lakh": "*100000", "crore": "*10000000", "factorial": "!", "doubled": "*2", "tripled": "*3", "squared": "^2", "cubed": "^3",
-    "百": "*100", "千": "*1000", "万": "*10000", "萬": "*10000", "만": "*10000", "亿": "*100000000", "億": "*100000000",
-    **{word: f"/{n}" for word, n in PARTS.items()},
-}  # fmt: skip
-"""What a word makes of the number before it."""
-LETTER_SCALES = {"k": "*1000", "K": "*1000", "M": "*1000000", "B": "*1000000000", "bn": "*1000000000"}
 NO_UNIT = {"or", "and", "e", "i", "pi", "to", "by", "if", "times", "mod", "plus", "minus"} | VERBS | DOUBT
 
 _POWER = r"(?:\s*\^\s*\{?\s*-?[0-9]\s*\}?)"
@@ -50,16 +35,10 @@ _TEXT = re.compile(
 _TEMPERATURE = re.compile(
     r"(?:\s*\^?\s*\{?\s*(?:\\circ|\\degree|°)\s*\}?|\s+deg(?:rees?)?\b)\s*(?:\\(?:text|mathrm|rm)\s*\{)?\s*(?P<unit>C|F|[Cc]elsius|[Ff]ahrenheit)\s*\}?$"
 )
-_LATEX = ((re.compile(r"\\(?:text|mathrm|rm|mbox)\s*\{([^{}]*)\}"), r"\1"), (re.compile(r"\\(?:cdot|times)(?![a-zA-Z])"), "·"),
-          (re.compile(r"\\(?:[Oo]mega|ohm)(?![a-zA-Z])"), "Ω"), (re.compile(r"\\mu(?![a-zA-Z])\s*"), "μ"), (re.compile(r"\\[,;:! ]|~"), " "))  # fmt: skip
 _VALUE = r"(?:\\?\$?\s*[-+]?[0-9][0-9.,/]*|[-+]?\\frac\{[0-9]+\}\{[0-9]+\})"
 _NUMBER_AND_NOUN = re.compile(rf"({_VALUE})\s+([a-zA-Z]{{2,}}(?:[\s-]+[a-zA-Z]{{2,}}){{0,3}}[\s-]*)")
 _REMARK = re.compile(rf"(.*{_VALUE})\s*[(\[]([a-zA-Z]{{2,}}\.?(?:[\s-]+[a-zA-Z]{{2,}}\.?){{0,4}})[)\]]")
 _IN_WORDS = re.compile(rf"(?i)(?:([0-9]+)\s+and\s+)?(?:(an?|[0-9]+)[\s-]+)?({'|'.join(PARTS)})")
-_ASIDE = re.compile(
-    r"(?i)\s*\((?:approx(?:imately|\.)?|(?:rounded|to the nearest|correct to|nearest)[a-z0-9 .]*|exact(?:ly)?|about|in total|total|each)\)$"
-)
-_MICRO = re.compile(r"\\mu\s*\\(text|mathrm|rm)\s*\{\s*")
 _LETTER_SCALED = re.compile(rf"({_VALUE})\s?({'|'.join(LETTER_SCALES)})")
 _UNIT_PIECE = re.compile(
     rf"(?P<over>/|\bper\b)|(?P<close>\))|(?P<before>square\b|cubic\b|sq\b\.?|cu\b\.?|平方|立方)"
@@ -77,8 +56,7 @@ def split_unit(text: str, glued: bool = False) -> tuple[str, str]:
     if worded := _IN_WORDS.fullmatch(text):  # `half`, `3-fourths`, `2 and a half`
         count = worded[2] if worded[2] and worded[2].isdigit() else "1"
         return f"({worded[1] or 0}+{count}/{PARTS[worded[3].lower()]})", ""
-    text = _ASIDE.sub("", _MICRO.sub(r"\\\1{μ", text))
-    text = re.sub(r"^\s*(?:minus|negative)\s+(?=[0-9\\(])", "-", text, flags=re.IGNORECASE)
+    text = rewritten(text, "measure")
     if temperature := _TEMPERATURE.search(text[-TAIL:]):
         return text[: len(text) - len(temperature[0])], "°" + temperature["unit"][0].upper()
     for head, words, marked, gap in _tails(text.replace("per cent", "percent")):
@@ -115,9 +93,7 @@ def canonical_unit(words: str) -> str:
     """`square centimetres`, `cm^2` and `cm squared` as `cm^2`; '' for words that are no known unit."""
     powers: Counter[str] = Counter()
     sign, exponent, grouped, at = 1, 0, False, 0
-    for pattern, replacement in _LATEX if "\\" in words else ():
-        words = pattern.sub(replacement, words)
-    words = words.strip()
+    words = rewritten(words, "unit").strip()
     while at < len(words):
         piece = _UNIT_PIECE.match(words, at)
         if not piece:
@@ -154,9 +130,7 @@ def _tails(text: str) -> list[tuple[str, str, bool, bool]]:
     if (found := _TEXT.search(end)) and start + found.start() > 0:
         words = (found["unit"] or found["bare"] or "").strip() + (found["power"] or "")
         ways.append((text[: start + found.start()].rstrip(), words, True, True))
-    plain = end
-    for pattern, replacement in _LATEX if "\\" in end else ():
-        plain = pattern.sub(replacement, plain)
+    plain = rewritten(end, "unit") if "\\" in end else end
     for pattern in (*_END, _BRACKETED):
         found = pattern.search(plain)
         if not found or start + found.start() == 0:
