@@ -22,6 +22,7 @@ SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁽⁾ⁿˣ", "01
 _SPELLING = tomllib.loads(Path(__file__).with_name("spelling.toml").read_text(encoding="utf-8"))
 _BEFORE_FOLDING, _AFTER_FOLDING = (str.maketrans(_SPELLING[table]) for table in ("before_folding", "after_folding"))
 _REWRITES = {name: [(re.compile(p), r) for p, r in pairs] for name, pairs in _SPELLING["rewrite"].items()}
+_ANY = {name: re.compile("|".join(f"(?:{p})" for p, _ in pairs)) for name, pairs in _SPELLING["rewrite"].items()}
 _SUPERSCRIPT_RUN = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁽⁾ⁿˣ]+")
 _SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉₊₋₍₎ₐₑₒₓₙₘₖₚₛₜ", "0123456789+-()aeoxnmkpst")
 _SUBSCRIPT_RUN = re.compile("[₀₁₂₃₄₅₆₇₈₉₊₋₍₎ₐₑₒₓₙₘₖₚₛₜ]+")
@@ -61,7 +62,7 @@ def normalise_known(text: str) -> str:
 
 def rewritten(text: str, table: str) -> str:
     """Text after every pair of a table of spelling.toml, in order."""
-    for pattern, replacement in _REWRITES[table]:
+    for pattern, replacement in _REWRITES[table] if _ANY[table].search(text) else ():
         text = pattern.sub(replacement, text)
     return text
 

@@ -130,7 +130,7 @@ def _sampled(gold: Node, answer: Node, log_base: int | None) -> Iterator[tuple[A
     complex_ones: list[tuple[Any, Any]] = []
     usable = 0
     for i in range(2 * POINTS):
-        if i == POINTS and not complex_ones:
+        if i >= POINTS and (usable >= ENOUGH_POINTS + 1 or not complex_ones):
             break
         symbols = {name: _coordinate(name, i, far) for name in names}
         if i >= POINTS:
