@@ -91,7 +91,6 @@ DIGITS = {
             "7th",
             "0x7",
             "VII",
-            "七",
             "±7",
             "7 ± 1",
             "seven hundred",

@@ -51,12 +51,27 @@ SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9}
 _BELOW_100 = rf"(?:(?:{'|'.join(TENS)})(?:[\s-]+(?:{'|'.join(SMALL[1:10])})\b)?|(?:{'|'.join(reversed(SMALL))}))"
 _BELOW_1000 = rf"(?:{_BELOW_100}\s+hundred(?:\s+(?:and\s+)?{_BELOW_100})?|{_BELOW_100})"
 _SCALED = rf"(?:\s+(?:{'|'.join(SCALES)})(?:\s+(?:and\s+)?{_BELOW_1000})?)?"
+_EAST_DIGITS = {c: n for n, c in enumerate("零一二三四五六七八九")} | {"〇": 0, "两": 2, "兩": 2}
+_EAST_TENS = {"十": 10, "百": 100, "千": 1000}
+_EAST_NUMBER = re.compile(f"(?!一[共般定样樣致])[{''.join((*_EAST_DIGITS, *_EAST_TENS))}]+")
 _IN_WORDS = re.compile(rf"(?i)\b{_BELOW_1000}{_SCALED}\b")
 
 
 def replace_number_words(text: str) -> str:
-    """Text with every number in words ("twenty-one", "one thousand") written in digits."""
+    """Text with every number in words ("twenty-one", "one thousand") written in digits; `十二` where there are no digits."""
+    if not text.isascii() and not re.search("[0-9]", text):
+        text = _EAST_NUMBER.sub(lambda run: str(_read_east(run[0])), text)
     return _IN_WORDS.sub(lambda run: str(_read_words(run[0].lower())), text)
+
+
+def _read_east(text: str) -> int:
+    total = digit = 0
+    for character in text:
+        if character in _EAST_TENS:
+            total, digit = total + max(digit, 1) * _EAST_TENS[character], 0
+        else:
+            digit = 10 * digit * (digit > 0) + _EAST_DIGITS[character]
+    return total + digit
 
 
 def _read_words(text: str) -> int:

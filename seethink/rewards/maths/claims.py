@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from seethink.rewards.maths.evaluate import free_symbols
 from seethink.rewards.maths.parse import parse
-from seethink.rewards.maths.tokens import DOUBT, FUNCTIONS, GREEK, SCALES, NotMath, Unreadable
+from seethink.rewards.maths.tokens import DOUBT, FUNCTIONS, GREEK, OPERATIONS, SCALES, NotMath, Unreadable
 from seethink.rewards.maths.tree import Node
 from seethink.rewards.maths.units import canonical_unit, is_noun, split_unit, with_letter_scale
 from seethink.rewards.numerals import replace_number_words
@@ -51,13 +51,19 @@ _BOX = re.compile(r"\\(?:boxed|fbox)\s*(?=\{)")
 _MATH = re.compile(
     r"(?s)\$\$.+?\$\$|\$[^$]+\$|\\\(.+?\\\)|\\\[.+?\\\]|\\begin\{(?:[pb]?matrix)\}.+?\\end\{[pb]?matrix\}"
 )
-_DELIMITERS = re.compile(r"\\?\$|\\[()\[\]]|(?<![\w)}])\*\*|\*\*(?![\w({\\])|[¥€£₩₹₽฿₺₫]")
+_DELIMITERS = re.compile(r"\\?\$|\\[()\[\]]|(?<![\w)}])\*\*|\*\*(?![\w({\\])")
+CURRENCIES = {"$": "dollar", "€": "euro", "£": "pound_sterling", "₩": "won", "₹": "rupee"}
+_SIGN = re.compile("[¥€£₩₹₽฿₺₫]")
+_CURRENCY = re.compile(r"^[^$€£₩₹]*?\\?([$€£₩₹])(?=\s*[0-9])[^$]*$")  # a pair of dollars is mathematics
 _LABEL = re.compile(r"\s*([^\W\d_][^\W\d_'\u2019 ]{1,40}?(?: [^\W\d_'\u2019 ]{1,20}){0,6})\s*:\s*(?=\S)")
 _SHORT_NAME = re.compile(r"(?!ANS|SUM)[A-Z]{1,4}|[a-z]{1,2}")
 _BULLET = re.compile(r"^\s*(?:[-*•]\s+|\(?[0-9]{1,2}[.)]\s+(?=\S))")
-_DENIED = re.compile(r"(?i)(?:\b(?:not|never|cannot|could|may|might|perhaps|possibly|maybe)\b|n't)(?:\s+\w+){0,2}\s*$")
+_BLANKS = re.compile(r"[^\S\n]{2,}|(?<=\${2})\$+")  # long runs only cost time
+_DENIED = re.compile(
+    r"(?i)(?:\b(?:not|never|cannot|could|may|might|perhaps|possibly|maybe|than)\b|n't)(?:\s+\w+){0,2}\s*$"
+)
 _ONE_NUMBER = re.compile(
-    r"(?P<before>[a-zA-Z][a-zA-Z,'\u2019 -]{0,80}?)\s*:?\s*(?P<number>[-+]?[0-9][0-9,]*(?:\.[0-9]+)?(?:/[0-9]+)?%?)(?P<after>(?:\s[^0-9]{0,40})?[.!]?)$"
+    r"(?P<before>[a-zA-Z][a-zA-Z,'\u2019 -]{0,80}?):? ?(?P<number>[-+]?[0-9][0-9,]*(?:\.[0-9]+)?(?:/[0-9]+)?%?)(?P<after>(?: [^0-9\\=<>]{0,60})?)[.!]?$"
 )
 _EAST_RUN = re.compile(rf"[{EAST}]+")
 _EAST_DOUBT = re.compile(
@@ -90,7 +96,7 @@ _LABELLED_TEXT = re.compile(r"(?is)^(?:.*\b)?(?:answer|result|solution)\s*(?:is|
 
 def read_claim(text: str) -> Claim:
     """The claim of a normalised answer or gold."""
-    claimed = text
+    claimed = text = _BLANKS.sub(" ", text)
     try:
         claimed = _claimed(text)
         return _read(claimed)
@@ -180,6 +186,7 @@ def _one_claim(text: str) -> str:
 
 
 def _read(text: str) -> Claim:
+    currency, text = _CURRENCY.search(text), _SIGN.sub("", text)
     bare = _DELIMITERS.sub(" ", text).strip()
     while (shorter := unwrap(bare)) != bare:
         bare = shorter
@@ -196,9 +203,10 @@ def _read(text: str) -> Claim:
     )
     for reading in (*labelled, *([", ".join(_lines(bare))] if "\n" in bare else []), bare):
         try:
-            return _formula(reading)
+            claim = _formula(reading)
         except NotMath:
             continue
+        return claim if claim.unit or not currency else claim._replace(unit=CURRENCIES[currency[1]])
     return _formula(_in_prose(_TEXT.sub(r"\1", text)))
 
 
@@ -262,18 +270,16 @@ def _sentence_claim(sentence: str, strong: bool) -> str:
 def _only_number(sentence: str) -> str:
     """The number of `It takes 12 minutes`: the only one of a short sentence that neither bounds nor doubts nor denies it."""
     found = _ONE_NUMBER.match(sentence)
-    if (
-        not found
-        or DOUBT & set(re.findall(r"[a-z]+", found["before"].lower()))
-        or re.search(r"[0-9\\=<>]", found["after"])
-    ):
+    words = [set(re.findall(r"[a-z]+", found[part].lower())) for part in ("before", "after")] if found else []
+    if not found or words[0] & (DOUBT | OPERATIONS) or words[1] & (DOUBT | SCALES.keys() | {"or", "and"}):
         return ""
-    return _readable(found["number"] + found["after"].rstrip(" .!"))
+    unit = found["after"].split()[:1]
+    return found["number"] + (f" {unit[0]}" if unit and canonical_unit(unit[0]) else "")
 
 
 def _among_east_words(text: str) -> str:
     """The only formula among Chinese, Japanese or Korean words that neither bound nor deny it; its unit stays with it."""
-    text = rewritten(text, "east")
+    text = rewritten(replace_number_words(text), "east")
     words, parts = _EAST_RUN.findall(text), [part.strip(" ,.:;!?。、()") for part in _EAST_RUN.split(text)]
     if sum(map(bool, parts)) != 1 or any(_EAST_DOUBT.search(word) for word in words):
         raise NotMath("no one claim among the words")

@@ -22,7 +22,7 @@ from seethink.rewards.maths.evaluate import Undefined, new_budget
 from seethink.rewards.maths.measures import same_measure
 from seethink.rewards.maths.parse import parse
 from seethink.rewards.maths.restated import restates, unsolved
-from seethink.rewards.maths.tokens import NotMath, TooBig, Unreadable, Unsupported
+from seethink.rewards.maths.tokens import DOUBT, PROSE, NotMath, TooBig, Unreadable, Unsupported
 from seethink.rewards.maths.workers import shared_pool
 from seethink.rewards.numerals import plain_number
 from seethink.rewards.text import normalise_known
@@ -30,7 +30,7 @@ from seethink.rewards.text import normalise_known
 _THOUSANDS = re.compile(r"[0-9],[0-9]{3}")
 _AS_WRITTEN = re.compile(r"[0-9]{1,4}(?:-[0-9]{1,4}){1,2}|[0-9]{1,2}/[0-9]{1,2}/[0-9]{2,4}")
 _ASKS_PERCENT = re.compile(r"(?i)\bpercent|\bper cent\b|\bwhat %|how many %|百分")
-_CAPITALS = re.compile(r"[A-Z]{2,}")
+_RANGE = re.compile(r"^from (?=[0-9])|(?<=[0-9]) ?(?:to|until|through|[-–—~]) ?(?=[0-9])")
 MAX_SYMBOLIC_CHARS = 400
 """Longer texts are not worth a symbolic comparison: sympy's cost grows much faster than its use."""
 
@@ -71,10 +71,9 @@ def decide(gold: str, said: str, question: str = "") -> Decision | None:
     measured = same_measure(reference, said)
     if measured is not None:
         return RIGHT if measured else WRONG
-    if _AS_WRITTEN.fullmatch(reference) or (_CAPITALS.fullmatch(reference) and said.isalpha()):
-        return (
-            RIGHT if same_words(reference, said) else WRONG
-        )  # a score, a year, a date, a word: no difference, no product
+    if _AS_WRITTEN.fullmatch(reference) or (said.isalpha() and _is_word(reference)):
+        # a score, years, a date, a word: no difference and no product
+        return RIGHT if same_words(reference, _RANGE.sub("-", said)) else WRONG
     one, other = plain_number(reference), plain_number(said)
     if one and other and one.decimals is None:
         return RIGHT if one.value == other.value else WRONG
@@ -178,6 +177,11 @@ def _compare(gold: Claim, answer: Claim, reference: str, said: str) -> Decision 
         return None
     except (TooBig, Undefined, RecursionError) as error:
         return gold_error(str(error)) if gold_problem(reference) else malformed(str(error))
+
+
+def _is_word(text: str) -> bool:
+    """True for two or more capitals, and for a word that could also be a product: `ON`, `up`."""
+    return text.isalpha() and len(text) > 1 and (text.isupper() or text.lower() in PROSE | DOUBT)
 
 
 def _same_with_commas(gold: Claim, answer: Claim) -> bool:

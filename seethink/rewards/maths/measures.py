@@ -6,10 +6,11 @@ Neither is arithmetic: as a ratio 10:15 would be 20:30. Single measures (`5 cm`)
 from __future__ import annotations
 
 import re
+from calendar import month_name
 from fractions import Fraction
 from typing import NamedTuple
 
-from seethink.rewards.maths.tokens import FAMILIES
+from seethink.rewards.maths.tokens import DOUBT, FAMILIES
 from seethink.rewards.maths.units import canonical_unit
 from seethink.rewards.numerals import DECIMAL, replace_number_words
 from seethink.rewards.text import EAST, rewritten
@@ -25,10 +26,15 @@ _EAST_CLOCK = re.compile(
 _PAST = re.compile(
     r"(?i)(?P<n>half|(?:a )?quarter|[0-9]{1,2}(?: minutes?)?) (?P<way>past|to|after|before) (?P<h>[0-9]{1,2})(?:\s*(?P<half>[ap])\.?m\.?)?"
 )
-_PART = re.compile(rf"({DECIMAL})\s*([a-zA-Z]+\.?|'|\"|[{EAST}]{{1,3}})\s*(?:,|and\b|&|又)?\s*")
-_LEAD = re.compile(
-    r"(?is)^(?:[a-z' ]{0,40}\b(?:is|at|was|takes?|lasts?|took|about|approximately|exactly|answer|time|duration)\b:?|(?:answer|time|duration):)\s*(?=[0-9a])"
+_PART = re.compile(
+    rf"((?:[0-9]+ )?[0-9]+/[0-9]+|{DECIMAL})\s*([a-zA-Z]+\.?|'|\"|[{EAST}]{{1,3}})\s*(?:,|and\b|&|又)?\s*"
 )
+_LEAD = re.compile(r"^[a-zA-Z][a-zA-Z', ]{0,60}:? ?(?=[0-9])")
+_DATES = [
+    re.compile(r"(?P<y>[0-9]{4})[-/.年] ?(?P<m>[0-9]{1,2})[-/.月] ?(?P<d>[0-9]{1,2})[日号號]?"),
+    re.compile(r"(?P<name>[A-Za-z]{3,9})\.? (?P<d>[0-9]{1,2})(?:st|nd|rd|th)?,? (?P<y>[0-9]{4})"),
+    re.compile(r"(?P<d>[0-9]{1,2})(?:st|nd|rd|th)?(?: of)? (?P<name>[A-Za-z]{3,9})\.?,? (?P<y>[0-9]{4})"),
+]
 
 
 class Clock(NamedTuple):
@@ -41,9 +47,13 @@ class Clock(NamedTuple):
 
 def same_measure(gold: str, said: str) -> bool | None:
     """Whether two texts give the same time of day or measure in parts; None where they are not both of one kind."""
-    if not re.search(rf"[0-9]\s*(?:[:'\"]|[a-zA-Z{EAST}])|past|\bto\b", gold):
+    if not re.search(rf"[0-9] ?(?:[-:/'\"]|[a-zA-Z{EAST}])|past|\bto\b|[a-z] [0-9]", gold):
         return None
-    said = _LEAD.sub("", said.strip(), count=1)
+    if (day := read_date(gold)) and (other_day := read_date(said)):
+        return day == other_day
+    lead = _LEAD.match(said)
+    if lead and not DOUBT & set(re.findall(r"[a-z]+", lead[0].lower())):
+        said = said[lead.end() :]
     one, other = read_clock(gold), read_clock(said)
     if one and other:
         if (one.half or one.whole) != (other.half or other.whole) and one.half != other.half:
@@ -52,6 +62,18 @@ def same_measure(gold: str, said: str) -> bool | None:
     parts, others = read_parts(gold), read_parts(said)
     if parts and others and (parts[1] == others[1] == "time" or max(parts[2], others[2]) > 1):
         return parts[:2] == others[:2]
+    return None
+
+
+def read_date(text: str) -> tuple[int, int, int] | None:
+    """Year, month and day of a date that is the whole of a text; `1/2/2003`, which has two readings, is none."""
+    for match in filter(None, (pattern.fullmatch(text.strip(" .")) for pattern in _DATES)):
+        found = match.groupdict()
+        months = [
+            n for n, name in enumerate(month_name) if n and name.lower().startswith(found.get("name", "?").lower())
+        ]
+        if "m" in found or len(months) == 1:
+            return int(found["y"]), int(found.get("m") or months[0]), int(found["d"])
     return None
 
 
@@ -92,5 +114,5 @@ def read_parts(text: str) -> tuple[Fraction, str, int] | None:
         unit = "min" if word == "m" and last == "h" else canonical_unit(word)
         family, size = _SIZES.get(unit, ("", Fraction(0)))
         families.add(family)
-        total, at, count, last = total + Fraction(part[1]) * size, part.end(), count + 1, unit
+        total, at, count, last = total + sum(map(Fraction, part[1].split())) * size, part.end(), count + 1, unit
     return (total, families.pop(), count) if len(families) == 1 and "" not in families else None

@@ -43,7 +43,9 @@ MAX_TOKENS = 2500
 
 _NOTATION = tomllib.loads(Path(__file__).with_name("notation.toml").read_text(encoding="utf-8"))
 FUNCTIONS, CONSTANTS, OPERATORS = (_NOTATION[table] for table in ("function", "constant", "operator"))
-GREEK, OPAQUE, PROSE, VERBS, DOUBT = (set(_NOTATION[names]) for names in ("greek", "opaque", "prose", "verbs", "doubt"))
+GREEK, OPAQUE, PROSE, VERBS, DOUBT, OPERATIONS = (
+    set(_NOTATION[names]) for names in ("greek", "opaque", "prose", "verbs", "doubt", "operation")
+)
 SCALES, LETTER_SCALES, FAMILIES, _PARTS = (_NOTATION[table] for table in ("scale", "letter_scale", "family", "part"))
 PARTS = _PARTS | {f"{word}s": n for word, n in _PARTS.items() if word != "half"}
 SCALES |= {word: f"/{n}" for word, n in PARTS.items()}

@@ -125,6 +125,8 @@ def _sampled(gold: Node, answer: Node, log_base: int | None) -> Iterator[tuple[A
     numbers = [n.args[0] for n in nodes if n.op == "number"]
     bends = any(n.op in PIECEWISE or (n.op == "function" and n.args[0] in PIECEWISE) for n in nodes)
     far = max((Fraction(1), *(min(abs(n), MAX_FAR) for n in numbers))) if bends else None
+    ops = {n.op for n in nodes}
+    rooted = len(names) > 1 and "root" in ops and "abs" not in ops  # formulas of several quantities, which are positive
     imaginary = any(n == Node("constant", ("i",)) for n in nodes)
     problem: Unreadable | None = None
     complex_ones: list[tuple[Any, Any]] = []
@@ -133,7 +135,7 @@ def _sampled(gold: Node, answer: Node, log_base: int | None) -> Iterator[tuple[A
         if i >= POINTS and (usable >= ENOUGH_POINTS + 1 or not complex_ones):
             break
         symbols = {name: _coordinate(name, i, far) for name in names}
-        if i >= POINTS:
+        if i >= POINTS or rooted:
             symbols = {name: abs(value) for name, value in symbols.items()}
         try:
             one, other = evaluate(gold, symbols, log_base), evaluate(answer, symbols, log_base)
