@@ -198,7 +198,15 @@ def test_equality_is_symmetric_on_the_table():
         for answer, value in answers:
             other = read_claim(normalise(answer))
             measured = same_measure(normalise(gold), normalise(answer)) is not None
-            if value and not measured and one.node and other.node and not one.unit and not other.unit and "%" not in gold + answer:
+            if (
+                value
+                and not measured
+                and one.node
+                and other.node
+                and not one.unit
+                and not other.unit
+                and "%" not in gold + answer
+            ):
                 assert same(other.node, one.node) or "." in gold + answer, (gold, answer)
 
 

@@ -18,16 +18,14 @@ from seethink.rewards.text import EAST, lines_of, rewritten
 TAIL = 60
 NO_UNIT = {"or", "and", "e", "i", "pi", "to", "by", "if", "times", "mod", "plus", "minus"} | VERBS | DOUBT
 
-_POWER = r"(?:\s*\^\s*\{?\s*-?[0-9]\s*\}?)"
-_ONE = (
-    rf"(?:(?:square|cubic|sq\b\.?|cu\b\.?)\s*)?(?:[a-zA-ZΩμ]+\.?(?:\s+(?:squared|cubed)\b)?|[{EAST}]{{1,6}}){_POWER}?"
-)
-_JOINT = r"\s*(?:/\s*\(?|\bper\b|[·⋅*]|\s)\s*"
+_POWER = r"(?:\s*\^\s*\{?\s*(-?[0-9])\s*\}?)"
+_ONE = rf"(?:[a-zA-ZΩμ]+\.?|[{EAST}]{{1,6}}){_POWER.replace('(-', '(?:-')}?"
+_JOINT = r"\s*(?:/\s*\(?|[·⋅*]|\s)\s*"
 _END = [
-    re.compile(rf"(?P<gap>\s*)(?P<unit>{_ONE}(?:{joint}{_ONE}){{0,3}}\)?)$")
-    for joint in (_JOINT, r"\s*(?:/|\bper\b)\s*")
+    re.compile(rf"(?P<gap>\s*)(?P<unit>{_ONE}(?:{joint}{_ONE}){{0,3}}\)?)$") for joint in (_JOINT, r"\s*/\s*")
 ]  # all words, then as few as make a unit
 _BRACKETED = re.compile(rf"(?P<gap>\s*)[(\[]\s*(?P<unit>{_ONE}(?:{_JOINT}{_ONE}){{0,3}})\s*[)\]]$")
+_UNIT_PIECE = re.compile(rf"([/(·⋅*\s]*)([^\W\d_]+)\.?{_POWER}?")
 _TEXT = re.compile(
     r"(?:\\[,;: ]|[\s~])*(?:\\(?:text|textbf|textnormal|mathrm|mbox|rm)\s*\{(?P<unit>[^{}]*)\}|(?<![a-zA-Z])\{(?P<bare>[a-z]{4,})\})"
     r"(?P<power>\s*\^\s*\{?\s*-?[0-9]\s*\}?)?$"
@@ -40,11 +38,6 @@ _NUMBER_AND_NOUN = re.compile(rf"({_VALUE})\s+([a-zA-Z]{{2,}}(?:[\s-]+[a-zA-Z]{{
 _REMARK = re.compile(rf"(.*{_VALUE})\s*[(\[]([a-zA-Z]{{2,}}\.?(?:[\s-]+[a-zA-Z]{{2,}}\.?){{0,4}})[)\]]")
 _IN_WORDS = re.compile(rf"(?i)(?:([0-9]+)\s+and\s+)?(?:(an?|[0-9]+)[\s-]+)?({'|'.join(PARTS)})")
 _LETTER_SCALED = re.compile(rf"({_VALUE})\s?({'|'.join(LETTER_SCALES)})")
-_UNIT_PIECE = re.compile(
-    rf"(?P<over>/|\bper\b)|(?P<close>\))|(?P<before>square\b|cubic\b|sq\b\.?|cu\b\.?|平方|立方)"
-    rf"|(?P<name>[a-zA-ZΩμ]+\.?|(?:(?!平方|立方)[{EAST}])+)(?P<power>{_POWER}|\s+(?:squared|cubed)\b)?|(?P<dot>[·⋅*(\s]+)"
-)
-_EXPONENTS = {"sq": 2, "平": 2, "cu": 3, "立": 3}
 
 
 def split_unit(text: str, glued: bool = False) -> tuple[str, str]:
@@ -92,29 +85,21 @@ def is_noun(words: str) -> bool:
 def canonical_unit(words: str) -> str:
     """`square centimetres`, `cm^2` and `cm squared` as `cm^2`; '' for words that are no known unit."""
     powers: Counter[str] = Counter()
-    sign, exponent, grouped, at = 1, 0, False, 0
-    words = rewritten(words, "unit").strip()
-    while at < len(words):
-        piece = _UNIT_PIECE.match(words, at)
-        if not piece:
+    words = rewritten(words, "unit").strip(" )")
+    at, grouped = 0, False
+    for piece in _UNIT_PIECE.finditer(words):
+        joint, name, power = piece[1], known_units().get(piece[2]), int(piece[3] or 1)
+        if piece.start() != at or not name:
             return ""
-        at = piece.end()
-        if piece["over"]:
-            sign, grouped = -1, words[at:].lstrip().startswith("(")
-        elif piece["close"]:
-            sign, grouped = 1, False
-        elif piece["before"]:
-            exponent = _EXPONENTS[piece["before"][: 1 if piece["before"][0] in _EXPONENTS else 2]]
-        elif piece["name"]:
-            name = known_units().get(piece["name"].rstrip("."))
-            if not name:
-                return ""
-            written = re.search(r"-?[0-9]|sq|cu", piece["power"] or "")
-            powers[name] += sign * (exponent or (int(_EXPONENTS.get(written[0], written[0])) if written else 1))
-            sign, exponent = sign if grouped else 1, 0
-    return "/".join(
-        filter(None, ("·".join(f"{n}^{abs(p)}" if abs(p) > 1 else n for n, p in sorted(powers.items()) if p * s > 0) for s in (1, -1)))
-    )  # fmt: skip
+        below = "/" in joint or (grouped and "·" in joint)
+        at, grouped = piece.end(), "(" in joint or (grouped and below)
+        powers[name] += -power if below else power
+    if at != len(words):
+        return ""
+    over, under = (
+        [f"{n}^{abs(p)}" if abs(p) > 1 else n for n, p in sorted(powers.items()) if p * sign > 0] for sign in (1, -1)
+    )
+    return "/".join("·".join(names) for names in (over, under) if names)
 
 
 @cache
@@ -130,7 +115,7 @@ def _tails(text: str) -> list[tuple[str, str, bool, bool]]:
     if (found := _TEXT.search(end)) and start + found.start() > 0:
         words = (found["unit"] or found["bare"] or "").strip() + (found["power"] or "")
         ways.append((text[: start + found.start()].rstrip(), words, True, True))
-    plain = rewritten(end, "unit") if "\\" in end else end
+    plain = rewritten(end, "unit")
     for pattern in (*_END, _BRACKETED):
         found = pattern.search(plain)
         if not found or start + found.start() == 0:
