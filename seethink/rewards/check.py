@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from seethink.core.errors import UserError
-from seethink.core.nouns import Sample, sample_from_row
+from seethink.core.nouns import Sample, by_gold, sample_from_row
 from seethink.core.store import read_jsonl, write_jsonl
 from seethink.core.tags import compose
 from seethink.rewards.config import CheckConfig, RewardConfig
@@ -36,7 +36,11 @@ class BadGold(NamedTuple):
 
 
 def check_gold(sample: Sample, config: RewardConfig | None = None) -> str:
-    """Why the gold of a sample is unusable, or ''. What only a scorer or a symbolic comparison could read passes."""
+    """Why a gold of a sample is unusable, or ''. What only a scorer or a symbolic comparison could read passes."""
+    return next(filter(None, (_check_gold(version, config) for version in by_gold(sample))), "")
+
+
+def _check_gold(sample: Sample, config: RewardConfig | None) -> str:
     config, rules = config or RewardConfig(), RULES[sample.kind]
     if not sample.gold.strip():
         return "empty gold"

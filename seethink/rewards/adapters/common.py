@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from seethink.core.config import build, load_file
 from seethink.core.errors import UserError
+from seethink.core.fields import PLACEHOLDER
 from seethink.core.nouns import Reward, Sample, sample_from_row
 from seethink.rewards.config import RewardConfig
 from seethink.rewards.rewarder import Rewarder
@@ -51,6 +52,8 @@ def sample_from_truth(truth: Mapping[str, Any], **more: Any) -> Sample:
         row["meta"] = json.loads(row["meta"] or "{}")
     images = row.get("images") or []
     row["images"] = [image for image in images if isinstance(image, str)]
+    if str(row.get("question", "")).count(PLACEHOLDER) != len(row["images"]):  # pictures that are no files stay behind
+        row["question"] = row.get("question", "").replace(PLACEHOLDER, "")
     return sample_from_row({"id": "", "question": "", **row}, where=f"sample {row.get('id', '')!r}")
 
 

@@ -21,6 +21,7 @@ from transformers.utils import logging as transformers_logging
 from seethink.core.errors import UserError
 from seethink.core.images import open_image
 from seethink.core.nouns import Sample
+from seethink.core.prompt import prompt_parts
 from seethink.train.config import ModelConfig, system_prompt
 from seethink.train.dist import Ranks, groups
 from seethink.train.model.linear import use_onednn
@@ -219,9 +220,8 @@ def encode_prompt(policy: Policy, sample: Sample) -> EncodedPrompt:
 
     Prompts are never truncated: a cut image is the field's most common crash ("image features and tokens do not match").
     """
-    content = [{"type": "image"} for _ in sample.images] + [{"type": "text", "text": sample.question}]
     messages: list[dict[str, Any]] = [{"role": "system", "content": policy.system}] if policy.system else []
-    messages.append({"role": "user", "content": content})
+    messages.append({"role": "user", "content": prompt_parts(sample)})
     text = str(policy.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
     ids = policy.tokenizer(text, add_special_tokens=False)["input_ids"]
     pixels = grids = None
