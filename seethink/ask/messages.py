@@ -12,7 +12,7 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from seethink.core.images import sent_hash, sent_image
+from seethink.core.images import portable, portable_hash
 from seethink.core.nouns import Sample
 from seethink.core.prompt import prompt_parts, prompt_text
 
@@ -40,7 +40,7 @@ def call_key(model: str, messages: Sequence[Message], params: dict[str, Any], dr
 
     `draw` tells repeated questions of the same wording apart.
     """
-    named = _replace_images(messages, lambda path: {"type": "image", "hash": sent_hash(path)})
+    named = _replace_images(messages, lambda path: {"type": "image", "hash": portable_hash(path)})
     question = {"model": model, "messages": named, "params": params, "draw": draw}
     canonical = json.dumps(question, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.blake2b(canonical.encode(), digest_size=16).hexdigest()
@@ -53,8 +53,8 @@ def to_wire(messages: Sequence[Message]) -> list[Message]:
 
 def data_url(path: str) -> str:
     """The pixels that training sees: the file as it is where it shows them to any reader, anything else as PNG."""
-    kind, data = sent_image(path)
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+    data, suffix = portable(path)
+    return f"data:image/{'png' if suffix == '.png' else 'jpeg'};base64,{base64.b64encode(data).decode()}"
 
 
 def estimate_tokens(messages: Sequence[Message]) -> int:

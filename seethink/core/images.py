@@ -28,7 +28,7 @@ TURNS = {
 """What makes an image upright, by its EXIF orientation."""
 BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, OverflowError, Image.DecompressionBombError)
 """What Pillow raises for a file that is no sound picture."""
-SENT = {"PNG": "png", "JPEG": "jpeg", "GIF": "gif"}  # formats that every endpoint reads
+PORTABLE = {"PNG": ".png", "JPEG": ".jpg"}  # formats that everything reads
 NOT_PICTURES = (
     (b"version https://git-lfs", "is a pointer of Git LFS, not the picture", "Run `git lfs pull` in its folder"),
     (b"<svg", "is an SVG drawing", "Save it as PNG"),
@@ -68,19 +68,22 @@ def check_image(path: str, where: object = "") -> tuple[int, int]:
         return size
 
 
-def sent_image(path: str, where: object = "") -> tuple[str, bytes]:
-    """(png, jpeg or gif; bytes): the file as it is where any reader makes our pixels of it, else our pixels as PNG."""
+def portable(path: str, where: object = "") -> tuple[bytes, str]:
+    """(bytes, .png or .jpg): the file as it is where any reader makes our pixels of it, else our pixels as PNG.
+
+    Decoded in any case. Raises UserError for what cannot be a picture.
+    """
     with _opened(path, where) as image:
         if _plain(image):
             image.load()
-            return SENT[str(image.format)], Path(path).read_bytes()
+            return Path(path).read_bytes(), PORTABLE[str(image.format)]
         png = io.BytesIO()
         _rgb(image).save(png, "PNG")
-        return "png", png.getvalue()
+        return png.getvalue(), ".png"
 
 
-def sent_hash(path: str) -> str:
-    """Content hash of what `sent_image` gives, from file and header alone."""
+def portable_hash(path: str) -> str:
+    """Content hash of what `portable` gives, from file and header alone."""
     with _opened(path, "") as image:
         return image_hash(path) if _plain(image) else f"{image_hash(path)}-pixels"
 
@@ -161,7 +164,7 @@ def _plain(image: Image.Image) -> bool:
     deep = any("16" in str(tile[3]) for tile in image.tile)
     opaque = image.mode in ("1", "L", "P", "RGB") and not image.has_transparency_data
     upright = _orientation(image) not in TURNS
-    return image.format in SENT and opaque and upright and not deep and getattr(image, "n_frames", 1) == 1
+    return image.format in PORTABLE and opaque and upright and not deep and getattr(image, "n_frames", 1) == 1
 
 
 def _rgb(image: Image.Image) -> Image.Image:

@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 
 from seethink.core.errors import UserError
 from seethink.core.fields import PLACEHOLDER, with_marks
-from seethink.core.images import sent_image
+from seethink.core.images import portable
 from seethink.core.nouns import Sample
 from seethink.core.prompt import prompt_text
 from seethink.core.store import atomic, load_samples, read_json, read_jsonl, read_text, write_json, write_jsonl
@@ -184,7 +184,7 @@ def _truth(sample: Sample) -> dict[str, Any]:
 
 def _bytes_of(sample: Sample) -> list[dict[str, Any]]:
     """Pictures that every reader sees as our own trainers do."""
-    return [{"bytes": sent_image(image)[1], "path": Path(image).name} for image in sample.images]
+    return [{"bytes": portable(image)[0], "path": Path(image).name} for image in sample.images]
 
 
 JSONL = {"trl": trl_row, "messages": messages_row, "swift": swift_row}

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import base64
 import io
-import os
 from pathlib import Path
 
 import jinja2
 from markupsafe import Markup
 
 from seethink.core.errors import UserError
-from seethink.core.images import open_image, sent_image
+from seethink.core.images import open_image
 from seethink.core.store import hash_file
 from seethink.study.stats import Interval
 
 SIDE = 640  # pictures are shown no larger than this many pixels
 SMALL = 60_000  # bytes up to which a picture is embedded as it is
+MIME = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp", ".gif": "image/gif"}
 MISSING = Markup('<span class="missing">not measured</span>')
 
 
@@ -71,40 +71,38 @@ def duration(seconds: float | None) -> str:
 
 def picture_uri(path: str) -> str | None:
     """A picture as a data: address; None where it cannot be read."""
-    if (shown := _shown(path)) is None:
-        return None
-    return f"data:image/{shown[0]};base64,{base64.b64encode(shown[1]).decode()}"
+    file = Path(path)
+    if file.suffix.lower() in MIME and file.is_file() and file.stat().st_size <= SMALL:
+        return f"data:{MIME[file.suffix.lower()]};base64,{base64.b64encode(file.read_bytes()).decode()}"
+    shrunk = _shrunk(path)
+    return None if shrunk is None else f"data:image/jpeg;base64,{base64.b64encode(shrunk).decode()}"
 
 
 def copy_picture(path: str, folder: Path) -> str | None:
     """Copy a picture into a folder under the hash of its content; its file name, or None where it cannot be read."""
-    if not Path(path).is_file():
+    file = Path(path)
+    if not file.is_file():
         return None
-    known = hash_file(Path(path))
-    if made := next(folder.glob(f"{known}.*"), None):
-        return made.name
-    if (shown := _shown(path)) is None:
-        return None
-    folder.mkdir(parents=True, exist_ok=True)
-    target = folder / f"{known}.{shown[0]}"
-    target.write_bytes(shown[1])
+    small = file.suffix.lower() in MIME and file.stat().st_size <= SMALL
+    target = folder / (hash_file(file) + (file.suffix.lower() if small else ".jpg"))
+    if not target.exists():
+        data = file.read_bytes() if small else _shrunk(path)
+        if data is None:
+            return None
+        folder.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
     return target.name
 
 
-def _shown(path: str) -> tuple[str, bytes] | None:
-    """(format, bytes) of the pixels that models see, decoded before they are copied; large ones are shrunk."""
+def _shrunk(path: str) -> bytes | None:
     try:
-        if os.path.isfile(path) and os.path.getsize(path) <= SMALL:
-            kind, data = sent_image(path)
-            if len(data) <= SMALL:
-                return kind, data
         image = open_image(path)
     except UserError:
         return None
     image.thumbnail((SIDE, SIDE))
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=85)
-    return "jpeg", buffer.getvalue()
+    return buffer.getvalue()
 
 
 def _minus(text: str) -> str:
