@@ -7,10 +7,12 @@ first frame counts. What no model could take is refused by name: other files und
 from __future__ import annotations
 
 import io
+import os
 import struct
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 
 from PIL import Image
@@ -91,9 +93,16 @@ def portable_hash(path: str) -> str:
 def image_hash(path: str) -> str:
     """Content hash of an image file."""
     try:
-        return hash_file(Path(path))
+        status = os.stat(path)
+        return _hash(path, status.st_mtime_ns, status.st_size)
     except OSError as error:
         raise _unreadable(path, "", error) from None
+
+
+@lru_cache(1 << 18)
+def _hash(path: str, changed: int, size: int) -> str:
+    """Of one state of a file: a run needs it several times, and pictures are many and large."""
+    return hash_file(Path(path))
 
 
 def hash_pictures(samples: Sequence[Sample]) -> str:
@@ -161,7 +170,7 @@ def _upright_size(image: Image.Image) -> tuple[int, int]:
 
 def _plain(image: Image.Image) -> bool:
     """Whether the file itself shows our pixels to any reader: 8 bits, opaque, upright, still."""
-    deep = any("16" in str(tile[3]) for tile in image.tile)
+    deep = any("16" in str(tile[3]) for tile in getattr(image, "tile", ()))
     opaque = image.mode in ("1", "L", "P", "RGB") and not image.has_transparency_data
     upright = _orientation(image) not in TURNS
     return image.format in PORTABLE and opaque and upright and not deep and getattr(image, "n_frames", 1) == 1

@@ -153,6 +153,11 @@ class DataRow(NamedTuple):
     id: str
     read: Example | UserError
 
+    @property
+    def place(self) -> str:
+        """Where it is, with its id."""
+        return f"{self.where} ({self.id!r})" if self.id else self.where
+
 
 def read_examples(path: Path, completions: bool = False) -> Iterator[DataRow]:
     """Every row of a data file; without `completions` they may lack one, which is then empty.

@@ -21,6 +21,7 @@ from seethink.ask import Budget, CallFailed, Client, Endpoint, Ledger, Reply, us
 from seethink.core.errors import UserError
 from seethink.core.nouns import Drop, Sample, Verdict
 from seethink.core.prompt import prompt_text
+from seethink.core.store import read_text
 from seethink.core.tags import ANSWER, ANSWER_END, THINK, THINK_END, compose, extract
 from seethink.data.config import DataConfig
 from seethink.data.kept import Draft, Kept
@@ -159,7 +160,7 @@ def load_prompts(folder: Path | None) -> dict[str, Template]:
     prompts = {}
     for name in PROMPTS:
         ours = Template((files("seethink.data") / "prompts" / f"{name}.txt").read_text(encoding="utf-8"))
-        prompts[name] = Template(theirs[name].read_text(encoding="utf-8")) if name in theirs else ours
+        prompts[name] = Template(read_text(theirs[name])) if name in theirs else ours
         if not prompts[name].is_valid() or set(prompts[name].get_identifiers()) - set(ours.get_identifiers()):
             placeholders = ", ".join(f"${p}" for p in ours.get_identifiers()) or "none"
             remedy = f"Use {placeholders}; $$ is a dollar sign"
