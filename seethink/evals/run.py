@@ -34,7 +34,7 @@ def run(config: EvalConfig, dry_run: bool = False) -> None:
     if not config.base_url and find_spec("torch") is None:
         raise UserError("a model folder needs torch", remedy="pip install 'seethink[train]', or give --base_url")
     rows, sizes = check_pictures(list(islice(board.load(config.board), config.limit or None)))
-    if not config.base_url and not dry_run:
+    if rows and not config.base_url and not dry_run:
         from seethink.evals.local import check_prompts  # here: endpoints are evaluated without torch
 
         rows = check_prompts(config, rows, sizes)

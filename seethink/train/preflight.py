@@ -38,6 +38,8 @@ class Reader:
 
 def load_reader(settings: ModelConfig) -> Reader:
     """Raises UserError for a folder that is no model."""
+    if not (settings.path / "config.json").is_file():
+        raise UserError("model folder has no config.json", where=settings.path, remedy="Check the path")
     config = read_json(settings.path / "config.json")
     tokenizer, processor = load_tools(settings.path)
     vocabulary = config.get("text_config", config)["vocab_size"]
