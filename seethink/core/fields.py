@@ -36,7 +36,7 @@ def as_text(value: Any, what: str, where: object) -> str:
     """A text, or a number as text. Raises UserError for anything else."""
     if isinstance(value, str):
         return value
-    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+    if _is_number(value):
         return str(value)
     raise UserError(f"{what} is {_named(value)}", where=where, remedy="Write a text or a number")
 
@@ -153,8 +153,12 @@ def _is_box(value: list[Any]) -> bool:
     """Four numbers, or several such lists."""
     if value and all(isinstance(v, list) for v in value):
         return all(_is_box(v) for v in value)
-    numbers = [v for v in value if isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v)]
-    return len(value) == len(numbers) == 4
+    return len(value) == 4 and all(map(_is_number, value))
+
+
+def _is_number(value: Any) -> bool:
+    """A JSON number, not NaN or infinity."""
+    return type(value) is int or type(value) is float and math.isfinite(value)
 
 
 def _many(n: int, noun: str) -> str:

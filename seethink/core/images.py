@@ -179,7 +179,7 @@ def _plain(image: Image.Image) -> bool:
 def _rgb(image: Image.Image) -> Image.Image:
     """The first frame as RGB of 8 bits: turned upright, on white."""
     image.load()
-    if turn := TURNS.get(_orientation(image)):
+    if (turn := TURNS.get(_orientation(image))) is not None:
         image = image.transpose(turn)
     if image.mode.startswith("I"):
         image = _scaled(image)

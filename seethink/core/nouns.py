@@ -159,7 +159,8 @@ def sample_from_row(row: dict[str, Any], where: object = "") -> Sample:
     images = read.read_images(row, where)
     question, places = read.read_question(row["question"], len(images), where)
     more = row.get("alternatives")
-    gold, *alternatives = read.read_golds(row["gold"], kind, where) + (read.read_golds(more, "", where) if more else ())
+    golds = read.read_golds(row["gold"], kind, where) + (read.read_golds(more, "", where) if more else ())
+    gold, *alternatives = dict.fromkeys(golds)
     return Sample(
         id=read.as_text(row["id"], "id", where),
         source=read.read_text_field(row, "source", where),
