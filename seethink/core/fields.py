@@ -55,11 +55,16 @@ def read_golds(value: Any, kind: str, where: object) -> tuple[str, ...]:
     return tuple(dict.fromkeys(as_text(v, "an answer in the list of golds", where) for v in value))
 
 
+def names_pictures(key: str) -> bool:
+    """Whether a key is one of those under which people keep pictures, and not ours."""
+    return key not in ("images", "image") and bool(_EXTRA_IMAGE_KEY.fullmatch(key))
+
+
 def read_images(row: dict[str, Any], where: object) -> tuple[str, ...]:
     """File paths under `images` or `image`. Raises UserError for pictures in any other place or form."""
     given = {key: value for key in ("images", "image") if (value := row.get(key)) not in (None, [])}
-    for key in row:
-        if key not in ("images", "image") and row[key] not in (None, [], "") and _EXTRA_IMAGE_KEY.fullmatch(key):
+    for key in filter(names_pictures, row):
+        if row[key] not in (None, [], ""):
             what = f"{key[:MAX_SHOWN]!r} looks like pictures, which stand under 'images' here"
             raise UserError(what, where=where, remedy="Rename the key, or put what is only a note into meta")
     lists = [value if isinstance(value, list) else [value] for value in given.values()]

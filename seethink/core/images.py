@@ -63,7 +63,7 @@ def check_image(path: str, where: object = "") -> tuple[int, int]:
     with _opened(path, where) as image:
         size = _upright_size(image)
         if image.format == "JPEG":
-            image.draft(None, (image.width // 8, image.height // 8))
+            image.draft(None, (max(1, image.width // 8), max(1, image.height // 8)))
             image.load()
         else:
             _rgb(image)
