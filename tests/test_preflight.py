@@ -121,7 +121,7 @@ def test_prompts_are_counted_as_they_are_encoded(tmp_path, capsys):
     reader = replace(load_reader(ModelConfig(path=BASE)), image_processor=policy.image_processor)
     for n, size in enumerate([(30, 500), (900, 40), (5, 5), (1, 150), (3, 90), (700, 640)]):
         Image.new("RGB", size).save(tmp_path / f"{n}.png", exif=exif)
-        Image.new("L", size[::-1]).save(tmp_path / f"{n}.jpg")
+        Image.new("L", (size[1], size[0])).save(tmp_path / f"{n}.jpg")
         images = (str(tmp_path / f"{n}.png"), str(tmp_path / f"{n}.jpg"))
         sample = Sample("a", "s", images, "How  and  red?", "A", "choice", ("red", "blue"), places=(4, 9))
         rows, sizes = check_pictures([DataRow("here:1", "a", Example(sample, ANSWER))])
@@ -177,7 +177,7 @@ def test_a_repaired_file_continues_a_run_whose_used_rows_did_not_change(tmp_path
     Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
     rows = [Example(Sample(str(n), "s", (str(tmp_path / "a.png"),), "?", "1", "digit"), "c") for n in range(6)]
     config = SFTConfig(
-        out=tmp_path / "run", data=tmp_path / "d.jsonl", batch_size=2, model={"path": BASE, "system": "s"}
+        out=tmp_path / "run", data=tmp_path / "d.jsonl", batch_size=2, model=ModelConfig(path=BASE, system="s")
     )  # fmt: skip
 
     def begin(examples):
@@ -204,7 +204,7 @@ def test_a_picture_counts_by_its_content_and_a_finished_run_stays(tmp_path):
     after = row_marks([], rows, 1)
     assert before[0] == after[0] and before[1] != after[1]
     save_examples(tmp_path / "d.jsonl", rows)
-    config = SFTConfig(out=tmp_path / "run", data=tmp_path / "d.jsonl", model={"path": BASE, "system": "s"})
+    config = SFTConfig(out=tmp_path / "run", data=tmp_path / "d.jsonl", model=ModelConfig(path=BASE, system="s"))
     with open_run(config, "sft", "step", [rows[0].sample], lambda: before) as run:
         run.finish()
     save_examples(tmp_path / "d.jsonl", [replace(rows[0], completion="other")])

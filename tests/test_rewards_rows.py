@@ -87,7 +87,9 @@ UNREADABLE = "x" * 5
     ],
 )
 def test_any_gold_makes_an_answer_right(kind, golds, answer, value):
-    sample = Sample("a", "", (), "q", golds[0], kind, meta={"coords": "pixel", "image_size": [8, 8]}, alternatives=golds[1:])
+    sample = Sample(
+        "a", "", (), "q", golds[0], kind, meta={"coords": "pixel", "image_size": [8, 8]}, alternatives=golds[1:]
+    )
     assert score(sample, compose("x", answer)).value == value
 
 

@@ -21,10 +21,10 @@ _EXTRA_IMAGE_KEY = re.compile(
 _CONTROL_TOKEN = re.compile(
     r"<\|(?:image_pad|video_pad|vision_pad|vision_start|vision_end|im_start|im_end|endoftext)\|>|<image>"
 )
-_LETTER = r"[(（]?([A-Z]|[a-z])[).:）．：、]"
-_LABEL = re.compile(rf"{_LETTER}\s*(\S.*)", re.DOTALL)
-_LINES = re.compile(rf"^\s*{_LETTER}\s*(\S.*?)\s*$", re.MULTILINE)
-_INLINE = re.compile(rf"(?:^|\s){_LETTER}\s*(\S.*?)[,;]?(?=\s+{_LETTER.replace('(', '(?:', 1)}\s|\s*$)", re.DOTALL)
+_LABEL = re.compile(r"[(（]?([A-Za-z])[).:）．：、]\s*(\S.*)", re.DOTALL)
+_LINES = r"(?m)^\s*[(（]?({0})[).:）．：、]\s*(\S.*?)\s*$"
+_INLINE = r"(?s)(?:^|\s)[(（]?({0})[).:）．：、]\s*(\S.*?)[,;]?(?=\s+[(（]?{0}[).:）．：、]\s|\s*$)"
+_LETTERED = [re.compile(layout.format(case)) for case in ("[A-Z]", "[a-z]") for layout in (_LINES, _INLINE)]
 
 
 def read_text_field(row: dict[str, Any], key: str, where: object) -> str:
@@ -130,8 +130,8 @@ def read_choices(value: Any, where: object) -> tuple[str, ...]:
 
 def lettered(text: str) -> tuple[str, ...]:
     """Option texts in order, from lines `A) ..`, `A: ..`, `(A) ..`, or from one line that holds them all; or none."""
-    for pattern in (_LINES, _INLINE):
-        found = [match.group(1, 2) for match in pattern.finditer(text)]
+    for pattern in _LETTERED:
+        found = pattern.findall(text)
         if len(found) >= 2 and [letter.upper() for letter, _ in found] == list(string.ascii_uppercase[: len(found)]):
             return tuple(option for _, option in found)
     return ()

@@ -8,6 +8,7 @@ from seethink.core.errors import UserError
 from seethink.core.images import image_hash
 from seethink.core.nouns import Drop, Example, Sample
 from seethink.core.preflight import check_pictures, faulty, refusal
+from seethink.core.prompt import prompt_text
 from seethink.core.store import DataRow, hash_text
 from seethink.data.sources import FORMATS
 
@@ -50,5 +51,5 @@ def find_duplicates(samples: list[Sample]) -> dict[str, Drop]:
 
 
 def content_key(sample: Sample) -> str:
-    """What makes two samples the same: bytes of the images, and the question."""
-    return hash_text(*(image_hash(image) for image in sample.images), " ".join(sample.question.split()))
+    """What makes two samples the same: bytes of the images, and the question with its options."""
+    return hash_text(*(image_hash(image) for image in sample.images), " ".join(prompt_text(sample).split()))

@@ -69,7 +69,7 @@ from seethink.train.model.policy import (
 )
 from seethink.train.model.rescore import rescore
 from seethink.train.optimiser import Optimiser
-from seethink.train.preflight import check_data
+from seethink.train.preflight import check_data, warn_of_golds
 from seethink.train.rollout.engine import make_sampler, reuses_prefill
 from seethink.train.rollout.sampler import Completion, Sampler, decode
 
@@ -94,6 +94,8 @@ def run(config: GRPOConfig, dry_run: bool = False) -> None:
     with join(config.device) as ranks:
         examples, drops = check_data(config, [config.model], ranks, lengths=not dry_run)
         samples = [example.sample for example in examples]
+        if ranks.first:
+            warn_of_golds(samples, config)
         with ranks.together():
             if not samples:
                 raise UserError("no samples", where=config.data, remedy="Give a JSONL file with at least one row")

@@ -5,18 +5,20 @@ Prompts are counted from the sizes of their pictures, so no pixels are processed
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, NamedTuple
 
 from seethink.core.errors import UserError
-from seethink.core.nouns import Example
+from seethink.core.nouns import Example, Sample
 from seethink.core.preflight import MANY, Settled, Sizes, check_pictures, settle
 from seethink.core.progress import progress
 from seethink.core.prompt import prompt_parts
 from seethink.core.store import DataRow, read_examples, read_json
-from seethink.train.config import JobConfig, ModelConfig, system_prompt
+from seethink.rewards.check import check_gold
+from seethink.train.config import GRPOConfig, JobConfig, ModelConfig, system_prompt
 from seethink.train.dist import Ranks
 from seethink.train.model.policy import load_tools, render
 
@@ -100,6 +102,15 @@ def check_lengths(rows: list[DataRow], reader: Reader, sizes: Sizes) -> list[Dat
         longest = max(lengths, key=lambda length: length.total)
         print(f"longest of {len(lengths)} rows: {longest.prompt} + {longest.completion} tokens, {longest.place}")
     return checked
+
+
+def warn_of_golds(samples: list[Sample], config: GRPOConfig) -> None:
+    """Says how many golds the rewards cannot judge by: every rollout of such a row stays undecided."""
+    bad = [(s.id, reason) for s in samples if (reason := check_gold(s, config.reward))]
+    if bad:
+        first = f"the first of {bad[0][0]!r}: {bad[0][1]}"
+        what = f"{len(bad)} of {len(samples)} golds cannot be judged by, {first}"
+        print(f"  ! {what}; see `seethink reward check {config.data}`", file=sys.stderr)
 
 
 def _length(row: DataRow, reader: Reader, prompt: list[int], completion: list[int], sizes: Sizes) -> Length | UserError:
