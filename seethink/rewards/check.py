@@ -76,8 +76,8 @@ def compared_as_text(path: Path, config: RewardConfig) -> list[tuple[int, Sample
         (number, sample_from_row({"question": "", "id": str(number), **row}, f"{path}:{number}"))
         for number, row in read_jsonl(path)
     ]
-    unread = set(text_only([sample.gold for _, sample in rows if sample.kind == "math"], config))
-    return [(number, sample) for number, sample in rows if sample.kind == "math" and sample.gold in unread]
+    unread = set(text_only([gold for _, sample in rows if sample.kind == "math" for gold in sample.golds], config))
+    return [(number, sample) for number, sample in rows if sample.kind == "math" and unread & set(sample.golds)]
 
 
 def run(config: CheckConfig, dry_run: bool = False) -> None:
