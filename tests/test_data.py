@@ -286,10 +286,6 @@ def test_a_dead_endpoint_stops_within_seconds_and_names_itself(tmp_path, source)
     assert sum(row["pending"] for row in read_json(tmp_path / "run" / "funnel.json")) == 60
 
 
-def break_image(folder):
-    (folder / "images" / "7.png").write_bytes((folder / "images" / "7.png").read_bytes()[:40])
-
-
 def remove_image(folder):
     (folder / "images" / "7.png").unlink()
 
@@ -307,7 +303,6 @@ def forget_gold(folder):
 @pytest.mark.parametrize(
     ("harm", "words"),
     [
-        (break_image, ("item-7", "cannot be read", "Replace the file")),
         (remove_image, ("samples.jsonl:8", "7.png", "does not exist")),
         (break_row, ("samples.jsonl:8", "not valid JSON", "Repair or remove")),
         (forget_gold, ("samples.jsonl:5", "'gold'")),

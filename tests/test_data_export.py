@@ -1,8 +1,11 @@
 """Exports: what each trainer reads, and what comes back."""
 
+import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -164,11 +167,10 @@ def test_formats_for_sft_need_completions(rl, tmp_path, format):
     assert not (tmp_path / "x.json").exists()
 
 
-def test_a_text_that_holds_the_placeholder_is_refused(tmp_path):
+def test_a_placeholder_without_an_image_is_refused(tmp_path):
     save_samples(tmp_path / "rl.jsonl", [Sample("a", "s", (), "What is <image> here?", "3", "digit")])
-    with pytest.raises(UserError, match="'a'.*<image>"):
+    with pytest.raises(UserError, match="rl.jsonl:1: question has 1 <image> for 0 images"):
         export(tmp_path / "rl.jsonl", "verl", tmp_path / "x.parquet")
-    export(tmp_path / "rl.jsonl", "trl", tmp_path / "x.jsonl")
 
 
 def test_dry_run_writes_nothing(rl, tmp_path, capsys):
@@ -195,3 +197,32 @@ def test_a_system_prompt_is_not_lost_without_a_word(rl, tmp_path, format):
     (tmp_path / "system.txt").write_text("Think first.")
     with pytest.raises(UserError, match="system prompt"):
         export(rl, format, tmp_path / "x", system=tmp_path / "system.txt")
+
+
+def test_every_format_asks_what_our_own_models_are_asked(tmp_path, samples):
+    """Options that the question does not list, images in their places, other golds, upright pixels."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (8, 4), "red").save(tmp_path / "images" / "turned.png", exif=exif)
+    images = (str(tmp_path / "images" / "turned.png"), samples[0].images[0])
+    sample = Sample(
+        "p", "s", images, "Is  bigger than ?", "A", "choice", ("yes", "no"), alternatives=("B",), places=(3, 16)
+    )
+    save_examples(tmp_path / "p.jsonl", [Example(sample, ANSWER.format("A"))])
+    asked = "Is <image> bigger than <image>?\nA. yes\nB. no"
+    for format in ("swift", "sharegpt"):
+        text = export(tmp_path / "p.jsonl", format, tmp_path / f"{format}.json").read_text()
+        assert json.dumps(asked) in text
+    for format in ("verl", "easyr1"):
+        (row,) = pq.read_table(export(tmp_path / "p.jsonl", format, tmp_path / f"{format}.parquet")).to_pylist()
+        assert (row["prompt"][0]["content"] if format == "verl" else row["problem"]) == asked
+        assert Image.open(io.BytesIO(row["images"][0]["bytes"])).size == (4, 8)
+        read = sample_from_truth(row["extra_info"]) if format == "verl" else sample_from_label(row["answer"])
+        assert (read.golds, read.choices) == (("A", "B"), ("yes", "no"))
+    (back,) = load_paper(export(tmp_path / "p.jsonl", "paper", tmp_path / "paper.json"), tmp_path / "images")
+    assert (back.golds, back.places, back.question) == (sample.golds, sample.places, sample.question)
+    with pytest.raises(UserError, match="has its images in places.*Export as"):
+        export(tmp_path / "p.jsonl", "trl", tmp_path / "x.jsonl")
+    save_samples(tmp_path / "q.jsonl", [replace(sample, places=())])
+    row = json.loads(export(tmp_path / "q.jsonl", "trl", tmp_path / "x.jsonl").read_text())
+    assert row["prompt"][0]["content"] == "Is  bigger than ?\nA. yes\nB. no" and row["alternatives"] == ["B"]

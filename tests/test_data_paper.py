@@ -6,11 +6,12 @@ import pytest
 from PIL import Image
 
 from seethink.core.errors import UserError
+from seethink.core.fields import lettered
 from seethink.core.store import load_examples, load_samples
 from seethink.core.tables import read_table
 from seethink.data.pipeline import DataConfig, run
 from seethink.data.sources.paper import read as load_paper
-from seethink.data.sources.paper import read_choices, repair_gold, worked_answer
+from seethink.data.sources.paper import repair_gold, worked_answer
 from seethink.rewards import Rewarder
 from tests.fake_api import FakeApi, last_text
 
@@ -64,7 +65,7 @@ def test_kind_and_gold_per_source(tmp_path, record, kind, source, gold):
     ],
 )
 def test_choices_are_read_from_the_question(question, choices):
-    assert read_choices(question) == choices
+    assert lettered(question) == choices
 
 
 @pytest.mark.parametrize(

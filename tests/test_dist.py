@@ -375,7 +375,7 @@ def test_grpo_on_two_processes_is_killed_and_ends_bit_identical(world, tmp_path)
     assert logged(tmp_path / "killed") == logged(tmp_path / "whole")
     rows = read_table(tmp_path / "whole" / "rollouts.parquet")
     order = [s.id for s in load_samples(world / "rl_pool.jsonl")]
-    drawn = [order[i] for i in data_order(len(order), 24, 0)]
+    drawn = [order[i] for i in data_order(order, 24, 0)]
     assert [r["sample_id"] for r in rows] == [s for s in drawn for _ in range(4)], "rounds keep their order"
     assert sorted(p.name for p in (tmp_path / "killed").iterdir()) == sorted(
         p.name for p in (tmp_path / "whole").iterdir()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from seethink.core.nouns import KINDS, Sample
@@ -62,3 +64,36 @@ def test_its_golds_are_checked_and_its_canaries_sing(colours):
 def test_a_scale_of_the_rewards_makes_no_gold_bad():
     sample = Sample("d", "", (), "q", "7", "digit")
     assert check_gold(sample, RewardConfig(kind_scale={"digit": 0.5})) == ""
+
+
+UNREADABLE = "x" * 5
+"""As a gold of a count."""
+
+
+@pytest.mark.parametrize(
+    ("kind", "golds", "answer", "value"),
+    [
+        ("digit", ("3", "4"), "4", 1.0),
+        ("digit", ("3", "4"), "5", 0.0),
+        ("digit", (UNREADABLE, "4"), "4", 1.0),
+        ("digit", (UNREADABLE, "4"), "5", None),  # nobody knows whether the other gold would be right
+        ("digit", ("4", UNREADABLE), "5", None),
+        ("choice", ("A", "C"), "C", 1.0),
+        ("choice", ("A", "C"), "B", 0.0),
+        ("math", ("1/2", "0.7"), "7/10", 1.0),
+        ("open", ("a cat", "cat"), "cat", 1.0),
+        ("box", ("[0, 0, 1, 1]", "[0, 0, 2, 2]"), "[0, 0, 2, 2]", 1.0),
+        ("box", ("[0, 0, 4, 4]", "[0, 0, 2, 2]"), "[0, 0, 4, 2]", 0.5),
+    ],
+)
+def test_any_gold_makes_an_answer_right(kind, golds, answer, value):
+    sample = Sample(
+        "a", "", (), "q", golds[0], kind, meta={"coords": "pixel", "image_size": [8, 8]}, alternatives=golds[1:]
+    )
+    assert score(sample, compose("x", answer)).value == value
+
+
+def test_every_gold_is_checked():
+    sample = Sample("a", "", (), "q", "3", "digit", alternatives=("4",))
+    assert check_gold(sample) == "" and check_gold(replace(sample, alternatives=("4", UNREADABLE))) != ""
+    assert canaries([sample], Rewarder())["tried"] == 0  # what is wrong by one gold may be right by another

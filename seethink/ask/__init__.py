@@ -3,6 +3,16 @@
 from seethink.ask.client import CallFailed, Client, Endpoint, NotCached, Reply
 from seethink.ask.ledger import Ledger
 from seethink.ask.limits import Budget
-from seethink.ask.messages import user_message
+from seethink.ask.messages import sample_message, user_message
 
-__all__ = ["Budget", "CallFailed", "Client", "Endpoint", "Ledger", "NotCached", "Reply", "user_message"]
+__all__ = [
+    "Budget",
+    "CallFailed",
+    "Client",
+    "Endpoint",
+    "Ledger",
+    "NotCached",
+    "Reply",
+    "sample_message",
+    "user_message",
+]

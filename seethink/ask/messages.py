@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import io
 import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from seethink.core.images import image_hash, open_image
+from seethink.core.images import portable, portable_hash
+from seethink.core.nouns import Sample
+from seethink.core.prompt import prompt_parts, prompt_text
 
 Message = dict[str, Any]
 
 IMAGE_TOKENS = 1100  # a high-detail picture of about a megapixel under the usual tile rules
 CHARS_PER_TOKEN = 4
-MAGIC = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpeg", b"GIF8": "gif"}
 
 
 def user_message(text: str, images: Sequence[str] = ()) -> list[Message]:
@@ -30,12 +30,17 @@ def user_message(text: str, images: Sequence[str] = ()) -> list[Message]:
     return [{"role": "user", "content": [*parts, {"type": "text", "text": text}]}]
 
 
+def sample_message(sample: Sample) -> list[Message]:
+    """One user turn: what every model is asked of a sample, its images in their places."""
+    return [{"role": "user", "content": prompt_parts(sample) if sample.images else prompt_text(sample)}]
+
+
 def call_key(model: str, messages: Sequence[Message], params: dict[str, Any], draw: int) -> str:
     """Content address of a call, 32 hex digits. No endpoint, key, time or row number is part of it.
 
     `draw` tells repeated questions of the same wording apart.
     """
-    named = _replace_images(messages, lambda path: {"type": "image", "hash": image_hash(path)})
+    named = _replace_images(messages, lambda path: {"type": "image", "hash": portable_hash(path)})
     question = {"model": model, "messages": named, "params": params, "draw": draw}
     canonical = json.dumps(question, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.blake2b(canonical.encode(), digest_size=16).hexdigest()
@@ -47,15 +52,9 @@ def to_wire(messages: Sequence[Message]) -> list[Message]:
 
 
 def data_url(path: str) -> str:
-    """The file as it is where every endpoint reads its format; anything else as PNG."""
-    with open(path, "rb") as f:
-        data = f.read()
-    kind = next((name for magic, name in MAGIC.items() if data.startswith(magic)), None)
-    if kind is None:
-        png = io.BytesIO()
-        open_image(path).save(png, "PNG")
-        data, kind = png.getvalue(), "png"
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+    """The pixels that training sees: the file as it is where it shows them to any reader, anything else as PNG."""
+    data, suffix = portable(path)
+    return f"data:image/{'png' if suffix == '.png' else 'jpeg'};base64,{base64.b64encode(data).decode()}"
 
 
 def estimate_tokens(messages: Sequence[Message]) -> int:

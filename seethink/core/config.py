@@ -88,7 +88,7 @@ def load_file(path: Path) -> dict[str, Any]:
     if path.suffix == ".json":
         return read_json(path)
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise UserError("config file not found", where=path, remedy="Check the path") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

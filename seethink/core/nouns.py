@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, get_args
 
+from seethink.core import fields as read
 from seethink.core.errors import UserError
 
 Kind = Literal["digit", "choice", "math", "box", "open"]
@@ -34,6 +35,20 @@ class Sample:
     licence: str = ""
     meta: dict[str, Any] = field(default_factory=dict)
     """Free: coords, gold_coords, image_size of boxes; scene of the pocket world; part of a board."""
+    alternatives: tuple[str, ...] = ()
+    """Other reference answers, as right as `gold`."""
+    places: tuple[int, ...] = ()
+    """Where in `question` each image stands, as offsets; none: all images before it."""
+
+    @property
+    def golds(self) -> tuple[str, ...]:
+        """Every right answer."""
+        return (self.gold, *self.alternatives)
+
+
+def by_gold(sample: Sample) -> list[Sample]:
+    """The sample once for each of its golds, each alone."""
+    return [replace(sample, gold=g, alternatives=()) for g in sample.golds] if sample.alternatives else [sample]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,39 +132,48 @@ class Score:
 
 
 def kind_of(name: str, where: object = "") -> Kind:
-    """Canonical kind for a name or alias. Raises UserError for anything else."""
-    name = KIND_ALIASES.get(name, name)
-    if name not in KINDS:
-        raise UserError(f"unknown reward kind {name!r}", where=where, remedy=f"Use one of {', '.join(KINDS)}")
-    return KINDS[KINDS.index(name)]
+    """Canonical kind for a name or alias in any case. Raises UserError for anything else."""
+    canonical = KIND_ALIASES.get(name.strip().lower(), name.strip().lower())
+    if canonical not in KINDS:
+        what = f"unknown reward kind {name[: read.MAX_SHOWN]!r}"
+        raise UserError(what, where=where, remedy=f"Use one of {', '.join(KINDS)}")
+    return KINDS[KINDS.index(canonical)]
+
+
+KEYS = (
+    "id", "source", "images", "image", "question", "gold", "alternatives", "kind", "choices", "context", "licence", "meta",
+    "completion",
+)  # fmt: skip
+"""What a row may hold; anything else goes to `meta`."""
 
 
 def sample_from_row(row: dict[str, Any], where: object = "") -> Sample:
     """Sample from a JSON row; unknown keys go to `meta`. Raises UserError naming the key at fault."""
-    known = {f.name for f in fields(Sample)}
     for key in ("id", "question", "gold", "kind"):
         if row.get(key) is None:
             raise UserError(f"row has no {key!r}", where=where, remedy="Every sample needs id, question, gold and kind")
-    images = row.get("images") or []
-    if isinstance(images, str):
-        images = [images]
-    if not all(isinstance(i, str) for i in images):
-        raise UserError("images must be a list of file paths", where=where)
-    meta = row.get("meta") or {}
+    meta = {} if row.get("meta") is None else row["meta"]
     if not isinstance(meta, dict):
-        raise UserError("meta must be an object", where=where)
-    extra = {k: v for k, v in row.items() if k not in known and k != "completion"}
+        raise UserError("meta must be an object", where=where, remedy="Write {} or leave it out")
+    kind = kind_of(read.as_text(row["kind"], "kind", where), where)
+    images = read.read_images(row, where)
+    question, places = read.read_question(row["question"], len(images), where)
+    more = row.get("alternatives")
+    golds = read.read_golds(row["gold"], kind, where) + (read.read_golds(more, "", where) if more else ())
+    gold, *alternatives = dict.fromkeys(golds)
     return Sample(
-        id=str(row["id"]),
-        source=str(row.get("source", "")),
-        images=tuple(images),
-        question=str(row["question"]),
-        gold=str(row["gold"]),
-        kind=kind_of(str(row["kind"]), where),
-        choices=tuple(str(c) for c in row.get("choices") or ()),
-        context=str(row.get("context") or ""),
-        licence=str(row.get("licence") or ""),
-        meta={**extra, **meta},
+        id=read.as_text(row["id"], "id", where),
+        source=read.read_text_field(row, "source", where),
+        images=images,
+        question=question,
+        gold=gold,
+        kind=kind,
+        choices=read.read_choices(row.get("choices"), where),
+        context=read.read_text_field(row, "context", where),
+        licence=read.read_text_field(row, "licence", where),
+        meta={**{key: value for key, value in row.items() if key not in KEYS}, **meta},
+        alternatives=tuple(alternatives),
+        places=places,
     )
 
 
@@ -157,4 +181,7 @@ def sample_to_row(sample: Sample) -> dict[str, Any]:
     """The JSON row `sample_from_row` reads back to an equal sample."""
     row = asdict(sample)
     row["images"], row["choices"] = list(sample.images), list(sample.choices)
+    row["question"] = read.with_marks(sample.question, row.pop("places"))
+    if row.pop("alternatives"):
+        row["gold"] = list(sample.golds)
     return row

@@ -18,7 +18,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any, TextIO
@@ -56,13 +56,13 @@ class Run:
         *,
         unit: str = "step",
         overwrite: bool = False,
-        keep: bool = False,
+        keep: bool | Callable[[set[str]], bool] = False,
     ) -> Run:
         """The folder `out`, locked against a second process. One that holds another run is refused, or emptied.
 
         The key holds the content of every INPUT setting: files and folders are hashed here, of anything else (a prompt, a
         name) `inputs` has the hash under the setting's dotted name, as of whatever else is read. `keep` is for verbs that
-        work from a ledger: a folder of the same verb goes on under the new settings. Raises UserError for a folder that
+        work from a ledger: a folder of the same verb goes on under the new settings; or it says so of the names of what has changed. Raises UserError for a folder that
         is not ours to write, or an input that is missing.
         """
         settings, inputs, out = identity(config), dict(inputs), Path(out)
@@ -161,18 +161,18 @@ class Run:
             ) from None
         return lock
 
-    def _another(self, before: dict[str, Any], verb: str, now: dict[str, Any], overwrite: bool, keep: bool) -> None:
+    def _another(self, before: dict[str, Any], verb: str, now: dict[str, Any], overwrite: bool, keep: Any) -> None:
         """What to do with a folder that another run has written; `before` is its manifest."""
         if overwrite:
             for path in self.folder.iterdir():
                 if path.name != ".lock":
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
             return
-        if keep and before["verb"] == verb:
+        changed = sorted(_changes({**before["config"], **before["inputs"]}, now))
+        if before["verb"] == verb and (keep({c.partition(":")[0] for c in changed}) if callable(keep) else keep):
             (self.folder / "done.json").unlink(missing_ok=True)
             return
         self.__exit__()
-        changed = sorted(_changes({**before["config"], **before["inputs"]}, now))
         raise UserError(
             f"this folder holds a run with other settings or inputs ({', '.join(changed) or 'another verb'})",
             where=self.folder,

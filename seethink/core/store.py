@@ -9,10 +9,14 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from seethink.core.errors import UserError
+from seethink.core.fields import MAX_SHOWN, refuse_tokens
+from seethink.core.filetype import refuse_other_text, unreadable
 from seethink.core.nouns import Example, Sample, sample_from_row, sample_to_row
+
+MAX_PATH = 300  # characters of a path in a message; its end tells more
 
 
 @contextmanager
@@ -36,11 +40,11 @@ def write_text(path: Path, text: str) -> None:
 
 
 def read_text(path: Path) -> str:
-    """Raises UserError for a missing file."""
+    """Trimmed text of a UTF-8 file, with or without a byte order mark. Raises UserError where there is none."""
     try:
-        return Path(path).read_text(encoding="utf-8").strip()
-    except (FileNotFoundError, IsADirectoryError):
-        raise UserError("file not found", where=path, remedy="Check the path") from None
+        return Path(path).read_text(encoding="utf-8-sig").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise unreadable(path, error) from None
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -50,37 +54,60 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """Raises UserError for a missing or malformed file."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError("file not found", where=path, remedy="Check the path") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"not valid JSON ({error})", where=path, remedy="Repair or remove the file") from None
+        return _parse(Path(path).read_text(encoding="utf-8-sig"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise unreadable(path, error) from None
+    except UserError as fault:
+        raise UserError(fault.what, where=path, remedy="Repair or remove the file") from None
 
 
 def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """(row number from 1, object) of every non-empty line. Raises UserError naming file and row."""
+    for number, row in read_lines(path):
+        if isinstance(row, UserError):
+            raise row
+        yield number, row
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, dict[str, Any] | UserError]]:
+    """The same with what is wrong in the place of a row that is none. Raises UserError for a file of another kind."""
     try:
-        with open(path, encoding="utf-8") as f:
+        with open(path, encoding="utf-8-sig") as f:
+            first = True
             for number, line in enumerate(f, 1):
                 if not line.strip():
                     continue
+                where = f"{path}:{number}"
                 try:
-                    row = json.loads(line)
-                except json.JSONDecodeError as error:
-                    raise UserError(
-                        f"not valid JSON ({error.msg} at column {error.colno})",
-                        where=f"{path}:{number}",
-                        remedy="Repair or remove the row",
-                    ) from None
-                if not isinstance(row, dict):
-                    raise UserError(
-                        "row is not a JSON object", where=f"{path}:{number}", remedy="Write one object per line"
-                    )
+                    row = _parse(line)
+                    if not isinstance(row, dict):
+                        row = UserError("row is not a JSON object", where=where, remedy="Write one object per line")
+                except UserError as fault:
+                    row = UserError(fault.what, where=where, remedy="Repair or remove the row")
+                if first and isinstance(row, UserError):
+                    refuse_other_text(line, where)
+                first = False
                 yield number, row
-    except FileNotFoundError:
-        raise UserError("file not found", where=path, remedy="Check the path") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"not UTF-8 ({error.reason})", where=path, remedy="Convert the file to UTF-8") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise unreadable(path, error) from None
+
+
+def _parse(text: str) -> Any:
+    """JSON whose texts can be written again. Raises UserError that names no file yet."""
+    try:
+        value = json.loads(text)
+        if "\\u" in text:  # the only way to half of a surrogate pair
+            json.dumps(value, ensure_ascii=False).encode()
+    except json.JSONDecodeError as error:
+        raise UserError(f"not valid JSON ({error.msg} at column {error.colno})") from None
+    except UnicodeEncodeError as error:
+        what = f"a text holds half a character (\\u{ord(error.object[error.start]):04x}, a lone surrogate)"
+        raise UserError(what) from None
+    except RecursionError:
+        raise UserError("not valid JSON (nested too deeply)") from None
+    except ValueError as error:  # an integer of thousands of digits
+        raise UserError(f"not valid JSON ({str(error).partition(';')[0]})") from None
+    return value
 
 
 def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> int:
@@ -95,17 +122,18 @@ def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> int:
 
 def load_samples(path: Path) -> list[Sample]:
     """Samples of a JSONL file, image paths made absolute. Raises UserError naming file and row."""
-    return [sample for _, sample, _ in _sample_rows(path)]
+    return [_sound(row.read).sample for row in read_examples(path)]
 
 
 def load_examples(path: Path) -> list[Example]:
     """SFT examples: sample rows with a `completion`. Raises UserError naming file and row."""
-    examples = []
-    for where, sample, row in _sample_rows(path):
-        if not isinstance(row.get("completion"), str) or not row["completion"].strip():
-            raise UserError("row has no completion", where=where, remedy="SFT rows need a non-empty completion text")
-        examples.append(Example(sample, row["completion"]))
-    return examples
+    return [_sound(row.read) for row in read_examples(path, completions=True)]
+
+
+def _sound(read: Example | UserError) -> Example:
+    if isinstance(read, UserError):
+        raise read
+    return read
 
 
 def save_samples(path: Path, samples: Iterable[Sample]) -> int:
@@ -117,22 +145,58 @@ def save_examples(path: Path, examples: Iterable[Example]) -> int:
     return write_jsonl(path, rows)
 
 
-def _sample_rows(path: Path) -> Iterator[tuple[str, Sample, dict[str, Any]]]:
-    """(file:row, sample, raw row), with duplicate ids and missing images refused."""
+class DataRow(NamedTuple):
+    """A line of a data file, and what was read from it: an example, or what is wrong with it."""
+
+    where: str
+    """file:row"""
+    id: str
+    read: Example | UserError
+
+    @property
+    def place(self) -> str:
+        """Where it is, with its id."""
+        return f"{self.where} ({self.id!r})" if self.id else self.where
+
+
+def read_examples(path: Path, completions: bool = False) -> Iterator[DataRow]:
+    """Every row of a data file; without `completions` they may lack one, which is then empty.
+
+    Raises UserError for a file that holds no rows at all.
+    """
     base, seen = Path(path).resolve().parent, {}
-    for number, row in read_jsonl(path):
-        where = f"{path}:{number}"
-        sample = sample_from_row(row, where)
-        if sample.id in seen:
-            raise UserError(
-                f"id {sample.id!r} was already used in row {seen[sample.id]}", where=where, remedy="Ids must be unique"
-            )
-        seen[sample.id] = number
-        images = tuple(str(base / i) for i in sample.images)
-        for image in images:
-            if not os.path.isfile(image):
-                raise UserError(f"image {image} does not exist", where=where, remedy="Fix the path or drop the row")
-        yield where, dataclasses.replace(sample, images=images), row
+    for number, row in read_lines(path):
+        where, name = f"{path}:{number}", ""
+        try:
+            if isinstance(row, UserError):
+                raise row
+            name = str(row.get("id", ""))[:MAX_SHOWN]
+            example = _example(row, where, base, completions)
+            if (first := seen.setdefault(example.sample.id, number)) != number:
+                what = f"id {name!r} was already used in row {first}"
+                raise UserError(what, where=where, remedy="Ids must be unique")
+            yield DataRow(where, name, example)
+        except UserError as fault:
+            yield DataRow(where, name, fault)
+
+
+def _example(row: dict[str, Any], where: str, base: Path, completions: bool) -> Example:
+    """A row whose texts a model may read and whose images are files. Raises UserError for any other."""
+    sample = sample_from_row(row, where)
+    for name in ("id", "question", "gold"):
+        if not getattr(sample, name).strip() or name == "gold" and not all(map(str.strip, sample.golds)):
+            raise UserError(f"{name} is empty", where=where, remedy="Every sample needs id, question, gold and kind")
+    completion = "" if row.get("completion") is None else row["completion"]
+    if not isinstance(completion, str) or completions and not completion.strip():
+        what = "row has no completion" if isinstance(completion, str) else "completion is not a text"
+        raise UserError(what, where=where, remedy="SFT rows need a non-empty completion text")
+    refuse_tokens((sample.question, sample.context, *sample.choices, completion), where)
+    images = tuple(str(base / image) for image in sample.images)
+    for image in images:
+        if not os.path.isfile(image):
+            what = f"image {image[-MAX_PATH:]} does not exist"
+            raise UserError(what, where=where, remedy="Fix the path or drop the row")
+    return Example(dataclasses.replace(sample, images=images), completion)
 
 
 def relative_images(row: dict[str, Any], path: Path) -> dict[str, Any]:

@@ -25,12 +25,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from seethink.core.errors import UserError
+from seethink.core.fields import PLACEHOLDER, with_marks
+from seethink.core.images import portable
 from seethink.core.nouns import Sample
+from seethink.core.prompt import prompt_text
 from seethink.core.store import atomic, load_samples, read_json, read_jsonl, read_text, write_json, write_jsonl
 from seethink.core.tags import THINK, THINK_END, extract
 from seethink.data.config import ExportConfig
 
-PLACEHOLDER = "<image>"
 PLACEHOLDER_FORMATS = ("verl", "easyr1", "swift", "sharegpt")
 
 
@@ -67,7 +69,10 @@ def check(row: Exported, config: ExportConfig) -> None:
         raise UserError(what, where=where, remedy="Repair the row, or export as messages")
     if row.system and config.format in ("easyr1", "paper"):
         raise UserError(f"{config.format} has no place for a system prompt", remedy="Leave --system out")
-    text = row.sample.question + (row.completion or "") + row.system
+    if row.sample.places and config.format in ("trl", "messages"):
+        what = f"the question has its images in places, and {config.format} only takes them before the text"
+        raise UserError(what, where=where, remedy=f"Export as {', '.join(PLACEHOLDER_FORMATS)}")
+    text = (row.completion or "") + row.system
     if PLACEHOLDER in text and config.format in PLACEHOLDER_FORMATS:
         what = f"text holds {PLACEHOLDER}, which would be taken for one more image"
         raise UserError(what, where=where, remedy="Remove it, or export as trl or messages")
@@ -93,13 +98,13 @@ def write(rows: list[Exported], config: ExportConfig) -> None:
 
 def trl_row(row: Exported) -> dict[str, Any]:
     """TRL puts the images before the text of the first user message by itself."""
-    turns = _turns(row, row.sample.question)
+    turns = _turns(row, prompt_text(row.sample))
     return {"prompt": turns, "images": list(row.sample.images), **_truth(row.sample)}
 
 
 def messages_row(row: Exported) -> dict[str, Any]:
     answer = {"role": "assistant", "content": row.completion}
-    return {"messages": [*_turns(row, row.sample.question), answer], "images": list(row.sample.images)}
+    return {"messages": [*_turns(row, prompt_text(row.sample)), answer], "images": list(row.sample.images)}
 
 
 def swift_row(row: Exported) -> dict[str, Any]:
@@ -122,7 +127,7 @@ def verl_row(row: Exported) -> dict[str, Any]:
         "images": _bytes_of(sample),
         "ability": sample.kind,
         "reward_model": {"style": "rule", "ground_truth": sample.gold},
-        "extra_info": {**_truth(sample), "question": sample.question},
+        "extra_info": {**_truth(sample), "question": prompt_text(sample)},
     }
 
 
@@ -145,8 +150,8 @@ def paper_row(row: Exported, root: str) -> dict[str, Any]:
     return {
         "id": sample.id,
         "image": images[0] if len(images) == 1 else images,
-        "question": sample.question,
-        "gt": sample.meta.get("gt", sample.gold),
+        "question": with_marks(sample.question, sample.places),
+        "gt": sample.meta.get("gt", list(sample.golds) if sample.alternatives else sample.gold),
         "ds_answer": trace,
         "caption": sample.meta.get("caption", ""),
         "meta": meta,
@@ -161,7 +166,7 @@ def _turns(row: Exported, question: str) -> list[dict[str, Any]]:
 
 
 def _with_placeholders(sample: Sample) -> str:
-    return PLACEHOLDER * len(sample.images) + sample.question
+    return prompt_text(sample, PLACEHOLDER)
 
 
 def _truth(sample: Sample) -> dict[str, Any]:
@@ -171,13 +176,15 @@ def _truth(sample: Sample) -> dict[str, Any]:
         "source": sample.source,
         "kind": sample.kind,
         "solution": sample.gold,
+        "alternatives": list(sample.alternatives),
         "choices": list(sample.choices),
         "meta": json.dumps(sample.meta, ensure_ascii=False, default=str),
     }
 
 
 def _bytes_of(sample: Sample) -> list[dict[str, Any]]:
-    return [{"bytes": Path(image).read_bytes(), "path": Path(image).name} for image in sample.images]
+    """Pictures that every reader sees as our own trainers do."""
+    return [{"bytes": portable(image)[0], "path": Path(image).name} for image in sample.images]
 
 
 JSONL = {"trl": trl_row, "messages": messages_row, "swift": swift_row}
@@ -191,7 +198,7 @@ def write_parquet(path: Path, rows: list[dict[str, Any]]) -> None:
         "images": pa.list_(pa.struct({"bytes": pa.binary(), "path": pa.string()})),
         "extra_info": pa.struct(
             {"id": pa.string(), "source": pa.string(), "kind": pa.string(), "solution": pa.string()}
-            | {"choices": texts, "meta": pa.string(), "question": pa.string()}
+            | {"alternatives": texts, "choices": texts, "meta": pa.string(), "question": pa.string()}
         ),
     }
     columns = {name: [row[name] for row in rows] for name in (rows[0] if rows else ())}

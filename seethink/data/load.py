@@ -2,30 +2,41 @@
 
 from __future__ import annotations
 
-import os
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from seethink.core.errors import UserError
-from seethink.core.images import image_hash, open_image
-from seethink.core.nouns import Drop, Sample
-from seethink.core.store import hash_text
+from seethink.core.images import image_hash
+from seethink.core.nouns import Drop, Example, Sample
+from seethink.core.preflight import check_pictures, faulty, refusal
+from seethink.core.prompt import prompt_text
+from seethink.core.store import DataRow, hash_text
 from seethink.data.sources import FORMATS
+
+MOST_BROKEN = 1 / 20  # of the samples may have broken images; with more, something is wrong with all of them
 
 
 def load_source(path: Path, format: str, images: Path | None, limit: int = 0) -> list[Sample]:
-    """The first `limit` samples (0: all), every image decoded to the last pixel. Raises UserError for the first fault."""
+    """The first `limit` samples (0: all). Raises UserError for the first fault."""
     if format not in FORMATS:
         raise UserError(f"unknown format {format!r}", remedy=f"Use one of {', '.join(FORMATS)}")
     samples = list(FORMATS[format](path, images))
     samples = samples[:limit] if limit else samples
     if not samples:
         raise UserError("no samples", where=path, remedy="Give a file with at least one row")
-    owners = {image: f"{path} (row {s.id!r})" for s in reversed(samples) for image in s.images}
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoders release the interpreter lock
-        for _ in pool.map(lambda image, where: open_image(image, where).close(), owners, owners.values()):
-            continue
     return samples
+
+
+def find_broken(samples: list[Sample], path: Path) -> dict[str, Drop]:
+    """A drop, by sample id, for every sample with an image that is not sound to the last pixel.
+
+    Raises UserError where more than MOST_BROKEN of the samples have one.
+    """
+    rows, _ = check_pictures([DataRow(str(path), s.id, Example(s, "")) for s in samples])
+    bad = faulty(rows)
+    if len(bad) > MOST_BROKEN * len(samples):
+        raise refusal(bad, len(samples), f"At most {MOST_BROKEN:.0%} may be broken, which are dropped")
+    source = {s.id: s.source for s in samples}
+    return {row.id: Drop(row.id, source[row.id], "metadata", "image", fault.what) for row, fault in bad}
 
 
 def find_duplicates(samples: list[Sample]) -> dict[str, Drop]:
@@ -40,5 +51,5 @@ def find_duplicates(samples: list[Sample]) -> dict[str, Drop]:
 
 
 def content_key(sample: Sample) -> str:
-    """What makes two samples the same: bytes of the images, and the question."""
-    return hash_text(*(image_hash(image) for image in sample.images), " ".join(sample.question.split()))
+    """What makes two samples the same: bytes of the images, and the question with its options."""
+    return hash_text(*(image_hash(image) for image in sample.images), " ".join(prompt_text(sample).split()))

@@ -23,7 +23,7 @@ from seethink.core.store import hash_text, write_json, write_jsonl
 from seethink.data.config import DataConfig
 from seethink.data.funnel import Funnel, print_funnel
 from seethink.data.kept import save_kept
-from seethink.data.load import find_duplicates, load_source
+from seethink.data.load import find_broken, find_duplicates, load_source
 from seethink.data.plan import print_plan
 from seethink.data.split import print_cues, split, write_parts
 from seethink.data.steps import Candidate, Steps, load_prompts, walk
@@ -34,8 +34,9 @@ def run(config: DataConfig, dry_run: bool = False) -> None:
     """The verb. Raises UserError for bad input, a dead endpoint (3) or a spent budget (4); the same call resumes."""
     samples = load_source(config.source, config.format, config.images, config.limit)
     prompts = load_prompts(config.prompts)
-    duplicates = find_duplicates(samples)
-    items = [Candidate(sample, drop=duplicates.get(sample.id)) for sample in samples]
+    out = find_broken(samples, config.source)
+    out |= find_duplicates([sample for sample in samples if sample.id not in out])
+    items = [Candidate(sample, drop=out.get(sample.id)) for sample in samples]
     if dry_run:
         path = config.out / "ledger.sqlite"
         with closing(Ledger(path if path.exists() else ":memory:")) as ledger:

@@ -20,6 +20,8 @@ from string import Template
 from seethink.ask import Budget, CallFailed, Client, Endpoint, Ledger, Reply, user_message
 from seethink.core.errors import UserError
 from seethink.core.nouns import Drop, Sample, Verdict
+from seethink.core.prompt import prompt_text
+from seethink.core.store import read_text
 from seethink.core.tags import ANSWER, ANSWER_END, THINK, THINK_END, compose, extract
 from seethink.data.config import DataConfig
 from seethink.data.kept import Draft, Kept
@@ -88,7 +90,7 @@ class Steps:
             return read_trace(str(sample.meta["ds_answer"]))
         known = sample.context if sample.context != caption else ""
         name = "distill_context" if known else "distill"
-        prompt = self._prompt(name, caption=caption, context=known, question=sample.question)
+        prompt = self._prompt(name, caption=caption, context=known, question=prompt_text(sample))
         reply = _complete(await self.reasoner.chat(user_message(prompt), step="distill"))
         draft = read_trace(reply.text, reply.reasoning)
         return replace(draft, model=reply.model, tokens=reply.completion_tokens)
@@ -112,7 +114,9 @@ class Steps:
             if not verdict.ok:
                 raise Rejected("rule_no", verdict.reason)
             return verdict
-        prompt = self._prompt("verify", question=sample.question, gold=sample.gold, answer=draft.answer)
+        prompt = self._prompt(
+            "verify", question=prompt_text(sample), gold=" or ".join(sample.golds), answer=draft.answer
+        )
         for draw in (0, 1):
             reply = await self.judge.chat(user_message(prompt), step="verify", draw=draw)
             if (agrees := yes_or_no(reply.text)) is False:
@@ -156,7 +160,7 @@ def load_prompts(folder: Path | None) -> dict[str, Template]:
     prompts = {}
     for name in PROMPTS:
         ours = Template((files("seethink.data") / "prompts" / f"{name}.txt").read_text(encoding="utf-8"))
-        prompts[name] = Template(theirs[name].read_text(encoding="utf-8")) if name in theirs else ours
+        prompts[name] = Template(read_text(theirs[name])) if name in theirs else ours
         if not prompts[name].is_valid() or set(prompts[name].get_identifiers()) - set(ours.get_identifiers()):
             placeholders = ", ".join(f"${p}" for p in ours.get_identifiers()) or "none"
             remedy = f"Use {placeholders}; $$ is a dollar sign"

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import closing
 
-from seethink.ask import CallFailed, Client, Endpoint, Ledger, user_message
+from seethink.ask import CallFailed, Client, Endpoint, Ledger, sample_message
 from seethink.core.nouns import Sample, Trace
 from seethink.core.progress import Progress
 from seethink.evals.config import EvalConfig, prompt_of
@@ -32,7 +32,7 @@ async def _ask_all(config: EvalConfig, samples: list[Sample], bar: Progress) -> 
 
     async def one(client: Client, sample: Sample) -> tuple[Trace, float]:
         try:
-            reply = await client.chat([*system, *user_message(sample.question, sample.images)], step="eval")
+            reply = await client.chat([*system, *sample_message(sample)], step="eval")
         except CallFailed as failure:  # undecided, with the reason; the run goes on
             return Trace(sample.id, config.model, str(failure), "error"), 0.0
         finally:

@@ -33,6 +33,9 @@ class EvalConfig(Config):
     max_tokens: int = Field(default=1024, ge=1, description="completion tokens; longer ones are cut and counted")
     batch: Annotated[int, Effect.MANNER] = Field(default=128, ge=1, description="prompts or requests at once")
     limit: int = Field(default=0, ge=0, description="only the first rows of the board; 0: all")
+    skip_bad: Annotated[bool, Effect.PLACE] = Field(
+        default=False, description="leave items that cannot be used out (drops.parquet) instead of stopping"
+    )
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto", description="compute precision of a model folder; auto: bfloat16"
     )

@@ -7,18 +7,31 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from seethink.core.nouns import Sample, Trace
+from seethink.core.preflight import Sizes
 from seethink.core.progress import Progress
+from seethink.core.store import DataRow
 from seethink.evals.config import EvalConfig
 from seethink.train.config import ModelConfig
 from seethink.train.model.policy import encode_prompt, load_policy
+from seethink.train.preflight import check_lengths, load_reader
 from seethink.train.rollout.sampler import LocalSampler, decode
+
+
+def model_of(config: EvalConfig) -> ModelConfig:
+    """The model folder of an evaluation, as training would name it."""
+    return ModelConfig(path=Path(config.model), dtype=config.dtype, system=config.system)
+
+
+def check_prompts(config: EvalConfig, rows: list[DataRow], sizes: Sizes) -> list[DataRow]:
+    """The rows, a fault in the place of each whose prompt the model cannot take."""
+    return check_lengths(rows, load_reader(model_of(config)), sizes)
 
 
 def run_model(
     config: EvalConfig, samples: list[Sample], answered: set[str], bar: Progress
 ) -> Iterator[tuple[Trace, float]]:
     """(trace, seconds) from a model folder. Batches are those of the whole board, so a resume changes no answer."""
-    policy = load_policy(ModelConfig(path=Path(config.model), dtype=config.dtype, system=config.system))
+    policy = load_policy(model_of(config))
     sampler = LocalSampler(policy)
     for start in range(0, len(samples), config.batch):
         part, began = samples[start : start + config.batch], time.perf_counter()

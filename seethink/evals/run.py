@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from seethink.core.errors import UserError
 from seethink.core.images import hash_pictures
 from seethink.core.nouns import Sample, Score, Trace, Verdict
+from seethink.core.preflight import check_pictures, settle, write_drops
 from seethink.core.progress import progress
 from seethink.core.run import Run, read_log
 from seethink.core.store import hash_folder
@@ -29,12 +31,17 @@ from seethink.evals.config import EvalConfig, prompt_of
 def run(config: EvalConfig, dry_run: bool = False) -> None:
     """The verb. Raises UserError for a bad board, model, endpoint or folder; the same call again resumes."""
     board = BOARDS["rows"]
-    samples = board.load(config.board)
-    samples = samples[: config.limit] if config.limit else samples
-    if not samples:
-        raise UserError("no samples", where=config.board, remedy="Give a board with at least one row")
     if not config.base_url and find_spec("torch") is None:
         raise UserError("a model folder needs torch", remedy="pip install 'seethink[train]', or give --base_url")
+    rows, sizes = check_pictures(list(islice(board.load(config.board), config.limit or None)))
+    if rows and not config.base_url and not dry_run:
+        from seethink.evals.local import check_prompts  # here: endpoints are evaluated without torch
+
+        rows = check_prompts(config, rows, sizes)
+    examples, drops = settle(rows, config.board, config.skip_bad)
+    samples = [example.sample for example in examples]
+    if not samples:
+        raise UserError("no samples", where=config.board, remedy="Give a board with at least one row")
     if dry_run:
         print(f"{len(samples)} items of {config.board}, at most {config.max_tokens} tokens each")
         return
@@ -44,6 +51,7 @@ def run(config: EvalConfig, dry_run: bool = False) -> None:
         "model": config.model if config.base_url else hash_folder(Path(config.model)),
     }
     with Run.open(config.out, "eval", config, inputs, overwrite=config.overwrite) as folder:
+        write_drops(folder, drops)
         if not folder.done:
             responses = answer(folder, config, samples)
             scores = grade(board, samples, responses, config)

@@ -73,8 +73,10 @@ def read_answers(path: Path, need_response: bool = True) -> Iterator[Answered]:
         response = row.pop("response", None)
         if response is None and need_response:
             raise UserError("row has no 'response'", where=where, remedy="Write the model's whole text under response")
+        if not isinstance(response, str | None):
+            raise UserError("response is not a text", where=where, remedy="Write the model's whole text under response")
         as_sample = {**row, "kind": "open"} if row.get("kind") == FORMAT else row
         sample = sample_from_row({"question": "", "id": str(number), **as_sample}, where)
         images = tuple(str(path.resolve().parent / image) for image in sample.images)
         kind = FORMAT if row.get("kind") == FORMAT else sample.kind
-        yield Answered(replace(sample, images=images), str(response or ""), kind)
+        yield Answered(replace(sample, images=images), response or "", kind)

@@ -70,6 +70,7 @@ def audit(
 
 def canaries(samples: Sequence[Sample], rewarder: Rewarder, seed: int = 0) -> Finding:
     """Share of wrong answers that earn anything; the first paid ones as examples."""
+    samples = [s for s in samples if not s.alternatives]  # what is wrong by one gold may be right by another
     draws = [random.Random(f"{seed} {s.id} {s.gold}") for s in samples]
     pairs = [(s, w) for s, rng in zip(samples, draws, strict=True) for w in RULES[s.kind].wrong(s, rng)]
     rewards = rewarder.score_batch([s for s, _ in pairs], [compose("a canary", wrong) for _, wrong in pairs])

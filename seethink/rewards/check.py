@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from seethink.core.errors import UserError
-from seethink.core.nouns import Sample, sample_from_row
+from seethink.core.nouns import Sample, by_gold, sample_from_row
 from seethink.core.store import read_jsonl, write_jsonl
 from seethink.core.tags import compose
 from seethink.rewards.config import CheckConfig, RewardConfig
@@ -36,7 +36,11 @@ class BadGold(NamedTuple):
 
 
 def check_gold(sample: Sample, config: RewardConfig | None = None) -> str:
-    """Why the gold of a sample is unusable, or ''. What only a scorer or a symbolic comparison could read passes."""
+    """Why a gold of a sample is unusable, or ''. What only a scorer or a symbolic comparison could read passes."""
+    return next(filter(None, (_check_gold(version, config) for version in by_gold(sample))), "")
+
+
+def _check_gold(sample: Sample, config: RewardConfig | None) -> str:
     config, rules = config or RewardConfig(), RULES[sample.kind]
     if not sample.gold.strip():
         return "empty gold"
@@ -72,8 +76,8 @@ def compared_as_text(path: Path, config: RewardConfig) -> list[tuple[int, Sample
         (number, sample_from_row({"question": "", "id": str(number), **row}, f"{path}:{number}"))
         for number, row in read_jsonl(path)
     ]
-    unread = set(text_only([sample.gold for _, sample in rows if sample.kind == "math"], config))
-    return [(number, sample) for number, sample in rows if sample.kind == "math" and sample.gold in unread]
+    unread = set(text_only([gold for _, sample in rows if sample.kind == "math" for gold in sample.golds], config))
+    return [(number, sample) for number, sample in rows if sample.kind == "math" and unread & set(sample.golds)]
 
 
 def run(config: CheckConfig, dry_run: bool = False) -> None:

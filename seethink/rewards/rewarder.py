@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from seethink.core.nouns import Reward, Sample
+from seethink.core.nouns import Reward, Sample, by_gold
 from seethink.core.tags import extract
 from seethink.rewards.config import RewardConfig
 from seethink.rewards.decision import AnswerText, Decision
@@ -81,11 +81,24 @@ class Rewarder:
         return self.score_batch([sample], [response])[0]
 
     def score_batch(self, samples: Sequence[Sample], responses: Sequence[str]) -> list[Reward]:
-        """Rewards in input order.
+        """Rewards in input order; any gold of a sample makes an answer right.
 
         Raises UserError when the scorer of open answers fails on more than `open.max_failures` of the batch (code 3), when
         a judge's budget is spent (4), or when math-verify cannot start.
         """
+        versions = [by_gold(s) for s in samples]
+        answers = [r for r, golds in zip(responses, versions, strict=True) for _ in golds]
+        rewards = iter(self._score_all([s for golds in versions for s in golds], answers))
+        return [self._best([next(rewards) for _ in golds]) for golds in versions]
+
+    def _best(self, rewards: list[Reward]) -> Reward:
+        """Of the rewards by each gold: a right one, else one that cannot be decided, else the highest."""
+        best = max(rewards, key=lambda reward: -1.0 if reward.value is None else reward.value)
+        undecided = [reward for reward in rewards if reward.value is None]
+        return undecided[0] if undecided and not self.is_correct(best) else best
+
+    def _score_all(self, samples: Sequence[Sample], responses: Sequence[str]) -> list[Reward]:
+        """Rewards in input order by the first gold of each sample."""
         rewards: dict[int, Reward] = {}
         waiting: dict[Later, list[tuple[int, AnswerText]]] = {}  # what decides a whole batch -> what it has to decide
         for i, (sample, response) in enumerate(zip(samples, responses, strict=True)):

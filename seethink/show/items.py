@@ -9,11 +9,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
+from string import ascii_uppercase
 from typing import Any
 
 from seethink.core.config import build
 from seethink.core.errors import UserError
 from seethink.core.nouns import Reward, Sample
+from seethink.core.prompt import options_text
 from seethink.core.run import read_log
 from seethink.core.store import load_samples, read_json, read_jsonl
 from seethink.core.tables import read_table
@@ -58,9 +60,7 @@ class Item:
     @property
     def options(self) -> dict[str, str]:
         """Letter -> option, where the question does not list them itself."""
-        choices = self.sample.choices
-        listed = all(choice in self.sample.question for choice in choices)
-        return {} if listed else {chr(ord("A") + i): choice for i, choice in enumerate(choices)}
+        return dict(zip(ascii_uppercase, self.sample.choices, strict=False)) if options_text(self.sample) else {}
 
     @property
     def flags(self) -> list[str]:

@@ -89,7 +89,7 @@ def item_row(item: Item, images: Path) -> dict[str, Any]:
         "part": item.part,
         "source": sample.source,
         "question": sample.question,
-        "gold": sample.gold,
+        "gold": " or ".join(sample.golds),
         "options": [f"{letter} {choice}" for letter, choice in item.options.items()],
         "images": [name and f"images/{name}" for name in names],
         "flags": item.flags,

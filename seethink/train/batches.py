@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import numpy as np
+from collections.abc import Iterator, Sequence
 
 from seethink.core.store import hash_text
 
 
-def data_order(n: int, total: int, seed: int) -> list[int]:
-    """Row indices of `total` draws: whole shuffled passes over n rows, the same for every run with this seed."""
+def data_order(ids: Sequence[str], total: int, seed: int) -> list[int]:
+    """Places of `total` draws: whole shuffled passes over the rows of these ids, the same for every run with this seed.
+
+    A row has its place by its own id: where one leaves the file or joins it, the others keep their order.
+    """
     order: list[int] = []
     epoch = 0
     while len(order) < total:
-        order += np.random.default_rng((seed, epoch)).permutation(n).tolist()
+        order += sorted(range(len(ids)), key=lambda i: hash_text(str(seed), str(epoch), ids[i]))
         epoch += 1
     return order[:total]
 

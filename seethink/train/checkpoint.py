@@ -12,18 +12,51 @@ from typing import Any
 
 import torch
 
-from seethink.core.images import hash_pictures
-from seethink.core.nouns import Sample
+from seethink.core.images import hash_pictures, image_hash
+from seethink.core.nouns import Example, Sample, sample_to_row
 from seethink.core.run import Run
+from seethink.core.store import hash_json, hash_text, read_json, write_json
 from seethink.train.config import GRPOConfig, SFTConfig, system_prompt
 from seethink.train.dist import Ranks, cannot_write, load_shards
 from seethink.train.optimiser import Optimiser
 
+MARKS = "rows.json"
+"""In a run folder while it trains: `row_marks`."""
 
-def open_run(config: SFTConfig | GRPOConfig, verb: str, unit: str, samples: Sequence[Sample]) -> Run:
-    """The run folder, which refuses to go on with another model, other data or pictures, or another system prompt."""
+
+def open_run(
+    config: SFTConfig | GRPOConfig, verb: str, unit: str, samples: Sequence[Sample], row_marks: Callable[[], list[str]]
+) -> Run:
+    """The run folder, which refuses to go on with another model, other used rows or pictures, or another system prompt."""
     inputs = {"model.system": system_prompt(config.model), "pictures": hash_pictures(samples)}
-    return Run.open(config.out, verb, config, inputs, unit=unit, overwrite=config.overwrite)
+    path, marks = config.out / MARKS, row_marks()
+
+    def goes_on(changed: set[str]) -> bool:
+        """Rows that no checkpoint has seen may change, leave or come: a faulty file is repaired, not a run thrown away."""
+        if not changed <= {"data", "pictures"} or (config.out / "done.json").exists():
+            return False
+        before = read_json(path) if path.exists() else []
+        used = max(map(_step_of, (config.out / "checkpoint").glob("checkpoint-*")), default=0)
+        return used == 0 or used < min(len(before), len(marks)) and before[used] == marks[used]
+
+    folder = Run.open(config.out, verb, config, inputs, unit=unit, overwrite=config.overwrite, keep=goes_on)
+    if not folder.done:
+        write_json(path, marks)
+    return folder
+
+
+def row_marks(held_out: Sequence[Example], drawn: Sequence[Example], per_step: int) -> list[str]:
+    """One hash per number of steps done: of everything that the run has used by then, pictures by content."""
+    digests = {example.sample.id: _digest(example) for example in (*held_out, *drawn)}
+    marks = [hash_text(*(digests[example.sample.id] for example in held_out))]
+    for at in range(0, len(drawn), per_step):
+        marks.append(hash_text(marks[-1], *(digests[example.sample.id] for example in drawn[at : at + per_step])))
+    return marks
+
+
+def _digest(example: Example) -> str:
+    row = sample_to_row(example.sample) | {"images": list(map(image_hash, example.sample.images))}
+    return hash_json([row, example.completion])
 
 
 def resume(folder: Run, optimiser: Optimiser, **extra: Any) -> tuple[int, dict[str, Any]]:

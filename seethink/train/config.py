@@ -50,6 +50,9 @@ class JobConfig(Config):
     micro_tokens: Annotated[int, Effect.MANNER] = Field(
         default=16384, ge=1, description="tokens computed at once; memory, not results, depend on it"
     )
+    skip_bad: Annotated[bool, Effect.PLACE] = Field(
+        default=False, description="leave rows that cannot be used out (drops.parquet) instead of stopping"
+    )
     overwrite: Annotated[bool, Effect.PLACE] = Field(
         default=False, description="start afresh where the folder holds a run with other settings"
     )

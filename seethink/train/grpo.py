@@ -30,16 +30,16 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from seethink.core.errors import UserError
-from seethink.core.nouns import Reward, Sample
+from seethink.core.nouns import Example, Reward, Sample
+from seethink.core.preflight import write_drops
 from seethink.core.progress import progress
 from seethink.core.run import Run, read_log
-from seethink.core.store import load_samples
 from seethink.core.tables import write_table
 from seethink.rewards import Rewarder
 from seethink.train import alarms
 from seethink.train.advantage import Group, Rollout, set_advantages
 from seethink.train.batches import data_order, micro_batches, order_hash
-from seethink.train.checkpoint import Meter, clear, open_run, resume, save_checkpoint
+from seethink.train.checkpoint import MARKS, Meter, clear, open_run, resume, row_marks, save_checkpoint
 from seethink.train.config import GRPOConfig
 from seethink.train.dist import Ranks, join
 from seethink.train.loss import (
@@ -69,6 +69,7 @@ from seethink.train.model.policy import (
 )
 from seethink.train.model.rescore import rescore
 from seethink.train.optimiser import Optimiser
+from seethink.train.preflight import check_data, warn_of_golds
 from seethink.train.rollout.engine import make_sampler, reuses_prefill
 from seethink.train.rollout.sampler import Completion, Sampler, decode
 
@@ -91,19 +92,24 @@ class Learner:
 def run(config: GRPOConfig, dry_run: bool = False) -> None:
     """The verb. Raises UserError for bad data, model or folder; the same call again resumes."""
     with join(config.device) as ranks:
+        examples, drops = check_data(config, [config.model], ranks, lengths=not dry_run)
+        samples = [example.sample for example in examples]
+        if ranks.first:
+            warn_of_golds(samples, config)
         with ranks.together():
-            samples = load_samples(config.data)[: config.limit or None]
             if not samples:
                 raise UserError("no samples", where=config.data, remedy="Give a JSONL file with at least one row")
         if dry_run:
             print(plan(config, samples, ranks))
             return
-        order = data_order(len(samples), config.rounds * config.prompts, config.seed)
-        with ranks.open(lambda: open_run(config, "grpo", "round", samples)) as folder:
+        order = data_order([s.id for s in samples], config.rounds * config.prompts, config.seed)
+        marks = lambda: row_marks([], [Example(samples[i], "") for i in order], config.prompts)  # noqa: E731
+        with ranks.open(lambda: open_run(config, "grpo", "round", samples, marks)) as folder:
+            write_drops(folder, drops)
             if not folder.done:
                 train(folder, config, [samples[i] for i in order], ranks)
             if ranks.first:
-                clear(folder, "rollouts.jsonl")
+                clear(folder, "rollouts.jsonl", MARKS)
                 print(f"grpo: {folder.path('model')}")
 
 

@@ -16,13 +16,16 @@ from typing import Literal
 from seethink.core.errors import UserError
 from seethink.core.images import hash_pictures
 from seethink.core.nouns import Example
+from seethink.core.preflight import write_drops
 from seethink.core.progress import Progress, progress
 from seethink.core.run import Run, read_log
-from seethink.core.store import hash_folder, hash_text, load_examples, save_examples
+from seethink.core.store import hash_folder, hash_text, save_examples
 from seethink.core.tables import write_table
 from seethink.train.config import ModelConfig, SelectConfig, system_prompt
+from seethink.train.dist import Ranks
 from seethink.train.model.policy import Policy, load_policy
 from seethink.train.model.rescore import rescore
+from seethink.train.preflight import check_data
 from seethink.train.sft import Encoded, encode
 
 SCORES = "scores.jsonl"
@@ -30,7 +33,11 @@ SCORES = "scores.jsonl"
 
 def run(config: SelectConfig, dry_run: bool = False) -> None:
     """The verb. Raises UserError for bad data, models, sizes or folder; the same call again resumes."""
-    examples = load_examples(config.data)[: config.limit or None]
+    models = [
+        ModelConfig(path=m, system=config.system, dtype=config.dtype, max_prompt_tokens=config.max_prompt_tokens)
+        for m in config.models
+    ]
+    examples, drops = check_data(config, models, Ranks(), completions=True, lengths=not dry_run)
     if not examples:
         raise UserError(
             "no examples to select from", where=config.data, remedy="Give a JSONL file with at least one row"
@@ -43,16 +50,13 @@ def run(config: SelectConfig, dry_run: bool = False) -> None:
         )
         print(f"{len(examples)} examples under {', '.join(map(str, config.models))}; {subsets}")
         return
-    models = [
-        ModelConfig(path=m, system=config.system, dtype=config.dtype, max_prompt_tokens=config.max_prompt_tokens)
-        for m in config.models
-    ]
     inputs = {
         "pictures": hash_pictures([e.sample for e in examples]),
         "models": hash_text(*(hash_folder(model.path) for model in models)),
         "system": hash_text(*(system_prompt(model) for model in models)),
     }
     with Run.open(config.out, "select", config, inputs, overwrite=config.overwrite) as folder:
+        write_drops(folder, drops)
         if not folder.done:
             measure(folder, config, models, examples)
             finish(folder, config, examples)

@@ -19,12 +19,12 @@ from torch import Tensor
 
 from seethink.core.errors import UserError
 from seethink.core.nouns import Example
+from seethink.core.preflight import write_drops
 from seethink.core.progress import progress
 from seethink.core.run import Run, read_log
-from seethink.core.store import load_examples
 from seethink.train.alarms import spike
 from seethink.train.batches import data_order, micro_batches, order_hash
-from seethink.train.checkpoint import Meter, clear, open_run, resume, save_checkpoint
+from seethink.train.checkpoint import MARKS, Meter, clear, open_run, resume, row_marks, save_checkpoint
 from seethink.train.config import SFTConfig
 from seethink.train.dist import Ranks, join
 from seethink.train.loss import LossParts, head_loss
@@ -42,6 +42,7 @@ from seethink.train.model.policy import (
 )
 from seethink.train.model.rescore import rescore
 from seethink.train.optimiser import Optimiser
+from seethink.train.preflight import check_data
 
 SNAPSHOT_EVERY = 10  # steps; a copy of weights and moments is kept in memory for rolling back
 
@@ -61,8 +62,9 @@ class Encoded:
 def run(config: SFTConfig, dry_run: bool = False) -> None:
     """The verb. Raises UserError for bad data, model or folder; the same call again resumes."""
     with join(config.device) as ranks:
+        examples, drops = check_data(config, [config.model], ranks, completions=True, lengths=not dry_run)
         with ranks.together():
-            train_set, eval_set = hold_out(load_examples(config.data)[: config.limit or None], config)
+            train_set, eval_set = hold_out(examples, config)
             if not train_set:
                 remedy = "Give more rows or a smaller eval_share"
                 raise UserError("no examples to train on", where=config.data, remedy=remedy)
@@ -73,18 +75,21 @@ def run(config: SFTConfig, dry_run: bool = False) -> None:
                 f"{len(train_set)} examples, {len(eval_set)} held out; {config.epochs} epochs = {steps} steps of {config.batch_size}"
             )
             return
-        order = data_order(len(train_set), min(steps * config.batch_size, draws), config.seed)
-        with ranks.open(lambda: open_run(config, "sft", "step", [e.sample for e in (*train_set, *eval_set)])) as folder:
+        order = data_order([e.sample.id for e in train_set], min(steps * config.batch_size, draws), config.seed)
+        drawn = [train_set[i] for i in order]
+        marks = lambda: row_marks(eval_set, drawn, config.batch_size)  # noqa: E731
+        with ranks.open(lambda: open_run(config, "sft", "step", [e.sample for e in examples], marks)) as folder:
+            write_drops(folder, drops)
             if not folder.done:
-                train(folder, config, [train_set[i] for i in order], eval_set, ranks)
+                train(folder, config, drawn, eval_set, ranks)
             if ranks.first:
-                clear(folder)
+                clear(folder, MARKS)
                 print(f"sft: {folder.path('model')}")
 
 
 def hold_out(examples: list[Example], config: SFTConfig) -> tuple[list[Example], list[Example]]:
     """(training, evaluation) examples, split by the seed."""
-    order = data_order(len(examples), len(examples), config.seed + 1)
+    order = data_order([e.sample.id for e in examples], len(examples), config.seed + 1)
     held = set(order[: round(config.eval_share * len(examples))])
     return [e for i, e in enumerate(examples) if i not in held], [examples[i] for i in sorted(held)]
 

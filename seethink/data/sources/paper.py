@@ -7,13 +7,13 @@ that fits no rule is refused by name.
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from seethink.core.errors import UserError
-from seethink.core.nouns import Kind, Sample, kind_of
+from seethink.core.fields import as_text, lettered, read_golds, read_images, read_text_field, refuse_tokens
+from seethink.core.nouns import Kind, Sample, kind_of, sample_from_row
 from seethink.core.store import read_json
 
 # first part of the id: (source, reward kind)
@@ -30,8 +30,6 @@ KNOWN: dict[str, tuple[str, str]] = {
 }
 KIND_KEYS = ("kind", "reward_kind", "reward")  # a record may name its kind itself
 
-_OPTION = re.compile(r"^\s*\(?([A-Z])[).:]\s*(\S.*?)\s*$", re.MULTILINE)
-_OPTION_INLINE = re.compile(r"(?:^|\s)\(?([A-Z])[).:]\s*(\S.*?)(?=\s+\(?[A-Z][).:]\s|\s*$)", re.DOTALL)
 _LETTER = re.compile(r"\s*[(\[]?([A-Za-z])(?:[)\].:](?:\s.*)?|)\s*", re.DOTALL)
 _ANSWER = re.compile(r"answer\s*[:：]\s*", re.IGNORECASE)
 _FUNCTION = re.compile(r"(?<![\w])(?:y|f\(x\))\s*=\s*[^\n,;]+")
@@ -53,7 +51,7 @@ def read(path: Path, images: Path | None) -> list[Sample]:
         if sample.id in seen:
             raise UserError(f"id {sample.id!r} was already used in record {seen[sample.id]}", where=where)
         seen[sample.id] = number
-        for file, name in zip(sample.images, _image_names(row), strict=True):
+        for file, name in zip(sample.images, _image_names(row, where), strict=True):
             if files.setdefault(file, name) != name:
                 what = f"images {files[file]!r} and {name!r} lead to the same file {file}"
                 raise UserError(what, where=where, remedy="Give --images the folder that holds the source folders")
@@ -62,48 +60,48 @@ def read(path: Path, images: Path | None) -> list[Sample]:
 
 
 def paper_sample(row: Any, where: str, roots: list[Path]) -> Sample:
-    """One record. Raises UserError for a missing key, an unknown source or a missing image."""
+    """One record. Raises UserError for a missing key, an unknown source, a missing image, or what no row may hold."""
     if not isinstance(row, dict):
         raise UserError("record is not a JSON object", where=where, remedy="Repair or remove it")
     for key in ("id", "question", "gt"):
         if row.get(key) is None or not str(row[key]).strip():
             raise UserError(f"record has no {key!r}", where=where, remedy="Repair or remove it")
     source, kind = _source_and_kind(row, where)
-    meta = dict(row.get("meta") or {})
-    context = str(meta.pop("text_question", "") or "")
-    question, given = str(row["question"]), row["gt"]
-    gold = repair_gold(kind, given, question, context)
-    if kind == "box" and not _FOUR_NUMBERS.fullmatch(gold):
+    meta = {} if row.get("meta") is None else row["meta"]
+    if not isinstance(meta, dict):
+        raise UserError("meta must be an object", where=where, remedy="Write {} or leave it out")
+    meta = dict(meta)
+    context = read_text_field(meta, "text_question", where)
+    meta.pop("text_question", None)
+    question, given = as_text(row["question"], "question", where), row["gt"]
+    golds = [repair_gold(kind, gold, question, context) for gold in read_golds(given, kind, where)]
+    if kind == "box" and not all(map(_FOUR_NUMBERS.fullmatch, golds)):
         kind = "open"  # the sources of boxes also hold plain questions
     meta = {"coords": "norm1", **meta} if kind == "box" else meta
-    meta |= {"gt": given} if gold != str(given) else {}
+    meta |= {"gt": given} if str(golds[0] if len(golds) == 1 else golds) != str(given) else {}
     meta |= {key: row[key] for key in ("caption", "ds_answer") if row.get(key)}
-    return Sample(
-        id=str(row["id"]),
-        source=source,
-        images=tuple(str(_find_image(name, roots, where)) for name in _image_names(row)),
-        question=question,
-        gold=gold,
-        kind=kind,
-        choices=tuple(meta.pop("choices", None) or read_choices(question)) if kind == "choice" else (),
-        context=context,
-        meta=meta,
+    choices = meta.pop("choices", None) or list(lettered(question)) if kind == "choice" else []
+    sample = sample_from_row(
+        {
+            "id": row["id"],
+            "source": source,
+            "images": [str(_find_image(name, roots, where)) for name in _image_names(row, where)],
+            "question": question,
+            "gold": golds,
+            "kind": kind,
+            "choices": choices,
+            "context": context,
+            "meta": meta,
+        },
+        where,
     )
-
-
-def read_choices(question: str) -> tuple[str, ...]:
-    """Option texts in order, from lines `A) ..`, `A: ..`, `(A) ..`, or from one line that holds them all."""
-    for pattern in (_OPTION, _OPTION_INLINE):
-        options = dict(pattern.findall(question))
-        letters = sorted(options)
-        if len(letters) >= 2 and letters == [chr(ord("A") + i) for i in range(len(letters))]:
-            return tuple(options[letter] for letter in letters)
-    return ()
+    refuse_tokens((sample.question, context, *sample.choices), where)
+    return sample
 
 
 def repair_gold(kind: str, given: Any, question: str, context: str) -> str:
     """The checkable part of a published gold: the letter of an option, the final line of a worked solution."""
-    text = json.dumps(given) if isinstance(given, list) else str(given).strip()
+    text = str(given).strip()
     if kind == "choice" and (match := _LETTER.fullmatch(text)):
         return match[1].upper()
     return worked_answer(text, question, context) if kind == "math" else text
@@ -146,9 +144,8 @@ def _source_and_kind(row: dict[str, Any], where: str) -> tuple[str, Kind]:
     return source, kind_of(named, where)
 
 
-def _image_names(row: dict[str, Any]) -> list[str]:
-    named = row.get("local_image") or row.get("image") or []
-    return [named] if isinstance(named, str) else [str(name) for name in named]
+def _image_names(row: dict[str, Any], where: str) -> tuple[str, ...]:
+    return read_images({"images": row.get("local_image") or row.get("image")}, where)
 
 
 def _find_image(name: str, roots: list[Path], where: str) -> Path:

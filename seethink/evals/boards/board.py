@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from seethink.core.nouns import Sample, Score, Trace, Verdict
+from seethink.core.store import DataRow
 from seethink.evals.config import EvalConfig
 
 
@@ -26,11 +27,11 @@ class Grade(NamedTuple):
 class Board:
     """A benchmark.
 
-    load    its items, `meta.part` naming the part; raises UserError naming file and row
+    load    its items, `meta.part` naming the part, and what is wrong with a row in its place
     grade   one Grade per response, in order; responses that never came are not among them
     metric  the numbers of a run over the scores alone
     """
 
-    load: Callable[[Path], list[Sample]]
+    load: Callable[[Path], Iterable[DataRow]]
     grade: Callable[[list[Sample], list[Trace], EvalConfig], list[Grade]]
     metric: Callable[[list[Score]], dict[str, Any]]

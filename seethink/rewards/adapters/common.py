@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from seethink.core.config import build, load_file
 from seethink.core.errors import UserError
+from seethink.core.fields import PLACEHOLDER, names_pictures
 from seethink.core.nouns import Reward, Sample, sample_from_row
 from seethink.rewards.config import RewardConfig
 from seethink.rewards.rewarder import Rewarder
@@ -45,12 +46,15 @@ def shared_rewarder(settings: str = "{}") -> Rewarder:
 
 def sample_from_truth(truth: Mapping[str, Any], **more: Any) -> Sample:
     """Sample from the keys that travelled. `more` fills what is missing."""
-    row = {key: value for key, value in {**more, **truth}.items() if value is not None}
+    carried = {**more, **truth}.items()  # with whatever a trainer's own table has beside it
+    row = {key: value for key, value in carried if value is not None and not names_pictures(key)}
     row["gold"] = row.pop("solution", None) if row.get("gold") is None else row["gold"]
     if isinstance(row.get("meta"), str):
         row["meta"] = json.loads(row["meta"] or "{}")
     images = row.get("images") or []
     row["images"] = [image for image in images if isinstance(image, str)]
+    if str(row.get("question", "")).count(PLACEHOLDER) != len(row["images"]):  # pictures that are no files stay behind
+        row["question"] = row.get("question", "").replace(PLACEHOLDER, "")
     return sample_from_row({"id": "", "question": "", **row}, where=f"sample {row.get('id', '')!r}")
 
 

@@ -16,7 +16,7 @@ from seethink.rewards.adapters.common import Undecided, number, sample_from_trut
 from seethink.rewards.config import RewardConfig
 from seethink.rewards.rewarder import Rewarder
 
-TRUTH = ("id", "source", "kind", "gold", "solution", "choices", "meta", "question", "images")
+TRUTH = ("id", "source", "kind", "gold", "solution", "alternatives", "choices", "meta", "question", "images")
 
 
 class SeethinkReward:

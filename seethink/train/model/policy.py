@@ -21,6 +21,7 @@ from transformers.utils import logging as transformers_logging
 from seethink.core.errors import UserError
 from seethink.core.images import open_image
 from seethink.core.nouns import Sample
+from seethink.core.prompt import prompt_parts
 from seethink.train.config import ModelConfig, system_prompt
 from seethink.train.dist import Ranks, groups
 from seethink.train.model.linear import use_onednn
@@ -139,21 +140,33 @@ def load_policy(settings: ModelConfig, ranks: Ranks | None = None, weights: torc
         raise UserError(
             f"model type {config.get('model_type')!r}{sliding} is not supported", where=folder, remedy=f"Use {MODELS}"
         )
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    template = folder / "chat_template.json"
-    if template.is_file():  # the text template of tokenizer_config.json knows no images
-        tokenizer.chat_template = json.loads(template.read_text())["chat_template"]
+    tokenizer, processor = load_tools(folder)
     model: Any = AutoModelForImageTextToText.from_pretrained(
         folder, dtype=weights, attn_implementation={"": "sdpa", "text_config": ATTENTION, "vision_config": "sdpa"}
     )
     use_onednn(model)
-    processor = AutoImageProcessor.from_pretrained(folder, backend="pil")  # torchvision is not needed
     ranks = ranks or Ranks()
     model = model.to("cpu" if ranks.mesh else ranks.device).eval()
     dtype = torch.float32 if settings.dtype == "float32" else torch.bfloat16
     return Policy(
         model, tokenizer, processor, folder, system_prompt(settings), dtype, settings.max_prompt_tokens, ranks=ranks
     )
+
+
+def load_tools(folder: Path) -> tuple[Any, Any]:
+    """(tokenizer with its chat template, image processor) of a model folder."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    template = folder / "chat_template.json"
+    if template.is_file():  # the text template of tokenizer_config.json knows no images
+        tokenizer.chat_template = json.loads(template.read_text())["chat_template"]
+    return tokenizer, AutoImageProcessor.from_pretrained(folder, backend="pil")  # torchvision is not needed
+
+
+def render(tokenizer: PreTrainedTokenizerBase, system: str, content: list[dict[str, Any]]) -> str:
+    """The text of a prompt, from the system prompt to where the model begins."""
+    messages: list[dict[str, Any]] = [{"role": "system", "content": system}] if system else []
+    messages.append({"role": "user", "content": content})
+    return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
 
 
 def save_policy(policy: Policy, folder: Path) -> None:
@@ -219,10 +232,7 @@ def encode_prompt(policy: Policy, sample: Sample) -> EncodedPrompt:
 
     Prompts are never truncated: a cut image is the field's most common crash ("image features and tokens do not match").
     """
-    content = [{"type": "image"} for _ in sample.images] + [{"type": "text", "text": sample.question}]
-    messages: list[dict[str, Any]] = [{"role": "system", "content": policy.system}] if policy.system else []
-    messages.append({"role": "user", "content": content})
-    text = str(policy.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+    text = render(policy.tokenizer, policy.system, prompt_parts(sample))
     ids = policy.tokenizer(text, add_special_tokens=False)["input_ids"]
     pixels = grids = None
     if sample.images:

@@ -1,0 +1,137 @@
+"""Before the first step: every row, picture and prompt of a data file looked at, all faults listed at once.
+
+Prompts are counted from the sizes of their pictures, so no pixels are processed and no weights are loaded.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, NamedTuple
+
+from seethink.core.errors import UserError
+from seethink.core.nouns import Example, Sample
+from seethink.core.preflight import MANY, Settled, Sizes, check_pictures, settle
+from seethink.core.progress import progress
+from seethink.core.prompt import prompt_parts
+from seethink.core.store import DataRow, read_examples, read_json
+from seethink.rewards.check import check_gold
+from seethink.train.config import GRPOConfig, JobConfig, ModelConfig, system_prompt
+from seethink.train.dist import Ranks
+from seethink.train.model.policy import load_tools, render
+
+BATCH = 256  # rows tokenised at once
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """What turns a sample into token ids: a model folder without its weights."""
+
+    tokenizer: Any
+    image_processor: Any
+    system: str
+    image_token: int
+    vocabulary: int
+    """Rows of the embedding."""
+    max_prompt_tokens: int
+
+
+def load_reader(settings: ModelConfig) -> Reader:
+    """Raises UserError for a folder that is no model."""
+    if not (settings.path / "config.json").is_file():
+        raise UserError("model folder has no config.json", where=settings.path, remedy="Check the path")
+    config = read_json(settings.path / "config.json")
+    tokenizer, processor = load_tools(settings.path)
+    vocabulary = config.get("text_config", config)["vocab_size"]
+    limit, system = settings.max_prompt_tokens, system_prompt(settings)
+    return Reader(tokenizer, processor, system, config["image_token_id"], vocabulary, limit)
+
+
+class Length(NamedTuple):
+    """Tokens of a row's prompt and completion, and where it is."""
+
+    prompt: int
+    completion: int
+    place: str
+
+    @property
+    def total(self) -> int:
+        return self.prompt + self.completion
+
+
+def check_data(
+    config: JobConfig, models: Sequence[ModelConfig], ranks: Ranks, completions: bool = False, lengths: bool = True
+) -> Settled:
+    """The sound rows of `config.data`. Raises UserError for bad ones unless they are to be left out.
+
+    The first rank looks at pictures and lengths (not at lengths for a dry run), all read the rows.
+    """
+    with ranks.together():
+        rows = list(islice(read_examples(config.data, completions), config.limit or None))
+        readers = [load_reader(model) for model in models] if lengths else []
+    checked = rows
+    if ranks.first:
+        checked, sizes = check_pictures(rows)
+        for reader in readers:
+            checked = check_lengths(checked, reader, sizes)
+    faults = ranks.of_first({i: row.read for i, row in enumerate(checked) if isinstance(row.read, UserError)})
+    rows = [row._replace(read=faults.get(i, row.read)) for i, row in enumerate(rows)]
+    with ranks.together():
+        return settle(rows, config.data, config.skip_bad, say=ranks.first)
+
+
+def check_lengths(rows: list[DataRow], reader: Reader, sizes: Sizes) -> list[DataRow]:
+    """The rows, a fault in the place of each that the model cannot take; says how long the longest are."""
+    checked, lengths = [], []
+    with progress("prompts", len(rows), show=len(rows) >= MANY) as bar:
+        for at in range(0, len(rows), BATCH):
+            part = rows[at : at + BATCH]
+            sound = [row.read for row in part if isinstance(row.read, Example)]
+            texts = [render(reader.tokenizer, reader.system, prompt_parts(e.sample)) for e in sound]
+            prompts, completions = iter(_tokens(reader, texts)), iter(_tokens(reader, [e.completion for e in sound]))
+            for row in part:
+                if isinstance(row.read, Example):
+                    length = _length(row, reader, next(prompts), next(completions), sizes)
+                    lengths += [length] if isinstance(length, Length) else []
+                    row = row._replace(read=length) if isinstance(length, UserError) else row
+                checked.append(row)
+            bar.advance(len(part))
+    if lengths:
+        longest = max(lengths, key=lambda length: length.total)
+        print(f"longest of {len(lengths)} rows: {longest.prompt} + {longest.completion} tokens, {longest.place}")
+    return checked
+
+
+def warn_of_golds(samples: list[Sample], config: GRPOConfig) -> None:
+    """Says how many golds the rewards cannot judge by: every rollout of such a row stays undecided."""
+    bad = [(s.id, reason) for s in samples if (reason := check_gold(s, config.reward))]
+    if bad:
+        first = f"the first of {bad[0][0]!r}: {bad[0][1]}"
+        what = f"{len(bad)} of {len(samples)} golds cannot be judged by, {first}"
+        print(f"  ! {what}; see `seethink reward check {config.data}`", file=sys.stderr)
+
+
+def _length(row: DataRow, reader: Reader, prompt: list[int], completion: list[int], sizes: Sizes) -> Length | UserError:
+    """Tokens of a row, or why its prompt or completion is not for this model."""
+    assert isinstance(row.read, Example)
+    images = row.read.sample.images
+    if beyond := [i for i in (*prompt, *completion) if i >= reader.vocabulary]:
+        word = reader.tokenizer.convert_ids_to_tokens(beyond[0])
+        what = f"a text holds the token {word!r}, which the model has no embedding for"
+        return UserError(what, remedy="Remove it, or add it to the model (resize_token_embeddings)")
+    if prompt.count(reader.image_token) != len(images) or reader.image_token in completion:
+        return UserError("a text holds image tokens", remedy="Remove them: images stand under 'images'")
+    patches = [reader.image_processor.get_number_of_image_patches(h, w) for w, h in (sizes[i] for i in images)]
+    tokens = len(prompt) + sum(n // reader.image_processor.merge_size**2 - 1 for n in patches)
+    if reader.max_prompt_tokens and tokens > reader.max_prompt_tokens:
+        size = f" ({sum(patches)} image patches)" if patches else ""
+        what = f"prompt has {tokens} tokens{size}, more than {reader.max_prompt_tokens}"
+        return UserError(what, remedy="Raise max_prompt_tokens, lower max_pixels or drop the row")
+    return Length(tokens, len(completion), row.place)
+
+
+def _tokens(reader: Reader, texts: list[str]) -> list[list[int]]:
+    encode: Any = reader.tokenizer
+    return encode(texts, add_special_tokens=False)["input_ids"] if texts else []
