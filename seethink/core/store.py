@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from seethink.core.errors import UserError
 from seethink.core.nouns import Example, Sample, sample_from_row, sample_to_row
@@ -19,7 +19,12 @@ from seethink.core.nouns import Example, Sample, sample_from_row, sample_to_row
 def atomic(path: Path) -> Iterator[Path]:
     """A temporary sibling that replaces `path` on success and is removed on any failure."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():
+        raise UserError("this is a folder", where=path, remedy="Name a file to write")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise UserError("this is a file, not a folder", where=path.parent, remedy="Choose another --out") from None
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
@@ -30,9 +35,14 @@ def atomic(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def open_text(path: Path, mode: str = "w") -> TextIO:
+    """A file for text we write. A lone surrogate, which UTF-8 cannot hold, becomes its JSON escape, and reads back equal."""
+    return open(path, mode, encoding="utf-8", errors="backslashreplace")
+
+
 def write_text(path: Path, text: str) -> None:
-    with atomic(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    with atomic(path) as temporary, open_text(temporary) as f:
+        f.write(text)
 
 
 def read_text(path: Path) -> str:
@@ -86,7 +96,7 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> int:
     """Number of rows written."""
     count = 0
-    with atomic(path) as temporary, open(temporary, "w", encoding="utf-8") as f:
+    with atomic(path) as temporary, open_text(temporary) as f:
         for row in rows:
             f.write(json.dumps(row, ensure_ascii=False) + "\n")
             count += 1
@@ -145,7 +155,7 @@ def hash_text(*parts: str) -> str:
     """Short stable content hash (blake2b, 16 hex digits)."""
     h = hashlib.blake2b(digest_size=8)
     for part in parts:
-        h.update(part.encode() + b"\0")
+        h.update(part.encode(errors="surrogatepass") + b"\0")
     return h.hexdigest()
 
 
