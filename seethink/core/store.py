@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -13,6 +14,10 @@ from typing import Any, TextIO
 
 from seethink.core.errors import UserError
 from seethink.core.nouns import Example, Sample, sample_from_row, sample_to_row
+
+NAMES = {
+    str: "a text", bool: "true or false", int: "a whole number", float: "a number", dict: "an object", list: "a list",
+}  # fmt: skip
 
 
 @contextmanager
@@ -46,11 +51,38 @@ def write_text(path: Path, text: str) -> None:
 
 
 def read_text(path: Path) -> str:
-    """Raises UserError for a missing file."""
+    """Raises UserError for a missing file, or one that is no text."""
     try:
-        return Path(path).read_text(encoding="utf-8").strip()
+        text = Path(path).read_text(encoding="utf-8-sig").strip()
     except (FileNotFoundError, IsADirectoryError):
         raise UserError("file not found", where=path, remedy="Check the path") from None
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:
+        raise UserError("not a text in UTF-8", where=path, remedy="Name a text file, or convert it to UTF-8")
+    return text
+
+
+def well_formed(value: Any) -> Any:
+    """A JSON value whose texts UTF-8 and a tokenizer can hold: every lone surrogate in them is now U+FFFD."""
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, dict):
+        return {well_formed(key): well_formed(part) for key, part in value.items()}
+    return [well_formed(part) for part in value] if isinstance(value, list | tuple) else value
+
+
+def typed(row: dict[str, Any], key: str, kind: type, where: object) -> Any:
+    """The value of a key: a str, bool, int, float or dict, or None where it is missing. Raises UserError for another."""
+    value = row.get(key)
+    if isinstance(value, float) and kind in (int, float):
+        value = None if math.isnan(value) else int(value) if kind is int and value.is_integer() else value
+    fits = isinstance(value, (int, float) if kind is float else kind) and isinstance(value, bool) == (kind is bool)
+    fits = fits and not (isinstance(value, int) and abs(value) >= 1 << 63)  # more than a table can hold
+    if value is not None and not fits:
+        found = NAMES.get(type(value), type(value).__name__)
+        raise UserError(f"{key!r} is {found}, not {NAMES[kind]}", where=where, remedy="Repair or remove the row")
+    return value
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -86,6 +118,9 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                     raise UserError(
                         "row is not a JSON object", where=f"{path}:{number}", remedy="Write one object per line"
                     )
+                if "\\ud" in line.lower() and well_formed(row) != row:
+                    what = "a text holds half a character (a lone surrogate such as \\ud83d)"
+                    raise UserError(what, where=f"{path}:{number}", remedy="Repair or remove the row")
                 yield number, row
     except FileNotFoundError:
         raise UserError("file not found", where=path, remedy="Check the path") from None
