@@ -271,7 +271,9 @@ def test_no_verb_knows_what_it_reads_by_its_name():
         marks = effects(model := load(settings))
         if "overwrite" in marks or verb in ("data", "split"):
             files = {key for key, (kind, _, _) in describe(model) if "Path" in kind}
-            assert {key for key in files if marks[key] not in (Effect.PLACE, Effect.OUTPUT, Effect.INPUT)} == set(), verb
+            assert {key for key in files if marks[key] not in (Effect.PLACE, Effect.OUTPUT, Effect.INPUT)} == set(), (
+                verb
+            )
 
 
 def test_a_reader_of_a_run_writes_nothing(tmp_path):

@@ -67,7 +67,9 @@ def _paths(value: Any) -> Iterator[str]:
         value = value.values()
     if isinstance(value, str | Path):
         path = str(value).removeprefix("@") if isinstance(value, str) else str(value)
-        if os.path.isfile(path) or (os.path.isdir(path) and (_model(path) or (isinstance(value, Path) and path != "."))):
+        if os.path.isfile(path) or (
+            os.path.isdir(path) and (_model(path) or (isinstance(value, Path) and path != "."))
+        ):
             yield path
     elif isinstance(value, Iterable):
         for part in value:

@@ -73,7 +73,9 @@ def read_verdict(row: dict[str, Any], where: object) -> Verdict | None:
     if not given:
         return None
     if unknown := sorted(given.keys() - {field.name for field in fields(Verdict)}):
-        raise UserError(f"'verdict' has a key {unknown[0][:40]!r}", where=where, remedy="A verdict is ok, by and reason")
+        raise UserError(
+            f"'verdict' has a key {unknown[0][:40]!r}", where=where, remedy="A verdict is ok, by and reason"
+        )
     by, reason = (typed(given, key, str, f"{where} (verdict)") for key in ("by", "reason"))
     return Verdict(typed(given, "ok", bool, f"{where} (verdict)"), by or "", reason or "")
 

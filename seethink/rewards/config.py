@@ -89,7 +89,9 @@ class ScoreConfig(Config):
     """Score every response of a file."""
 
     input: Path = Field(description="JSONL of sample rows with a response")
-    out: Annotated[Path, Effect.OUTPUT] = Field(description="JSONL to write: id, reward (null: undecided), status, answer, detail")
+    out: Annotated[Path, Effect.OUTPUT] = Field(
+        description="JSONL to write: id, reward (null: undecided), status, answer, detail"
+    )
     reward: RewardConfig = RewardConfig()
 
 

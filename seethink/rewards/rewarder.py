@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from seethink.core.nouns import Reward, Sample
 from seethink.core.tags import extract
@@ -21,6 +21,16 @@ from seethink.rewards.decision import AnswerText, Decision
 from seethink.rewards.kinds import RULES, Later
 from seethink.rewards.open.formula import Scorer
 from seethink.rewards.open.scorers import make_scorer, refuse
+
+
+class Begun(NamedTuple):
+    """A batch whose easy part is decided."""
+
+    samples: list[Sample]
+    rewards: dict[int, Reward]
+    """By place in the batch."""
+    waiting: dict[Later, list[tuple[int, AnswerText]]]
+    """What decides a whole batch -> what it has to decide."""
 
 
 class Rewarder:
@@ -86,19 +96,28 @@ class Rewarder:
         Raises UserError when the scorer of open answers fails on more than `open.max_failures` of the batch (code 3), when
         a judge's budget is spent (4), or when math-verify cannot start.
         """
-        rewards: dict[int, Reward] = {}
-        waiting: dict[Later, list[tuple[int, AnswerText]]] = {}  # what decides a whole batch -> what it has to decide
-        for i, (sample, response) in enumerate(zip(samples, responses, strict=True)):
-            start, rules = time.perf_counter(), RULES[sample.kind]
+        return self.finish(self.begin(samples, responses))
+
+    def begin(self, samples: Sequence[Sample], responses: Sequence[str], begun: Begun | None = None) -> Begun:
+        """What rules decide, within milliseconds, in any thread; more of a batch may be added to what was `begun`."""
+        begun = begun or Begun([], {}, {})
+        for sample, response in zip(samples, responses, strict=True):
+            i, start, rules = len(begun.samples), time.perf_counter(), RULES[sample.kind]
+            begun.samples.append(sample)
             raw, decision = read_answer(response, self.config)
             if decision is None:
                 answer = AnswerText(raw or "")
                 decision = rules.decide(sample, answer, self.config)
                 if decision is None:
-                    waiting.setdefault(rules.later, []).append((i, answer))
+                    begun.waiting.setdefault(rules.later, []).append((i, answer))
                     continue
-            rewards[i] = self._reward(sample, raw, decision, time.perf_counter() - start)
-        for later, mine in waiting.items():
+            begun.rewards[i] = self._reward(sample, raw, decision, time.perf_counter() - start)
+        return begun
+
+    def finish(self, begun: Begun) -> list[Reward]:
+        """Rewards in order, once a scorer or a computer algebra system has decided the rest. Raises as `score_batch`."""
+        samples, rewards = begun.samples, begun.rewards
+        for later, mine in begun.waiting.items():
             start = time.perf_counter()
             decisions = later([(samples[i], answer) for i, answer in mine], self.config, self.scorer)
             seconds = (time.perf_counter() - start) / len(mine)
