@@ -1,53 +1,108 @@
-"""Images: opened once, checked fully, hashed by content."""
+"""Images: the one place that makes pixels of a file, so that training, endpoints and pages see the same ones.
+
+A photograph is turned as its EXIF tag says, transparency lies on white, 16-bit grey is scaled to 8 bits, of an animation the
+first frame counts. What no model could take is refused by name: other files under a picture's name, cut ones, bombs, strips.
+"""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+import os
+import struct
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import Image
 
 from seethink.core.errors import UserError
 from seethink.core.nouns import Sample
 from seethink.core.store import hash_file, hash_text
 
 MAX_PIXELS = 100_000_000  # a decompression bomb, not a photograph
-SUFFIXES = {"PNG": ".png", "JPEG": ".jpg", "WEBP": ".webp"}  # formats that every reader of pictures knows
+MAX_RATIO = 200  # of the longer side to the shorter: what the image processors of the Qwen family take
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90,
+}  # fmt: skip
+"""What makes an image upright, by its EXIF orientation."""
+BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, OverflowError, Image.DecompressionBombError)
+"""What Pillow raises for a file that is no sound picture."""
+PORTABLE = {"PNG": ".png", "JPEG": ".jpg"}  # formats that everything reads
+NOT_PICTURES = (
+    (b"version https://git-lfs", "is a pointer of Git LFS, not the picture", "Run `git lfs pull` in its folder"),
+    (b"<svg", "is an SVG drawing", "Save it as PNG"),
+    (b"<?xml", "is XML", "Save the picture as PNG"),
+    (b"<", "is a web page, not a picture", "Download the picture itself, or drop the row"),
+    (b"{", "is JSON, not a picture", "Download the picture itself, or drop the row"),
+    (b"%PDF", "is a PDF", "Save the page as PNG"),
+    (b"data:", "is the text of a data URL", "Decode it to a picture file"),
+)  # how a file begins, what it then is, what to do
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # MAX_PIXELS says it by row
 
 
 def open_image(path: str, where: object = "") -> Image.Image:
-    """RGB image, decoded to the last pixel. Raises UserError for a missing, broken or huge file."""
-    try:
-        with Image.open(path) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise UserError(
-                    f"image {path} has {image.width} x {image.height} pixels", where=where, remedy="Shrink it"
-                )
-            return image.convert("RGB")
-    except FileNotFoundError:
-        raise UserError(f"image {path} does not exist", where=where, remedy="Fix the path or drop the row") from None
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(
-            f"image {path} cannot be read ({error})", where=where, remedy="Replace the file or drop the row"
-        ) from None
+    """RGB image as every model sees it, decoded to the last pixel. Raises UserError for what cannot be one."""
+    with _opened(path, where) as image:
+        return _rgb(image)
+
+
+def image_size(path: str, where: object = "") -> tuple[int, int]:
+    """(width, height) of `open_image`, from the header alone. Raises UserError for what cannot be a picture."""
+    with _opened(path, where) as image:
+        return _upright_size(image)
+
+
+def check_image(path: str, where: object = "") -> tuple[int, int]:
+    """(width, height) of `open_image`, after decoding to the last pixel; JPEG in an eighth of the size, which is faster.
+
+    Raises UserError for what cannot be a picture.
+    """
+    with _opened(path, where) as image:
+        size = _upright_size(image)
+        if image.format == "JPEG":
+            image.draft(None, (image.width // 8, image.height // 8))
+            image.load()
+        else:
+            _rgb(image)
+        return size
 
 
 def portable(path: str, where: object = "") -> tuple[bytes, str]:
-    """(bytes, suffix) of a picture that every reader shows as `open_image` does: its file, or a PNG of those pixels.
+    """(bytes, .png or .jpg): the file as it is where any reader makes our pixels of it, else our pixels as PNG.
 
-    Raises UserError for what is no picture, so that nothing else is ever copied in its place.
+    Decoded in any case. Raises UserError for what cannot be a picture.
     """
-    image = open_image(path, where)
-    with Image.open(path) as file:
-        upright = file.getexif().get(ExifTags.Base.Orientation, 1) == 1
-        plain = upright and file.mode in ("RGB", "L") and "transparency" not in file.info
-        suffix = SUFFIXES.get(file.format or "") if plain and getattr(file, "n_frames", 1) == 1 else None
-    if suffix:
-        return Path(path).read_bytes(), suffix
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    return buffer.getvalue(), ".png"
+    with _opened(path, where) as image:
+        if _plain(image):
+            image.load()
+            return Path(path).read_bytes(), PORTABLE[str(image.format)]
+        png = io.BytesIO()
+        _rgb(image).save(png, "PNG")
+        return png.getvalue(), ".png"
+
+
+def portable_hash(path: str) -> str:
+    """Content hash of what `portable` gives, from file and header alone."""
+    with _opened(path, "") as image:
+        return image_hash(path) if _plain(image) else f"{image_hash(path)}-pixels"
+
+
+def image_hash(path: str) -> str:
+    """Content hash of an image file."""
+    try:
+        status = os.stat(path)
+        return _hash(path, status.st_mtime_ns, status.st_size)
+    except OSError as error:
+        raise _unreadable(path, "", error) from None
+
+
+@lru_cache(1 << 18)
+def _hash(path: str, changed: int, size: int) -> str:
+    """Of one state of a file: a run needs it several times, and pictures are many and large."""
+    return hash_file(Path(path))
 
 
 def hash_pictures(samples: Sequence[Sample]) -> str:
@@ -55,9 +110,91 @@ def hash_pictures(samples: Sequence[Sample]) -> str:
     return hash_text(*(image_hash(image) for sample in samples for image in sample.images))
 
 
-def image_hash(path: str) -> str:
-    """Content hash of an image file."""
+@contextmanager
+def _opened(path: str, where: object) -> Iterator[Image.Image]:
+    """The file with its header read. Raises UserError for what cannot be a picture, also while the block decodes it."""
     try:
-        return hash_file(Path(path))
+        with Image.open(path) as image:
+            if fault := _size_fault(image):
+                raise UserError(f"image {path[-300:]} {fault[0]}", where=where, remedy=fault[1])
+            yield image
+    except BROKEN as error:
+        raise _unreadable(path, where, error) from None
+
+
+def _size_fault(image: Image.Image) -> tuple[str, str] | None:
+    """What is wrong with a picture according to its header, and the remedy."""
+    long, short = max(image.size), max(min(image.size), 1)
+    if long * short > MAX_PIXELS:
+        return f"has {image.width} x {image.height} pixels", "Shrink it"
+    if long > MAX_RATIO * short:
+        what = f"is {long / short:.0f} times as long as it is wide ({image.width} x {image.height})"
+        return what, f"Cut it, or drop the row: models take up to {MAX_RATIO}"
+    if image.mode == "F" or image.mode == "I" and image.format not in ("PNG", "PPM"):
+        return "has 32-bit pixels, whose scale nobody knows", "Save it with 8 bits"
+    return None
+
+
+def _unreadable(path: str, where: object, error: BaseException) -> UserError:
+    """What to say of a file that is no sound picture."""
+    what, remedy = f"cannot be read ({error})", "Replace the file or drop the row"
+    try:
+        with open(path, "rb") as f:
+            start = f.read(512).lstrip(b"\xef\xbb\xbf \t\r\n")
+        for begin, is_what, do_what in NOT_PICTURES if isinstance(error, OSError) else ():
+            if start.lower().startswith(begin.lower()):
+                what, remedy = f"cannot be read: it {is_what}", do_what
+                break
+        if not start:
+            what = "cannot be read: it is empty"
+        elif isinstance(error, Image.DecompressionBombError):
+            what, remedy = "has too many pixels", "Shrink it"
     except FileNotFoundError:
-        raise UserError(f"image {path} does not exist", remedy="Fix the path or drop the row") from None
+        what, remedy = "does not exist", "Fix the path or drop the row"
+    except (OSError, ValueError) as failed:
+        what = f"cannot be read ({getattr(failed, 'strerror', None) or failed})"
+    return UserError(f"image {path[-300:]} {what}", where=where, remedy=remedy)
+
+
+def _orientation(image: Image.Image) -> int:
+    """As EXIF has it, 1 to 8; a tag block that cannot be read says nothing."""
+    try:
+        return image.getexif().get(0x0112, 1)
+    except BROKEN:
+        return 1
+
+
+def _upright_size(image: Image.Image) -> tuple[int, int]:
+    return (image.height, image.width) if _orientation(image) in (5, 6, 7, 8) else image.size
+
+
+def _plain(image: Image.Image) -> bool:
+    """Whether the file itself shows our pixels to any reader: 8 bits, opaque, upright, still."""
+    deep = any("16" in str(tile[3]) for tile in getattr(image, "tile", ()))
+    opaque = image.mode in ("1", "L", "P", "RGB") and not image.has_transparency_data
+    upright = _orientation(image) not in TURNS
+    return image.format in PORTABLE and opaque and upright and not deep and getattr(image, "n_frames", 1) == 1
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    """The first frame as RGB of 8 bits: turned upright, on white."""
+    image.load()
+    if turn := TURNS.get(_orientation(image)):
+        image = image.transpose(turn)
+    if image.mode.startswith("I"):
+        image = _scaled(image)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")
+
+
+def _scaled(image: Image.Image) -> Image.Image:
+    """16-bit grey as 8-bit grey, the transparent value as white."""
+    import numpy as np  # here: help of every verb imports this file
+
+    values = np.asarray(image).astype(np.int64)
+    grey = ((values.clip(0, 65535) + 128) // 257).astype(np.uint8)
+    if isinstance(clear := image.info.get("transparency"), int):
+        grey[values == clear] = 255
+    return Image.fromarray(grey)

@@ -32,6 +32,7 @@ from seethink.core.guard import NOTES, refuse_foreign, refuse_overwrite
 from seethink.core.store import hash_json, hash_path, open_text, read_json, write_json, write_text
 
 PARENT = "SEETHINK_PARENT"  # environment variable: process id of the study that started this process
+MANIFEST = {"key", "verb", "config", "inputs"}  # what a run's manifest.json holds in any case
 LIBRARIES = ("torch", "transformers", "peft", "numpy", "pillow", "openai", "pyarrow", "math-verify")
 
 
@@ -81,7 +82,10 @@ class Run:
             what = f"cannot create the folder ({error.strerror})"
             raise UserError(what, where=out, remedy="Choose another --out") from None
         folder = Run(out, hash_json({"verb": verb, "config": settings, "inputs": inputs}), unit)
-        before = _read_manifest(out / "manifest.json")
+        before = read_json(out / "manifest.json") if (out / "manifest.json").exists() else None
+        if before is not None and not (isinstance(before, dict) and MANIFEST <= before.keys()):
+            folder.__exit__()
+            raise UserError("manifest.json is none of ours", where=out, remedy="Choose another --out")
         if before and before["key"] != folder.key:
             folder._another(before, verb, {**settings, **inputs}, overwrite, keep)
         if not folder.done:  # the manifest first: by it the folder is ours, wherever this process is killed
@@ -212,14 +216,6 @@ def read_log(path: Path) -> list[dict[str, Any]]:
                 raise UserError(what, where=f"{path}:{number}", remedy=remedy) from None
             break
     return rows
-
-
-def _read_manifest(path: Path) -> dict[str, Any] | None:
-    """The manifest of a run; None where there is none. Raises UserError for a file of that name that is none."""
-    manifest = read_json(path) if path.exists() else None
-    if path.exists() and not (isinstance(manifest, dict) and {"key", "verb", "config", "inputs"} <= manifest.keys()):
-        raise UserError("not the manifest of a run", where=path, remedy="Choose another --out")
-    return manifest
 
 
 def end_with_parent() -> None:

@@ -52,8 +52,8 @@ class Exported:
 def run(config: ExportConfig, dry_run: bool = False) -> None:
     """The verb. Raises UserError for a bad file, or rows that the format cannot hold."""
     system = read_text(config.system) if config.system else ""
-    if config.system and not system:
-        raise UserError("the system prompt is empty", where=config.system, remedy="Leave --system out")
+    if config.system and (not system or "\0" in system):
+        raise UserError("no system prompt in this file", where=config.system, remedy="Name a text, or leave it out")
     rows = []
     for sample, (number, row) in zip(load_samples(config.data), read_jsonl(config.data), strict=True):
         where = f"{config.data}:{number}"
