@@ -132,7 +132,7 @@ def parse(body: bytes, *keys: str) -> dict[str, Any]:
 class Door:
     """Where connections come in. Where there are too many, whoever has waited longest with half a request is put out."""
 
-    def __init__(self, server: web.Server, most: int = CONNECTIONS):
+    def __init__(self, server: web.Server, most: int):
         self._server, self._most = server, most
         self.busy: set[object] = set()
         """Connections whose request is complete and being answered."""

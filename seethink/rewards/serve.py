@@ -26,6 +26,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from seethink.core.errors import UserError
 from seethink.core.nouns import Reward, Sample, sample_from_row
 from seethink.core.store import well_formed
+from seethink.rewards import intake
 from seethink.rewards.adapters.openrlhf import asked, told
 from seethink.rewards.config import ServeConfig
 from seethink.rewards.intake import (
@@ -64,23 +65,14 @@ class Service:
     def app(self) -> web.Application:
         @web.middleware
         async def guard(request: web.Request, handler: Any) -> web.StreamResponse:
-            """Token first, then user errors as 400 with their text; nobody may leave us with a reply."""
+            """Token first, then user errors as 400 with their text."""
             given, token = request.headers.get("Authorization", "").removeprefix("Bearer "), self._token.encode()
             if token and request.path != "/health" and not hmac.compare_digest(given.encode(errors="replace"), token):
                 return web.json_response({"error": "token missing or wrong"}, status=401)
-            with self._room.share() as share:  # until the reply is taken, too
-                request["share"] = share
-                try:
-                    reply = await handler(request)
-                except UserError as error:
-                    reply = web.json_response({"error": str(error)}, status=400 if error.code == 2 else 503)
-                try:
-                    async with asyncio.timeout(REPLY_SECONDS):
-                        await reply.prepare(request)
-                        await reply.write_eof()
-                except TimeoutError:
-                    raise ConnectionResetError from None
-            return reply
+            try:
+                return await handler(request)
+            except UserError as error:
+                return web.json_response({"error": str(error)}, status=400 if error.code == 2 else 503)
 
         app = web.Application(client_max_size=MAX_BODY, middlewares=[guard])
         app.add_routes([web.post("/", self.openrlhf), web.post("/score", self.score), web.get("/health", self.health)])
@@ -96,20 +88,28 @@ class Service:
         return await self._answer(request, SCORE)
 
     async def _answer(self, request: web.Request, form: Form) -> web.Response:
-        body = await read_body(request, request["share"])
-        busy: set[object] = self.door.busy if self.door else set()
-        busy.add(request.protocol)
-        try:
-            job = Job(form, self._rewarder, body, request.headers.get("Content-Encoding", ""), request["share"])
-            del body
-            while job.step():
-                await asyncio.sleep(0)
-            if job.begun.waiting:
-                async with self._turn:
-                    await asyncio.to_thread(job.finish)
-        finally:
-            busy.discard(request.protocol)
-        return web.Response(text=job.text, content_type="application/json")
+        with self._room.share() as share:
+            body = await read_body(request, share)
+            busy: set[object] = self.door.busy if self.door else set()
+            busy.add(request.protocol)
+            try:
+                job = Job(form, self._rewarder, body, request.headers.get("Content-Encoding", ""), share)
+                del body
+                while job.step():
+                    await asyncio.sleep(0)
+                if job.begun.waiting:
+                    async with self._turn:
+                        await asyncio.to_thread(job.finish)
+            finally:
+                busy.discard(request.protocol)
+            reply = web.Response(text=job.text, content_type="application/json")
+            try:
+                async with asyncio.timeout(REPLY_SECONDS):  # until it is taken, it takes room
+                    await reply.prepare(request)
+                    await reply.write_eof()
+            except TimeoutError:
+                raise ConnectionResetError from None
+        return reply
 
 
 class Form(NamedTuple):
@@ -181,7 +181,7 @@ def run(config: ServeConfig, dry_run: bool = False) -> None:
         raise UserError(f"{config.host} can be reached from elsewhere", remedy=remedy)
     with Rewarder(config.reward) as rewarder:
         if not dry_run:
-            asyncio.run(_serve(Service(rewarder, token), config.host, config.port, config.seconds))
+            asyncio.run(listen(Service(rewarder, token), config.host, config.port, config.seconds, _say))
 
 
 def quiet() -> logging.Logger:
@@ -191,7 +191,12 @@ def quiet() -> logging.Logger:
     return log
 
 
-async def _serve(service: Service, host: str, port: int, seconds: float) -> None:
+def _say(url: str) -> None:
+    print(f"rewards at {url}", flush=True)
+
+
+async def listen(service: Service, host: str, port: int, seconds: float, say: Callable[[str], None]) -> None:
+    """Serve for `seconds` (0: for ever); `say` is told the address. Raises UserError where it cannot be had."""
     limits: dict[str, Any] = {
         "keepalive_timeout": IDLE_SECONDS,
         "lingering_time": 2.0,
@@ -202,11 +207,11 @@ async def _serve(service: Service, host: str, port: int, seconds: float) -> None
     runner = web.AppRunner(service.app(), access_log=None, shutdown_timeout=2.0, **limits)
     await runner.setup()
     assert runner.server
-    service.door = Door(runner.server)
+    service.door = Door(runner.server, intake.CONNECTIONS)
     try:
         listening = await service.door.listen(host, port)
         address = listening.sockets[0].getsockname()
-        print(f"rewards at http://{address[0]}:{address[1]}/", flush=True)
+        say(f"http://{address[0]}:{address[1]}/")
         async with listening:
             await asyncio.sleep(seconds or float(10**9))
     except OSError as error:
