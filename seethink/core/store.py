@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Literal, TextIO
 
 from seethink.core.errors import UserError
 from seethink.core.nouns import Example, Sample, sample_from_row, sample_to_row
@@ -40,7 +40,7 @@ def atomic(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def open_text(path: Path, mode: str = "w") -> TextIO:
+def open_text(path: Path, mode: Literal["w", "a"] = "w") -> TextIO:
     """A file for text we write. A lone surrogate, which UTF-8 cannot hold, becomes its JSON escape, and reads back equal."""
     return open(path, mode, encoding="utf-8", errors="backslashreplace")
 
