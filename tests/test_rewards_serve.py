@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterator
 import pytest
 import serve_abuse as abuse
 
+from seethink.ask import intake
 from seethink.core.tags import compose
-from seethink.rewards import Rewarder, intake, serve
+from seethink.rewards import Rewarder, serve
 
 ASKED = json.dumps({"samples": [{"kind": "digit", "gold": "7"}], "responses": [compose("", "7")]}).encode()
 REFUSED = {"bomb": "413", "too long": "413", "method": "405"}

@@ -23,13 +23,8 @@ from typing import Any, NamedTuple
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from seethink.core.errors import UserError
-from seethink.core.nouns import Reward, Sample, sample_from_row
-from seethink.core.store import well_formed
-from seethink.rewards import intake
-from seethink.rewards.adapters.openrlhf import asked, told
-from seethink.rewards.config import ServeConfig
-from seethink.rewards.intake import (
+from seethink.ask import intake
+from seethink.ask.intake import (
     IDLE_SECONDS,
     MAX_BODY,
     READ_AHEAD,
@@ -41,6 +36,11 @@ from seethink.rewards.intake import (
     read_body,
     unpack,
 )
+from seethink.core.errors import UserError
+from seethink.core.nouns import Reward, Sample, sample_from_row
+from seethink.core.store import well_formed
+from seethink.rewards.adapters.openrlhf import asked, told
+from seethink.rewards.config import ServeConfig
 from seethink.rewards.rewarder import Rewarder
 
 SLICE, STEP_SECONDS = 4, 0.005

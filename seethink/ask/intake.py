@@ -17,7 +17,7 @@ from seethink.core.errors import UserError
 
 MAX_BODY = 32 << 20
 """Bytes of one request, unpacked."""
-MOST_PACKED = 20
+MOST_PACKED = 50
 """Times that a body may grow when it is unpacked: text does not, bombs do."""
 ROOM, SMALL = 512 << 20, 1 << 20
 """Memory of all requests in flight, as text and as parsed; small requests have a tenth more to themselves."""
