@@ -83,7 +83,8 @@ SLOW = {  # what is sent, and then nothing more
     "no body": request(b"", length=1 << 20),
     "half a body": request(b'{"samples": [' + b" " * 50_000, length=1 << 20),
 }
-LARGE = request(b'{"samples": [' + b"{},[]," * 4_000_000 + b"{}]}")  # 24 MB that would be more than a gigabyte parsed
+DENSE = b'{"samples": [' + b"{},[]," * 4_000_000 + b"{}]}"  # 24 MB that would be more than a gigabyte parsed
+LARGE = {"large, dense": request(DENSE), "large, 200 MB": request(DENSE, length=200 << 20)}
 
 
 async def ask(url: str, data: bytes, patience: float = 60.0) -> str:
@@ -112,7 +113,7 @@ async def abuse(url: str, given: argparse.Namespace) -> Counter[str]:
         told[f"{name}: {await ask(url, data, given.seconds)}"] += 1
 
     hard = json.dumps({"samples": [s for s, _ in HARD], "responses": [r for _, r in HARD]}).encode()
-    everybody = [("slow batch", request(hard))] * 2 + [("large", LARGE)] * given.large
+    everybody = [("slow batch", request(hard))] * 2 + list(islice(cycle(LARGE.items()), given.large))
     everybody += [(f"slow, {name}", data) for name, data in islice(cycle(SLOW.items()), given.slow)]
     everybody += list(islice(cycle(MALFORMED.items()), given.malformed))
     await asyncio.gather(*(one(name, data) for name, data in everybody))

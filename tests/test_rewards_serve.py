@@ -154,8 +154,7 @@ def test_bodies_share_a_room_that_is_given_back():
 def test_what_json_makes_of_a_body_is_reckoned_before_it_is_made():
     """Three bytes of `{},` are a hundred of memory: 24 MB of them are refused unread."""
     with intake.Room().share() as share:
-        body = abuse.LARGE.partition(b"\r\n\r\n")[2]
-        _fails(intake.web.HTTPRequestEntityTooLarge, lambda: intake.unpack(body, "", share))
+        _fails(intake.web.HTTPRequestEntityTooLarge, lambda: intake.unpack(abuse.DENSE, "", share))
         assert intake.unpack(b'{"a": "' + b"text, with words " * 100_000 + b'"}', "", share)
 
 

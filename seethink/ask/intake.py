@@ -17,7 +17,7 @@ from seethink.core.errors import UserError
 
 MAX_BODY = 32 << 20
 """Bytes of one request, unpacked."""
-MOST_PACKED = 50
+MOST_PACKED = 20
 """Times that a body may grow when it is unpacked: text does not, bombs do."""
 ROOM, SMALL = 512 << 20, 1 << 20
 """Memory of all requests in flight, as text and as parsed; small requests have a tenth more to themselves."""
@@ -98,7 +98,8 @@ def unpack(body: bytes, encoding: str, share: Share) -> bytes:
         if unpacker is None or not (unpacker.eof or unpacker.unconsumed_tail):
             raise UserError(f"body is no whole {encoding.lower()}")
         if unpacker.unconsumed_tail:
-            raise too_large(most + 1)
+            text = error(f"body unpacks to more than {most >> 10} KB: send it unpacked, or fewer responses at once")
+            raise web.HTTPRequestEntityTooLarge(most, most + 1, text=text)
     elif encoding.lower() not in ("", "identity"):
         raise UserError("body is packed in an unknown way", remedy="Use gzip or none")
     share.take(4 * len(body) + sum(cost * body.count(mark) for mark, cost in PARSED.items()))
