@@ -63,7 +63,7 @@ def check_image(path: str, where: object = "") -> tuple[int, int]:
     with _opened(path, where) as image:
         size = _upright_size(image)
         if image.format == "JPEG":
-            image.draft(None, (image.width // 8, image.height // 8))
+            image.draft(None, (max(1, image.width // 8), max(1, image.height // 8)))
             image.load()
         else:
             _rgb(image)
@@ -179,7 +179,7 @@ def _plain(image: Image.Image) -> bool:
 def _rgb(image: Image.Image) -> Image.Image:
     """The first frame as RGB of 8 bits: turned upright, on white."""
     image.load()
-    if turn := TURNS.get(_orientation(image)):
+    if (turn := TURNS.get(_orientation(image))) is not None:
         image = image.transpose(turn)
     if image.mode.startswith("I"):
         image = _scaled(image)
