@@ -19,6 +19,7 @@ from typing import Any
 from seethink import __version__
 from seethink.core.config import Config, describe, resolve
 from seethink.core.errors import UserError
+from seethink.core.guard import refuse_overwrite
 from seethink.core.run import end_with_parent
 from seethink.train.launch import launch, under_torchrun
 
@@ -88,6 +89,7 @@ def dispatch(arguments: list[str]) -> int:
     if verb in DEFAULTS and not any(a.startswith("@") for a in rest):
         rest.insert(0, f"@{Path(__file__).parent / DEFAULTS[verb]}")
     config = resolve(config_class, rest)
+    refuse_overwrite(config, [a[1:] for a in rest if a.startswith("@")])
     if verb in PARALLEL and config.gpus > 1 and not dry_run and not under_torchrun():
         return launch(arguments, config.gpus, config.device)
     load(function)(config, dry_run=dry_run)

@@ -191,6 +191,28 @@ def test_pictures_travel_with_the_page(tmp_path):
     assert copy_picture(str(broken), tmp_path / "images") is None and copy_picture("absent.png", tmp_path) is None
 
 
+def test_a_picture_is_decoded_before_it_travels(tmp_path):
+    """What only has the name of a picture stays where it is; a picture that readers could show otherwise is made anew."""
+    (tmp_path / "secret").write_text("root:x:0:0")
+    for name in ("x.png", "x.jpg", "x.webp", "x.gif"):
+        (tmp_path / name).symlink_to(tmp_path / "secret")
+        assert (
+            copy_picture(str(tmp_path / name), tmp_path / "images") is None
+            and picture_uri(str(tmp_path / name)) is None
+        )
+    assert not (tmp_path / "images").exists()
+    Image.new("RGBA", (4, 4), (0, 0, 0, 0)).save(tmp_path / "clear.png")
+    with Image.open(tmp_path / "images" / copy_picture(str(tmp_path / "clear.png"), tmp_path / "images")) as image:
+        assert image.mode == "RGB" and image.getpixel((0, 0)) == (255, 255, 255)
+
+
+def test_pages_are_not_put_among_other_files(study, tmp_path):
+    (tmp_path / "items-0.js").write_text("the user's own")
+    with pytest.raises(UserError, match="other origin"):
+        view(study / "arms/grpo/seed0/eval", tmp_path)
+    assert (tmp_path / "items-0.js").read_text() == "the user's own"
+
+
 @needs_browser
 @pytest.mark.parametrize(("width", "dark"), [(1280, False), (390, True)])
 def test_the_pages_in_a_browser(study, tmp_path, width, dark):

@@ -27,6 +27,7 @@ class Effect(Enum):
     RESULT = "what is computed"
     MANNER = "how it is computed: equal results, up to rounding"
     PLACE = "where, how fast or whether at all: nothing of the result"
+    OUTPUT = "what is written: a file or folder, of which nothing is changed that the user gave"
     INPUT = "what is read: a file or folder, which counts by its content and not by its name"
 
 

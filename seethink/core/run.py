@@ -28,9 +28,11 @@ from pydantic import BaseModel
 from seethink import __version__
 from seethink.core.config import Effect, effects, identity
 from seethink.core.errors import UserError
-from seethink.core.store import hash_json, hash_path, read_json, write_json, write_text
+from seethink.core.guard import NOTES, refuse_foreign, refuse_overwrite
+from seethink.core.store import hash_json, hash_path, open_text, read_json, write_json, write_text
 
 PARENT = "SEETHINK_PARENT"  # environment variable: process id of the study that started this process
+MANIFEST = {"key", "verb", "config", "inputs"}  # what a run's manifest.json holds in any case
 LIBRARIES = ("torch", "transformers", "peft", "numpy", "pillow", "openai", "pyarrow", "math-verify")
 
 
@@ -72,6 +74,8 @@ class Run:
                 inputs[setting] = hash_path(value)
             elif value is not None and setting not in inputs:
                 raise ValueError(f"{verb}: the content of {setting} is not part of the key")
+        refuse_overwrite(config)
+        refuse_foreign(out, "manifest.json")
         try:
             out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -79,11 +83,14 @@ class Run:
             raise UserError(what, where=out, remedy="Choose another --out") from None
         folder = Run(out, hash_json({"verb": verb, "config": settings, "inputs": inputs}), unit)
         before = read_json(out / "manifest.json") if (out / "manifest.json").exists() else None
+        if before is not None and not (isinstance(before, dict) and before.keys() >= MANIFEST):
+            folder.__exit__()
+            raise UserError("manifest.json is none of ours", where=out, remedy="Choose another --out")
         if before and before["key"] != folder.key:
             folder._another(before, verb, {**settings, **inputs}, overwrite, keep)
-        if not folder.done:
-            write_json(out / "config.json", config.model_dump(mode="json"))
+        if not folder.done:  # the manifest first: by it the folder is ours, wherever this process is killed
             write_json(out / "manifest.json", _manifest(folder.key, verb, settings, inputs))
+            write_json(out / "config.json", config.model_dump(mode="json"))
         return folder
 
     def __enter__(self) -> Run:
@@ -163,18 +170,23 @@ class Run:
 
     def _another(self, before: dict[str, Any], verb: str, now: dict[str, Any], overwrite: bool, keep: Any) -> None:
         """What to do with a folder that another run has written; `before` is its manifest."""
-        if overwrite:
+        if overwrite and before["verb"] == verb:
             for path in self.folder.iterdir():
-                if path.name != ".lock":
-                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path)
+                elif path.name != ".lock" and path.suffix.lower() not in NOTES:
+                    path.unlink()
             return
         changed = sorted(_changes({**before["config"], **before["inputs"]}, now))
         if before["verb"] == verb and (keep({c.partition(":")[0] for c in changed}) if callable(keep) else keep):
             (self.folder / "done.json").unlink(missing_ok=True)
             return
         self.__exit__()
+        if before["verb"] != verb:
+            what = f"this folder holds a run of another verb (seethink {before['verb']})"
+            raise UserError(what, where=self.folder, remedy="Choose another --out, or remove the folder")
         raise UserError(
-            f"this folder holds a run with other settings or inputs ({', '.join(changed) or 'another verb'})",
+            f"this folder holds a run with other settings or inputs ({', '.join(changed)})",
             where=self.folder,
             remedy="Choose another --out, or --overwrite",
         )
@@ -183,20 +195,25 @@ class Run:
         if not self.owner:
             return
         if name not in self._files:
-            self._files[name] = open(self.folder / name, "a", encoding="utf-8")  # noqa: SIM115 - until __exit__
+            self._files[name] = open_text(self.folder / name, "a")  # until __exit__
         self._files[name].write(json.dumps(row, ensure_ascii=False) + "\n")
         self._files[name].flush()
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """Rows of a metrics or alarms file; a last line cut by a kill is left out."""
+    """Rows of a metrics or alarms file; a last line cut by a kill is left out. Raises UserError for any other."""
     if not Path(path).exists():
         return []
-    rows = []
-    for line in Path(path).read_text(encoding="utf-8").split("\n"):  # splitlines() would also cut at U+2028 in a text
+    lines, rows = Path(path).read_bytes().split(b"\n"), []  # splitlines() would also cut at U+2028 in a text
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
         try:
             rows.append(json.loads(line))
-        except json.JSONDecodeError:
+        except ValueError:
+            if any(later.strip() for later in lines[number:]):
+                what, remedy = "not valid JSON, in the middle of a log", "Choose another --out, or --overwrite"
+                raise UserError(what, where=f"{path}:{number}", remedy=remedy) from None
             break
     return rows
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TextIO
 
 from seethink.core.errors import UserError
 from seethink.core.fields import MAX_SHOWN, refuse_tokens
@@ -17,13 +18,21 @@ from seethink.core.filetype import refuse_other_text, unreadable
 from seethink.core.nouns import Example, Sample, sample_from_row, sample_to_row
 
 MAX_PATH = 300  # characters of a path in a message; its end tells more
+NAMES = {
+    str: "a text", bool: "true or false", int: "a whole number", float: "a number", dict: "an object", list: "a list",
+}  # fmt: skip
 
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
     """A temporary sibling that replaces `path` on success and is removed on any failure."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():
+        raise UserError("this is a folder", where=path, remedy="Name a file to write")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise UserError("this is a file, not a folder", where=path.parent, remedy="Choose another --out") from None
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
@@ -34,9 +43,14 @@ def atomic(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def open_text(path: Path, mode: Literal["w", "a"] = "w") -> TextIO:
+    """A file for text we write. A lone surrogate, which UTF-8 cannot hold, becomes its JSON escape, and reads back equal."""
+    return open(path, mode, encoding="utf-8", errors="backslashreplace")
+
+
 def write_text(path: Path, text: str) -> None:
-    with atomic(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    with atomic(path) as temporary, open_text(temporary) as f:
+        f.write(text)
 
 
 def read_text(path: Path) -> str:
@@ -45,6 +59,28 @@ def read_text(path: Path) -> str:
         return Path(path).read_text(encoding="utf-8-sig").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise unreadable(path, error) from None
+
+
+def well_formed(value: Any) -> Any:
+    """A JSON value whose texts UTF-8 and a tokenizer can hold: every lone surrogate in them is now U+FFFD."""
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, dict):
+        return {well_formed(key): well_formed(part) for key, part in value.items()}
+    return [well_formed(part) for part in value] if isinstance(value, list | tuple) else value
+
+
+def typed(row: dict[str, Any], key: str, kind: type, where: object) -> Any:
+    """The value of a key: a str, bool, int, float or dict, or None where it is missing. Raises UserError for another."""
+    value = row.get(key)
+    if isinstance(value, float) and kind in (int, float):
+        value = None if math.isnan(value) else int(value) if kind is int and value.is_integer() else value
+    fits = isinstance(value, (int, float) if kind is float else kind) and isinstance(value, bool) == (kind is bool)
+    fits = fits and not (isinstance(value, int) and abs(value) >= 1 << 63)  # more than a table can hold
+    if value is not None and not fits:
+        found = NAMES.get(type(value), type(value).__name__)
+        raise UserError(f"{key!r} is {found}, not {NAMES[kind]}", where=where, remedy="Repair or remove the row")
+    return value
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -113,7 +149,7 @@ def _parse(text: str) -> Any:
 def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> int:
     """Number of rows written."""
     count = 0
-    with atomic(path) as temporary, open(temporary, "w", encoding="utf-8") as f:
+    with atomic(path) as temporary, open_text(temporary) as f:
         for row in rows:
             f.write(json.dumps(row, ensure_ascii=False) + "\n")
             count += 1
@@ -209,7 +245,7 @@ def hash_text(*parts: str) -> str:
     """Short stable content hash (blake2b, 16 hex digits)."""
     h = hashlib.blake2b(digest_size=8)
     for part in parts:
-        h.update(part.encode() + b"\0")
+        h.update(part.encode("utf-8", "surrogatepass") + b"\0")
     return h.hexdigest()
 
 

@@ -11,24 +11,35 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from seethink.core.errors import UserError
-from seethink.core.store import atomic
+from seethink.core.store import atomic, well_formed
 
 
 def write_table(path: Path, rows: list[Any], columns: Iterable[str] = ()) -> None:
-    """Parquet from dicts or dataclasses (all of one shape). `columns` names them when there are no rows."""
+    """Parquet from dicts or dataclasses (all of one shape). `columns` names them when there are no rows.
+
+    Parquet holds UTF-8 alone: a lone surrogate in a text becomes U+FFFD.
+    """
     dicts = [r if isinstance(r, dict) else dataclasses.asdict(r) for r in rows]
-    table = pa.Table.from_pylist(dicts) if dicts else pa.table({c: pa.array([], pa.string()) for c in columns})
     if any(d.keys() != dicts[0].keys() for d in dicts):  # pyarrow would keep the first row's columns alone
         raise ValueError(f"{path.name}: rows of different columns")
+    try:
+        table = pa.Table.from_pylist(dicts) if dicts else pa.table({c: pa.array([], pa.string()) for c in columns})
+    except UnicodeEncodeError:  # a model may write half a character
+        table = pa.Table.from_pylist(well_formed(dicts))
     with atomic(path) as temporary:
         pq.write_table(table, temporary, compression="zstd")
 
 
-def read_table(path: Path) -> list[dict[str, Any]]:
-    """Rows of a parquet file as dicts. Raises UserError for a missing or broken file."""
+def read_table(path: Path, need: Iterable[str] = ()) -> list[dict[str, Any]]:
+    """Rows of a parquet file as dicts. Raises UserError for a missing or broken file, or one without these columns."""
     try:
-        return pq.read_table(path).to_pylist()
+        table = pq.read_table(path)
+        if missing := sorted(set(need) - set(table.column_names)):
+            remedy = "Give a table that this program wrote"
+            raise UserError(f"no column {missing[0]!r} in this table", where=path, remedy=remedy)
+        return table.to_pylist()
     except FileNotFoundError:
         raise UserError("file not found", where=path, remedy="Check the path") from None
-    except pa.ArrowInvalid as error:
-        raise UserError(f"not a readable parquet file ({error})", where=path) from None
+    except (pa.ArrowException, UnicodeDecodeError) as error:
+        what = f"not a readable parquet file ({str(error)[:200]})"
+        raise UserError(what, where=path, remedy="Write it again, or give another file") from None

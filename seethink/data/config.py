@@ -27,7 +27,7 @@ class SplitConfig(SplitRule):
     """Split kept traces into SFT and RL sets again, without calls."""
 
     traces: Annotated[Path, Effect.INPUT] = Field(description="traces.jsonl of a data run")
-    out: Annotated[Path, Effect.PLACE] = Field(description="run folder")
+    out: Annotated[Path, Effect.OUTPUT] = Field(description="run folder")
 
 
 class Role(Config):
@@ -52,7 +52,7 @@ class DataConfig(Config):
     source: Annotated[Path, Effect.INPUT] = Field(description="samples: our JSONL rows, or a published file")
     format: str = Field(default="rows", description="rows: our JSONL; paper: the paper's published JSON")
     images: Annotated[Path | None, Effect.PLACE] = Field(default=None, description="image folder of a published file")
-    out: Annotated[Path, Effect.PLACE] = Field(description="run folder")
+    out: Annotated[Path, Effect.OUTPUT] = Field(description="run folder")
     base_url: Annotated[str, Effect.PLACE] = Field(pattern=r"^https?://", description="OpenAI-compatible, of all steps")
     api_key_env: Annotated[str, Effect.PLACE] = Field(
         default="OPENAI_API_KEY", description="environment variable with the key"
@@ -87,5 +87,5 @@ class ExportConfig(Config):
     format: Literal["trl", "messages", "verl", "easyr1", "swift", "sharegpt", "paper"] = Field(
         description="trl, verl, easyr1, swift: GRPO; messages, sharegpt, swift: SFT; paper: the published JSON"
     )
-    out: Path = Field(description="file to write")
+    out: Annotated[Path, Effect.OUTPUT] = Field(description="file to write")
     system: Path | None = Field(default=None, description="text file with a system prompt; none: no system message")

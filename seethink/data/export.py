@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,11 +30,13 @@ from seethink.core.fields import PLACEHOLDER, with_marks
 from seethink.core.images import portable
 from seethink.core.nouns import Sample
 from seethink.core.prompt import prompt_text
-from seethink.core.store import atomic, load_samples, read_json, read_jsonl, read_text, write_json, write_jsonl
+from seethink.core.store import atomic, load_samples, read_json, read_jsonl, read_text, typed, write_json, write_jsonl
 from seethink.core.tags import THINK, THINK_END, extract
 from seethink.data.config import ExportConfig
 
 PLACEHOLDER_FORMATS = ("verl", "easyr1", "swift", "sharegpt")
+GROUP_BYTES, GROUP_ROWS = 128 << 20, 10_000
+"""Of a row group: half of the 256 MB that readers can be trusted with, because memory holds it twice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +46,20 @@ class Exported:
     sample: Sample
     completion: str | None
     system: str
+    where: str
+    """file:row"""
 
 
 def run(config: ExportConfig, dry_run: bool = False) -> None:
     """The verb. Raises UserError for a bad file, or rows that the format cannot hold."""
     system = read_text(config.system) if config.system else ""
+    if config.system and (not system or "\0" in system):
+        raise UserError("no system prompt in this file", where=config.system, remedy="Name a text, or leave it out")
     rows = []
-    for sample, (_, row) in zip(load_samples(config.data), read_jsonl(config.data), strict=True):
+    for sample, (number, row) in zip(load_samples(config.data), read_jsonl(config.data), strict=True):
+        where = f"{config.data}:{number}"
         sample = replace(sample, images=tuple(map(os.path.abspath, sample.images)))
-        rows.append(Exported(sample, row.get("completion"), system))
+        rows.append(Exported(sample, typed(row, "completion", str, where), system, where))
         check(rows[-1], config)
     if not dry_run:
         write(rows, config)
@@ -60,8 +68,8 @@ def run(config: ExportConfig, dry_run: bool = False) -> None:
 
 def check(row: Exported, config: ExportConfig) -> None:
     """Raises UserError for a row that the format cannot hold."""
-    where = f"{config.data} (row {row.sample.id!r})"
-    if config.format in ("messages", "sharegpt") and row.completion is None:
+    where = f"{row.where} ({row.sample.id!r})"
+    if config.format in ("messages", "sharegpt") and not (row.completion or "").strip():
         remedy = "Give sft.jsonl, or a format for RL: trl, verl, easyr1, swift"
         raise UserError(f"row has no completion, which {config.format} needs", where=where, remedy=remedy)
     if config.format == "paper" and row.completion is not None and extract(row.completion).status != "ok":
@@ -82,18 +90,35 @@ def write(rows: list[Exported], config: ExportConfig) -> None:
     if config.format in JSONL:
         write_jsonl(config.out, map(JSONL[config.format], rows))
     elif config.format in PARQUET:
-        write_parquet(config.out, [PARQUET[config.format](row) for row in rows])
+        write_parquet(config.out, map(PARQUET[config.format], rows), SCHEMAS[config.format])
     elif config.format == "sharegpt":
+        index, entries = dataset_info(config.out)  # before anything is written
         write_json(config.out, [sharegpt_row(row) for row in rows])
-        index = config.out.with_name("dataset_info.json")  # LLaMA-Factory looks data sets up here; others may be in it
-        columns = {"messages": "conversations", "system": "system", "images": "images"}
-        entry = {"file_name": config.out.name, "formatting": "sharegpt", "columns": columns}
-        write_json(index, {**(read_json(index) if index.exists() else {}), config.out.stem: entry})
+        write_json(index, entries)
     else:
         folders = [os.path.dirname(os.path.realpath(image)) for row in rows for image in row.sample.images]
         root = os.path.commonpath(folders) if folders else "."
         write_json(config.out, [paper_row(row, root) for row in rows])
         print(f"images are named as below {root}: read back with --format paper --images {root}")
+
+
+def dataset_info(out: Path) -> tuple[Path, dict[str, Any]]:
+    """The file in which LLaMA-Factory looks data sets up, and its entries with ours: others stay as they are.
+
+    Raises UserError where our name is taken there, or the file is no table of entries.
+    """
+    index = out.with_name("dataset_info.json")
+    if index.name == out.name:
+        raise UserError("this is where LLaMA-Factory lists data sets", where=out, remedy="Choose another --out")
+    entries = read_json(index) if index.exists() else {}
+    if not isinstance(entries, dict):
+        raise UserError("not a JSON object of data sets", where=index, remedy="Repair it, or choose another folder")
+    taken = entries.get(out.stem, {"file_name": out.name})
+    if not isinstance(taken, dict) or taken.get("file_name") != out.name:
+        raise UserError(f"{out.stem!r} is already an entry for other data", where=index, remedy="Choose another --out")
+    columns = {"messages": "conversations", "system": "system", "images": "images"}
+    entry = {"file_name": out.name, "formatting": "sharegpt", "columns": columns}
+    return index, {**entries, out.stem: {**taken, **entry}}
 
 
 def trl_row(row: Exported) -> dict[str, Any]:
@@ -124,7 +149,7 @@ def verl_row(row: Exported) -> dict[str, Any]:
     return {
         "data_source": sample.source,
         "prompt": _turns(row, _with_placeholders(sample)),
-        "images": _bytes_of(sample),
+        "images": _bytes_of(row),
         "ability": sample.kind,
         "reward_model": {"style": "rule", "ground_truth": sample.gold},
         "extra_info": {**_truth(sample), "question": prompt_text(sample)},
@@ -135,7 +160,7 @@ def easyr1_row(row: Exported) -> dict[str, Any]:
     """Nothing but `answer` reaches a reward function there, so the kind travels inside it."""
     sample = row.sample
     answer = json.dumps(_truth(sample), ensure_ascii=False)
-    return {"problem": _with_placeholders(sample), "answer": answer, "images": _bytes_of(sample)}
+    return {"problem": _with_placeholders(sample), "answer": answer, "images": _bytes_of(row)}
 
 
 def paper_row(row: Exported, root: str) -> dict[str, Any]:
@@ -182,26 +207,48 @@ def _truth(sample: Sample) -> dict[str, Any]:
     }
 
 
-def _bytes_of(sample: Sample) -> list[dict[str, Any]]:
-    """Pictures that every reader sees as our own trainers do."""
-    return [{"bytes": portable(image)[0], "path": Path(image).name} for image in sample.images]
+def _bytes_of(row: Exported) -> list[dict[str, Any]]:
+    pictures = []
+    for image in row.sample.images:
+        data, suffix = portable(image, row.where)
+        pictures.append({"bytes": data, "path": Path(image).with_suffix(suffix).name})
+    return pictures
 
 
 JSONL = {"trl": trl_row, "messages": messages_row, "swift": swift_row}
 PARQUET = {"verl": verl_row, "easyr1": easyr1_row}
+TEXT = pa.string()
+IMAGES = pa.list_(pa.struct({"bytes": pa.binary(), "path": TEXT}))
+"""The layout of the datasets library's Image."""
+TRUTH = {"id": TEXT, "source": TEXT, "kind": TEXT, "solution": TEXT, "alternatives": pa.list_(TEXT), "choices": pa.list_(TEXT), "meta": TEXT}
+SCHEMAS = {
+    "verl": pa.schema(
+        {
+            "data_source": TEXT,
+            "prompt": pa.list_(pa.struct({"role": TEXT, "content": TEXT})),
+            "images": IMAGES,
+            "ability": TEXT,
+            "reward_model": pa.struct({"style": TEXT, "ground_truth": TEXT}),
+            "extra_info": pa.struct({**TRUTH, "question": TEXT}),
+        }
+    ),
+    "easyr1": pa.schema({"problem": TEXT, "answer": TEXT, "images": IMAGES}),
+}
 
 
-def write_parquet(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Parquet with pictures as {bytes, path}, the layout of the datasets library's Image."""
-    texts = pa.list_(pa.string())
-    types = {
-        "images": pa.list_(pa.struct({"bytes": pa.binary(), "path": pa.string()})),
-        "extra_info": pa.struct(
-            {"id": pa.string(), "source": pa.string(), "kind": pa.string(), "solution": pa.string()}
-            | {"alternatives": texts, "choices": texts, "meta": pa.string(), "question": pa.string()}
-        ),
-    }
-    columns = {name: [row[name] for row in rows] for name in (rows[0] if rows else ())}
-    with atomic(path) as temporary:
-        table = pa.table({name: pa.array(values, types.get(name)) for name, values in columns.items()})
-        pq.write_table(table, temporary, compression="zstd")
+def write_parquet(path: Path, rows: Iterable[dict[str, Any]], schema: pa.Schema, group: int = GROUP_BYTES) -> None:
+    """Rows as they come, in row groups of at most `group` bytes of images: readers choke on larger ones.
+
+    One row whose images are larger is a row group by itself.
+    """
+    with atomic(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as file:
+        waiting, size = [], 0
+        for row in rows:
+            more = sum(len(image["bytes"]) for image in row["images"])
+            if waiting and (size + more > group or len(waiting) == GROUP_ROWS):
+                file.write_table(pa.Table.from_pylist(waiting, schema))
+                waiting, size = [], 0
+            waiting.append(row)
+            size += more
+        if waiting:
+            file.write_table(pa.Table.from_pylist(waiting, schema))

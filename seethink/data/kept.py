@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from seethink.core.errors import UserError
 from seethink.core.nouns import Example, Sample, Verdict, sample_to_row
-from seethink.core.store import load_samples, read_jsonl, relative_images, write_jsonl
+from seethink.core.store import load_samples, read_jsonl, relative_images, typed, write_jsonl
 from seethink.core.tags import compose
 from seethink.traces.lexicon import PRESETS, count_trace, load
 
@@ -57,13 +57,27 @@ def load_kept(path: Path) -> list[Kept]:
         # a reader of samples finds our keys in meta, unless the sample's own meta has a key of that name
         ours = {*TRACE, "verdict", "cues"} - (row.get("meta") or {}).keys()
         sample = replace(sample, meta={key: value for key, value in sample.meta.items() if key not in ours})
-        think, answer, model, tokens = (row.get(key) for key in TRACE)
+        where = f"{path}:{number}"
+        think, answer, model = (typed(row, key, str, where) for key in TRACE[:3])
+        tokens = typed(row, "tokens", int, where)
         if (think is None) != (answer is None):
-            where = f"{path}:{number}"
             raise UserError("row has only one of think and answer", where=where, remedy="Repair the row")
-        draft = None if think is None else Draft(str(think), str(answer), model or "", tokens or 0)
-        kept.append(Kept(sample, draft, Verdict(**row["verdict"]) if row.get("verdict") else None))
+        draft = None if think is None else Draft(think, answer, model or "", tokens or 0)
+        kept.append(Kept(sample, draft, read_verdict(row, where)))
     return kept
+
+
+def read_verdict(row: dict[str, Any], where: object) -> Verdict | None:
+    """The verdict of a row, where it has one. Raises UserError for anything else under that key."""
+    given = typed(row, "verdict", dict, where)
+    if not given:
+        return None
+    if unknown := sorted(given.keys() - {field.name for field in fields(Verdict)}):
+        raise UserError(
+            f"'verdict' has a key {unknown[0][:40]!r}", where=where, remedy="A verdict is ok, by and reason"
+        )
+    by, reason = (typed(given, key, str, f"{where} (verdict)") for key in ("by", "reason"))
+    return Verdict(typed(given, "ok", bool, f"{where} (verdict)"), by or "", reason or "")
 
 
 def _row(kept: Kept, path: Path) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from seethink.train.config import ModelConfig, system_prompt
 class EvalConfig(Config):
     """Evaluate a model folder, or an OpenAI-compatible endpoint, on a board."""
 
-    out: Annotated[Path, Effect.PLACE] = Field(description="run folder")
+    out: Annotated[Path, Effect.OUTPUT] = Field(description="run folder")
     model: Annotated[str, Effect.INPUT] = Field(description="model folder, or the model's name at base_url")
     board: Annotated[Path, Effect.INPUT] = Field(description="JSONL of samples with golds; meta.part names the part")
     base_url: Annotated[str, Effect.PLACE] = Field(

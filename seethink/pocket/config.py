@@ -13,7 +13,7 @@ from seethink.core.config import Config, Effect
 class BuildConfig(Config):
     """Write the pocket world: pictures, pools, board, and SFT files of each simulated teacher."""
 
-    out: Path = Field(description="folder to write")
+    out: Annotated[Path, Effect.OUTPUT] = Field(description="folder to write")
     seed: int = Field(default=0, description="every stream of scenes derives from it")
     sft: int = Field(default=2000, ge=0, description="samples in sft_pool.jsonl")
     rl: int = Field(default=2000, ge=0, description="samples in rl_pool.jsonl")
@@ -39,7 +39,7 @@ class TeachConfig(Config):
 class PretrainConfig(Config):
     """Build the base checkpoint of the pocket world from nothing."""
 
-    out: Annotated[Path, Effect.PLACE] = Field(description="run folder; the checkpoint is in model/")
+    out: Annotated[Path, Effect.OUTPUT] = Field(description="run folder; the checkpoint is in model/")
     seed: int = Field(default=0, description="weights, scenes and order of lessons")
     threads: int = Field(default=2, ge=1, description="cores; another number gives slightly other weights")
     scenes: int = Field(default=6000, ge=100, description="training pictures, drawn once")

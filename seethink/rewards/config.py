@@ -45,7 +45,7 @@ class OpenConfig(Config):
     )
     path: str = Field(default="", description="folder or name of the reward model or sentence encoder")
     revision: str = Field(default="", description="pinned commit of a model that brings its own code")
-    cache: Annotated[Path | None, Effect.PLACE] = Field(
+    cache: Annotated[Path | None, Effect.OUTPUT] = Field(
         default=None, description="SQLite file for scores; none: the run's own"
     )
     mode: Literal["auto", "plain", "vlaa", "shifted", "sigmoid", "calibrated"] = Field(
@@ -89,7 +89,9 @@ class ScoreConfig(Config):
     """Score every response of a file."""
 
     input: Path = Field(description="JSONL of sample rows with a response")
-    out: Path = Field(description="JSONL to write: id, reward (null: undecided), status, answer, detail")
+    out: Annotated[Path, Effect.OUTPUT] = Field(
+        description="JSONL to write: id, reward (null: undecided), status, answer, detail"
+    )
     reward: RewardConfig = RewardConfig()
 
 
@@ -97,7 +99,7 @@ class CheckConfig(Config):
     """Check the golds of a file before training on it."""
 
     input: Path = Field(description="JSONL of sample rows")
-    out: Path | None = Field(default=None, description="JSONL of the bad golds")
+    out: Annotated[Path | None, Effect.OUTPUT] = Field(default=None, description="JSONL of the bad golds")
     reward: RewardConfig = RewardConfig()
 
 
@@ -105,12 +107,14 @@ class AuditConfig(Config):
     """Look for rewards that can be had without the right answer."""
 
     input: Path = Field(description="JSONL of sample rows; with responses more can be said")
-    out: Path | None = Field(default=None, description="JSON of all findings")
+    out: Annotated[Path | None, Effect.OUTPUT] = Field(default=None, description="JSON of all findings")
     second: Literal["none", "math-verify"] = Field(
         default="none", description="compare mathematical verdicts with a peer's"
     )
     examples: int = Field(default=20, ge=0, description="disagreements with the peer that are written out")
-    calibration: Path | None = Field(default=None, description="file to write for mode calibrated")
+    calibration: Annotated[Path | None, Effect.OUTPUT] = Field(
+        default=None, description="file to write for mode calibrated"
+    )
     reward: RewardConfig = RewardConfig()
 
 

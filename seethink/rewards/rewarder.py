@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from seethink.core.nouns import Reward, Sample, by_gold
 from seethink.core.tags import extract
@@ -21,6 +21,19 @@ from seethink.rewards.decision import AnswerText, Decision
 from seethink.rewards.kinds import RULES, Later
 from seethink.rewards.open.formula import Scorer
 from seethink.rewards.open.scorers import make_scorer, refuse
+
+
+class Begun(NamedTuple):
+    """A batch whose easy part is decided."""
+
+    samples: list[Sample]
+    """Each sample once for each of its golds."""
+    golds: list[int]
+    """How many golds each sample of the batch has."""
+    rewards: dict[int, Reward]
+    """By place in `samples`."""
+    waiting: dict[Later, list[tuple[int, AnswerText]]]
+    """What decides a whole batch -> what it has to decide."""
 
 
 class Rewarder:
@@ -86,38 +99,44 @@ class Rewarder:
         Raises UserError when the scorer of open answers fails on more than `open.max_failures` of the batch (code 3), when
         a judge's budget is spent (4), or when math-verify cannot start.
         """
-        versions = [by_gold(s) for s in samples]
-        answers = [r for r, golds in zip(responses, versions, strict=True) for _ in golds]
-        rewards = iter(self._score_all([s for golds in versions for s in golds], answers))
-        return [self._best([next(rewards) for _ in golds]) for golds in versions]
+        return self.finish(self.begin(samples, responses))
+
+    def begin(self, samples: Sequence[Sample], responses: Sequence[str], begun: Begun | None = None) -> Begun:
+        """What rules decide, within milliseconds, in any thread; more of a batch may be added to what was `begun`."""
+        begun = begun or Begun([], [], {}, {})
+        versions = [by_gold(sample) for sample in samples]
+        begun.golds.extend(map(len, versions))
+        pairs = [(s, response) for golds, response in zip(versions, responses, strict=True) for s in golds]
+        for sample, response in pairs:
+            i, start, rules = len(begun.samples), time.perf_counter(), RULES[sample.kind]
+            begun.samples.append(sample)
+            raw, decision = read_answer(response, self.config)
+            if decision is None:
+                answer = AnswerText(raw or "")
+                decision = rules.decide(sample, answer, self.config)
+                if decision is None:
+                    begun.waiting.setdefault(rules.later, []).append((i, answer))
+                    continue
+            begun.rewards[i] = self._reward(sample, raw, decision, time.perf_counter() - start)
+        return begun
+
+    def finish(self, begun: Begun) -> list[Reward]:
+        """Rewards in order, once a scorer or a computer algebra system has decided the rest. Raises as `score_batch`."""
+        samples, rewards = begun.samples, begun.rewards
+        for later, mine in begun.waiting.items():
+            start = time.perf_counter()
+            decisions = later([(samples[i], answer) for i, answer in mine], self.config, self.scorer)
+            seconds = (time.perf_counter() - start) / len(mine)
+            for (i, answer), decision in zip(mine, decisions, strict=True):
+                rewards[i] = self._reward(samples[i], answer.raw, decision, seconds)
+        in_order = iter([rewards[i] for i in range(len(samples))])
+        return [self._best([next(in_order) for _ in range(count)]) for count in begun.golds]
 
     def _best(self, rewards: list[Reward]) -> Reward:
         """Of the rewards by each gold: a right one, else one that cannot be decided, else the highest."""
         best = max(rewards, key=lambda reward: -1.0 if reward.value is None else reward.value)
         undecided = [reward for reward in rewards if reward.value is None]
         return undecided[0] if undecided and not self.is_correct(best) else best
-
-    def _score_all(self, samples: Sequence[Sample], responses: Sequence[str]) -> list[Reward]:
-        """Rewards in input order by the first gold of each sample."""
-        rewards: dict[int, Reward] = {}
-        waiting: dict[Later, list[tuple[int, AnswerText]]] = {}  # what decides a whole batch -> what it has to decide
-        for i, (sample, response) in enumerate(zip(samples, responses, strict=True)):
-            start, rules = time.perf_counter(), RULES[sample.kind]
-            raw, decision = read_answer(response, self.config)
-            if decision is None:
-                answer = AnswerText(raw or "")
-                decision = rules.decide(sample, answer, self.config)
-                if decision is None:
-                    waiting.setdefault(rules.later, []).append((i, answer))
-                    continue
-            rewards[i] = self._reward(sample, raw, decision, time.perf_counter() - start)
-        for later, mine in waiting.items():
-            start = time.perf_counter()
-            decisions = later([(samples[i], answer) for i, answer in mine], self.config, self.scorer)
-            seconds = (time.perf_counter() - start) / len(mine)
-            for (i, answer), decision in zip(mine, decisions, strict=True):
-                rewards[i] = self._reward(samples[i], answer.raw, decision, seconds)
-        return [rewards[i] for i in range(len(samples))]
 
     def is_correct(self, reward: Reward) -> bool | None:
         """Right, wrong or undecided (None), for accuracy. Some kinds count from a threshold."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import Field
 
-from seethink.core.config import Config
+from seethink.core.config import Config, Effect
 
 
 class ReportConfig(Config):
@@ -22,7 +23,9 @@ class ViewConfig(Config):
 
     input: Path = Field(description="study, evaluation, GRPO run, data folder or JSONL file")
     other: Path | None = Field(default=None, description="a second evaluation on the same board, beside the first")
-    out: Path | None = Field(default=None, description="folder of pages; view/ in the run, <name>-view/ beside a file")
+    out: Annotated[Path | None, Effect.OUTPUT] = Field(
+        default=None, description="folder of pages; view/ in the run, <name>-view/ beside a file"
+    )
     samples: Path | None = Field(default=None, description="JSONL of the samples, where the run does not name it")
     arms: str = Field(default="", description="arms of a study, comma-separated; empty: those of its first comparison")
     seed: int = Field(default=0, description="seed of a study to show")

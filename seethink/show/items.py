@@ -14,11 +14,12 @@ from typing import Any
 
 from seethink.core.config import build
 from seethink.core.errors import UserError
-from seethink.core.nouns import Reward, Sample
+from seethink.core.nouns import Reward, Sample, Verdict
 from seethink.core.prompt import options_text
 from seethink.core.run import read_log
-from seethink.core.store import load_samples, read_json, read_jsonl
+from seethink.core.store import load_samples, read_json, read_jsonl, typed
 from seethink.core.tables import read_table
+from seethink.data.kept import read_verdict
 from seethink.rewards import RewardConfig, Rewarder
 from seethink.show.marked import Piece, pieces
 from seethink.study.folder import Study, load_study
@@ -30,6 +31,8 @@ FLAGS = ("flipped", "truncated", "undecided", "lucky", "right", "wrong")
 SAMPLE_KEYS = ("board", "data", "source", "samples", "input")  # where a run's config names the samples it used
 SHOWN = ("reward", "advantage", "status", "stop", "tokens", "entropy", "weights_version", "judged by")
 THRESHOLDS = {"box": {"correct"}, "open": {"correct"}}  # settings of the reward that decide what counts as right
+ROLLOUT, SCORE = ("round", "sample_id", "group", "text", "reward", "status"), ("sample_id", "part", "text", "ok")
+"""Columns that a table must have to be shown."""
 DATA_FILES = ("traces.jsonl", "sft.jsonl", "rl.jsonl", "board.jsonl")
 
 
@@ -94,7 +97,8 @@ def from_study(study: Study, arms: Sequence[str], seed: int, checker: Checker | 
 def from_rollouts(folder: Path, samples: dict[str, Sample], checker: Checker | None) -> list[Item]:
     """Groups of a GRPO run: all completions of one prompt side by side, in the order of training."""
     table = folder / "rollouts.parquet"
-    rows = read_table(table) if table.exists() else read_log(folder / "rollouts.jsonl")  # finished or still running
+    done = table.exists()  # or still running
+    rows = read_table(table, ROLLOUT) if done else read_log(folder / "rollouts.jsonl")
     rows = sorted(rows, key=lambda r: (r["round"], r["sample_id"], r["group"]))
     settings = read_json(folder / "config.json").get("reward", {})
     thresholds = {key: {n: settings[key][n] for n in names} for key, names in THRESHOLDS.items() if key in settings}
@@ -112,10 +116,12 @@ def from_rollouts(folder: Path, samples: dict[str, Sample], checker: Checker | N
 def from_data(path: Path, checker: Checker | None) -> list[Item]:
     """Any JSONL of samples: with their traces where rows have them, bare otherwise."""
     items = []
-    for sample, (_, row) in zip(load_samples(path), read_jsonl(path), strict=True):
-        text, verdict = completion_of(row), row.get("verdict") or {}
-        fields = {"text": text, "ok": verdict.get("ok"), "tokens": row.get("tokens"), "judged by": verdict.get("by")}
-        attempts = [] if text is None else [attempt(row.get("model") or "trace", fields, sample, checker)]
+    for sample, (number, row) in zip(load_samples(path), read_jsonl(path), strict=True):
+        where = f"{path}:{number}"
+        text, verdict = completion_of(row, where), read_verdict(row, where) or Verdict(None, "")
+        tokens, model = typed(row, "tokens", int, where), typed(row, "model", str, where)
+        fields = {"text": text, "ok": verdict.ok, "tokens": tokens, "judged by": verdict.by or None}
+        attempts = [] if text is None else [attempt(model or "trace", fields, sample, checker)]
         items.append(Item(sample, str(sample.meta.get("part", sample.source)), attempts))
     return items
 
@@ -135,7 +141,7 @@ def load_items(
         if other and not (other / "scores.parquet").exists():
             raise UserError("no scores.parquet here", where=other, remedy="Give a second evaluation folder")
         names = ["/".join(folder.resolve().parts[1:][-3:]) for folder in folders]  # enough to tell two runs apart
-        rows = [{row["sample_id"]: row for row in read_table(folder / "scores.parquet")} for folder in folders]
+        rows = [{row["sample_id"]: row for row in read_table(folder / "scores.parquet", SCORE)} for folder in folders]
         return _join(_samples_of(run, samples), list(zip(names, rows, strict=True)), checker)
     if (run / "rollouts.parquet").exists() or (run / "rollouts.jsonl").exists():
         return from_rollouts(run, _samples_of(run, samples), checker)

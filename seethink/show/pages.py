@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 from pathlib import Path
 
@@ -10,13 +11,12 @@ import jinja2
 from markupsafe import Markup
 
 from seethink.core.errors import UserError
-from seethink.core.images import open_image
-from seethink.core.store import hash_file
+from seethink.core.images import open_image, portable
 from seethink.study.stats import Interval
 
 SIDE = 640  # pictures are shown no larger than this many pixels
 SMALL = 60_000  # bytes up to which a picture is embedded as it is
-MIME = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp", ".gif": "image/gif"}
+MIME = {".png": "image/png", ".jpg": "image/jpeg", ".webp": "image/webp"}
 MISSING = Markup('<span class="missing">not measured</span>')
 
 
@@ -71,38 +71,36 @@ def duration(seconds: float | None) -> str:
 
 def picture_uri(path: str) -> str | None:
     """A picture as a data: address; None where it cannot be read."""
-    file = Path(path)
-    if file.suffix.lower() in MIME and file.is_file() and file.stat().st_size <= SMALL:
-        return f"data:{MIME[file.suffix.lower()]};base64,{base64.b64encode(file.read_bytes()).decode()}"
-    shrunk = _shrunk(path)
-    return None if shrunk is None else f"data:image/jpeg;base64,{base64.b64encode(shrunk).decode()}"
+    shown = _shown(path)
+    return None if shown is None else f"data:{MIME[shown[1]]};base64,{base64.b64encode(shown[0]).decode()}"
 
 
 def copy_picture(path: str, folder: Path) -> str | None:
-    """Copy a picture into a folder under the hash of its content; its file name, or None where it cannot be read."""
-    file = Path(path)
-    if not file.is_file():
+    """Copy a picture into a folder under the hash of what is shown; its file name, or None where it cannot be read."""
+    shown = _shown(path)
+    if shown is None:
         return None
-    small = file.suffix.lower() in MIME and file.stat().st_size <= SMALL
-    target = folder / (hash_file(file) + (file.suffix.lower() if small else ".jpg"))
+    data, suffix = shown
+    target = folder / (hashlib.blake2b(data, digest_size=8).hexdigest() + suffix)
     if not target.exists():
-        data = file.read_bytes() if small else _shrunk(path)
-        if data is None:
-            return None
         folder.mkdir(parents=True, exist_ok=True)
         target.write_bytes(data)
     return target.name
 
 
-def _shrunk(path: str) -> bytes | None:
+def _shown(path: str) -> tuple[bytes, str] | None:
+    """(bytes, suffix) of a picture, decoded: a small one as it is, a larger one shrunk. None where it cannot be read."""
     try:
+        data, suffix = portable(path)
+        if len(data) <= SMALL:
+            return data, suffix
         image = open_image(path)
     except UserError:
         return None
     image.thumbnail((SIDE, SIDE))
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=85)
-    return buffer.getvalue()
+    return buffer.getvalue(), ".jpg"
 
 
 def _minus(text: str) -> str:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from seethink.core.errors import UserError
+from seethink.core.guard import refuse_foreign
 from seethink.core.store import read_json, write_text
 from seethink.show.config import ViewConfig
 from seethink.show.items import FLAGS, Attempt, Item, load_items
@@ -40,6 +41,7 @@ def run(config: ViewConfig, dry_run: bool = False) -> None:
     if dry_run:
         print(f"{len(items)} items -> {out / 'index.html'}")
         return
+    refuse_foreign(out, "index.js")
     title = " and ".join(str(path) for path in (config.input, config.other) if path)
     write_pages(out, title, items, checked=checker is not None)
     print(f"view: {len(items)} items, {out / 'index.html'}")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from seethink.core.config import Config
+from seethink.core.config import Config, Effect
 from seethink.evals.config import EvalConfig
 from seethink.train.config import GRPOConfig, SFTConfig
 
@@ -47,7 +47,7 @@ class Question(Config):
 class StudyConfig(Config):
     """Run all arms with matched controls and write report.html."""
 
-    out: Path = Field(default=Path("runs/study"), description="study folder")
+    out: Annotated[Path, Effect.OUTPUT] = Field(default=Path("runs/study"), description="study folder")
     prepare: Prepare = Prepare()
     label: str = Field(default="", description="shown with every result, e.g. the world and the teacher")
     simulated: bool = Field(default=False, description="true when the teacher is simulated")

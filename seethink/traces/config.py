@@ -14,7 +14,7 @@ from seethink.traces.lexicon import PRESETS
 class TracesConfig(Config):
     """Analyse hesitation, length and step truth of traces."""
 
-    out: Annotated[Path, Effect.PLACE] = Field(description="run folder")
+    out: Annotated[Path, Effect.OUTPUT] = Field(description="run folder")
     input: Annotated[Path, Effect.INPUT] = Field(
         description="rollouts.parquet, scores.parquet, or JSONL with `text` or `completion`"
     )

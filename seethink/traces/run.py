@@ -15,7 +15,7 @@ from typing import Any
 from seethink.core.errors import UserError
 from seethink.core.nouns import Sample
 from seethink.core.run import Run
-from seethink.core.store import hash_file, hash_json, load_samples, read_jsonl
+from seethink.core.store import hash_file, hash_json, load_samples, read_jsonl, typed
 from seethink.core.tables import read_table, write_table
 from seethink.core.tags import compose
 from seethink.traces.analyse import TraceStats, analyse
@@ -83,28 +83,33 @@ def read_rows(path: Path, right_from: float) -> Iterator[Row]:
             if "think" not in row or row["think"] is not None:  # a sample may go to RL without a trace
                 yield from_dict(row, f"{path}:{number}", right_from)
     elif path.suffix == ".parquet":
-        for row in read_table(path):
-            yield from_dict(row, path, right_from)
+        for number, row in enumerate(read_table(path), 1):
+            yield from_dict(row, f"{path} (row {number})", right_from)
     else:
         raise UserError(f"cannot read traces from {path.suffix!r} files", where=path, remedy="Give .parquet or .jsonl")
 
 
-def completion_of(row: dict[str, Any]) -> str | None:
-    """What a model wrote, by whatever name a file keeps it; None where a row holds no trace."""
-    if row.get("think") is not None:
-        return compose(row["think"], row.get("answer") or "")
-    return row.get("text", row.get("completion"))
+def completion_of(row: dict[str, Any], where: object) -> str | None:
+    """What a model wrote, by whatever name a file keeps it; None where a row holds no trace. Raises UserError."""
+    think = typed(row, "think", str, where)
+    if think is not None:
+        return compose(think, typed(row, "answer", str, where) or "")
+    return typed(row, "text" if "text" in row else "completion", str, where)
 
 
 def from_dict(row: dict[str, Any], where: object, right_from: float = 1.0) -> Row:
     """A Rollout, a Score, a Trace, a kept trace of the data pipeline or a sample with a completion, as a row."""
-    text, sample_id = completion_of(row), row.get("sample_id", row.get("id"))
+    text, sample_id = completion_of(row, where), row.get("sample_id", row.get("id"))
     if sample_id is None or text is None:
         raise UserError("no `sample_id` and `text` here", where=where, remedy="Give rollouts, scores or traces")
-    reward = row.get("reward")
-    ok = row.get("ok", None if reward is None else reward >= right_from)
-    stop, tokens, group = row.get("stop") or "stop", row.get("tokens") or 0, row.get("part", row.get("round", ""))
-    return Row(str(sample_id), text, ok, stop, tokens, row.get("entropy"), str(group))
+    reward, entropy = (typed(row, key, float, where) for key in ("reward", "entropy"))
+    ok = typed(row, "ok", bool, where) if "ok" in row else None if reward is None else reward >= right_from
+    stop, tokens = typed(row, "stop", str, where) or "stop", typed(row, "tokens", int, where) or 0
+    group = row.get("part", row.get("round"))
+    for key, value in (("sample_id", sample_id), ("part or round", group)):
+        if not isinstance(value, str | int | None) or isinstance(value, bool):
+            raise UserError(f"{key} is neither a text nor a number", where=where, remedy="Repair or remove the row")
+    return Row(str(sample_id), text, ok, stop, tokens, entropy, "" if group is None else str(group))
 
 
 def analyse_row(

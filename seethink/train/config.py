@@ -44,7 +44,7 @@ class OptimConfig(Config):
 class JobConfig(Config):
     """What every verb shares that computes with a model."""
 
-    out: Annotated[Path, Effect.PLACE] = Field(description="run folder")
+    out: Annotated[Path, Effect.OUTPUT] = Field(description="run folder")
     data: Annotated[Path, Effect.INPUT] = Field(description="JSONL of samples: with completions, for grpo with golds")
     limit: int = Field(default=0, ge=0, description="use only this many rows; 0: all")
     micro_tokens: Annotated[int, Effect.MANNER] = Field(

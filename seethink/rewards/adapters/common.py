@@ -50,8 +50,8 @@ def sample_from_truth(truth: Mapping[str, Any], **more: Any) -> Sample:
     row = {key: value for key, value in carried if value is not None and not names_pictures(key)}
     row["gold"] = row.pop("solution", None) if row.get("gold") is None else row["gold"]
     if isinstance(row.get("meta"), str):
-        row["meta"] = json.loads(row["meta"] or "{}")
-    images = row.get("images") or []
+        row["meta"] = _object(row["meta"] or "{}", "meta")
+    images = row["images"] if isinstance(row.get("images"), list | tuple) else []
     row["images"] = [image for image in images if isinstance(image, str)]
     if str(row.get("question", "")).count(PLACEHOLDER) != len(row["images"]):  # pictures that are no files stay behind
         row["question"] = row.get("question", "").replace(PLACEHOLDER, "")
@@ -60,14 +60,19 @@ def sample_from_truth(truth: Mapping[str, Any], **more: Any) -> Sample:
 
 def sample_from_label(label: str, **more: Any) -> Sample:
     """Sample from the JSON text of its truth. Raises UserError for a label that is none."""
+    return sample_from_truth(_object(label, "label"), **more)
+
+
+def _object(text: str, name: str) -> dict[str, Any]:
+    """Raises UserError for a text that is not the JSON of an object, or nested too deeply."""
     try:
-        truth = json.loads(label)
-    except json.JSONDecodeError:
-        truth = None
-    if not isinstance(truth, dict):
+        value = json.loads(text)
+    except (ValueError, RecursionError):  # also a number of thousands of digits
+        value = None
+    if not isinstance(value, dict):
         remedy = 'Export the data with seethink, or write {"kind": ..., "solution": ...} into the label'
-        raise UserError(f"label {label[:60]!r} is not the JSON of a sample", remedy=remedy)
-    return sample_from_truth(truth, **more)
+        raise UserError(f"{name} {text[:60]!r} is not the JSON of an object", remedy=remedy)
+    return value
 
 
 def status_shares(rewards: Sequence[Reward]) -> dict[str, float]:

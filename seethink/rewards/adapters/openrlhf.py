@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from seethink.core.nouns import Reward, Sample
 from seethink.rewards.adapters.common import Undecided, number, sample_from_label, shared_rewarder, status_shares
 from seethink.rewards.rewarder import Rewarder
 
@@ -38,9 +39,20 @@ def reward_lists(
     queries: Sequence[str], prompts: Sequence[str], labels: Sequence[str], rewarder: Rewarder, undecided: Undecided
 ) -> dict[str, Any]:
     """The same with plain lists, as it travels over HTTP. Raises UserError for a label that is no sample."""
-    samples = [sample_from_label(label, id=str(i)) for i, label in enumerate(labels)]
-    responses = [response_of(query, prompt) for query, prompt in zip(queries, prompts, strict=True)]
-    rewards = rewarder.score_batch(samples, responses)
+    samples, responses = asked(queries, prompts, labels)
+    return told(samples, rewarder.score_batch(samples, responses), undecided)
+
+
+def asked(
+    queries: Sequence[str], prompts: Sequence[str], labels: Sequence[str], first: int = 0
+) -> tuple[list[Sample], list[str]]:
+    """Samples and responses; samples without an id are numbered from `first`."""
+    samples = [sample_from_label(label, id=str(i)) for i, label in enumerate(labels, first)]
+    return samples, [response_of(query, prompt) for query, prompt in zip(queries, prompts, strict=True)]
+
+
+def told(samples: Sequence[Sample], rewards: Sequence[Reward], undecided: Undecided) -> dict[str, Any]:
+    """What the trainer gets to know."""
     values = [number(reward, sample, undecided) for reward, sample in zip(rewards, samples, strict=True)]
     return {"rewards": values, "scores": values, "extra_logs": status_shares(rewards)}
 
