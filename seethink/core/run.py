@@ -31,7 +31,7 @@ from seethink.core.errors import UserError
 from seethink.core.store import hash_json, hash_path, read_json, write_json, write_text
 
 PARENT = "SEETHINK_PARENT"  # environment variable: process id of the study that started this process
-LIBRARIES = ("torch", "transformers", "peft", "numpy", "pillow", "openai", "pyarrow", "math-verify")
+LIBRARIES = ("torch", "transformers", "peft", "numpy", "pillow", "aiohttp", "pyarrow", "math-verify")
 
 
 class Run:
@@ -62,7 +62,7 @@ class Run:
 
         The key holds the content of every INPUT setting: files and folders are hashed here, of anything else (a prompt, a
         name) `inputs` has the hash under the setting's dotted name, as of whatever else is read. `keep` is for verbs that
-        work from a ledger: a folder of the same verb goes on under the new settings. Raises UserError for a folder that
+        work from a ledger: a folder of the same verb goes on under the new settings, a finished one with `overwrite` only. Raises UserError for a folder that
         is not ours to write, or an input that is missing.
         """
         settings, inputs, out = identity(config), dict(inputs), Path(out)
@@ -163,20 +163,20 @@ class Run:
 
     def _another(self, before: dict[str, Any], verb: str, now: dict[str, Any], overwrite: bool, keep: bool) -> None:
         """What to do with a folder that another run has written; `before` is its manifest."""
-        if overwrite:
+        if keep and before["verb"] == verb and (overwrite or not (self.folder / "done.json").exists()):
+            (self.folder / "done.json").unlink(missing_ok=True)
+            return
+        if overwrite and not keep:
             for path in self.folder.iterdir():
                 if path.name != ".lock":
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
-            return
-        if keep and before["verb"] == verb:
-            (self.folder / "done.json").unlink(missing_ok=True)
             return
         self.__exit__()
         changed = sorted(_changes({**before["config"], **before["inputs"]}, now))
         raise UserError(
             f"this folder holds a run with other settings or inputs ({', '.join(changed) or 'another verb'})",
             where=self.folder,
-            remedy="Choose another --out, or --overwrite",
+            remedy="Choose another --out" + ("" if keep and before["verb"] != verb else ", or --overwrite"),
         )
 
     def _append(self, name: str, row: dict[str, Any]) -> None:
