@@ -182,6 +182,8 @@ class Client:
                 if fault.wait is not None or fault.name == "rate_limit":
                     asked = wait if fault.wait is None else fault.wait
                     wait = min(ANNOUNCED_CAP, self._breaker.asked_to_wait(asked, fault.detail))
+                if fault.name == "rate_limit":
+                    self._limiter.throttled(min(wait, fault.wait or 1.0))
             await asyncio.sleep(wait * random.uniform(1.0, 1.5))  # all who were told to wait must not come back at once
 
     async def _try(self, question: _Question) -> Reply:
@@ -194,8 +196,6 @@ class Client:
             usd = question.worst if fault.billed else 0.0
             self.ledger.failed(attempt, fault.name, fault.http, usd, fault.detail)
             self.budget.pay(usd or 0.0)
-            if fault.name == "rate_limit":
-                self._limiter.throttled(min(ANNOUNCED_CAP, fault.wait or 1.0))
             raise
         reply = replace(reply, usd=self._price(reply.prompt_tokens, reply.completion_tokens))
         self.ledger.answered(attempt, key, step, model, reply)

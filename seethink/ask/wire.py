@@ -53,7 +53,7 @@ class Wire:
         self._proxy = _proxy(base_url)
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, ssl=_trust() if parts.scheme.lower() == "https" else True),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
+            timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_SECONDS),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={
                 "Authorization": f"Basic {basic}" if basic else f"Bearer {key or 'none'}",
@@ -134,7 +134,8 @@ def _connection_fault(error: aiohttp.ClientError) -> Fault:
             reason = getattr(error.certificate_error, "verify_message", "") or "it does not fit the host"
             return Fault("tls", f"its certificate is not trusted ({reason})")
         case aiohttp.ClientConnectorSSLError():
-            return Fault("tls", f"no TLS connection ({(error.strerror or 'handshake failed').lower()})")
+            reason = str(getattr(error.os_error, "reason", None) or "handshake failed").replace("_", " ").lower()
+            return Fault("tls", f"no TLS connection ({reason}; is it http or https?)")
         case aiohttp.ConnectionTimeoutError():
             return Fault("connection", f"no connection within {CONNECT_SECONDS:g} s")
         case aiohttp.ClientConnectorDNSError():
