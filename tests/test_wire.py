@@ -13,10 +13,13 @@ import pytest
 
 from seethink.ask import CallFailed, Client, Endpoint, Ledger, limits, user_message, wire
 from seethink.cli import main
+from seethink.core.config import build
 from seethink.core.errors import UserError
 from seethink.core.nouns import Sample
 from seethink.core.store import save_samples
 from seethink.core.url import check_url, public
+from seethink.study.config import StudyConfig
+from seethink.study.plan import check
 from tests.fake_api import FakeApi, last_text
 from tests.raw_api import ANSWER, RawApi
 from tests.test_ask import ask_all
@@ -49,7 +52,10 @@ def seethink(verb, board, base_url, *more):
         ("http://user:secret@host:99x/v1?key=secret", "Give an address"),
         ("http://***@host/v1", "again"),
         ("http://host/v1?***", "again"),
-        *((url, "Give an address") for url in ("http://", "http:///v1", "http://[::1/v1", "http://h:99999", "http://a b")),
+        *(
+            (url, "Give an address")
+            for url in ("http://", "http:///v1", "http://[::1/v1", "http://h:99999", "http://a b")
+        ),
     ],
 )
 def test_an_address_that_cannot_be_used_is_refused_without_its_password(url, remedy):
@@ -88,6 +94,21 @@ def test_a_password_in_an_address_is_used_and_never_written(verb, status, body, 
 
 def test_public_is_fit_for_a_screen():
     assert public("https://u:p@h/v1?k=s#f") == "https://***@h/v1?***" and public("http://h:1/v1") == "http://h:1/v1"
+
+
+def test_a_study_which_writes_its_settings_down_takes_no_password(tmp_path):
+    judge = {"scorer": "judge", "judge": {"model": "m", "url": "http://u:hunter2@host/v1"}}
+    world = {"board": tmp_path / "board.jsonl", "base": tmp_path / "base", "data": {"rl": tmp_path / "rl.jsonl"}}
+    arms = {"a": {"stage": "grpo", "data": "rl"}}
+    config = build(StudyConfig, {"out": tmp_path, **world, "arms": arms, "grpo": {"reward": {"open": judge}}})
+    with pytest.raises(UserError, match=r"arm a: a study writes down what http://\*\*\*@host/v1 hides"):
+        check(config, files=False)
+
+
+@pytest.mark.parametrize("price", [(-1.0, 2.0), (1.0, float("nan")), (1.0, float("inf"))])
+def test_a_price_that_would_make_a_budget_endless_is_refused(price):
+    with pytest.raises(UserError, match="price"):
+        ask_all("http://127.0.0.1:9/v1", ["a"], price=price)
 
 
 @pytest.fixture
@@ -139,9 +160,10 @@ def test_a_reply_without_end_is_refused(monkeypatch, status, name):
 
 
 def test_a_moved_endpoint_says_where_to():
-    with RawApi(b"", 308, {"Location": "https://u:hunter2@new.host/v1?key=s"}) as api:
-        with pytest.raises(UserError, match=r"moved to https://\*\*\*@new.host/v1\?\*\*\*\. Check"):
-            ask_all(api.base_url, ["a"])
+    moved = {"Location": "https://u:hunter2@new.host/v1?key=s"}
+    words = r"moved to https://\*\*\*@new.host/v1\?\*\*\*\. Check"
+    with RawApi(b"", 308, moved) as api, pytest.raises(UserError, match=words):
+        ask_all(api.base_url, ["a"])
 
 
 @pytest.mark.parametrize("verb", ["eval", "data"])
@@ -201,9 +223,10 @@ def test_a_caller_that_left_does_not_hear_of_a_refusal(capfd):
 
 def test_a_wait_of_hours_is_said_at_once_and_ends_the_run(monkeypatch, capsys):
     monkeypatch.setattr(limits, "PATIENCE", 0.5)
-    with RawApi({"error": {"message": "free-models-per-day"}}, 429, {"Retry-After": "36000"}) as api:
-        with pytest.raises(UserError, match="asks to wait 10 hours.*free-models-per-day") as error:
-            ask_all(api.base_url, [str(n) for n in range(8)])
+    words, wait = "asks to wait 10 hours.*free-models-per-day", {"Retry-After": "36000"}
+    api = RawApi({"error": {"message": "free-models-per-day"}}, 429, wait)
+    with api, pytest.raises(UserError, match=words) as error:
+        ask_all(api.base_url, [str(n) for n in range(8)])
     assert error.value.code == 3 and "continues" in error.value.remedy
     assert capsys.readouterr().err.count("the endpoint asks to wait 10 hours (free-models-per-day)") == 1
 

@@ -11,6 +11,7 @@ interfaces, token-rate limits.
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections import Counter
 from collections.abc import Sequence
@@ -104,6 +105,9 @@ class Client:
     ):
         """`dry` answers from the ledger only; `backoff` is the first wait between tries, in seconds."""
         self.endpoint, self.ledger, self.budget = endpoint, ledger, budget or Budget()
+        if endpoint.price and not all(0 <= usd < math.inf for usd in endpoint.price):
+            what = f"the price of model {endpoint.model!r} is {endpoint.price}"
+            raise UserError(what, remedy="Give USD per million prompt and completion tokens")
         if self.budget.cap is not None and (endpoint.price is None or most_tokens(endpoint.params) is None):
             what = "price" if endpoint.price is None else "max_tokens"
             raise UserError(

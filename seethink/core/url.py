@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from typing import Annotated
+from collections.abc import Iterator
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, PlainSerializer
@@ -18,6 +19,15 @@ def public(url: str) -> str:
     """Without user, password and query, fit for files and screens; also of text that is no address."""
     url = re.sub(r"^([a-z][a-z0-9+.-]*://)?.*@", rf"\1{MASK}@", url, flags=re.IGNORECASE | re.DOTALL)
     return re.sub(r"[?#].*", f"?{MASK}", url, flags=re.DOTALL)
+
+
+def secret_addresses(value: Any) -> Iterator[str]:
+    """The addresses with a password or a query among nested settings, as they may be shown."""
+    if isinstance(value, dict | list | tuple):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from secret_addresses(part)
+    elif isinstance(value, str) and re.fullmatch(r"https?://\S+", value) and public(value) != value:
+        yield public(value)
 
 
 def is_local(url: str) -> bool:

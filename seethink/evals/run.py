@@ -54,7 +54,8 @@ def run(config: EvalConfig, dry_run: bool = False) -> None:
             write_table(folder.path("scores.parquet"), scores)
             folder.finish(**board.metric(scores), board=config.board.name, model=config.model, failed=len(failed))
             if failed:
-                print(f"{len(failed)} items got no answer from the endpoint; the same command asks for them again")
+                what = f"{len(failed)} items got no answer from the endpoint ({failed[0]})"
+                print(f"{what}; the same command asks for them again")
         accuracy = folder.summary["accuracy"]
         right = "undecided" if accuracy is None else f"{accuracy:.1%}"
         print(f"eval: {right} of {folder.summary['n']} right, {config.out}")
