@@ -7,7 +7,7 @@ import json
 import pytest
 
 from seethink.ask.body import MOST_TOKENS, count, read_reply
-from seethink.ask.faults import Fault, error_words, retry_after, scrub, status_fault
+from seethink.ask.faults import Fault, Words, error_words, retry_after, scrub, status_fault
 
 
 def completion(finish="stop", choice=None, top=None, **message):
@@ -73,6 +73,7 @@ def test_an_answer_that_did_not_end_is_none(finish, stop):
     ("body", "name", "words"),
     [
         (completion(choice={"error": {"code": 502, "message": "Provider disconnected"}}), "broken", "Provider disc"),
+        (completion(choice={"error": {"code": 402, "message": "no"}}), "quota", "no"),
         (completion(content=None, refusal="I cannot help"), "filtered", "I cannot help"),
         (completion(content=" "), "empty", "empty answer"),
         ('{"error": {"message": "Insufficient credits", "code": 402}}', "quota", "Insufficient credits"),
@@ -83,6 +84,8 @@ def test_an_answer_that_did_not_end_is_none(finish, stop):
         ('{"error": {"message": "Slow down", "code": 429}}', "rate_limit", "Slow down"),
         ('{"error": "model is loading"}', "error", "model is loading"),
         ('{"error": true, "message": "it failed"}', "error", "it failed"),
+        ('{"error": {"code": "insufficient_quota"}}', "quota", "insufficient_quota"),
+        ('{"error": {}, "choices": null}', "unreadable", "no choices"),
         ('{"object": "error", "message": "it failed", "code": 400}', "refused", "it failed"),
         ('{"base_resp": {"status_code": 1008, "status_msg": "insufficient balance"}}', "quota", "insufficient balance"),
         ('{"choices": [], "error": {}}', "unreadable", "no choices"),
@@ -106,7 +109,19 @@ def test_what_is_no_answer_gets_its_name(body, name, words):
     assert (fault.value.name, words in fault.value.detail) == (name, True), fault.value
 
 
-@pytest.mark.parametrize("top", [{"model": None}, {"model": 7}, {"usage": []}, {"usage": "none"}, {"error": None}, {}])
+@pytest.mark.parametrize(
+    "top",
+    [
+        {"model": None},
+        {"model": 7},
+        {"usage": []},
+        {"usage": "none"},
+        {"error": None},
+        {"error": {}},
+        {"error": {"code": 0}},
+        {},
+    ],
+)
 def test_what_is_beside_an_answer_never_costs_it(top):
     reply = read(completion(top=top))
     assert (reply.text, reply.model, reply.prompt_tokens) == ("yes", "", 7)
@@ -166,10 +181,7 @@ def error(message, **more):
     ],
 )
 def test_every_refusal_has_its_consequence(status, body, name):
-    words = error_words(body)
-    fault = status_fault(status, words or error_words("nothing"), {})
-    assert fault.name == name
-    assert words is None or "error without words" not in fault.detail
+    assert status_fault(status, error_words(body) or Words("nothing"), {}).name == name
 
 
 def test_a_gateway_repeats_its_suppliers_words():

@@ -183,6 +183,35 @@ def test_an_endpoint_that_refuses_everything_drops_nothing(board, capsys):
     assert '"pending": 4' in (board.parent / "data" / "funnel.json").read_text()
 
 
+def test_a_proxy_is_used_for_hosts_that_are_not_here(monkeypatch):
+    with RawApi() as proxy:
+        monkeypatch.setenv("http_proxy", f"http://me:hunter2@{proxy.address}")
+        monkeypatch.setenv("no_proxy", "")
+        assert ask_all("http://far.example/v1", ["a"])[0].text == "yes"
+        path, headers, _ = proxy.requests[0]
+        assert path == "http://far.example/v1/chat/completions"
+        assert headers["Proxy-Authorization"] == f"Basic {base64.b64encode(b'me:hunter2').decode()}"
+        monkeypatch.setenv("http_proxy", "socks5://me:hunter2@127.0.0.1:9")
+        with pytest.raises(UserError, match=r"http_proxy: socks5://\*\*\*@127.0.0.1:9 is no HTTP proxy"):
+            ask_all("http://far.example/v1", ["a"])
+
+
+def test_one_question_of_a_step_does_not_keep_the_others_from_their_end(board, capsys):
+    """The judge is asked once, because of an open question, and refuses it; rules decide the other three."""
+    board.write_text(board.read_text().replace('"kind": "digit"', '"kind": "open"', 1))
+
+    def answer(body):
+        text = last_text(body)
+        return text[text.rfind("<think>") :] if text.rfind("</think>") > 0 else "<think>I see.</think>\n1"
+
+    def refuse(n, body):
+        return "400" if body["max_tokens"] == 8 else None
+
+    with FakeApi(answer, refuse) as api:
+        assert seethink("data", board, api.base_url) == 0
+    assert "verify/refused 1" in capsys.readouterr().out
+
+
 def test_a_moderated_item_is_dropped_alone(board, capsys):
     with RawApi(FLAGGED, 403) as api:
         assert seethink("data", board, api.base_url) == 0

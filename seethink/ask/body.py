@@ -48,9 +48,10 @@ def read_reply(body: str, seconds: float, estimate: int, kind: str = "") -> Repl
         raise Fault(
             "filtered", refusal or f"the endpoint's content filter ended it (finish_reason {finish})", 200, billed=True
         )
-    if stop == "broken" or choice.get("error"):
-        words = error_words({"error": choice.get("error")}) or Words("it broke off")
-        raise Fault("broken", f"{words.message} (finish_reason {finish})", 200, billed=True)
+    if words := error_words({"error": choice.get("error")}) or (Words("it broke off") if stop == "broken" else None):
+        fault = status_fault(200, words, {})
+        name = fault.name if fault.name in ("quota", "key", "filtered") else "broken"
+        raise Fault(name, f"{words.message} (finish_reason {finish})", 200, billed=True)
     if not text.strip() and not reasoning.strip() and stop != "length":
         raise Fault("empty", f"empty answer (finish_reason {finish})", 200, billed=True)
     usage, model = parsed.get("usage"), parsed.get("model")
@@ -100,13 +101,13 @@ def count(value: Any, guess: int) -> int:
 
 def _texts(message: dict[str, Any]) -> tuple[str, str]:
     """(what was said, what was thought) of a message whose content is a text or a list of parts."""
-    content = message.get("content")
-    parts = content if isinstance(content, list) else [content]
-    thought = [p for p in parts if isinstance(p, dict) and str(p.get("type", "")).lower() in THINKING]
+    said, thought = [], []
+    for part in content if isinstance(content := message.get("content"), list) else [content]:
+        kind = str(part.get("type")).lower() if isinstance(part, dict) else ""
+        (thought if kind in THINKING else said).append(part)
     try:
         named = (_flat(message.get(name)) for name in REASONING)
-        reasoning = next((text for text in named if text.strip()), "") or _flat(thought)
-        return _flat([p for p in parts if p not in thought]), reasoning
+        return _flat(said), next((text for text in named if text.strip()), "") or _flat(thought)
     except RecursionError:
         raise Fault("unreadable", "the answer is nested without end", 200, billed=True) from None
 

@@ -158,11 +158,11 @@ class Client:
         await asyncio.wait([task])  # whoever waits here may be cancelled; the call, which is paid, goes on
         return task.result()
 
-    def nobody_answered(self) -> None:
-        """Raises UserError (code 3) where every question failed: it is the endpoint, not the questions. A question that
-        moderation stopped says nothing of the others."""
-        failures = [f for f in self.failed if f.reason != "filtered"]
-        if failures and not self.answers:
+    def check_answered(self, least: int) -> None:
+        """Raises UserError (code 3) where `least` questions or more failed and none was answered: then it is the endpoint and
+        not the questions. One that moderation stopped says nothing of the others."""
+        failures = [failure for failure in self.failed if failure.reason != "filtered"]
+        if len(failures) >= least and not self.answers:
             raise endpoint_failed(self.endpoint.base_url, failures[0].detail, len(self.failed))
 
     def _settle(self, key: str, done: asyncio.Task[Reply]) -> None:

@@ -91,9 +91,14 @@ def error_words(body: Any) -> Words | None:
     more = metadata if isinstance(metadata, dict) else {}
     if isinstance(more.get("raw"), str):  # a gateway repeats what its own supplier said
         texts[1:] = [more["raw"]]
-    codes = [v for k in ("code", "type", "status", "status_code", "param") if isinstance(v := inner.get(k), str | int)]
-    status = next((int(c) for c in codes if re.fullmatch(r"[1-5]\d\d", str(c)) and int(c) >= 400), None)
-    return Words("; ".join(texts[:2]) or "an error without words", " ".join(map(str, [*codes, *more])), status)
+    codes = [
+        v for k in ("code", "type", "status", "status_code", "param") if isinstance(v := inner.get(k), str | int) and v
+    ]
+    if not texts and not codes:
+        return None
+    status = next((int(c) for c in codes if re.fullmatch(r"[45]\d\d", str(c))), None)
+    called = " ".join(map(str, [*codes, *more]))
+    return Words("; ".join(texts[:2]) or called, called, status)
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

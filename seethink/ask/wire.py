@@ -121,10 +121,14 @@ def _trust() -> ssl.SSLContext:
 def _proxy(base_url: str) -> dict[str, Any]:
     """How the environment says to reach a host; it does not know the way back to this machine."""
     parts = urlsplit(base_url)
-    address = getproxies().get(parts.scheme)
-    if address is None or is_local(base_url) or proxy_bypass(parts.hostname or ""):
+    address = getproxies().get(parts.scheme, "")
+    if not address or is_local(base_url) or proxy_bypass(parts.hostname or ""):
         return {}
-    return {"proxy": URL(address).with_user(None), "proxy_auth": aiohttp.BasicAuth.from_url(URL(address))}
+    proxy = URL(address if "://" in address else f"http://{address}")
+    if proxy.scheme not in ("http", "https"):
+        remedy = f"Name an HTTP proxy in {parts.scheme}_proxy, or the host in no_proxy"
+        raise UserError(f"{public(address)} is no HTTP proxy", where=f"{parts.scheme}_proxy", remedy=remedy)
+    return {"proxy": proxy}
 
 
 def _connection_fault(error: aiohttp.ClientError) -> Fault:

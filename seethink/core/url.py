@@ -41,20 +41,18 @@ def is_local(url: str) -> bool:
 
 def check_url(url: str) -> str:
     """The address, or nothing where none was given. Raises UserError for one to which no request could go."""
-    url, remedy = url.strip(), "Give an address such as http://127.0.0.1:8000/v1"
+    url, remedy, fault = url.strip(), "Give an address such as http://127.0.0.1:8000/v1", ""
     if not url:
         return url
     try:
         parts = urlsplit(url)
+        (parts.hostname or "").encode("idna")
         fault = "" if parts.hostname and parts.port != 0 else "it names no host or no port"
-    except ValueError as error:  # a port that is no number, half a bracket
-        parts, fault = None, "" if "@" in url else str(error).lower()
-        fault = fault or "its host or port cannot be read"
-    if parts is None or parts.scheme not in ("http", "https"):
-        if not re.match(r"https?:/", url, re.IGNORECASE):
-            fault, shown = "it has no scheme", public(url.rpartition("://")[2])
-            scheme = "http" if re.match(r"(localhost|[\d.]+)([:/]|$)", url) else "https"
-            remedy = f"Write {scheme}://{shown}"
+    except ValueError:  # a port that is no number, half a bracket, a host without end
+        fault = "its host or port cannot be read"
+    if not re.match(r"https?:/", url, re.IGNORECASE):
+        scheme = "http" if re.match(r"(localhost|[\d.]+)([:/]|$)", url) else "https"
+        fault, remedy = "it has no scheme", f"Write {scheme}://{public(url.rpartition('://')[2])}"
     elif re.search(r"[\s\x00-\x1f\x7f]", url):
         fault = "it holds blanks"
     elif MASK in url and url == public(url):

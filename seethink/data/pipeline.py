@@ -76,10 +76,14 @@ def ask(folder: Run, config: DataConfig, items: list[Candidate], prompts: dict[s
 
 
 def judge_endpoints(items: list[Candidate], steps: Steps) -> None:
-    """Raises UserError (code 3) where one answered nothing at all: then no item is dropped for it."""
+    """Raises UserError (code 3) where one answered nothing at all: then no item is dropped for it.
+
+    A step that is asked once or twice, as a judge beside rules may be, does not keep the others from being finished.
+    """
+    kept = any(item.kept and item.kept.draft for item in items)
     try:
         for client in steps.clients:
-            client.nobody_answered()
+            client.check_answered(3 if kept else 1)
     except UserError:
         for item in items:
             if item.failed or (item.drop and item.drop.reason == "refused"):
