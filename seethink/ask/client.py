@@ -118,7 +118,8 @@ class Client:
         self._limiter, self._breaker = Limiter(endpoint.in_flight), Breaker(endpoint.base_url)
         self._running: dict[str, asyncio.Task[Reply]] = {}
         self._wire: Wire | None = None
-        self.answers, self.failed = 0, list[CallFailed]()
+        self.answers, self.failures = 0, 0
+        self._failure: CallFailed | None = None
 
     async def __aenter__(self) -> Client:
         return self
@@ -161,16 +162,16 @@ class Client:
     def check_answered(self, least: int) -> None:
         """Raises UserError (code 3) where `least` questions or more failed and none was answered: then it is the endpoint and
         not the questions. One that moderation stopped says nothing of the others."""
-        failures = [failure for failure in self.failed if failure.reason != "filtered"]
-        if len(failures) >= least and not self.answers:
-            raise endpoint_failed(self.endpoint.base_url, failures[0].detail, len(self.failed))
+        if self._failure and self.failures >= least and not self.answers:
+            raise endpoint_failed(self.endpoint.base_url, self._failure.detail, self.failures)
 
     def _settle(self, key: str, done: asyncio.Task[Reply]) -> None:
-        """A call has ended; that of its exception somebody may no longer be there to hear is no news."""
+        """A call has ended. Its exception is looked at here: whoever waited for it may no longer be there."""
         del self._running[key]
         fault = None if done.cancelled() else done.exception()
+        if isinstance(fault, CallFailed) and fault.reason != "filtered":
+            self.failures, self._failure = self.failures + 1, fault
         self.answers += not done.cancelled() and fault is None
-        self.failed += [fault] if isinstance(fault, CallFailed) else []
 
     async def _ask(self, question: _Question) -> Reply:
         """Ask until there is an answer, or no sense in asking again."""

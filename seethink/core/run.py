@@ -62,8 +62,8 @@ class Run:
 
         The key holds the content of every INPUT setting: files and folders are hashed here, of anything else (a prompt, a
         name) `inputs` has the hash under the setting's dotted name, as of whatever else is read. `keep` is for verbs that
-        work from a ledger: a folder of the same verb goes on under the new settings, a finished one with `overwrite` only. Raises UserError for a folder that
-        is not ours to write, or an input that is missing.
+        work from a ledger: a folder of the same verb goes on under the new settings, a finished one with `overwrite` only.
+        Raises UserError for a folder that is not ours to write, or an input that is missing.
         """
         settings, inputs, out = identity(config), dict(inputs), Path(out)
         for setting, effect in effects(type(config)).items():

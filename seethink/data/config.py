@@ -41,7 +41,10 @@ class Role(Config):
     api_key_env: Annotated[str, Effect.PLACE] = Field(
         default="", description="environment variable with its key; empty: the run's"
     )
-    params: dict[str, Any] = Field(default={}, description="sampling parameters sent with every call")
+    params: dict[str, Any] = Field(
+        default={},
+        description="sampling parameters sent with every call; max_completion_tokens where max_tokens is not taken",
+    )
     price: Annotated[tuple[float, float] | None, Effect.PLACE] = Field(
         default=None, description="USD per million prompt, completion tokens"
     )

@@ -66,7 +66,7 @@ def ask(folder: Run, config: DataConfig, items: list[Candidate], prompts: dict[s
         steps = Steps(config, prompts, ledger, budget)
         try:
             asyncio.run(walk_all(items, steps, budget))
-            judge_endpoints(items, steps)
+            check_endpoints(items, steps)
         finally:
             write_jsonl(folder.path("spend.jsonl"), ledger.spending())
             if any(item.kept is None and item.drop is None for item in items):
@@ -75,7 +75,7 @@ def ask(folder: Run, config: DataConfig, items: list[Candidate], prompts: dict[s
                 write_json(folder.path("funnel.json"), funnel.rows())
 
 
-def judge_endpoints(items: list[Candidate], steps: Steps) -> None:
+def check_endpoints(items: list[Candidate], steps: Steps) -> None:
     """Raises UserError (code 3) where one answered nothing at all: then no item is dropped for it.
 
     A step that is asked once or twice, as a judge beside rules may be, does not keep the others from being finished.

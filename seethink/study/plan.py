@@ -49,11 +49,8 @@ def check(config: StudyConfig, files: bool = True) -> None:
     for stage in plan(config):  # a mistyped setting shows now, not after half an hour
         build(CONFIG_OF[stage.verb], stage.settings, where=f"arm {stage.arm}")
         for address in secret_addresses(stage.settings):
-            what, remedy = (
-                f"a study writes down what {address} hides",
-                "Name an environment variable with the key instead",
-            )
-            raise UserError(what, where=f"arm {stage.arm}", remedy=remedy)
+            remedy = "Name an environment variable with the key instead"
+            raise UserError(f"a study writes down what {address} hides", where=f"arm {stage.arm}", remedy=remedy)
 
 
 def lineage(config: StudyConfig, arm: str) -> list[Arm]:
