@@ -30,8 +30,9 @@ from seethink.ask import CallFailed, Client, Endpoint, Ledger, user_message
 from seethink.core.config import Config
 from seethink.core.errors import UserError
 from seethink.core.tags import compose, extract
+from seethink.core.url import BaseUrl, public
 
-NEEDED = ("openai", "aiohttp", "pyarrow", "pillow", "pydantic", "math-verify", "numpy", "scipy")
+NEEDED = ("aiohttp", "pyarrow", "pillow", "pydantic", "math-verify", "numpy", "scipy")
 TRAINING = ("torch", "transformers", "peft", "safetensors")
 FREE_DISK_GB = 10
 
@@ -40,7 +41,7 @@ class DoctorConfig(Config):
     """Check this machine before a run."""
 
     out: Path = Field(default=Path("."), description="folder where runs will be written")
-    base_url: str = Field(default="", pattern=r"^(https?://|$)", description="endpoint to reach; empty: none")
+    base_url: BaseUrl = Field(default="", description="endpoint to reach; empty: none")
     model: str = Field(default="", description="ask this model for one word; empty: only reach the endpoint")
     api_key_env: str = Field(default="OPENAI_API_KEY", description="environment variable with the endpoint's key")
 
@@ -171,7 +172,7 @@ def endpoint(config: DoctorConfig) -> Check:
     """Whether an endpoint answers; one word is asked for only where a model is named, because it may cost."""
     if not config.base_url:
         return Check("endpoint", None, "no --base_url, not tried")
-    if not config.model or find_spec("openai") is None or find_spec("aiohttp") is None:
+    if not config.model or find_spec("aiohttp") is None:
         return reach(config.base_url)
     settings = Endpoint(
         base_url=config.base_url,
@@ -185,13 +186,17 @@ def endpoint(config: DoctorConfig) -> Check:
         with closing(Ledger(":memory:")) as ledger:
             async with Client(settings, ledger) as client:
                 reply = await client.chat(user_message("Reply with the word ready."))
-        what = f"{config.base_url} answered {reply.text.strip()[:40]!r} as {reply.model} in {reply.seconds:.1f} s"
+        what = (
+            f"{public(config.base_url)} answered {reply.text.strip()[:40]!r} as {reply.model} in {reply.seconds:.1f} s"
+        )
         return Check("endpoint", True, what)
 
     try:
         return asyncio.run(ask())
     except CallFailed as error:
-        return Check("endpoint", False, f"{config.base_url}: {error}", "try another model name or --api_key_env")
+        return Check(
+            "endpoint", False, f"{public(config.base_url)}: {error}", "try another model name or --api_key_env"
+        )
     except UserError as error:
         return Check("endpoint", False, f"{error.where}: {error.what}", error.remedy)
 
@@ -202,5 +207,5 @@ def reach(base_url: str) -> Check:
     try:
         socket.create_connection((url.hostname or "", url.port or (443 if url.scheme == "https" else 80)), 5).close()
     except (OSError, ValueError) as error:  # refused, unknown host, a port that is no number
-        return Check("endpoint", False, f"{base_url}: {error}", "start the server or fix --base_url")
-    return Check("endpoint", True, f"{base_url} accepts connections; name a --model to ask it a word")
+        return Check("endpoint", False, f"{public(base_url)}: {error}", "start the server or fix --base_url")
+    return Check("endpoint", True, f"{public(base_url)} accepts connections; name a --model to ask it a word")

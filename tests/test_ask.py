@@ -243,7 +243,7 @@ def test_limiter_cuts_at_bursts_only():
 
 def test_a_file_that_is_no_ledger_is_named(tmp_path):
     (tmp_path / "l.sqlite").write_text("not a database, but long enough to be read as one" * 50)
-    with pytest.raises(UserError, match="cannot open the ledger"):
+    with pytest.raises(UserError, match="cannot use the ledger"):
         Ledger(tmp_path / "l.sqlite")
 
 

@@ -114,10 +114,14 @@ def test_a_changed_picture_or_cue_list_is_another_run(tmp_path, source):
         asked, sft = len(api.bodies), len(load_examples(out / "sft.jsonl"))
         other = tmp_path / "other.toml"
         other.write_text('cues = ["wait"]')
-        run(settings(source, out, api.base_url, "--split.preset", str(other)))
+        before = tables(out)
+        with pytest.raises(UserError, match="split.preset.*--overwrite"):
+            run(settings(source, out, api.base_url, "--split.preset", str(other)))
+        assert tables(out) == before and (out / "done.json").exists(), "a finished folder stays as it is"
+        run(settings(source, out, api.base_url, "--split.preset", str(other), "--overwrite"))
         assert len(api.bodies) == asked and len(load_examples(out / "sft.jsonl")) < sft
         Image.new("RGB", (8, 8), "white").save(tmp_path / "images" / "0.png")
-        run(settings(source, out, api.base_url, "--split.preset", str(other)))
+        run(settings(source, out, api.base_url, "--split.preset", str(other), "--overwrite"))
         assert [b["model"] for b in api.bodies[asked:]] == ["captioner"]
 
 
@@ -143,17 +147,17 @@ def test_only_changed_questions_are_asked(tmp_path, source):
         asked = len(api.bodies)
         rows = source.read_text().splitlines()
         source.write_text("\n".join(reversed(rows[:59])) + "\n" + rows[59])
-        run(settings(source, out, api.base_url))
+        run(settings(source, out, api.base_url, "--overwrite"))
         assert len(api.bodies) == asked
         extra = json.loads(rows[0]) | {"id": "item-new", "question": "What is 100 plus one? (item 100)", "gold": "101"}
         source.write_text("\n".join([*rows, json.dumps(extra)]))
-        run(settings(source, out, api.base_url))
+        run(settings(source, out, api.base_url, "--overwrite"))
         assert Counter(b["model"] for b in api.bodies[asked:]) == {
             "reasoner": 1,
             "rewriter": 1,
         }  # image captioned before
         asked, judged = len(api.bodies), api.count("judge")
-        run(settings(source, out, api.base_url, "--prompts", str(prompts)))
+        run(settings(source, out, api.base_url, "--prompts", str(prompts), "--overwrite"))
         assert {b["model"] for b in api.bodies[asked:]} == {"judge"} and api.count("judge") == 2 * judged
 
 

@@ -92,11 +92,26 @@ def test_endpoint_failures_stay_undecided_and_answers_are_kept(tmp_path):
         eval_run.run(config)
         assert len(api.bodies) == 6
         eval_run.run(config)
-        assert len(api.bodies) == 6, "the same command again asks nothing"
+        assert [last_text(body) for body in api.bodies[6:]] == ["q0"], "the same command asks for what failed"
     summary = read_json(tmp_path / "run" / "done.json")["summary"]
     assert (summary["n"], summary["undecided"], summary["accuracy"]) == (5, 1, 1.0)
     rows = {r["sample_id"]: r for r in read_table(tmp_path / "run" / "scores.parquet")}
     assert [(rows[i]["status"], rows[i]["by"]) for i in "01"] == [("no_response", "endpoint"), ("ok", "rule")]
+    with FakeApi(answer=lambda body: compose("so", "3")) as api:
+        for _ in range(2):
+            eval_run.run(endpoint(tmp_path, api))
+        assert len(api.bodies) == 1, "and what is answered stays so"
+    summary = read_json(tmp_path / "run" / "done.json")["summary"]
+    assert (summary["n"], summary["undecided"], summary["failed"]) == (6, 0, 0)
+
+
+def test_an_endpoint_that_answers_nothing_is_no_evaluation(tmp_path):
+    save_samples(tmp_path / "board.jsonl", [sample(id=str(i)) for i in range(3)])
+    with FakeApi(fault=lambda n, body: "400") as api:
+        for _ in range(2):
+            with pytest.raises(UserError, match="answered none of 3 questions.*fault 400") as error:
+                eval_run.run(endpoint(tmp_path, api))
+    assert error.value.code == 3 and not (tmp_path / "run" / "done.json").exists()
 
 
 def test_local_evaluation_resumes_to_equal_scores(tmp_path):

@@ -4,13 +4,14 @@
     async with Client(Endpoint(base_url="http://127.0.0.1:8000/v1", model="name"), ledger) as client:
         reply = await client.chat(user_message("What is in the image?", ["a.png"]), step="caption", temperature=0)
 
-One client serves one endpoint, one model and one event loop. Retries are ours, not the SDK's, so that the ledger sees
-every attempt. Left out: streaming, batch interfaces, token-rate limits.
+One client serves one endpoint, one model and one event loop. The ledger sees every attempt. Left out: streaming, batch
+interfaces, token-rate limits.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections import Counter
 from collections.abc import Sequence
@@ -21,30 +22,44 @@ from pydantic import Field
 
 from seethink.ask.faults import Fault
 from seethink.ask.ledger import Ledger, Reply
-from seethink.ask.limits import Breaker, Budget, Limiter
+from seethink.ask.limits import CONTINUES, Breaker, Budget, Limiter
 from seethink.ask.messages import Message, call_key, estimate_tokens, to_wire
 from seethink.core.config import Config
 from seethink.core.errors import UserError
+from seethink.core.url import BaseUrl, public
 
 if TYPE_CHECKING:
     from seethink.ask.wire import Wire
 
 # attempts per question and fault; a fault that is not here ends the question at once
-TRIES = {"rate_limit": 30, "server": 8, "connection": 8, "timeout": 3, "cut": 4, "empty": 4}
+TRIES = {"rate_limit": 30, "server": 8, "connection": 8, "timeout": 3,
+         **dict.fromkeys(("cut", "empty", "broken", "unreadable", "error"), 4)}  # fmt: skip
 BACKOFF_CAP = 60.0  # seconds
 ANNOUNCED_CAP = 600.0  # nobody waits for days because a header says so
 DRAIN_SECONDS = 10.0
 REMEDIES = {
     "key": "Check the key in the environment variable {env}",
     "missing": "Check the model name {model!r} and --base_url",
-    "quota": "Add credit or use another endpoint; the same command then continues",
+    "quota": f"Add credit or use another endpoint; {CONTINUES}",
+    "tls": "Name a PEM file with its certificate authority in the environment variable SSL_CERT_FILE, or check --base_url",
 }
+TOKENS = ("max_completion_tokens", "max_tokens")  # names under which endpoints take the cap on an answer
+
+
+def most_tokens(params: dict[str, Any]) -> int | None:
+    """The cap on an answer among sampling parameters, or None. Raises UserError for one that is no number."""
+    name = next((name for name in TOKENS if params.get(name) is not None), None)
+    if name is None:
+        return None
+    if not isinstance(params[name], int) or params[name] < 1:
+        raise UserError(f"{name} is {params[name]!r}", remedy="Give a whole number from 1")
+    return params[name]
 
 
 class Endpoint(Config):
     """Where a model is served and what it costs."""
 
-    base_url: str = Field(pattern=r"^https?://", description="OpenAI-compatible, e.g. http://127.0.0.1:8000/v1")
+    base_url: BaseUrl = Field(min_length=1, description="OpenAI-compatible, e.g. http://127.0.0.1:8000/v1")
     model: str = Field(description="model name as the endpoint knows it")
     api_key_env: str = Field(default="OPENAI_API_KEY", description="environment variable with the key, where needed")
     params: dict[str, Any] = Field(default={}, description="sampling parameters sent with every call")
@@ -90,7 +105,10 @@ class Client:
     ):
         """`dry` answers from the ledger only; `backoff` is the first wait between tries, in seconds."""
         self.endpoint, self.ledger, self.budget = endpoint, ledger, budget or Budget()
-        if self.budget.cap is not None and (endpoint.price is None or "max_tokens" not in endpoint.params):
+        if endpoint.price and not all(0 <= usd < math.inf for usd in endpoint.price):
+            what = f"the price of model {endpoint.model!r} is {endpoint.price}"
+            raise UserError(what, remedy="Give USD per million prompt and completion tokens")
+        if self.budget.cap is not None and (endpoint.price is None or most_tokens(endpoint.params) is None):
             what = "price" if endpoint.price is None else "max_tokens"
             raise UserError(
                 f"a budget needs the {what} of model {endpoint.model!r}",
@@ -100,6 +118,8 @@ class Client:
         self._limiter, self._breaker = Limiter(endpoint.in_flight), Breaker(endpoint.base_url)
         self._running: dict[str, asyncio.Task[Reply]] = {}
         self._wire: Wire | None = None
+        self.answers, self.failures = 0, 0
+        self._failure: CallFailed | None = None
 
     async def __aenter__(self) -> Client:
         return self
@@ -124,17 +144,34 @@ class Client:
         params = {**self.endpoint.params, **params}
         key = call_key(self.endpoint.model, messages, params, draw)
         if (known := self.ledger.find(key)) is not None:
+            self.answers += 1
             return known
         prompt_tokens = estimate_tokens(messages)
         if self._dry:
             raise NotCached(prompt_tokens)
         if key not in self._running:  # the same question from several items is one call
-            worst = self._price(1.5 * prompt_tokens + 100, params.get("max_tokens", 0))
+            worst = self._price(1.5 * prompt_tokens + 100, most_tokens(params) or 0)
             question = _Question(key, step, to_wire(messages), params, prompt_tokens, worst)
             task = asyncio.create_task(self._ask(question))
             self._running[key] = task
-            task.add_done_callback(lambda _: self._running.pop(key))
-        return await asyncio.shield(self._running[key])
+            task.add_done_callback(lambda done: self._settle(key, done))
+        task = self._running[key]
+        await asyncio.wait([task])  # whoever waits here may be cancelled; the call, which is paid, goes on
+        return task.result()
+
+    def check_answered(self, least: int) -> None:
+        """Raises UserError (code 3) where `least` questions or more failed and none was answered: then it is the endpoint and
+        not the questions. One that moderation stopped says nothing of the others."""
+        if self._failure and self.failures >= least and not self.answers:
+            raise endpoint_failed(self.endpoint.base_url, self._failure.detail, self.failures)
+
+    def _settle(self, key: str, done: asyncio.Task[Reply]) -> None:
+        """A call has ended. Its exception is looked at here: whoever waited for it may no longer be there."""
+        del self._running[key]
+        fault = None if done.cancelled() else done.exception()
+        if isinstance(fault, CallFailed) and fault.reason != "filtered":
+            self.failures, self._failure = self.failures + 1, fault
+        self.answers += not done.cancelled() and fault is None
 
     async def _ask(self, question: _Question) -> Reply:
         """Ask until there is an answer, or no sense in asking again."""
@@ -146,8 +183,12 @@ class Client:
             except Fault as fault:
                 faults[fault.name] += 1
                 self._give_up(fault, faults[fault.name])
-                backoff = min(BACKOFF_CAP, self._backoff * 2 ** faults[fault.name])
-                wait = backoff if fault.wait is None else min(ANNOUNCED_CAP, fault.wait)
+                wait = min(BACKOFF_CAP, self._backoff * 2 ** faults[fault.name])
+                if fault.wait is not None or fault.name == "rate_limit":
+                    asked = wait if fault.wait is None else fault.wait
+                    wait = min(ANNOUNCED_CAP, self._breaker.asked_to_wait(asked, fault.detail))
+                if fault.name == "rate_limit":
+                    self._limiter.throttled(min(wait, fault.wait or 1.0))
             await asyncio.sleep(wait * random.uniform(1.0, 1.5))  # all who were told to wait must not come back at once
 
     async def _try(self, question: _Question) -> Reply:
@@ -160,8 +201,6 @@ class Client:
             usd = question.worst if fault.billed else 0.0
             self.ledger.failed(attempt, fault.name, fault.http, usd, fault.detail)
             self.budget.pay(usd or 0.0)
-            if fault.name == "rate_limit":
-                self._limiter.throttled(fault.wait or 1.0)
             raise
         reply = replace(reply, usd=self._price(reply.prompt_tokens, reply.completion_tokens))
         self.ledger.answered(attempt, key, step, model, reply)
@@ -174,7 +213,7 @@ class Client:
         """Raises where another try is pointless: UserError for the whole endpoint, CallFailed for this question."""
         if fault.name in REMEDIES:
             remedy = REMEDIES[fault.name].format(env=self.endpoint.api_key_env, model=self.endpoint.model)
-            raise UserError(fault.detail, where=self.endpoint.base_url, remedy=remedy, code=3) from None
+            raise UserError(fault.detail, where=public(self.endpoint.base_url), remedy=remedy, code=3) from None
         if fault.name in ("server", "timeout", "connection"):
             self._breaker.failed(fault.name != "connection", self._limiter.in_flight, fault.detail)
         if times >= TRIES.get(fault.name, 1):
@@ -183,7 +222,7 @@ class Client:
     def _open(self) -> Wire:
         """The connection pool, made at the first call."""
         if self._wire is None:
-            from seethink.ask.wire import Wire  # here: the SDK takes most of a second to import
+            from seethink.ask.wire import Wire  # here: help of a verb must not load the network
 
             self._wire = Wire(self.endpoint.base_url, self.endpoint.api_key_env, self.endpoint.timeout)
         return self._wire
@@ -192,3 +231,9 @@ class Client:
         if self.endpoint.price is None:
             return None
         return (prompt_tokens * self.endpoint.price[0] + completion_tokens * self.endpoint.price[1]) / 1e6
+
+
+def endpoint_failed(base_url: str, detail: str, questions: int) -> UserError:
+    """What to raise when an endpoint has answered none of its questions; `detail` is what it said to one."""
+    what = f"the endpoint answered none of {questions} questions ({detail})"
+    return UserError(what, where=public(base_url), remedy="The same command asks them again", code=3)

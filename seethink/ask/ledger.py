@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from seethink.ask.faults import scrub
 from seethink.core.errors import UserError
 
 SCHEMA = """
@@ -24,6 +25,10 @@ CREATE TABLE IF NOT EXISTS attempt (
   id INTEGER PRIMARY KEY, key TEXT, step TEXT, model TEXT, at REAL, status TEXT, http INTEGER, usd REAL, error TEXT);
 CREATE INDEX IF NOT EXISTS attempt_status ON attempt (status);
 """
+COLUMNS = {
+    "call": "key step model served text reasoning stop prompt_tokens completion_tokens usd seconds at",
+    "attempt": "id key step model at status http usd error",
+}
 ANSWER = """
 SELECT text, stop, prompt_tokens, completion_tokens, served AS model, seconds, usd, reasoning FROM call WHERE key = ?
 """
@@ -60,59 +65,95 @@ class Reply:
     reasoning: str = ""
 
 
+KINDS = {
+    **dict.fromkeys(("text", "stop", "model", "reasoning"), str), **dict.fromkeys(("prompt_tokens", "completion_tokens"), int),
+    "seconds": float, "usd": float | None,
+}  # fmt: skip
+"""What stands in the columns of an answer."""
+
+
 class Ledger:
-    """An open ledger; `":memory:"` keeps nothing. Raises UserError for a file that is not one or cannot be written."""
+    """An open ledger; `":memory:"` keeps nothing.
+
+    Raises UserError, now or at any call, for a file that is no ledger of ours, is damaged or cannot be written.
+    """
 
     def __init__(self, path: Path | str):
         self.path = str(path)
         try:
             if self.path != ":memory:":
-                os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
+                _make_private(self.path)
             self._db = sqlite3.connect(self.path, timeout=10, isolation_level=None)
-            self._db.row_factory = sqlite3.Row
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=NORMAL")  # survives a kill; a power cut may cost the last answers
-            self._db.executescript(SCHEMA)
-            self._db.execute("UPDATE attempt SET status = 'lost' WHERE status = 'sent'")
         except (sqlite3.Error, OSError) as error:
-            remedy = "Move it away or choose another --out"
-            raise UserError(f"cannot open the ledger ({error})", where=self.path, remedy=remedy) from None
+            raise self._unusable(str(error)) from None
+        self._db.row_factory = sqlite3.Row
+        self._run("PRAGMA journal_mode=WAL")
+        self._run("PRAGMA synchronous=NORMAL")  # survives a kill; a power cut may cost the last answers
+        for statement in SCHEMA.split(";"):
+            self._run(statement)
+        for table, columns in COLUMNS.items():
+            found = " ".join(row["name"] for row in self._run(f"PRAGMA table_info({table})"))
+            if found != columns:
+                raise self._unusable(f"its table {table} has other columns: {found[:200]}")
+        self._run("UPDATE attempt SET status = 'lost' WHERE status = 'sent'")
 
     def close(self) -> None:
         self._db.close()
 
     def find(self, key: str) -> Reply | None:
-        row = self._db.execute(ANSWER, (key,)).fetchone()
-        return None if row is None else Reply(**dict(row), cached=True)
+        if not (rows := self._run(ANSWER, (key,))):
+            return None
+        row = dict(rows[0])
+        if damaged := next((name for name, kind in KINDS.items() if not isinstance(row[name], kind)), None):
+            raise self._unusable(f"answer {key} is damaged: its {damaged} is {type(row[damaged]).__name__}")
+        return Reply(**row, cached=True)
 
     def sent(self, key: str, step: str, model: str, usd: float | None) -> int:
         """Note a request before it leaves, at its highest price. Returns its number."""
         row = (key, step, model, time.time(), usd)
-        return self._db.execute("INSERT INTO attempt VALUES (NULL,?,?,?,?,'sent',NULL,?,NULL)", row).lastrowid or 0
+        return self._run("INSERT INTO attempt VALUES (NULL,?,?,?,?,'sent',NULL,?,NULL) RETURNING id", row)[0][0]
 
     def failed(self, attempt: int, status: str, http: int | None, usd: float | None, error: str) -> None:
         row = (status, http, usd, error, attempt)
-        self._db.execute("UPDATE attempt SET status = ?, http = ?, usd = ?, error = ? WHERE id = ?", row)
+        self._run("UPDATE attempt SET status = ?, http = ?, usd = ?, error = ? WHERE id = ?", row)
 
     def answered(self, attempt: int, key: str, step: str, model: str, reply: Reply) -> None:
         """Both rows in one transaction; after it the answer survives a kill."""
         said = (reply.model, reply.text, reply.reasoning, reply.stop, reply.prompt_tokens, reply.completion_tokens)
         row = (key, step, model, *said, reply.usd, reply.seconds, time.time())
-        self._db.execute("BEGIN")
-        self._db.execute(f"INSERT OR REPLACE INTO call VALUES ({','.join('?' * len(row))})", row)
-        self._db.execute("UPDATE attempt SET status = 'ok', http = 200, usd = ? WHERE id = ?", (reply.usd, attempt))
-        self._db.execute("COMMIT")
+        self._run("BEGIN")
+        self._run(f"INSERT OR REPLACE INTO call VALUES ({','.join('?' * len(row))})", row)
+        self._run("UPDATE attempt SET status = 'ok', http = 200, usd = ? WHERE id = ?", (reply.usd, attempt))
+        self._run("COMMIT")
 
     def spent(self) -> float:
-        """USD of all attempts with a known price, lost ones at their highest."""
-        return self._db.execute("SELECT coalesce(sum(usd), 0) FROM attempt").fetchone()[0]
+        """USD of all attempts with a known price, lost ones at their highest; no request ever gave money back."""
+        return self._run("SELECT coalesce(sum(max(usd, 0.0)), 0.0) FROM attempt")[0][0]
 
     def spending(self) -> list[dict[str, Any]]:
         """One row per step and model; `usd` is None where any price was unknown."""
-        return [dict(row) for row in self._db.execute(SPENDING)]
+        return [dict(row) for row in self._run(SPENDING)]
 
     def typical(self, step: str) -> tuple[float, float] | None:
         """Mean (prompt, completion) tokens of a step's answers so far, or None."""
         query = "SELECT avg(prompt_tokens), avg(completion_tokens) FROM call WHERE step = ?"
-        row = self._db.execute(query, (step,)).fetchone()
+        row = self._run(query, (step,))[0]
         return None if row[0] is None else (row[0], row[1])
+
+    def _run(self, statement: str, values: tuple[Any, ...] = ()) -> list[sqlite3.Row]:
+        try:
+            return self._db.execute(statement, values).fetchall()
+        except (sqlite3.Error, OverflowError) as error:  # a damaged page shows only when it is read
+            raise self._unusable(str(error)) from None
+
+    def _unusable(self, why: str) -> UserError:
+        remedy = "Move it away (its answers are then asked for again) or choose another --out"
+        return UserError(f"cannot use the ledger ({scrub(why)})", where=self.path, remedy=remedy)
+
+
+def _make_private(path: str) -> None:
+    """Make the file, or take from an older one, and from what SQLite keeps beside it, what others may do with it."""
+    os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    for file in (path, f"{path}-wal", f"{path}-shm"):
+        if os.path.exists(file) and os.stat(file).st_mode & 0o077 and os.stat(file).st_uid == os.geteuid():
+            os.chmod(file, 0o600)

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from seethink.core.errors import UserError
+from seethink.core.url import public
 
 FIRST, LATER = 3.0, 60.0  # seconds of patience with an endpoint
+PATIENCE = 900.0  # seconds without any answer, where the endpoint asks to wait
+SAID = 60.0  # seconds from which a wait is worth a word
+CONTINUES = "the same command then continues"
 
 
 class Limiter:
@@ -69,11 +74,30 @@ class Breaker:
     """
 
     def __init__(self, base_url: str):
-        self.base_url, self.proven = base_url, False
+        self.base_url, self.proven = public(base_url), False
         self._failures, self._since = 0, 0.0
+        self._waiting_since: float | None = None
+        self._silent_until = 0.0
 
     def answered(self) -> None:
-        self.proven, self._failures = True, 0
+        self.proven, self._failures, self._waiting_since = True, 0, None
+
+    def asked_to_wait(self, seconds: float, detail: str) -> float:
+        """How many of these seconds to wait. Says so where they are many. Raises UserError (code 3) once PATIENCE is over."""
+        now = time.monotonic()
+        self._waiting_since = now if self._waiting_since is None else self._waiting_since
+        left = self._waiting_since + PATIENCE - now
+        asks = f"the endpoint asks to wait {_duration(seconds)} ({detail})"
+        if left <= 0:
+            remedy = f"Come back later or use another endpoint; {CONTINUES}"
+            raise UserError(
+                f"{asks} and has not answered for {_duration(PATIENCE)}", where=self.base_url, remedy=remedy, code=3
+            )
+        if seconds >= SAID and now >= self._silent_until:
+            self._silent_until = now + PATIENCE
+            ends = f"; without an answer the run ends in {_duration(PATIENCE)}, and {CONTINUES}"
+            print(f"seethink: {self.base_url}: {asks}{ends}", file=sys.stderr, flush=True)
+        return min(seconds, left)
 
     def failed(self, connected: bool, waiting: int, detail: str) -> None:
         """Note a failure while `waiting` other calls are out. Raises UserError (code 3) once the endpoint is dead."""
@@ -82,7 +106,7 @@ class Breaker:
         self._failures += 1
         patience = LATER if connected or self.proven else FIRST
         if self._failures >= 3 and self._failures > waiting and now - self._since >= patience:
-            remedy = "Start the server or fix --base_url; the same command then continues"
+            remedy = f"Start the server or fix --base_url; {CONTINUES}"
             raise UserError(f"the endpoint does not answer ({detail})", where=self.base_url, remedy=remedy, code=3)
 
 
@@ -105,7 +129,7 @@ class Budget:
             while self.cap is not None and self.spent + sum(self._held) + usd > self.cap:
                 if not self._held:
                     what = f"the next call may cost {usd:.4f} USD and {self.spent:.4f} of {self.cap:.4f} USD are spent"
-                    remedy = f"Raise {self.setting}; the same command then continues"
+                    remedy = f"Raise {self.setting}; {CONTINUES}"
                     raise UserError(what, where="budget", remedy=remedy, code=4)
                 await self._change.wait()
             self._held.append(usd)
@@ -118,3 +142,11 @@ class Budget:
 
     def pay(self, usd: float) -> None:
         self.spent += usd
+
+
+def _duration(seconds: float) -> str:
+    """In the largest unit that makes at least one of it."""
+    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds:.3g} seconds"

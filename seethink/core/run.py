@@ -33,7 +33,7 @@ from seethink.core.store import hash_json, hash_path, open_text, read_json, writ
 
 PARENT = "SEETHINK_PARENT"  # environment variable: process id of the study that started this process
 MANIFEST = {"key", "verb", "config", "inputs"}  # what a run's manifest.json holds in any case
-LIBRARIES = ("torch", "transformers", "peft", "numpy", "pillow", "openai", "pyarrow", "math-verify")
+LIBRARIES = ("torch", "transformers", "peft", "numpy", "pillow", "aiohttp", "pyarrow", "math-verify")
 
 
 class Run:
@@ -64,8 +64,9 @@ class Run:
 
         The key holds the content of every INPUT setting: files and folders are hashed here, of anything else (a prompt, a
         name) `inputs` has the hash under the setting's dotted name, as of whatever else is read. `keep` is for verbs that
-        work from a ledger: a folder of the same verb goes on under the new settings; or it says so of the names of what has changed. Raises UserError for a folder that
-        is not ours to write, or an input that is missing.
+        work from a ledger: a folder of the same verb goes on under the new settings, a finished one with `overwrite` only; or
+        it says whether to go on, given the names of what has changed. Raises UserError for a folder that is not ours to
+        write, or an input that is missing.
         """
         settings, inputs, out = identity(config), dict(inputs), Path(out)
         for setting, effect in effects(type(config)).items():
@@ -170,7 +171,8 @@ class Run:
 
     def _another(self, before: dict[str, Any], verb: str, now: dict[str, Any], overwrite: bool, keep: Any) -> None:
         """What to do with a folder that another run has written; `before` is its manifest."""
-        if overwrite and before["verb"] == verb:
+        same = before["verb"] == verb
+        if overwrite and same and keep is not True:
             for path in self.folder.iterdir():
                 if path.is_dir() and not path.is_symlink():
                     shutil.rmtree(path)
@@ -178,8 +180,13 @@ class Run:
                     path.unlink()
             return
         changed = sorted(_changes({**before["config"], **before["inputs"]}, now))
-        if before["verb"] == verb and (keep({c.partition(":")[0] for c in changed}) if callable(keep) else keep):
-            (self.folder / "done.json").unlink(missing_ok=True)
+        done = self.folder / "done.json"
+        if callable(keep):
+            keep = keep({name.partition(":")[0] for name in changed})
+        else:
+            keep = keep and (overwrite or not done.exists())
+        if same and keep:
+            done.unlink(missing_ok=True)
             return
         self.__exit__()
         if before["verb"] != verb:

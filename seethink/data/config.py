@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from seethink.core.config import Config, Effect
+from seethink.core.url import BaseUrl
 
 
 class SplitRule(Config):
@@ -34,13 +35,16 @@ class Role(Config):
     """The model behind one step."""
 
     model: str = Field(description="model name as the endpoint knows it")
-    base_url: Annotated[str, Effect.PLACE] = Field(
-        default="", pattern=r"^(https?://|$)", description="endpoint of this step; empty: the run's"
+    base_url: Annotated[BaseUrl, Effect.PLACE] = Field(
+        default="", description="endpoint of this step; empty: the run's"
     )
     api_key_env: Annotated[str, Effect.PLACE] = Field(
         default="", description="environment variable with its key; empty: the run's"
     )
-    params: dict[str, Any] = Field(default={}, description="sampling parameters sent with every call")
+    params: dict[str, Any] = Field(
+        default={},
+        description="sampling parameters sent with every call; max_completion_tokens where max_tokens is not taken",
+    )
     price: Annotated[tuple[float, float] | None, Effect.PLACE] = Field(
         default=None, description="USD per million prompt, completion tokens"
     )
@@ -53,7 +57,7 @@ class DataConfig(Config):
     format: str = Field(default="rows", description="rows: our JSONL; paper: the paper's published JSON")
     images: Annotated[Path | None, Effect.PLACE] = Field(default=None, description="image folder of a published file")
     out: Annotated[Path, Effect.OUTPUT] = Field(description="run folder")
-    base_url: Annotated[str, Effect.PLACE] = Field(pattern=r"^https?://", description="OpenAI-compatible, of all steps")
+    base_url: Annotated[BaseUrl, Effect.PLACE] = Field(min_length=1, description="OpenAI-compatible, of all steps")
     api_key_env: Annotated[str, Effect.PLACE] = Field(
         default="OPENAI_API_KEY", description="environment variable with the key"
     )
@@ -78,6 +82,9 @@ class DataConfig(Config):
         default=None, gt=0, description="USD that this folder may spend in all; needs prices"
     )
     limit: int = Field(default=0, ge=0, description="only the first rows; 0: all")
+    overwrite: Annotated[bool, Effect.PLACE] = Field(
+        default=False, description="write the tables anew where the folder holds a finished run with other settings"
+    )
 
 
 class ExportConfig(Config):

@@ -5,7 +5,8 @@
 
 Every item walks its own steps, so finished samples appear within minutes. Answers live in the ledger of the run folder:
 a killed or changed run repeats no call whose question did not change. A failed item is dropped with a reason and asked
-again when the same command runs again; only a dead endpoint, a refused key or a spent budget stop the run.
+again when the same command runs again; only a dead endpoint (one that answers nothing is dead), a refused key, spent credit
+or a spent budget stop the run. A finished folder is not written again under other settings, unless --overwrite says so.
 Writes traces.jsonl sft.jsonl rl.jsonl drops.parquet funnel.json spend.jsonl. Left out: batch interfaces, shards.
 """
 
@@ -16,6 +17,7 @@ from contextlib import AsyncExitStack, closing
 from string import Template
 
 from seethink.ask import Budget, Ledger
+from seethink.core.errors import UserError
 from seethink.core.images import hash_pictures
 from seethink.core.progress import Progress, progress
 from seethink.core.run import Run
@@ -28,6 +30,8 @@ from seethink.data.plan import print_plan
 from seethink.data.split import print_cues, split, write_parts
 from seethink.data.steps import Candidate, Steps, load_prompts, walk
 from seethink.traces.lexicon import content_hash
+
+TABLES = ("traces.jsonl", "sft.jsonl", "rl.jsonl", "drops.parquet", "funnel.json")
 
 
 def run(config: DataConfig, dry_run: bool = False) -> None:
@@ -47,8 +51,9 @@ def run(config: DataConfig, dry_run: bool = False) -> None:
         "prompts": hash_text(*(p.template for p in prompts.values())),
         "split.preset": content_hash(config.split.preset),
     }
-    with Run.open(config.out, "data", config, inputs, keep=True) as folder:
-        if folder.done and not folder.summary["failed"]:
+    with Run.open(config.out, "data", config, inputs, keep=True, overwrite=config.overwrite) as folder:
+        whole = folder.done and all(folder.path(name).exists() for name in TABLES)
+        if whole and not folder.summary["failed"]:
             print(f"data: done before, {folder.summary['sft']} SFT, {folder.summary['rl']} RL, {config.out}")
             return
         ask(folder, config, items, prompts)
@@ -59,14 +64,32 @@ def ask(folder: Run, config: DataConfig, items: list[Candidate], prompts: dict[s
     """Walk all items. However it ends, what was spent and who still waits is on record."""
     with closing(Ledger(folder.path("ledger.sqlite"))) as ledger:
         budget = Budget(config.budget, ledger.spent())
+        steps = Steps(config, prompts, ledger, budget)
         try:
-            asyncio.run(walk_all(items, Steps(config, prompts, ledger, budget), budget))
+            asyncio.run(walk_all(items, steps, budget))
+            check_endpoints(items, steps)
         finally:
             write_jsonl(folder.path("spend.jsonl"), ledger.spending())
             if any(item.kept is None and item.drop is None for item in items):
                 pending = {item.sample.id: item.step for item in items if item.drop is None}
                 funnel = Funnel([i.sample for i in items], [i.drop for i in items if i.drop], pending)
                 write_json(folder.path("funnel.json"), funnel.rows())
+
+
+def check_endpoints(items: list[Candidate], steps: Steps) -> None:
+    """Raises UserError (code 3) where one answered nothing at all: then no item is dropped for it.
+
+    A step that is asked once or twice, as a judge beside rules may be, does not keep the others from being finished.
+    """
+    kept = any(item.kept and item.kept.draft for item in items)
+    try:
+        for client in steps.clients:
+            client.check_answered(3 if kept else 1)
+    except UserError:
+        for item in items:
+            if item.failed or (item.drop and item.drop.reason == "refused"):
+                item.drop = None
+        raise
 
 
 async def walk_all(items: list[Candidate], steps: Steps, budget: Budget) -> None:

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from seethink.ask import Ledger, NotCached
+from seethink.ask.client import most_tokens
 from seethink.data.steps import Candidate, Steps, walk
 
 ASKING = ("caption", "distill", "rewrite", "verify")
@@ -54,7 +55,7 @@ async def plan(items: list[Candidate], steps: Steps, ledger: Ledger) -> dict[str
         prompt, completion = ledger.typical(step) or TYPICAL[step]
         price = client.endpoint.price
         p.prompt_tokens = known[step] + p.later * prompt
-        most = client.endpoint.params.get("max_tokens", completion)
+        most = most_tokens(client.endpoint.params) or completion
         p.completion_tokens = (p.calls + p.later) * min(completion, most)
         if not p.calls and not p.later:
             p.usd = 0.0
@@ -81,4 +82,6 @@ def print_plan(items: list[Candidate], steps: Steps, ledger: Ledger) -> None:
     print(f"{len(todo)} items, {cost} (estimated at four characters a token)")
     if guessed:
         unknown = ", ".join(guessed)
-        print(f"no answers yet of {unknown}: their lengths are typical ones; run --limit 50 first to measure")
+        print(
+            f"no answers yet of {unknown}: their lengths are typical ones; run --limit 50 into another --out to measure"
+        )

@@ -24,7 +24,7 @@ async def _ask_all(config: EvalConfig, samples: list[Sample], bar: Progress) -> 
         base_url=config.base_url,
         model=config.model,
         api_key_env=config.api_key_env,
-        params={"temperature": config.temperature, "max_tokens": config.max_tokens, "seed": config.seed},
+        params={"temperature": config.temperature, config.tokens_param: config.max_tokens, "seed": config.seed},
         in_flight=config.batch,
     )
     prompt = prompt_of(config)

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from seethink.core.config import Config, Effect
+from seethink.core.url import BaseUrl
 from seethink.rewards.config import RewardConfig
 from seethink.train.config import ModelConfig, system_prompt
 
@@ -18,10 +19,8 @@ class EvalConfig(Config):
     out: Annotated[Path, Effect.OUTPUT] = Field(description="run folder")
     model: Annotated[str, Effect.INPUT] = Field(description="model folder, or the model's name at base_url")
     board: Annotated[Path, Effect.INPUT] = Field(description="JSONL of samples with golds; meta.part names the part")
-    base_url: Annotated[str, Effect.PLACE] = Field(
-        default="",
-        pattern=r"^(https?://|$)",
-        description="OpenAI-compatible endpoint; empty: run the model folder here",
+    base_url: Annotated[BaseUrl, Effect.PLACE] = Field(
+        default="", description="OpenAI-compatible endpoint; empty: run the model folder here"
     )
     api_key_env: Annotated[str, Effect.PLACE] = Field(
         default="OPENAI_API_KEY", description="environment variable that holds the endpoint's key"
@@ -31,6 +30,9 @@ class EvalConfig(Config):
     )
     temperature: float = Field(default=0.0, ge=0, description="0 is greedy")
     max_tokens: int = Field(default=1024, ge=1, description="completion tokens; longer ones are cut and counted")
+    tokens_param: Annotated[Literal["max_tokens", "max_completion_tokens"], Effect.PLACE] = Field(
+        default="max_tokens", description="name under which the endpoint takes max_tokens"
+    )
     batch: Annotated[int, Effect.MANNER] = Field(default=128, ge=1, description="prompts or requests at once")
     limit: int = Field(default=0, ge=0, description="only the first rows of the board; 0: all")
     skip_bad: Annotated[bool, Effect.PLACE] = Field(

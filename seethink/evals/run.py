@@ -14,6 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from seethink.ask.client import endpoint_failed
 from seethink.core.errors import UserError
 from seethink.core.images import hash_pictures
 from seethink.core.nouns import Sample, Score, Trace, Verdict
@@ -52,19 +53,26 @@ def run(config: EvalConfig, dry_run: bool = False) -> None:
     }
     with Run.open(config.out, "eval", config, inputs, overwrite=config.overwrite) as folder:
         write_drops(folder, drops)
-        if not folder.done:
+        if not folder.done or folder.summary.get("failed"):
             responses = answer(folder, config, samples)
+            failed = [trace.text for trace, _ in responses if trace.stop == "error"]
+            if len(failed) == len(samples):
+                raise endpoint_failed(config.base_url, failed[0], len(failed))
             scores = grade(board, samples, responses, config)
             write_table(folder.path("scores.parquet"), scores)
-            folder.finish(**board.metric(scores), board=config.board.name, model=config.model)
+            folder.finish(**board.metric(scores), board=config.board.name, model=config.model, failed=len(failed))
+            if failed:
+                what = f"{len(failed)} items got no answer from the endpoint ({failed[0]})"
+                print(f"{what}; the same command asks for them again")
         accuracy = folder.summary["accuracy"]
         right = "undecided" if accuracy is None else f"{accuracy:.1%}"
         print(f"eval: {right} of {folder.summary['n']} right, {config.out}")
 
 
 def answer(folder: Run, config: EvalConfig, samples: list[Sample]) -> list[tuple[Trace, float]]:
-    """(trace, seconds) of every item; what responses.jsonl has not yet is asked or computed."""
-    answered: dict[str, dict[str, Any]] = {r["sample_id"]: r for r in read_log(folder.path("responses.jsonl"))}
+    """(trace, seconds) of every item; what responses.jsonl has not yet, or without an answer, is asked or computed."""
+    log = read_log(folder.path("responses.jsonl"))
+    answered: dict[str, dict[str, Any]] = {r["sample_id"]: r for r in log if r["stop"] != "error"}
     folder.keep_rows("responses.jsonl", list(answered.values()))
     if len(answered) < len(samples):
         with progress("eval", len(samples), len(answered)) as bar:

@@ -39,7 +39,7 @@ def prepare(config: StudyConfig, dry_run: bool = False) -> StudyConfig:
                 roles = {"captioner": CAPTIONER, "reasoner": model, "rewriter": REWRITER, "judge": JUDGE}
                 settings: dict[str, Any] = {role: {"model": name} for role, name in roles.items()}
                 settings |= {"source": config.out / "world" / "sft_pool.jsonl", "out": config.out / "data" / style}
-                pipeline.run(build(DataConfig, {**settings, "base_url": teacher.base_url}))
+                pipeline.run(build(DataConfig, {**settings, "base_url": teacher.base_url, "overwrite": True}))
         match_examples(config.out / "data", world)
     data = {"rl": config.out / "world" / "rl_pool.jsonl"}
     data |= {style: config.out / "data" / f"{style}.jsonl" for style in world.teachers}

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from seethink.core.config import Config, Effect
+from seethink.core.url import BaseUrl
 
 
 class BoxConfig(Config):
@@ -21,8 +22,8 @@ class BoxConfig(Config):
 class JudgeConfig(Config):
     """The model behind an endpoint that scorer `judge` asks."""
 
-    url: Annotated[str, Effect.PLACE] = Field(
-        default="", pattern=r"^(https?://.*)?$", description="OpenAI-compatible endpoint, e.g. http://127.0.0.1:8000/v1"
+    url: Annotated[BaseUrl, Effect.PLACE] = Field(
+        default="", description="OpenAI-compatible endpoint, e.g. http://127.0.0.1:8000/v1"
     )
     model: str = Field(default="", description="model name as the endpoint knows it")
     key_env: Annotated[str, Effect.PLACE] = Field(
@@ -33,6 +34,9 @@ class JudgeConfig(Config):
     )
     budget: Annotated[float | None, Effect.PLACE] = Field(default=None, gt=0, description="USD in all; needs a price")
     max_tokens: int = Field(default=200, ge=1, description="longest reply; a reply that is cut is no grade")
+    tokens_param: Annotated[Literal["max_tokens", "max_completion_tokens"], Effect.PLACE] = Field(
+        default="max_tokens", description="name under which the endpoint takes max_tokens"
+    )
     in_flight: Annotated[int, Effect.PLACE] = Field(default=32, ge=1, description="calls in flight")
     seconds: float = Field(default=120.0, gt=0, description="wall clock per answer, retries included")
 

@@ -17,6 +17,7 @@ from typing import Any
 from seethink.core.config import build
 from seethink.core.errors import UserError
 from seethink.core.run import git_commit
+from seethink.core.url import secret_addresses
 from seethink.study.config import CONFIG_OF, Arm, StudyConfig
 from seethink.study.execute import Stage
 
@@ -47,6 +48,9 @@ def check(config: StudyConfig, files: bool = True) -> None:
             raise UserError(f"question.comparisons: {pair[0]} - {pair[1]} is not planned", remedy=f"Planned: {listed}")
     for stage in plan(config):  # a mistyped setting shows now, not after half an hour
         build(CONFIG_OF[stage.verb], stage.settings, where=f"arm {stage.arm}")
+        for address in secret_addresses(stage.settings):
+            remedy = "Name an environment variable with the key instead"
+            raise UserError(f"a study writes down what {address} hides", where=f"arm {stage.arm}", remedy=remedy)
 
 
 def lineage(config: StudyConfig, arm: str) -> list[Arm]:

@@ -39,7 +39,7 @@ class Judge(Scorer):
     mode = "plain"
 
     def __init__(self, config: JudgeConfig, ledger: Path | None = None):
-        params = {"temperature": 0, "max_tokens": config.max_tokens, "response_format": SCHEMA}
+        params = {"temperature": 0, config.tokens_param: config.max_tokens, "response_format": SCHEMA}
         self._endpoint = Endpoint(
             base_url=config.url, model=config.model, api_key_env=config.key_env, params=params, price=config.price,
             in_flight=config.in_flight
