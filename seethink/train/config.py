@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 
 from seethink.core.config import Config, Effect
 from seethink.core.store import read_text
 from seethink.rewards.config import RewardConfig
+
+
+LORA_LR = 1e-4  # adapters hardly move at the rates of full training
 
 
 class ModelConfig(Config):
@@ -19,7 +22,9 @@ class ModelConfig(Config):
     )
     freeze_vision: bool = Field(default=True, description="keep the vision tower as it is (paper: yes)")
     freeze_projector: bool = Field(default=True, description="keep the projector between vision and language as it is")
-    lora_rank: int = Field(default=0, ge=0, description="rank of LoRA on the language layers; 0: train all weights")
+    lora_rank: int = Field(
+        default=0, ge=0, strict=True, description="rank of LoRA on the language layers; 0: train all weights"
+    )
     lora_alpha: float = Field(default=32.0, gt=0, description="LoRA scale: updates are multiplied by alpha / rank")
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto", description="compute precision: bfloat16 autocast, or float32; auto: bfloat16"
@@ -34,7 +39,7 @@ class ModelConfig(Config):
 
 
 class OptimConfig(Config):
-    lr: float = Field(default=1e-6, gt=0, description="peak learning rate")
+    lr: float = Field(default=1e-6, gt=0, description=f"peak learning rate; where not given, {LORA_LR:g} with LoRA")
     lr_floor: float = Field(default=5e-7, ge=0, description="the cosine schedule ends here (paper: 5e-7)")
     warmup: float = Field(default=0.03, ge=0, le=1, description="share of steps with rising rate (paper: 3 %)")
     weight_decay: float = Field(default=0.0, ge=0, description="decoupled weight decay")
@@ -70,6 +75,14 @@ class TrainingConfig(JobConfig):
     device: Annotated[Literal["auto", "cpu"], Effect.PLACE] = Field(
         default="auto", description="auto: a GPU where there is one; cpu: leave GPUs alone"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rate_of_lora(cls, values: Any) -> Any:
+        """LORA_LR in place of the verb's default rate where adapters train and no rate is given."""
+        model, optim = (values.get(name, {}) for name in ("model", "optim")) if isinstance(values, dict) else ({}, None)
+        adapted = model.get("lora_rank") if isinstance(model, dict) else getattr(model, "lora_rank", 0)
+        return {**values, "optim": {"lr": LORA_LR, **optim}} if adapted and isinstance(optim, dict) else values
 
 
 class SFTConfig(TrainingConfig):
@@ -154,6 +167,12 @@ class GRPOConfig(TrainingConfig):
         description="train the first update of a round through the prompts as the rollout computed them, up to micro_tokens of "
         "them: less work, more memory while decoding; not with checkpoint_layers, several processes or vLLM",
     )
+
+
+def rate_in_words(config: TrainingConfig) -> str:
+    """For a dry run: the learning rate that counts, and of what."""
+    lora = f" of LoRA, rank {config.model.lora_rank}" if config.model.lora_rank else ""
+    return f"learning rate {config.optim.lr:g}{lora}"
 
 
 def system_prompt(model: ModelConfig) -> str:
