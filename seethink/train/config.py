@@ -11,7 +11,6 @@ from seethink.core.config import Config, Effect
 from seethink.core.store import read_text
 from seethink.rewards.config import RewardConfig
 
-
 LORA_LR = 1e-4  # adapters hardly move at the rates of full training
 
 
