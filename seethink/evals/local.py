@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 from seethink.core.nouns import Sample, Trace
 from seethink.core.progress import Progress
-from seethink.evals.config import EvalConfig
-from seethink.train.config import ModelConfig
+from seethink.evals.config import EvalConfig, model_of
 from seethink.train.model.policy import encode_prompt, load_policy
 from seethink.train.rollout.sampler import LocalSampler, decode
 
@@ -18,7 +16,7 @@ def run_model(
     config: EvalConfig, samples: list[Sample], answered: set[str], bar: Progress
 ) -> Iterator[tuple[Trace, float]]:
     """(trace, seconds) from a model folder. Batches are those of the whole board, so a resume changes no answer."""
-    policy = load_policy(ModelConfig(path=Path(config.model), dtype=config.dtype, system=config.system))
+    policy = load_policy(model_of(config))
     sampler = LocalSampler(policy)
     for start in range(0, len(samples), config.batch):
         part, began = samples[start : start + config.batch], time.perf_counter()

@@ -9,8 +9,6 @@ Answers are kept as they come (responses.jsonl), so a killed run continues where
 from __future__ import annotations
 
 from dataclasses import asdict
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 from seethink.core.errors import UserError
@@ -23,7 +21,8 @@ from seethink.core.tables import write_table
 from seethink.evals.answers import ask_endpoint
 from seethink.evals.boards import BOARDS
 from seethink.evals.boards.board import Board, Grade
-from seethink.evals.config import EvalConfig, prompt_of
+from seethink.evals.config import EvalConfig, model_of, prompt_in_words, prompt_of
+from seethink.train.model.folder import check_folder
 
 
 def run(config: EvalConfig, dry_run: bool = False) -> None:
@@ -33,18 +32,22 @@ def run(config: EvalConfig, dry_run: bool = False) -> None:
     samples = samples[: config.limit] if config.limit else samples
     if not samples:
         raise UserError("no samples", where=config.board, remedy="Give a board with at least one row")
-    if not config.base_url and find_spec("torch") is None:
-        raise UserError("a model folder needs torch", remedy="pip install 'seethink[train]', or give --base_url")
+    if not config.base_url:
+        check_folder(model_of(config).path)
+    elif config.chat_template or config.stop:
+        raise UserError("chat_template and stop are settings of a model folder", remedy="Set them at the endpoint")
     if dry_run:
         print(f"{len(samples)} items of {config.board}, at most {config.max_tokens} tokens each")
+        print(prompt_in_words(config))
         return
     inputs = {
         "pictures": hash_pictures(samples),
         "system": prompt_of(config),
-        "model": config.model if config.base_url else hash_folder(Path(config.model)),
+        "model": config.model if config.base_url else hash_folder(model_of(config).path),
     }
     with Run.open(config.out, "eval", config, inputs, overwrite=config.overwrite) as folder:
         if not folder.done:
+            print(f"eval: {prompt_in_words(config)}")
             responses = answer(folder, config, samples)
             scores = grade(board, samples, responses, config)
             write_table(folder.path("scores.parquet"), scores)

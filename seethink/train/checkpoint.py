@@ -17,11 +17,17 @@ from seethink.core.nouns import Sample
 from seethink.core.run import Run
 from seethink.train.config import GRPOConfig, SFTConfig, system_prompt
 from seethink.train.dist import Ranks, cannot_write, load_shards
+from seethink.train.model.folder import check_folder
+from seethink.train.model.parts import reading
 from seethink.train.optimiser import Optimiser
 
 
 def open_run(config: SFTConfig | GRPOConfig, verb: str, unit: str, samples: Sequence[Sample]) -> Run:
-    """The run folder, which refuses to go on with another model, other data or pictures, or another system prompt."""
+    """The run folder, which refuses to go on with another model, other data or pictures, or another system prompt.
+
+    A model that cannot be loaded is refused before there is a folder.
+    """
+    check_folder(config.model.path)
     inputs = {"model.system": system_prompt(config.model), "pictures": hash_pictures(samples)}
     return Run.open(config.out, verb, config, inputs, unit=unit, overwrite=config.overwrite)
 
@@ -29,7 +35,8 @@ def open_run(config: SFTConfig | GRPOConfig, verb: str, unit: str, samples: Sequ
 def resume(folder: Run, optimiser: Optimiser, **extra: Any) -> tuple[int, dict[str, Any]]:
     """(steps or rounds done, `extra` as it was then) from the latest checkpoint; logs written after it are forgotten."""
     policy, done = optimiser.policy, 0
-    found = load_checkpoint(folder.path("checkpoint"), policy.device, lambda: {**optimiser.blank(), **extra})
+    with policy.ranks.together():
+        found = load_checkpoint(folder.path("checkpoint"), policy.device, lambda: {**optimiser.blank(), **extra})
     if found:
         done, state = found
         extra = {name: state.pop(name) for name in extra}
@@ -72,9 +79,11 @@ def load_checkpoint(folder: Path, device: torch.device, blank: Callable[[], dict
     if not found:
         return None
     latest = found[-1]
-    if latest.is_dir():
-        return _step_of(latest), load_shards(latest, blank())
-    return _step_of(latest), torch.load(latest, map_location=device, weights_only=True)
+    remedy = "Remove it; the same command then goes on from an earlier one, or starts again"
+    with reading("the checkpoint is cut or damaged", latest, remedy):
+        if latest.is_dir():
+            return _step_of(latest), load_shards(latest, blank())
+        return _step_of(latest), torch.load(latest, map_location=device, weights_only=True)
 
 
 def clear(folder: Run, *names: str) -> None:

@@ -2,22 +2,51 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import AfterValidator, Field, PositiveInt, model_validator
 
 from seethink.core.config import Config, Effect
 from seethink.core.store import read_text
 from seethink.rewards.config import RewardConfig
 
+HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 LORA_LR = 1e-4  # adapters hardly move at the rates of full training
 
 
+def local_model(path: Path) -> Path:
+    """The folder, or where `path` is the name of a model on the Hub (org/name) that was fetched: its folder in the cache."""
+    if not HUB_NAME.fullmatch(str(path)) or path.exists():
+        return path
+    try:
+        from huggingface_hub import snapshot_download  # here: it comes with torch, and is slow to import
+        from huggingface_hub.errors import HFValidationError
+    except ImportError:
+        return path
+    try:
+        return Path(snapshot_download(str(path), local_files_only=True))
+    except (FileNotFoundError, HFValidationError):
+        return path
+
+
+ModelPath = Annotated[Path, AfterValidator(local_model)]
+"""A folder, or org/name of a model that huggingface_hub has in its cache."""
+
+
 class ModelConfig(Config):
-    path: Annotated[Path, Effect.INPUT] = Field(description="Hugging Face folder: Qwen2-VL, Qwen2.5-VL or Qwen3-VL")
-    system: Annotated[str, Effect.INPUT] = Field(
-        default="", description="system prompt, or @file to read it from; empty: the system.txt of the model folder"
+    path: Annotated[ModelPath, Effect.INPUT] = Field(
+        description="folder, or fetched Hub model (org/name), of Qwen2-VL, Qwen2.5-VL or Qwen3-VL"
+    )
+    system: Annotated[str | None, Effect.INPUT] = Field(
+        default=None, description='system prompt, or @file; none: the system.txt of the model folder; "": no prompt'
+    )
+    chat_template: Annotated[Path | None, Effect.INPUT] = Field(
+        default=None, description="file with the chat template (Jinja); none: the model's own, which base models lack"
+    )
+    stop: tuple[str, ...] = Field(
+        default=(), description="tokens that end a completion besides the model's own; the first one ends every turn"
     )
     freeze_vision: bool = Field(default=True, description="keep the vision tower as it is (paper: yes)")
     freeze_projector: bool = Field(default=True, description="keep the projector between vision and language as it is")
@@ -125,8 +154,8 @@ class SelectConfig(JobConfig):
         default="highest",
         description="which perplexities a subset takes; smaller subsets lie inside larger ones (paper: highest)",
     )
-    system: Annotated[str, Effect.INPUT] = Field(
-        default="", description="system prompt, or @file; empty: the system.txt of each model folder"
+    system: Annotated[str | None, Effect.INPUT] = Field(
+        default=None, description='system prompt, or @file; none: the system.txt of each model folder; "": no prompt'
     )
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto", description="compute precision: bfloat16 autocast, or float32; auto: bfloat16"
@@ -176,7 +205,7 @@ def rate_in_words(config: TrainingConfig) -> str:
 
 def system_prompt(model: ModelConfig) -> str:
     """System prompt from the config, from @file, or from system.txt beside the weights. Raises UserError if unreadable."""
-    if model.system.startswith("@"):
-        return read_text(Path(model.system[1:]))
-    beside = model.path / "system.txt"
-    return model.system or (read_text(beside) if beside.is_file() else "")
+    if model.system is None:
+        beside = model.path / "system.txt"
+        return read_text(beside) if beside.is_file() else ""
+    return read_text(Path(model.system[1:])) if model.system.startswith("@") else model.system.strip()

@@ -21,6 +21,7 @@ from seethink.core.run import Run, read_log
 from seethink.core.store import hash_folder, hash_text, load_examples, save_examples
 from seethink.core.tables import write_table
 from seethink.train.config import ModelConfig, SelectConfig, system_prompt
+from seethink.train.model.folder import check_folder
 from seethink.train.model.policy import Policy, load_policy
 from seethink.train.model.rescore import rescore
 from seethink.train.sft import Encoded, encode
@@ -47,6 +48,8 @@ def run(config: SelectConfig, dry_run: bool = False) -> None:
         ModelConfig(path=m, system=config.system, dtype=config.dtype, max_prompt_tokens=config.max_prompt_tokens)
         for m in config.models
     ]
+    for model in models:
+        check_folder(model.path)
     inputs = {
         "pictures": hash_pictures([e.sample for e in examples]),
         "models": hash_text(*(hash_folder(model.path) for model in models)),
