@@ -128,7 +128,7 @@ def test_bad_calls_and_dry_run(folder, tmp_path, capsys):
     for arguments, message in (
         (["--models", str(BASE), "--sizes", "41"], "a subset of 41 from 40 examples"),
         (["--models", str(BASE), "--sizes", "0"], "greater than 0"),
-        (["--models", str(tmp_path)], "folder is missing or empty"),
+        (["--models", str(tmp_path)], "model folder has no config.json"),
         ([], "models is required"),
     ):
         assert cli.main([*call, *arguments]) == 2

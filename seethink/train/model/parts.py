@@ -15,6 +15,7 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from jinja2 import TemplateError
 from safetensors import SafetensorError
+from torch.distributed.checkpoint.api import CheckpointException
 from transformers import AutoModelForImageTextToText, AutoTokenizer, Qwen2VLImageProcessorPil
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
@@ -35,7 +36,7 @@ PROCESSORS = {f"Qwen2{name}" for name in ("VLImageProcessor", "VLImageProcessorF
 CHECKED = ("patch_size", "temporal_patch_size", "merge_size")
 FAULTS = (
     OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError, ImportError,
-    SafetensorError, StrictDataclassError, TemplateError,
+    SafetensorError, StrictDataclassError, TemplateError, CheckpointException,
 )  # fmt: skip
 """What libraries raise about a folder whose files do not fit together."""
 
