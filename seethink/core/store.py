@@ -36,11 +36,13 @@ def write_text(path: Path, text: str) -> None:
 
 
 def read_text(path: Path) -> str:
-    """Raises UserError for a missing file."""
+    """Raises UserError for a missing file and for what is no text."""
     try:
         return Path(path).read_text(encoding="utf-8").strip()
     except (FileNotFoundError, IsADirectoryError):
         raise UserError("file not found", where=path, remedy="Check the path") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"not UTF-8 ({error.reason})", where=path, remedy="Convert the file to UTF-8") from None
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -25,6 +25,7 @@ READ_TOO = (
     "chat_template.json", "special_tokens_map.json", "added_tokens.json", INDEX,
 )  # fmt: skip
 """What else transformers reads where it is there."""
+TEXTS = ("system.txt", "chat_template.jinja", "merges.txt")
 QUANTISED = ("quantize_config.json", "quant_config.json")  # as GPTQ and AWQ wrote them beside the weights
 NUMBERS = ("F64", "F32", "F16", "BF16")  # dtypes of plain weights
 LFS = b"version https://git-lfs"
@@ -45,11 +46,15 @@ def check_folder(folder: Path) -> dict[str, Any]:
         if not (folder / name).is_file():
             raise UserError(f"model folder has no {name}", where=folder, remedy=_instead(folder))
     parts = {name: read_part(folder / name) for name in (*REQUIRED, *READ_TOO) if (folder / name).is_file()}
+    for path in (folder / name for name in TEXTS if (folder / name).is_file()):
+        refuse_pointer(path)
     config = parts["config.json"]
     _check_family(folder, config)
     _check_plain(folder, config)
     if "tokenizer.json" not in parts and not ("vocab.json" in parts and (folder / "merges.txt").is_file()):
         raise UserError("model folder has no tokenizer.json", where=folder, remedy=FETCH)
+    if not parts["tokenizer_config.json"].get("tokenizer_class"):
+        raise UserError("names no tokenizer_class", where=folder / "tokenizer_config.json", remedy=FETCH)
     _check_tokenizer(folder, parts.get("tokenizer.json"))
     image_settings(folder)
     for path in weight_files(folder, parts.get(INDEX)):

@@ -49,8 +49,8 @@ def reading(what: str, where: Path, remedy: str = FETCH) -> Iterator[None]:
     except torch.OutOfMemoryError:
         raise
     except FAULTS as error:
-        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise UserError(f"{what} ({reason.strip()[:200]})", where=where, remedy=remedy) from None
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise UserError(f"{what} ({reason})", where=where, remedy=remedy) from None
 
 
 def load_tokenizer(settings: ModelConfig, config: dict[str, Any]) -> PreTrainedTokenizerBase:
