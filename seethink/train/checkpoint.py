@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile, ZipFile
 
 import torch
 
@@ -74,7 +75,10 @@ def _write(path: Path, state: dict) -> None:
 
 
 def load_checkpoint(folder: Path, device: torch.device, blank: Callable[[], dict]) -> tuple[int, dict] | None:
-    """(step, state) of the latest checkpoint, or None. `blank` makes a state to fill, for one that several ranks wrote."""
+    """(step, state) of the latest checkpoint, or None. Raises UserError naming one that is cut or damaged.
+
+    `blank` makes a state to fill, for one that several ranks wrote.
+    """
     found = sorted(folder.glob("checkpoint-*"), key=_step_of)
     if not found:
         return None
@@ -83,6 +87,9 @@ def load_checkpoint(folder: Path, device: torch.device, blank: Callable[[], dict
     with reading("the checkpoint is cut or damaged", latest, remedy):
         if latest.is_dir():
             return _step_of(latest), load_shards(latest, blank())
+        with ZipFile(latest) as file:  # torch does not compare checksums
+            if part := file.testzip():
+                raise BadZipFile(f"the checksum of {part} differs")
         return _step_of(latest), torch.load(latest, map_location=device, weights_only=True)
 
 

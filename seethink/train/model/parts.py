@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
+from zipfile import BadZipFile
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
@@ -36,7 +38,7 @@ PROCESSORS = {f"Qwen2{name}" for name in ("VLImageProcessor", "VLImageProcessorF
 CHECKED = ("patch_size", "temporal_patch_size", "merge_size")
 FAULTS = (
     OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError, ImportError,
-    SafetensorError, StrictDataclassError, TemplateError, CheckpointException,
+    EOFError, UnpicklingError, BadZipFile, SafetensorError, StrictDataclassError, TemplateError, CheckpointException,
 )  # fmt: skip
 """What libraries raise about a folder whose files do not fit together."""
 
