@@ -115,11 +115,6 @@ def into_a_run(folder: Path) -> None:
     (folder / "config.json").write_text('{"model": {"path": "x"}}')
 
 
-def adapters_only(folder: Path) -> None:
-    (folder / "config.json").unlink()
-    (folder / "adapter_config.json").write_text("{}")
-
-
 REFUSED: list[tuple[str, Callable[[Path], Any], str]] = [
     ("no weights", lambda f: (f / WEIGHTS).unlink(), "has no weights (model.safetensors)"),
     ("a pickle", lambda f: (f / WEIGHTS).rename(f / "pytorch_model.bin"), "pytorch_model.bin is a pickle"),
@@ -151,7 +146,7 @@ REFUSED: list[tuple[str, Callable[[Path], Any], str]] = [
     ("other patches", lambda f: processor(f, patch_size=16), "has patch_size 16, the model patch_size 14"),
     ("no end", lambda f: edit(f / "tokenizer_config.json", eos_token=None), STOP_REMEDY),
     ("a run's own folder", into_a_run, "This is the folder of a run: give"),
-    ("adapters alone", adapters_only, "merge them into their base"),
+    ("adapters", lambda f: write_json(f / "adapter_config.json", {"base_model_name_or_path": "x/y"}), "Merge them into their base"),
 ]  # fmt: skip
 
 

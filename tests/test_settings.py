@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import BaseModel
 
 from seethink.cli import VERBS, load
-from seethink.core.config import build, describe, resolve
+from seethink.core.config import Config, build, describe, resolve
 from seethink.core.errors import UserError
 from seethink.data.config import DataConfig
 from seethink.study.plan import merge
-from seethink.train.config import GRPOConfig, SFTConfig
+from seethink.train.config import GRPOConfig, ModelConfig, SFTConfig
 
 CONFIGS = {verb: load(settings) for verb, (settings, _, _) in VERBS.items()}
 NESTED = [(verb, key) for verb, config in CONFIGS.items() for key, _ in describe(config) if "." in key]
@@ -23,12 +22,12 @@ NEEDED = {"base_url": "http://h/v1", "format": "trl", "models": ["m"]}
 OTHERS = [True, False, 1, 0.25, 3, "x", "http://h", ["x"], [1.0, 2.0], [["a", "b"]], {"a": 1}]
 
 
-def settings_of(config: BaseModel) -> dict[str, Any]:
+def settings_of(config: Config) -> dict[str, Any]:
     """Dotted key -> value of every setting."""
     return {key: reduce(getattr, key.split("."), config) for key, _ in describe(type(config))}
 
 
-def needed(config: type[BaseModel]) -> dict[str, Any]:
+def needed(config: type[Config]) -> dict[str, Any]:
     """Values for what has no default."""
     required = [key for key, (_, default, _) in describe(config) if default == "required"]
     return merge(*(nested(key, NEEDED.get(key, "x")) for key in required))
@@ -39,7 +38,7 @@ def nested(key: str, value: Any) -> dict[str, Any]:
     return {first: nested(rest, value) if rest else value}
 
 
-def with_another_value(config: type[BaseModel], key: str) -> tuple[Any, BaseModel]:
+def with_another_value(config: type[Config], key: str) -> tuple[Any, Config]:
     """(a value of this key that is valid and not its default, the settings with it)."""
     before = settings_of(build(config, needed(config)))
     kind = dict(describe(config))[key][0]
@@ -112,8 +111,10 @@ def test_lora_has_a_rate_of_its_own(config, own, given, rate):
 
 
 def test_settings_made_in_python_keep_their_rate():
-    plain = SFTConfig(out=Path("o"), data=Path("d"), model={"path": Path("m")})
-    with_lora = SFTConfig(out=Path("o"), data=Path("d"), model={"path": Path("m"), "lora_rank": 4}, optim=plain.optim)
+    plain = SFTConfig(out=Path("o"), data=Path("d"), model=ModelConfig(path=Path("m")))
+    model = ModelConfig(path=Path("m"), lora_rank=4)
+    assert SFTConfig(out=Path("o"), data=Path("d"), model=model).optim.lr == 1e-4
+    with_lora = SFTConfig(out=Path("o"), data=Path("d"), model=model, optim=plain.optim)
     assert with_lora.optim.lr == 1e-5
     with pytest.raises(UserError, match="model.lora_rank = '8'"):  # a text would pass for a number, and 0 for a rank
         build(SFTConfig, merge(needed(SFTConfig), {"model": {"lora_rank": "8"}}))

@@ -25,6 +25,7 @@ READ_TOO = (
     "chat_template.json", "special_tokens_map.json", "added_tokens.json", INDEX,
 )  # fmt: skip
 """What else transformers reads where it is there."""
+ADAPTERS = "adapter_config.json"
 TEXTS = ("system.txt", "chat_template.jinja", "merges.txt")
 QUANTISED = ("quantize_config.json", "quant_config.json")  # as GPTQ and AWQ wrote them beside the weights
 NUMBERS = ("F64", "F32", "F16", "BF16")  # dtypes of plain weights
@@ -42,6 +43,9 @@ def check_folder(folder: Path) -> dict[str, Any]:
         named = HUB_NAME.fullmatch(str(folder))
         remedy = f"Check the path, or fetch the model: hf download {folder}" if named else "Check the path"
         raise UserError("there is no such model folder", where=folder, remedy=remedy)
+    if (folder / ADAPTERS).is_file():  # transformers would load the base that they name, and not this folder
+        remedy = "Merge them into their base (merge_and_unload of peft) and save that"
+        raise UserError("holds LoRA adapters", where=folder / ADAPTERS, remedy=remedy)
     for name in REQUIRED:
         if not (folder / name).is_file():
             raise UserError(f"model folder has no {name}", where=folder, remedy=_instead(folder))
@@ -164,6 +168,4 @@ def _instead(folder: Path) -> str:
     """What was probably meant."""
     if (folder / "model" / "config.json").is_file():
         return f"This is the folder of a run: give {folder / 'model'}"
-    if (folder / "adapter_config.json").is_file():
-        return "These are LoRA adapters alone: merge them into their base (merge_and_unload of peft) and save that"
     return f"Use {MODELS}"

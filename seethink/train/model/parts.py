@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, NamedTuple
 from zipfile import BadZipFile
 
 import torch
@@ -24,8 +24,8 @@ from transformers.utils import logging as transformers_logging
 
 from seethink.core.errors import UserError
 from seethink.core.store import read_json, read_text
-from seethink.train.config import ModelConfig
-from seethink.train.model.folder import FETCH, MODELS, image_settings
+from seethink.train.config import ModelConfig, system_prompt
+from seethink.train.model.folder import FETCH, MODELS, check_folder, image_settings
 from seethink.train.model.pack import ATTENTION
 
 transformers_logging.disable_progress_bar()  # ours says what takes time
@@ -53,6 +53,24 @@ def reading(what: str, where: Path, remedy: str = FETCH) -> Iterator[None]:
     except FAULTS as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise UserError(f"{what} ({reason})", where=where, remedy=remedy) from None
+
+
+class Tools(NamedTuple):
+    """What turns a sample into token ids: a model folder without its weights."""
+
+    config: dict[str, Any]
+    tokenizer: PreTrainedTokenizerBase
+    image_processor: Any
+    """A Qwen image processor of transformers."""
+    system: str
+
+
+def load_tools(settings: ModelConfig) -> Tools:
+    """Raises UserError naming what is wrong with the folder, its files against each other included."""
+    config, system = check_folder(settings.path), system_prompt(settings)
+    tokenizer = load_tokenizer(settings, config)
+    check_template(tokenizer, system, config["image_token_id"], settings.chat_template or settings.path)
+    return Tools(config, tokenizer, load_processor(settings.path, config["vision_config"]), system)
 
 
 def load_tokenizer(settings: ModelConfig, config: dict[str, Any]) -> PreTrainedTokenizerBase:
@@ -129,10 +147,11 @@ def load_weights(folder: Path, dtype: torch.dtype) -> Any:
     """The model on the CPU, in this precision. Raises UserError where a tensor is missing, unknown, misshapen or not finite."""
     attention = {"": "sdpa", "text_config": ATTENTION, "vision_config": "sdpa"}
     with reading("the model cannot be read", folder):
-        model, told = AutoModelForImageTextToText.from_pretrained(
+        loaded: Any = AutoModelForImageTextToText.from_pretrained(
             folder, dtype=dtype, attn_implementation=attention, output_loading_info=True, use_safetensors=True,
             ignore_mismatched_sizes=True, local_files_only=True, trust_remote_code=False,
         )  # fmt: skip
+    model, told = loaded
     for key, what in (("missing", "are missing"), ("unexpected", "are unknown"), ("mismatched", "have another shape")):
         if names := sorted(n if isinstance(n, str) else n[0] for n in told[f"{key}_keys"]):
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""

@@ -20,12 +20,11 @@ from seethink.core.errors import UserError
 from seethink.core.images import open_image
 from seethink.core.nouns import Sample
 from seethink.core.store import write_text
-from seethink.train.config import ModelConfig, system_prompt
+from seethink.train.config import ModelConfig
 from seethink.train.dist import Ranks, groups
-from seethink.train.model.folder import check_folder
 from seethink.train.model.linear import use_onednn
 from seethink.train.model.lora import add_lora, full_weights
-from seethink.train.model.parts import check_template, load_processor, load_tokenizer, load_weights, render, set_stops
+from seethink.train.model.parts import load_tools, load_weights, render, set_stops
 
 SIDE_FILES = ("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json")
 
@@ -118,10 +117,7 @@ def load_policy(settings: ModelConfig, ranks: Ranks | None = None, weights: torc
     torchvision is not needed: tokenizer, image processor and chat template are loaded one by one, not as a processor.
     """
     folder, ranks = settings.path, ranks or Ranks()
-    config = check_folder(folder)
-    tokenizer, system = load_tokenizer(settings, config), system_prompt(settings)
-    check_template(tokenizer, system, config["image_token_id"], settings.chat_template or folder)
-    processor = load_processor(folder, config["vision_config"])
+    _, tokenizer, processor, system = load_tools(settings)
     model = load_weights(folder, weights)
     set_stops(model, tokenizer, settings.stop, folder)
     use_onednn(model)
