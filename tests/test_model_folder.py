@@ -144,6 +144,8 @@ REFUSED: list[tuple[str, Callable[[Path], Any], str]] = [
     ("another family's processor", lambda f: processor(f, image_processor_type="CLIPImageProcessor"), "'CLIPImageProcessor' is not supported"),
     ("no size of patches", lambda f: processor(f, patch_size=None), "has no patch_size"),
     ("other patches", lambda f: processor(f, patch_size=16), "has patch_size 16, the model patch_size 14"),
+    ("no edges", lambda f: processor(f, size={"height": 9}, min_pixels=None, max_pixels=None), "the image processor cannot be read"),
+    ("no spread", lambda f: processor(f, image_std=[0, 0, 0]), "its pixels are not finite"),
     ("no end", lambda f: edit(f / "tokenizer_config.json", eos_token=None), STOP_REMEDY),
     ("a run's own folder", into_a_run, "This is the folder of a run: give"),
     ("adapters", lambda f: write_json(f / "adapter_config.json", {"base_model_name_or_path": "x/y"}), "Merge them into their base"),

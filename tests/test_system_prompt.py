@@ -68,36 +68,3 @@ def test_a_dry_run_says_it(data, tmp_path, capsys):
     assert "learning rate 0.0001 of LoRA, rank 2" in capsys.readouterr().out
     call("grpo", data, tmp_path / "grpo", "--model.path", str(BASE), "--dry-run")
     assert "learning rate 1e-06" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda content: content[: len(content) // 2],
-        lambda content: content[:-100],
-        lambda content: b"",
-        lambda content: content[:200_000] + bytes(10_000) + content[210_000:],
-        lambda content: b"\x80\x04N.",
-    ],
-    ids=["half", "nearly whole", "empty", "a block of zeros", "another pickle"],
-)
-def test_a_damaged_checkpoint_is_named(damage, data, tmp_path, capsys, monkeypatch):
-    """The run was killed after a checkpoint, which a full disk or a copy then cut."""
-    from seethink.train import sft
-
-    def killed(*_):
-        raise KeyboardInterrupt
-
-    arguments = ["--model.path", BASE, "--batch_size", 2, "--save_every", 1, "--eval_share", 0, "--data", data]
-    arguments = ["sft", "--out", str(tmp_path / "run"), *map(str, arguments)]
-    with monkeypatch.context() as patched:
-        patched.setattr(sft, "finish", killed)
-        assert main(arguments) == 130
-    (checkpoint,) = (tmp_path / "run" / "checkpoint").iterdir()
-    checkpoint.write_bytes(damage(checkpoint.read_bytes()))
-    capsys.readouterr()
-    assert main(arguments) == 2
-    (line,) = capsys.readouterr().err.strip().splitlines()
-    assert f"seethink: {checkpoint}: the checkpoint is cut or damaged" in line and "Remove it; the same command" in line
-    checkpoint.unlink()
-    assert main(arguments) == 0

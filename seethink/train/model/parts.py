@@ -13,9 +13,11 @@ from pickle import UnpicklingError
 from typing import Any, NamedTuple
 from zipfile import BadZipFile
 
+import numpy as np
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from jinja2 import TemplateError
+from PIL import Image
 from safetensors import SafetensorError
 from torch.distributed.checkpoint.api import CheckpointException
 from transformers import AutoModelForImageTextToText, AutoTokenizer, Qwen2VLImageProcessorPil
@@ -130,12 +132,16 @@ def load_processor(folder: Path, vision: dict[str, Any]) -> Any:
     kind = settings.get("image_processor_type", "Qwen2VLImageProcessor")
     if kind not in PROCESSORS:
         raise UserError(f"image processor {kind!r} is not supported", where=path, remedy=f"Use {MODELS}")
-    if lacking := [key for key in CHECKED if key not in settings] or ["size"] * (
-        not {"size", "max_pixels"} & set(settings)
-    ):
+    lacking = [key for key in CHECKED if key not in settings]
+    if not lacking and not {"size", "max_pixels"} & set(settings):
+        lacking = ["size"]
+    if lacking:
         raise UserError(f"the image processor has no {lacking[0]}", where=path, remedy=FETCH)
-    with reading("the image processor cannot be read", path):
-        processor = Qwen2VLImageProcessorPil.from_dict(settings)
+    with reading("the image processor cannot be read", path), np.errstate(all="ignore"):
+        processor: Any = Qwen2VLImageProcessorPil.from_dict(settings)
+        pixels = processor(images=[Image.new("RGB", (56, 56))], return_tensors="pt")["pixel_values"]
+        if not pixels.isfinite().all():
+            raise ValueError("its pixels are not finite")
     for ours, theirs in zip(CHECKED, ("patch_size", "temporal_patch_size", "spatial_merge_size"), strict=True):
         if theirs in vision and vision[theirs] != getattr(processor, ours):
             what = f"the image processor has {ours} {getattr(processor, ours)}, the model {theirs} {vision[theirs]}"
