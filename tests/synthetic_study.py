@@ -238,7 +238,7 @@ def write_sft(folder: Path, arm: str, seed: int, dice: Dice, samples: list[Sampl
         "optim": {"lr": 5e-4},
         "seed": seed,
     }
-    finish(folder, "sft", config, {"data": arm, "model": "base"}, summary, 22)
+    finish(folder, "sft", config, {"data": arm, "model": "base", "model.system": ""}, summary, 22)
 
 
 def write_grpo(folder: Path, arm: str, seed: int, dice: Dice, samples: list[Sample], steps: int) -> None:
@@ -270,7 +270,7 @@ def write_grpo(folder: Path, arm: str, seed: int, dice: Dice, samples: list[Samp
         "data": str(folder.parents[3] / "world/board.jsonl"), "model": {"path": "models/base", "freeze_vision": True}, "optim": {"lr": 1e-4}, "rounds": steps,
         "prompts": 16, "group": 8, "reward": {"box": {"correct": 0.5}}, "seed": seed, "out": str(folder), "temperature": 1.0,
     }  # fmt: skip
-    finish(folder, "grpo", config, {"data": "rl", "model": arm}, summary, 40)
+    finish(folder, "grpo", config, {"data": "rl", "model": arm, "model.system": ""}, summary, 40)
 
 
 def write_funnel(folder: Path) -> None:

@@ -269,6 +269,19 @@ def test_training_under_another_system_prompt_is_another_schedule(small):
     assert controls["schedule"] is False
 
 
+def test_models_are_asked_under_the_system_prompt_they_were_trained_under(small):
+    def control(a="sft-hesitant+grpo", b="grpo"):
+        found = {c.name: c for c in matched.controls(load_study(small), a, b)}
+        return found["system prompt in training and evaluation"]
+
+    run_folder = small / "arms/sft-hesitant+grpo/seed1"
+    assert control().same is True and control(b="base").same is True
+    edit(run_folder / "grpo/manifest.json", lambda m: m["inputs"].update({"model.system": "Think."}))
+    assert (control().same, control().detail) == (False, "Think. / ") and control(b="base").same is False
+    edit(run_folder / "eval/manifest.json", lambda m: m["inputs"].update({"system": "Think."}))
+    assert control().same is True and control("grpo", "base").same is True
+
+
 def test_arms_that_end_differently_share_no_schedule(small):
     controls = {c.name: c for c in matched.controls(load_study(small), "sft-hesitant", "grpo")}
     assert controls["schedule"].same is None and controls["schedule"].detail == "sft against grpo"

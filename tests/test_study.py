@@ -23,6 +23,7 @@ from seethink.study.plan import check, describe, merge, plan
 from seethink.study.run import run
 
 ROOT = Path(__file__).parents[1]
+BASE = ROOT / "seethink" / "pocket" / "base"
 TINY = [
     "--seeds", "[0]", "--prepare.settings.sft", "24", "--prepare.settings.examples", "16", "--prepare.settings.rl", "24", "--prepare.settings.board", "20", "--prepare.settings.ood", "4",
     "--grpo.rounds", "2", "--grpo.prompts", "4", "--grpo.update_prompts", "4", "--grpo.group", "4", "--grpo.max_tokens", "32",
@@ -31,13 +32,11 @@ TINY = [
 
 
 def config(tmp_path: Path, **changes) -> StudyConfig:
-    for name in ("base", "board", "rl", "a"):
+    for name in ("board", "rl", "a"):
         (tmp_path / name).mkdir(exist_ok=True)
     arms = {"grpo": Arm(stage="grpo"), "sft": Arm(stage="sft", data="a"), "sft+grpo": Arm(stage="grpo", start="sft")}
     data = {"rl": tmp_path / "rl", "a": tmp_path / "a"}
-    values = dict(
-        out=tmp_path / "o", base=tmp_path / "base", board=tmp_path / "board", data=data, arms=arms, seeds=[0, 1]
-    )
+    values = dict(out=tmp_path / "o", base=BASE, board=tmp_path / "board", data=data, arms=arms, seeds=[0, 1])
     return StudyConfig(**{**values, **changes})
 
 
@@ -64,7 +63,9 @@ def test_plan_differs_between_arms_only_in_what_an_arm_names(tmp_path):
             "question.comparisons: sft+grpo - base is not planned",
         ),
         ({"arms": {"x": Arm(stage="grpo", start="y"), "y": Arm(stage="grpo", start="x")}}, "starts from itself"),
-        ({"base": Path("/nowhere")}, "base /nowhere does not exist"),
+        ({"base": Path("/nowhere")}, "/nowhere: there is no such model folder"),
+        ({"base": Path()}, "the plan names no base"),
+        ({"base": Path("nobody/nothing")}, "hf download nobody/nothing"),
         ({"board": Path()}, "the plan names no board"),
         ({"grpo": {"roundz": 3}}, "arm grpo: unknown config key 'roundz'. Did you mean rounds?"),
         ({"sft": {"optim": {"lr": -1}}}, "arm sft: optim.lr = -1"),

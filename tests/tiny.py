@@ -80,7 +80,7 @@ def tiny_group(prompt: EncodedPrompt, completions: list[Completion], advantages:
     return Group(Sample(str(place), "s", (), "?", "1", kind), prompt, place, rollouts)
 
 
-def plain_policy(folder, system: str = "") -> Policy:
+def plain_policy(folder, system: str | None = None) -> Policy:
     """The policy of a folder, computed in fp32."""
     return load_policy(ModelConfig(path=folder, system=system, dtype="float32"))
 

@@ -12,6 +12,7 @@ import difflib
 import tomllib
 from collections.abc import Iterator, Sequence
 from enum import Enum
+from functools import reduce
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -62,6 +63,8 @@ def resolve(model: type[C], arguments: Sequence[str]) -> C:
         elif argument.startswith("--"):
             name, equals, text = argument[2:].partition("=")
             key, value = _flag(name, text if equals else None, arguments, keys)
+            if (table := _table(key, keys)) and _at(values, table) is None:  # the other keys of its default stay
+                _merge(values, _nest(table, _default(model, table)))
             _merge(values, _nest(key, value))
         elif bare := [name for name in ("input", "study", "other") if name in keys and name not in values]:
             values[bare[0]] = argument
@@ -157,8 +160,7 @@ def _flag(name: str, text: str | None, rest: list[str], keys: dict[str, tuple[st
         if name[3:] not in keys:
             raise _unknown(name[3:], keys)
         return name[3:], False
-    table = next((k for k in keys if name.startswith(f"{k}.") and keys[k][0].startswith("dict")), None)
-    if name not in keys and table is None:
+    if name not in keys and not _table(name, keys):
         raise _unknown(name, keys)
     kind = keys[name][0] if name in keys else "a value of a table, whose keys are its reader's business"
     if text is None:
@@ -173,6 +175,18 @@ def _flag(name: str, text: str | None, rest: list[str], keys: dict[str, tuple[st
                 values.append(to_toml_value(rest.pop(0)))
             return name, values
     return name, text if kind in ("str", "Path", "str | None", "Path | None") else to_toml_value(text)
+
+
+def _table(key: str, keys: dict[str, tuple[str, str, str]]) -> str:
+    """The setting that is a table and holds this key; empty where there is none."""
+    return next((k for k in keys if key.startswith(f"{k}.") and keys[k][0].startswith("dict")), "")
+
+
+def _default(model: type[BaseModel], key: str) -> dict[str, Any]:
+    """A copy of a table's default; empty where a part of the way to it has none."""
+    name, _, rest = key.partition(".")
+    default = model.model_fields[name].get_default(call_default_factory=True)
+    return dict(reduce(lambda found, part: getattr(found, part, {}), rest.split(".") if rest else [], default))
 
 
 def _unknown(key: str, keys: dict[str, Any], where: object = "") -> UserError:
@@ -195,6 +209,11 @@ def _nest(key: str, value: Any) -> dict[str, Any]:
     for part in reversed(key.split(".")):
         value = {part: value}
     return value
+
+
+def _at(values: Any, key: str) -> Any:
+    """The value at a dotted key of nested dicts; None where nothing stands."""
+    return reduce(lambda found, part: found.get(part) if isinstance(found, dict) else None, key.split("."), values)
 
 
 def _merge(into: dict[str, Any], update: dict[str, Any]) -> None:

@@ -25,8 +25,14 @@ class EvalConfig(Config):
     api_key_env: Annotated[str, Effect.PLACE] = Field(
         default="OPENAI_API_KEY", description="environment variable that holds the endpoint's key"
     )
-    system: Annotated[str, Effect.INPUT] = Field(
-        default="", description="system prompt, or @file; empty: system.txt of the model folder"
+    system: Annotated[str | None, Effect.INPUT] = Field(
+        default=None, description='system prompt, or @file; none: the system.txt of a model folder; "": no prompt'
+    )
+    chat_template: Annotated[Path | None, Effect.INPUT] = Field(
+        default=None, description="of a model folder: file with the chat template (Jinja); none: the model's own"
+    )
+    stop: tuple[str, ...] = Field(
+        default=(), description="of a model folder: tokens that end an answer besides the model's own"
     )
     temperature: float = Field(default=0.0, ge=0, description="0 is greedy")
     max_tokens: int = Field(default=1024, ge=1, description="completion tokens; longer ones are cut and counted")
@@ -48,8 +54,26 @@ class EvalConfig(Config):
     )
 
 
+def model_of(config: EvalConfig) -> ModelConfig:
+    """The model folder of an evaluation, as trainers name theirs."""
+    return ModelConfig(
+        path=Path(config.model),
+        system=config.system,
+        dtype=config.dtype,
+        chat_template=config.chat_template,
+        stop=config.stop,
+    )
+
+
 def prompt_of(config: EvalConfig) -> str:
     """System prompt: the text itself, @file, or system.txt beside the weights of a local model."""
-    if config.base_url and not config.system:
+    if config.base_url and config.system is None:
         return ""
-    return system_prompt(ModelConfig(path=Path(config.model), system=config.system))
+    return system_prompt(model_of(config))
+
+
+def prompt_in_words(config: EvalConfig) -> str:
+    """Where the system prompt comes from and how it begins."""
+    text, of_model = prompt_of(config), config.system is None and not config.base_url
+    start = text if len(text) <= 60 else f"{text[:60]}..."
+    return f"system prompt{' of the model' if of_model else ''}: {start!r}" if text else "no system prompt"

@@ -4,22 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 from seethink.core.nouns import Sample, Trace
 from seethink.core.preflight import Sizes
 from seethink.core.progress import Progress
 from seethink.core.store import DataRow
-from seethink.evals.config import EvalConfig
-from seethink.train.config import ModelConfig
+from seethink.evals.config import EvalConfig, model_of
 from seethink.train.model.policy import encode_prompt, load_policy
 from seethink.train.preflight import check_lengths, load_reader
 from seethink.train.rollout.sampler import LocalSampler, decode
-
-
-def model_of(config: EvalConfig) -> ModelConfig:
-    """The model folder of an evaluation, as training would name it."""
-    return ModelConfig(path=Path(config.model), dtype=config.dtype, system=config.system)
 
 
 def check_prompts(config: EvalConfig, rows: list[DataRow], sizes: Sizes) -> list[DataRow]:

@@ -9,9 +9,7 @@ Answers are kept as they come (responses.jsonl), so a killed run continues where
 from __future__ import annotations
 
 from dataclasses import asdict
-from importlib.util import find_spec
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 from seethink.ask.client import endpoint_failed
@@ -26,34 +24,40 @@ from seethink.core.tables import write_table
 from seethink.evals.answers import ask_endpoint
 from seethink.evals.boards import BOARDS
 from seethink.evals.boards.board import Board, Grade
-from seethink.evals.config import EvalConfig, prompt_of
+from seethink.evals.config import EvalConfig, model_of, prompt_in_words, prompt_of
+from seethink.train.model.folder import check_folder
 
 
 def run(config: EvalConfig, dry_run: bool = False) -> None:
     """The verb. Raises UserError for a bad board, model, endpoint or folder; the same call again resumes."""
     board = BOARDS["rows"]
-    if not config.base_url and find_spec("torch") is None:
-        raise UserError("a model folder needs torch", remedy="pip install 'seethink[train]', or give --base_url")
-    rows, sizes = check_pictures(list(islice(board.load(config.board), config.limit or None)))
-    if rows and not config.base_url and not dry_run:
+    rows = list(islice(board.load(config.board), config.limit or None))
+    if not rows:
+        raise UserError("no samples", where=config.board, remedy="Give a board with at least one row")
+    if not config.base_url:
+        check_folder(model_of(config).path)
+    elif config.chat_template or config.stop:
+        raise UserError("chat_template and stop are settings of a model folder", remedy="Set them at the endpoint")
+    rows, sizes = check_pictures(rows)
+    if not config.base_url and not dry_run:
         from seethink.evals.local import check_prompts  # here: endpoints are evaluated without torch
 
         rows = check_prompts(config, rows, sizes)
     examples, drops = settle(rows, config.board, config.skip_bad)
     samples = [example.sample for example in examples]
-    if not samples:
-        raise UserError("no samples", where=config.board, remedy="Give a board with at least one row")
     if dry_run:
         print(f"{len(samples)} items of {config.board}, at most {config.max_tokens} tokens each")
+        print(prompt_in_words(config))
         return
     inputs = {
         "pictures": hash_pictures(samples),
         "system": prompt_of(config),
-        "model": config.model if config.base_url else hash_folder(Path(config.model)),
+        "model": config.model if config.base_url else hash_folder(model_of(config).path),
     }
     with Run.open(config.out, "eval", config, inputs, overwrite=config.overwrite) as folder:
         write_drops(folder, drops)
         if not folder.done or folder.summary.get("failed"):
+            print(f"eval: {prompt_in_words(config)}")
             responses = answer(folder, config, samples)
             failed = [trace.text for trace, _ in responses if trace.stop == "error"]
             if len(failed) == len(samples):

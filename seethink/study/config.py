@@ -9,7 +9,7 @@ from pydantic import Field
 
 from seethink.core.config import Config, Effect
 from seethink.evals.config import EvalConfig
-from seethink.train.config import GRPOConfig, SFTConfig
+from seethink.train.config import GRPOConfig, ModelPath, SFTConfig
 
 CONFIG_OF = {"sft": SFTConfig, "grpo": GRPOConfig, "eval": EvalConfig}
 """Verb of a stage -> its settings."""
@@ -51,7 +51,7 @@ class StudyConfig(Config):
     prepare: Prepare = Prepare()
     label: str = Field(default="", description="shown with every result, e.g. the world and the teacher")
     simulated: bool = Field(default=False, description="true when the teacher is simulated")
-    base: Path = Field(default=Path(""), description="model folder all arms start from")
+    base: ModelPath = Field(default=Path(""), description="model folder, or fetched Hub model, all arms start from")
     board: Path = Field(default=Path(""), description="JSONL of held-out samples")
     data: dict[str, Path] = Field(default={}, description="data sets by name; rl is the default of grpo arms")
     arms: dict[str, Arm] = Field(default={}, description="arms by name")

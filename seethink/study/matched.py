@@ -74,13 +74,28 @@ def controls(study: Study, a: str, b: str) -> list[Control]:
         seeds = Control("seeds", same, lists[0] if same else " / ".join(lists))
     else:
         seeds = Control("seeds", None, UNTRAINED)
-    return [*trained, seeds, _control("evaluation prompts", evals, prompts), _control("decoding", evals, decoding)]
+    arms = [arm for arm in (left, right) if arm.stages]
+    taught = [(arm.runs.get((s, arm.stages[-1])), arm.runs[s, "eval"]) for arm in arms for s in arm.seeds]
+    return [
+        *trained,
+        seeds,
+        _control("evaluation prompts", evals, prompts),
+        _control("system prompt in training and evaluation", taught, system),
+        _control("decoding", evals, decoding),
+    ]
 
 
 def schedule(run: StageRun) -> dict[str, Any]:
     """Every setting that decides how a run learns: rates, steps, batches, group, clipping, KL, what is frozen."""
-    system = run.manifest["inputs"].get("model.system")
-    return {**_settings(run, lambda key: not key.startswith("reward.")), **({"system": system} if system else {})}
+    inputs = run.manifest["inputs"]
+    asked = {key: inputs[f"model.{key}"] for key in ("system", "chat_template") if inputs.get(f"model.{key}")}
+    return {**_settings(run, lambda key: not key.startswith("reward.")), **asked}
+
+
+def system(run: StageRun) -> str | None:
+    """The system prompt of a training run, or of an evaluation; None where it was not recorded."""
+    inputs = run.manifest["inputs"]
+    return inputs.get("model.system", inputs.get("system", run.config.get("system")))
 
 
 def rewards(run: StageRun) -> dict[str, Any] | None:
@@ -90,9 +105,9 @@ def rewards(run: StageRun) -> dict[str, Any] | None:
 
 
 def prompts(run: StageRun) -> dict[str, Any]:
-    """What an evaluation asked: board, pictures and system prompt by content, and how many rows of the board."""
+    """What an evaluation asked: board, pictures and prompts by content, and how many rows of the board."""
     inputs = run.manifest["inputs"]
-    asked = {key: inputs.get(key) for key in ("board", "pictures")}
+    asked = {key: inputs.get(key) for key in ("board", "pictures", "chat_template")}
     return {**asked, "system": inputs.get("system", run.config.get("system")), "limit": run.config.get("limit")}
 
 

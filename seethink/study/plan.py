@@ -20,15 +20,18 @@ from seethink.core.run import git_commit
 from seethink.core.url import secret_addresses
 from seethink.study.config import CONFIG_OF, Arm, StudyConfig
 from seethink.study.execute import Stage
+from seethink.train.model.folder import check_folder
 
 
 def check(config: StudyConfig, files: bool = True) -> None:
     """Refuse a plan with unknown arms, data, comparisons or settings, or (`files`) without its files. Raises UserError."""
     for name in ("base", "board") if files else ():
         path = getattr(config, name)
-        if path == Path() or not path.exists():
+        if path == Path() or (name == "board" and not path.exists()):
             what = f"the plan names no {name}" if path == Path() else f"{name} {path} does not exist"
             raise UserError(what, remedy=f"Give --{name}")
+    if files:
+        check_folder(config.base)
     known = f"Known: {', '.join(['base', *config.arms])}"
     named = [("the reference names", config.reference)]
     named += [(f"arm {name!r} starts from", arm.start) for name, arm in config.arms.items()]

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile, ZipFile
 
 import torch
 
@@ -18,6 +19,8 @@ from seethink.core.run import Run
 from seethink.core.store import hash_json, hash_text, read_json, write_json
 from seethink.train.config import GRPOConfig, SFTConfig, system_prompt
 from seethink.train.dist import Ranks, cannot_write, load_shards
+from seethink.train.model.folder import check_folder
+from seethink.train.model.parts import reading
 from seethink.train.optimiser import Optimiser
 
 MARKS = "rows.json"
@@ -27,7 +30,11 @@ MARKS = "rows.json"
 def open_run(
     config: SFTConfig | GRPOConfig, verb: str, unit: str, samples: Sequence[Sample], row_marks: Callable[[], list[str]]
 ) -> Run:
-    """The run folder, which refuses to go on with another model, other used rows or pictures, or another system prompt."""
+    """The run folder, which refuses to go on with another model, other used rows or pictures, or another system prompt.
+
+    A model that cannot be loaded is refused before there is a folder.
+    """
+    check_folder(config.model.path)
     inputs = {"model.system": system_prompt(config.model), "pictures": hash_pictures(samples)}
     path, marks = config.out / MARKS, row_marks()
 
@@ -62,7 +69,8 @@ def _digest(example: Example) -> str:
 def resume(folder: Run, optimiser: Optimiser, **extra: Any) -> tuple[int, dict[str, Any]]:
     """(steps or rounds done, `extra` as it was then) from the latest checkpoint; logs written after it are forgotten."""
     policy, done = optimiser.policy, 0
-    found = load_checkpoint(folder.path("checkpoint"), policy.device, lambda: {**optimiser.blank(), **extra})
+    with policy.ranks.together():
+        found = load_checkpoint(folder.path("checkpoint"), policy.device, lambda: {**optimiser.blank(), **extra})
     if found:
         done, state = found
         extra = {name: state.pop(name) for name in extra}
@@ -100,14 +108,22 @@ def _write(path: Path, state: dict) -> None:
 
 
 def load_checkpoint(folder: Path, device: torch.device, blank: Callable[[], dict]) -> tuple[int, dict] | None:
-    """(step, state) of the latest checkpoint, or None. `blank` makes a state to fill, for one that several ranks wrote."""
+    """(step, state) of the latest checkpoint, or None. Raises UserError naming one that is cut or damaged.
+
+    `blank` makes a state to fill, for one that several ranks wrote.
+    """
     found = sorted(folder.glob("checkpoint-*"), key=_step_of)
     if not found:
         return None
     latest = found[-1]
-    if latest.is_dir():
-        return _step_of(latest), load_shards(latest, blank())
-    return _step_of(latest), torch.load(latest, map_location=device, weights_only=True)
+    remedy = "Remove it; the same command then goes on from an earlier one, or starts again"
+    with reading("the checkpoint is cut or damaged", latest, remedy):
+        if latest.is_dir():
+            return _step_of(latest), load_shards(latest, blank())
+        with ZipFile(latest) as file:  # torch does not compare checksums
+            if part := file.testzip():
+                raise BadZipFile(f"the checksum of {part} differs")
+        return _step_of(latest), torch.load(latest, map_location=device, weights_only=True)
 
 
 def clear(folder: Run, *names: str) -> None:

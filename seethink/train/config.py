@@ -2,24 +2,57 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import AfterValidator, Field, PositiveInt, model_validator
 
 from seethink.core.config import Config, Effect
 from seethink.core.store import read_text
 from seethink.rewards.config import RewardConfig
 
+HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+LORA_LR = 1e-4  # adapters hardly move at the rates of full training
+
+
+def local_model(path: Path) -> Path:
+    """The folder, or where `path` is the name of a model on the Hub (org/name) that was fetched: its folder in the cache."""
+    if not HUB_NAME.fullmatch(str(path)) or path.exists():
+        return path
+    try:
+        from huggingface_hub import snapshot_download  # here: it comes with torch, and is slow to import
+        from huggingface_hub.errors import HFValidationError
+    except ImportError:
+        return path
+    try:
+        return Path(snapshot_download(str(path), local_files_only=True))
+    except (FileNotFoundError, HFValidationError):
+        return path
+
+
+ModelPath = Annotated[Path, AfterValidator(local_model)]
+"""A folder, or org/name of a model that huggingface_hub has in its cache."""
+
 
 class ModelConfig(Config):
-    path: Annotated[Path, Effect.INPUT] = Field(description="Hugging Face folder: Qwen2-VL, Qwen2.5-VL or Qwen3-VL")
-    system: Annotated[str, Effect.INPUT] = Field(
-        default="", description="system prompt, or @file to read it from; empty: the system.txt of the model folder"
+    path: Annotated[ModelPath, Effect.INPUT] = Field(
+        description="folder, or fetched Hub model (org/name), of Qwen2-VL, Qwen2.5-VL or Qwen3-VL"
+    )
+    system: Annotated[str | None, Effect.INPUT] = Field(
+        default=None, description='system prompt, or @file; none: the system.txt of the model folder; "": no prompt'
+    )
+    chat_template: Annotated[Path | None, Effect.INPUT] = Field(
+        default=None, description="file with the chat template (Jinja); none: the model's own, which base models lack"
+    )
+    stop: tuple[str, ...] = Field(
+        default=(), description="tokens that end a completion besides the model's own; the first one ends every turn"
     )
     freeze_vision: bool = Field(default=True, description="keep the vision tower as it is (paper: yes)")
     freeze_projector: bool = Field(default=True, description="keep the projector between vision and language as it is")
-    lora_rank: int = Field(default=0, ge=0, description="rank of LoRA on the language layers; 0: train all weights")
+    lora_rank: int = Field(
+        default=0, ge=0, strict=True, description="rank of LoRA on the language layers; 0: train all weights"
+    )
     lora_alpha: float = Field(default=32.0, gt=0, description="LoRA scale: updates are multiplied by alpha / rank")
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto", description="compute precision: bfloat16 autocast, or float32; auto: bfloat16"
@@ -34,7 +67,7 @@ class ModelConfig(Config):
 
 
 class OptimConfig(Config):
-    lr: float = Field(default=1e-6, gt=0, description="peak learning rate")
+    lr: float = Field(default=1e-6, gt=0, description=f"peak learning rate; where not given, {LORA_LR:g} with LoRA")
     lr_floor: float = Field(default=5e-7, ge=0, description="the cosine schedule ends here (paper: 5e-7)")
     warmup: float = Field(default=0.03, ge=0, le=1, description="share of steps with rising rate (paper: 3 %)")
     weight_decay: float = Field(default=0.0, ge=0, description="decoupled weight decay")
@@ -73,6 +106,14 @@ class TrainingConfig(JobConfig):
     device: Annotated[Literal["auto", "cpu"], Effect.PLACE] = Field(
         default="auto", description="auto: a GPU where there is one; cpu: leave GPUs alone"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rate_of_lora(cls, values: Any) -> Any:
+        """LORA_LR in place of the verb's default rate where adapters train and no rate is given."""
+        model, optim = (values.get(name, {}) for name in ("model", "optim")) if isinstance(values, dict) else ({}, None)
+        adapted = model.get("lora_rank") if isinstance(model, dict) else getattr(model, "lora_rank", 0)
+        return {**values, "optim": {"lr": LORA_LR, **optim}} if adapted and isinstance(optim, dict) else values
 
 
 class SFTConfig(TrainingConfig):
@@ -116,8 +157,8 @@ class SelectConfig(JobConfig):
         default="highest",
         description="which perplexities a subset takes; smaller subsets lie inside larger ones (paper: highest)",
     )
-    system: Annotated[str, Effect.INPUT] = Field(
-        default="", description="system prompt, or @file; empty: the system.txt of each model folder"
+    system: Annotated[str | None, Effect.INPUT] = Field(
+        default=None, description='system prompt, or @file; none: the system.txt of each model folder; "": no prompt'
     )
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto", description="compute precision: bfloat16 autocast, or float32; auto: bfloat16"
@@ -159,9 +200,15 @@ class GRPOConfig(TrainingConfig):
     )
 
 
+def rate_in_words(config: TrainingConfig) -> str:
+    """For a dry run: the learning rate that counts, and of what."""
+    lora = f" of LoRA, rank {config.model.lora_rank}" if config.model.lora_rank else ""
+    return f"learning rate {config.optim.lr:g}{lora}"
+
+
 def system_prompt(model: ModelConfig) -> str:
     """System prompt from the config, from @file, or from system.txt beside the weights. Raises UserError if unreadable."""
-    if model.system.startswith("@"):
-        return read_text(Path(model.system[1:]))
-    beside = model.path / "system.txt"
-    return model.system or (read_text(beside) if beside.is_file() else "")
+    if model.system is None:
+        beside = model.path / "system.txt"
+        return read_text(beside) if beside.is_file() else ""
+    return read_text(Path(model.system[1:])) if model.system.startswith("@") else model.system.strip()

@@ -27,6 +27,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner
+from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
@@ -284,8 +285,12 @@ def copied(state: Any) -> Any:
 def load_shards(path: Path, state: dict[str, Any]) -> dict[str, Any]:
     """`state` filled from a folder that `Ranks.save` wrote, on any number of ranks.
 
-    What the folder lacks stays as it is: moments of an optimiser whose first update is still to come.
+    What the folder lacks stays as it is: moments of an optimiser whose first update is still to come. Files that are
+    missing or cut raise here, where torch would print a traceback of its own.
     """
+    for part in (FileSystemReader(path).read_metadata().storage_data or {}).values():
+        if (path / part.relative_path).stat().st_size < part.offset + part.length:
+            raise ValueError(f"{part.relative_path} is cut")
     planner = DefaultLoadPlanner(allow_partial_load=True)
     load(state, checkpoint_id=path, planner=planner, no_dist=not dist.is_initialized())
     return state

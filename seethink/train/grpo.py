@@ -40,7 +40,7 @@ from seethink.train import alarms
 from seethink.train.advantage import Group, Rollout, set_advantages
 from seethink.train.batches import data_order, micro_batches, order_hash
 from seethink.train.checkpoint import MARKS, Meter, clear, open_run, resume, row_marks, save_checkpoint
-from seethink.train.config import GRPOConfig
+from seethink.train.config import GRPOConfig, rate_in_words
 from seethink.train.dist import Ranks, join
 from seethink.train.loss import (
     Given,
@@ -119,7 +119,7 @@ def plan(config: GRPOConfig, samples: list[Sample], ranks: Ranks) -> str:
     local = config.sampler.engine == "local" and reuses_prefill(config, ranks)
     return (
         f"{len(samples)} samples; {config.rounds} rounds x {config.prompts} prompts x {config.group} = {rollouts} rollouts of at most "
-        f"{config.max_tokens} tokens; {steps} optimiser steps; first updates train through the rollout's prefill: "
+        f"{config.max_tokens} tokens; {steps} optimiser steps, {rate_in_words(config)}; first updates train through the rollout's prefill: "
         f"{f'up to {config.micro_tokens} prompt tokens' if local else 'no'}"
     )
 

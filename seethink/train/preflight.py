@@ -16,11 +16,11 @@ from seethink.core.nouns import Example, Sample
 from seethink.core.preflight import MANY, Settled, Sizes, check_pictures, settle
 from seethink.core.progress import progress
 from seethink.core.prompt import prompt_parts
-from seethink.core.store import DataRow, read_examples, read_json
+from seethink.core.store import DataRow, read_examples
 from seethink.rewards.check import check_gold
-from seethink.train.config import GRPOConfig, JobConfig, ModelConfig, system_prompt
+from seethink.train.config import GRPOConfig, JobConfig, ModelConfig
 from seethink.train.dist import Ranks
-from seethink.train.model.policy import load_tools, render
+from seethink.train.model.parts import load_tools, render
 
 BATCH = 256  # rows tokenised at once
 
@@ -40,13 +40,9 @@ class Reader:
 
 def load_reader(settings: ModelConfig) -> Reader:
     """Raises UserError for a folder that is no model."""
-    if not (settings.path / "config.json").is_file():
-        raise UserError("model folder has no config.json", where=settings.path, remedy="Check the path")
-    config = read_json(settings.path / "config.json")
-    tokenizer, processor = load_tools(settings.path)
+    config, tokenizer, processor, system = load_tools(settings)
     vocabulary = config.get("text_config", config)["vocab_size"]
-    limit, system = settings.max_prompt_tokens, system_prompt(settings)
-    return Reader(tokenizer, processor, system, config["image_token_id"], vocabulary, limit)
+    return Reader(tokenizer, processor, system, config["image_token_id"], vocabulary, settings.max_prompt_tokens)
 
 
 class Length(NamedTuple):

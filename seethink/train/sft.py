@@ -25,7 +25,7 @@ from seethink.core.run import Run, read_log
 from seethink.train.alarms import spike
 from seethink.train.batches import data_order, micro_batches, order_hash
 from seethink.train.checkpoint import MARKS, Meter, clear, open_run, resume, row_marks, save_checkpoint
-from seethink.train.config import SFTConfig
+from seethink.train.config import SFTConfig, rate_in_words
 from seethink.train.dist import Ranks, join
 from seethink.train.loss import LossParts, head_loss
 from seethink.train.model.pack import hidden_states, pack
@@ -72,7 +72,8 @@ def run(config: SFTConfig, dry_run: bool = False) -> None:
         steps = math.ceil(config.epochs * len(train_set) / config.batch_size)
         if dry_run:
             print(
-                f"{len(train_set)} examples, {len(eval_set)} held out; {config.epochs} epochs = {steps} steps of {config.batch_size}"
+                f"{len(train_set)} examples, {len(eval_set)} held out; {config.epochs} epochs = {steps} steps of "
+                f"{config.batch_size}; {rate_in_words(config)}"
             )
             return
         order = data_order([e.sample.id for e in train_set], min(steps * config.batch_size, draws), config.seed)

@@ -79,9 +79,9 @@ def decide(gold: str, said: str, question: str = "") -> Decision | None:
         return RIGHT if one.value == other.value else WRONG
     target, claim = read_gold(gold), read_claim(said)
     decision = _compare(target, claim, reference, said)
-    percent = claim.node is not None and claim.node.op == "percent" and _ASKS_PERCENT.search(question)
-    if percent and decision and decision.value == 0:  # `25%` for a percentage of 25
-        return _compare(target, claim._replace(node=claim.node.args[0]), reference, said)
+    shared = claim.node if claim.node and claim.node.op == "percent" and _ASKS_PERCENT.search(question) else None
+    if shared and decision and decision.value == 0:  # `25%` for a percentage of 25
+        return _compare(target, claim._replace(node=shared.args[0]), reference, said)
     if decision is not RIGHT or not question:
         return decision
     if restates(question, target.node, claim.node, (target.text, claim.text)):

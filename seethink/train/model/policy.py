@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -14,32 +13,21 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
-from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoTokenizer, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
-from transformers.utils import logging as transformers_logging
 
 from seethink.core.errors import UserError
 from seethink.core.images import open_image
 from seethink.core.nouns import Sample
 from seethink.core.prompt import prompt_parts
-from seethink.train.config import ModelConfig, system_prompt
+from seethink.core.store import write_text
+from seethink.train.config import ModelConfig
 from seethink.train.dist import Ranks, groups
 from seethink.train.model.linear import use_onednn
 from seethink.train.model.lora import add_lora, full_weights
-from seethink.train.model.pack import ATTENTION
+from seethink.train.model.parts import load_tools, load_weights, render, set_stops
 
-transformers_logging.disable_progress_bar()  # ours says what takes time
-
-FAMILIES = {"qwen2_vl": "Qwen2-VL", "qwen2_5_vl": "Qwen2.5-VL", "qwen3_vl": "Qwen3-VL"}  # model_type: name
-MODELS = "Qwen2-VL, Qwen2.5-VL or Qwen3-VL (dense)"
-
-SIDE_FILES = (
-    "system.txt",
-    "preprocessor_config.json",
-    "chat_template.jinja",
-    "chat_template.json",
-    "video_preprocessor_config.json",
-)
+SIDE_FILES = ("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json")
 
 FEATURES_LIMIT = 4 * 2**30  # bytes of image features kept on the CPU: a round of 512 prompts at the paper's image size
 
@@ -123,50 +111,20 @@ class EncodedPrompt:
 
 
 def load_policy(settings: ModelConfig, ranks: Ranks | None = None, weights: torch.dtype = torch.float32) -> Policy:
-    """Policy from a Hugging Face folder of one of FAMILIES, held in `weights` precision. Raises UserError naming what is missing.
+    """Policy from a Hugging Face folder of one of FAMILIES, held in `weights` precision. Raises UserError naming what is wrong.
 
     On several ranks the weights stay on the CPU until `Ranks.shard` moves each rank's part to its device.
 
     torchvision is not needed: tokenizer, image processor and chat template are loaded one by one, not as a processor.
     """
-    folder = settings.path
-    for name in ("config.json", "tokenizer_config.json", "preprocessor_config.json"):
-        if not (folder / name).is_file():
-            raise UserError(f"model folder has no {name}", where=folder, remedy=f"Give a folder of {MODELS}")
-    config = json.loads((folder / "config.json").read_text())
-    text = config.get("text_config", config)
-    if config.get("model_type") not in FAMILIES or text.get("use_sliding_window"):
-        sliding = " with sliding windows" if text.get("use_sliding_window") else ""
-        raise UserError(
-            f"model type {config.get('model_type')!r}{sliding} is not supported", where=folder, remedy=f"Use {MODELS}"
-        )
-    tokenizer, processor = load_tools(folder)
-    model: Any = AutoModelForImageTextToText.from_pretrained(
-        folder, dtype=weights, attn_implementation={"": "sdpa", "text_config": ATTENTION, "vision_config": "sdpa"}
-    )
+    folder, ranks = settings.path, ranks or Ranks()
+    _, tokenizer, processor, system = load_tools(settings)
+    model = load_weights(folder, weights)
+    set_stops(model, tokenizer, settings.stop, folder)
     use_onednn(model)
-    ranks = ranks or Ranks()
     model = model.to("cpu" if ranks.mesh else ranks.device).eval()
     dtype = torch.float32 if settings.dtype == "float32" else torch.bfloat16
-    return Policy(
-        model, tokenizer, processor, folder, system_prompt(settings), dtype, settings.max_prompt_tokens, ranks=ranks
-    )
-
-
-def load_tools(folder: Path) -> tuple[Any, Any]:
-    """(tokenizer with its chat template, image processor) of a model folder."""
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    template = folder / "chat_template.json"
-    if template.is_file():  # the text template of tokenizer_config.json knows no images
-        tokenizer.chat_template = json.loads(template.read_text())["chat_template"]
-    return tokenizer, AutoImageProcessor.from_pretrained(folder, backend="pil")  # torchvision is not needed
-
-
-def render(tokenizer: PreTrainedTokenizerBase, system: str, content: list[dict[str, Any]]) -> str:
-    """The text of a prompt, from the system prompt to where the model begins."""
-    messages: list[dict[str, Any]] = [{"role": "system", "content": system}] if system else []
-    messages.append({"role": "user", "content": content})
-    return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+    return Policy(model, tokenizer, processor, folder, system, dtype, settings.max_prompt_tokens, ranks=ranks)
 
 
 def save_policy(policy: Policy, folder: Path) -> None:
@@ -192,6 +150,8 @@ def write_policy(policy: Policy, weights: dict[str, Tensor], folder: Path) -> No
         for name in SIDE_FILES:
             if (policy.folder / name).is_file() and not (temporary / name).exists():
                 shutil.copyfile(policy.folder / name, temporary / name)
+        if policy.system:  # whoever asks the model later asks it as it was trained
+            write_text(temporary / "system.txt", policy.system)
         shutil.rmtree(folder, ignore_errors=True)
         temporary.rename(folder)
     except SafetensorError as error:  # hides the cause of a failed write
