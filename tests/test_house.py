@@ -15,8 +15,8 @@ FLOORS = {
     "core": 1, "ask": 2, "doctor": 2.5, "rewards": 3, "traces": 4, "data": 5, "train": 5, "evals": 6, "study": 7, "show": 8, "pocket": 8, "cli": 9,
 }  # fmt: skip
 ROOM_LINES = {
-    "__init__": 10, "__main__": 5, "cli": 170, "show": 1050, "pocket": 2000, "study": 1350, "evals": 400, "train": 3700, "data": 1300,
-    "traces": 800, "rewards": 5400, "doctor": 230, "ask": 950, "core": 1150,
+    "__init__": 10, "__main__": 12, "cli": 170, "show": 1150, "pocket": 2000, "study": 1600, "evals": 400, "train": 3700, "data": 1300,
+    "traces": 800, "rewards": 5400, "doctor": 230, "ask": 950, "core": 1400,
 }  # fmt: skip
 """What a room may hold; the whole stays under 20,000 with everything in it."""
 TORCH_ROOMS = {"train"}

@@ -31,6 +31,7 @@ from seethink.core.errors import UserError
 from seethink.core.store import hash_json, hash_path, read_json, write_json, write_text
 
 PARENT = "SEETHINK_PARENT"  # environment variable: process id of the study that started this process
+MANIFEST = {"key", "verb", "config", "inputs"}  # what a run's manifest.json holds in any case
 LIBRARIES = ("torch", "transformers", "peft", "numpy", "pillow", "openai", "pyarrow", "math-verify")
 
 
@@ -79,6 +80,9 @@ class Run:
             raise UserError(what, where=out, remedy="Choose another --out") from None
         folder = Run(out, hash_json({"verb": verb, "config": settings, "inputs": inputs}), unit)
         before = read_json(out / "manifest.json") if (out / "manifest.json").exists() else None
+        if before is not None and not (isinstance(before, dict) and MANIFEST <= before.keys()):
+            folder.__exit__()
+            raise UserError("manifest.json is none of ours", where=out, remedy="Choose another --out")
         if before and before["key"] != folder.key:
             folder._another(before, verb, {**settings, **inputs}, overwrite, keep)
         if not folder.done:
@@ -166,7 +170,8 @@ class Run:
         if overwrite:
             for path in self.folder.iterdir():
                 if path.name != ".lock":
-                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+                    # what a link points to lies elsewhere and stays
+                    shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
             return
         if keep and before["verb"] == verb:
             (self.folder / "done.json").unlink(missing_ok=True)

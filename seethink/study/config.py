@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
-from seethink.core.config import Config
+from seethink.core.config import Config, where_of
+from seethink.core.names import check_names
 from seethink.evals.config import EvalConfig
 from seethink.train.config import GRPOConfig, SFTConfig
 
@@ -69,3 +70,10 @@ class StudyConfig(Config):
     )
     checker: str = Field(default="", description="module:function that checks the steps of a trace; empty: none")
     workers: int = Field(default=0, ge=0, description="stages at once; 0: one per GPU, or one per core without a GPU")
+
+    @field_validator("arms", "base_styles")
+    @classmethod
+    def _folders(cls, named: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        """Names of arms and styles become folders. Raises UserError."""
+        check_names(named, str(info.field_name), where_of(info), ["base"] if info.field_name == "arms" else [])
+        return named

@@ -6,6 +6,7 @@ A stage is an ordinary command with an ordinary run folder, so a killed study co
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -129,7 +130,7 @@ def run_stage(stage: Stage, gpu: str, children: dict[Path, subprocess.Popen]) ->
     environment |= {"CUDA_VISIBLE_DEVICES": gpu} if gpu else {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     log_path = stage.out.with_name(f"{stage.out.name}.log")
     with open(log_path, "a", encoding="utf-8") as log:
-        log.write(f"$ {' '.join(stage.command)}   # {time.strftime('%Y-%m-%dT%H:%M:%S')}\n")
+        log.write(f"$ {shlex.join(stage.command)}   # {time.strftime('%Y-%m-%dT%H:%M:%S')}\n")
         log.flush()
         command = [sys.executable, "-m", *stage.command]
         child = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment)

@@ -116,6 +116,12 @@ class Study:
         """The arm that the others are measured against."""
         return self.plan.get("reference", "base")
 
+    @property
+    def unchecked(self) -> str:
+        """Why truth is not measured: code that data names does not run until a person names it."""
+        name = self.plan.get("checker")
+        return f"the study names {name}, which runs only if you do: --checker {name}" if name else "no checker was given"
+
     @cached_property
     def question(self) -> Question:
         return build(Question, self.plan.get("question", {}), where=self.folder / "study.json")
@@ -195,6 +201,8 @@ def load_study(folder: Path) -> Study:
         raise UserError("no study.json here", where=folder, remedy="Give the folder that `seethink study` wrote")
     plan, arms = read_json(folder / "study.json"), {}
     for name, spec in plan["arms"].items():
+        if name in ("", ".", "..") or name != Path(name).name:
+            raise UserError(f"arm {name!r} is no folder of this study", where=folder / "study.json", remedy="Rename it")
         runs = {}
         for done in sorted((folder / "arms" / name).glob("seed*/*/done.json")):
             seed, stage = done.parent.parent.name.removeprefix("seed"), done.parent.name

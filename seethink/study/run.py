@@ -5,6 +5,8 @@ seethink study @study.toml --out runs/study
 
 from __future__ import annotations
 
+import shlex
+
 from seethink.core.load import load_function
 from seethink.core.store import write_json
 from seethink.study.config import StudyConfig
@@ -28,7 +30,7 @@ def run(config: StudyConfig, dry_run: bool = False) -> bool:
         if maker and not config.board.exists():
             print(f"to make the files of the plan by {maker}, in {config.out}")
         for stage in stages:
-            print(f"{'done   ' if stage.done else 'to run '} {' '.join(stage.command)}")
+            print(f"{'done   ' if stage.done else 'to run '} {shlex.join(stage.command)}")
         return False
     write_json(config.out / "study.json", describe(config, stages))
     execute(stages, config.workers)
