@@ -145,7 +145,7 @@ def hash_text(*parts: str) -> str:
     """Short stable content hash (blake2b, 16 hex digits)."""
     h = hashlib.blake2b(digest_size=8)
     for part in parts:
-        h.update(part.encode() + b"\0")
+        h.update(part.encode("utf-8", "surrogatepass") + b"\0")
     return h.hexdigest()
 
 
