@@ -24,6 +24,7 @@ from seethink.study import costs as ledger
 from seethink.study import results
 from seethink.study.folder import Study, load_study
 from seethink.study.matched import AXES, efforts
+from seethink.study.stats import VERDICTS
 from seethink.traces.steps import Checker, load_checker
 
 CURVES = (
@@ -87,6 +88,7 @@ def assemble(study: Study, config: ReportConfig) -> dict[str, Any]:
         "arms": results.arm_results(study),
         "parts_of_board": parts if len(parts) > 1 else [],
         "contrasts": contrasts,
+        "verdicts": VERDICTS,
         "control_names": [c.name for c in contrasts[0].controls] if contrasts else [],
         "axes": [axis for axis in AXES if axis in recorded],
         "unrecorded": [axis for axis in AXES if axis not in recorded],

@@ -10,6 +10,7 @@ import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any
 
 from seethink.core.errors import UserError
 from seethink.core.progress import progress
-from seethink.core.run import PARENT
+from seethink.core.run import PARENT, read_log
 from seethink.core.store import hash_file, hash_folder, read_json, write_json
 
 WORK = {"eval": 12, "sft": 20, "grpo": 60}  # how long stages take in proportion; only the ETA depends on it
@@ -95,6 +96,7 @@ def execute(stages: list[Stage], workers: int = 0) -> None:
     total, left = sum(s.work for s in stages), sum(s.work for s in todo)
     children: dict[Path, subprocess.Popen] = {}
     running: dict[Future, tuple[Stage, str]] = {}
+    told: set[tuple[Path, str]] = set()
     with progress("study", total, total - left) as bar, ThreadPoolExecutor(len(slots)) as pool:
         try:
             while todo or running:
@@ -105,6 +107,7 @@ def execute(stages: list[Stage], workers: int = 0) -> None:
                 done, _ = wait(running, timeout=2, return_when=FIRST_COMPLETED)
                 now = sum(s.work for s in stages if s.out in finished) + sum(s.work_done for s, _ in running.values())
                 bar.advance(round(now) - bar.done, text=" | ".join(stage.label for stage, _ in running.values()))
+                tell([stage for stage, _ in running.values()], told)
                 for future in done:
                     stage, slot = running.pop(future)
                     future.result()
@@ -113,6 +116,15 @@ def execute(stages: list[Stage], workers: int = 0) -> None:
         finally:
             for child in list(children.values()):
                 child.terminate()
+
+
+def tell(stages: Sequence[Stage], told: set[tuple[Path, str]]) -> None:
+    """Alarms of running stages, each said once, so that nobody waits hours for a study that learns nothing."""
+    for stage in stages:
+        for row in read_log(stage.out / "alarms.jsonl"):
+            if (stage.out, row["alarm"]) not in told:
+                told.add((stage.out, row["alarm"]))
+                print(f"  ! {stage.label}: {row['text']}", file=sys.stderr)
 
 
 def gpus() -> list[str]:

@@ -8,6 +8,7 @@ Only reads. What a run did not leave behind is None, which the report prints as 
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +22,7 @@ from seethink.core.nouns import Sample, Score
 from seethink.core.run import read_log
 from seethink.core.store import load_samples, read_json
 from seethink.core.tables import read_table
+from seethink.data.overlap import overlap
 from seethink.study.config import Question
 
 TRAINING = ("sft", "grpo")
@@ -145,6 +147,16 @@ class Study:
         """Held-out samples by id; empty where the board file is gone."""
         path = self.folder / self.plan["board"]
         return {sample.id: sample for sample in load_samples(path)} if path.is_file() else {}
+
+    @cached_property
+    def board_in_data(self) -> dict[str, int]:
+        """Data set -> how many items of the board it holds: as counted before the study ran, else from what can be read."""
+        found: dict[str, int] = dict(self.plan.get("board_in_data") or {})
+        for name, file in () if found else self.plan.get("data", {}).items():
+            with suppress(UserError):
+                if self.board and (self.folder / file).is_file():
+                    found[name] = len(overlap(list(self.board.values()), self.folder / file))
+        return found
 
     @cached_property
     def first_scores(self) -> list[Score]:

@@ -28,6 +28,18 @@ POWER = 0.8
 ENOUGH_SEEDS = 3
 DISAGREE = 6.0  # seed variance over noise variance from which three seeds are too few for their interval
 
+VERDICTS = {
+    "better": "the interval lies above zero, and p < 0.05 after Holm's correction over all planned comparisons",
+    "worse": "the same below zero",
+    "not distinguishable": "neither; a difference smaller than the detectable one may be there all the same",
+    "nothing learned": "an arm's training changed nothing that shows: no reward, no spread of rewards, no trained token, no "
+    "finite gradient, or an evaluation that is word for word that of its start",
+    "at the floor": "neither arm is right in more than 2 % of its answers: the board is too hard to tell them apart",
+    "at the ceiling": "neither arm is wrong in more than 2 %: the board is too easy",
+    "not measured": "a side has no finished evaluation, or no pair of answers is decided",
+}
+"""Verdict words and what they mean; the last four say nothing about the arms."""
+
 Outcomes = NDArray[np.float64]
 
 
