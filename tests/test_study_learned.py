@@ -24,6 +24,7 @@ from seethink.study.config import Question
 from seethink.study.execute import tell
 from seethink.study.folder import Study, load_study
 from seethink.study.learned import warnings
+from seethink.train import alarms
 from tests import synthetic_study
 
 ARMS = {name: synthetic_study.ARMS[name] for name in ("base", "grpo", "sft-hesitant", "sft-hesitant+grpo")}
@@ -262,3 +263,11 @@ def test_alarms_of_running_stages_are_said_once(tmp_path, capsys):
         (tmp_path / "alarms.jsonl").write_text(json.dumps({"round": 1, "alarm": "x", "text": "every reward was 0"}) + "\n")
         tell([stage], told)
     assert capsys.readouterr().err == "  ! grpo seed 0 grpo: every reward was 0\n"
+
+
+def test_every_word_is_explained():
+    page = (Path(__file__).parents[1] / "docs/alarms.md").read_text()
+    assert all(word in page for word in stats.VERDICTS)
+    rows = [{**{key: value}, "undecided": 0} for key, value, _ in alarms.NOTHING]
+    names = {name for row in rows for name in alarms.grpo([row])} | set(alarms.before_grpo(2, 1)) | set(alarms.at_the_end([]))
+    assert all(f"`{name}`" in page for name in names)
