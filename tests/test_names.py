@@ -17,7 +17,8 @@ from seethink.core.names import check_names, inside
 from seethink.core.run import Run
 from seethink.core.store import read_json, write_json
 from seethink.pocket.config import World
-from seethink.study.config import Arm, StudyConfig
+from seethink.show.report import ReportConfig, run
+from seethink.study.config import Arm, RanStudy, StudyConfig
 from seethink.study.folder import load_study
 from seethink.study.plan import check
 from tests import synthetic_study
@@ -79,13 +80,18 @@ def config(out: Path, **changes) -> StudyConfig:
     for name in ("base", "board", "rl"):
         (out.parent / name).mkdir(exist_ok=True)
     files = {name: out.parent / name for name in ("base", "board")}
-    return StudyConfig(out=out, **files, data={"rl": out.parent / "rl"}, **{"arms": {"x": Arm(stage="grpo")}, **changes})
+    return StudyConfig(
+        out=out, **files, data={"rl": out.parent / "rl"}, **{"arms": {"x": Arm(stage="grpo")}, **changes}
+    )
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"arms": {"x": Arm(stage="grpo", set={"out": "/tmp/elsewhere"})}}, r"arms\.x\.set\.out is not the plan's to say"),
+        (
+            {"arms": {"x": Arm(stage="grpo", set={"out": "/tmp/elsewhere"})}},
+            r"arms\.x\.set\.out is not the plan's to say",
+        ),
         ({"grpo": {"overwrite": False}}, r"grpo\.overwrite is not"),
         ({"eval": {"out": "elsewhere"}}, r"eval\.out is not"),
         ({"seeds": [0, 0]}, "seeds"),
@@ -139,6 +145,27 @@ def test_a_finished_study_is_read_inside_its_folder(tmp_path, name):
     write_json(folder / "study.json", {**plan, "arms": {**plan["arms"], name: {"stages": ["grpo"]}}})
     with pytest.raises(UserError, match="is no folder of this study"):
         load_study(folder)
+
+
+WRONG = [None, 3, [["x"]], [["base", "nobody"]], {"x": 1}, {"../x": {"stages": []}}]
+
+
+@pytest.mark.parametrize("value", WRONG, ids=str)
+@pytest.mark.parametrize("key", [*RanStudy.model_fields, "seeds", "simulated"])
+def test_a_study_json_of_any_shape_is_read_or_refused(tmp_path_factory, study, key, value):
+    folder = tmp_path_factory.mktemp("copy")
+    (folder / "arms").symlink_to(study / "arms")
+    write_json(folder / "study.json", {**read_json(study / "study.json"), key: value})
+    try:
+        run(ReportConfig(study=folder, gallery=0))
+    except UserError as error:
+        assert str(error).startswith(str(folder / "study.json"))
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    arms = {name: synthetic_study.ARMS[name] for name in ("base", "grpo")}
+    return synthetic_study.build(tmp_path_factory.mktemp("study") / "s", seeds=(0,), items=3, arms=arms, steps=2)
 
 
 @pytest.mark.parametrize("verb", ["view", "report"])

@@ -21,7 +21,22 @@ EVIL = (
     "<script>alert(1)</script><img src=x onerror=alert(2)>[x](javascript:alert(3))|`$x_{$ \\easy\n# h\r\n- l\x1b[31m\u202e"
     ' #010101 id="q" url(#a) \\1 \\g<1> [/red] ${x}'
 )
-NAMES = ["algebra\\easy", "$x_{$", "$\\frac$", "arm[/red]", "\\g<9>", "#010101", 'id="x', "a\nb", "<b>", "&amp;", "\x1b[31m", "\ud800", "", "思考"]
+NAMES = [
+    "algebra\\easy",
+    "$x_{$",
+    "$\\frac$",
+    "arm[/red]",
+    "\\g<9>",
+    "#010101",
+    'id="x',
+    "a\nb",
+    "<b>",
+    "&amp;",
+    "\x1b[31m",
+    "\ud800",
+    "",
+    "思考",
+]
 
 
 def poison(value: object, keep: frozenset[str]) -> object:

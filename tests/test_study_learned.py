@@ -105,8 +105,6 @@ def test_arms_without_a_signal_learned_nothing_whatever_the_numbers_say(folder, 
     assert (found[PAIR].word, found[PAIR].why) == ("nothing learned", f"grpo: {why}")
     assert head.answer == "Nothing was learned." and why in head.warning
     assert f"grpo learned nothing: {why}" in results.study_alarms(study, list(found.values()))
-    for page in pages(folder):
-        assert "Nothing was learned." in page and why in page
 
 
 def test_a_stage_that_learned_nothing_after_one_that_did_leaves_a_difference(folder):
@@ -260,7 +258,9 @@ def test_the_data_behind_a_model_are_found_over_its_lineage(folder):
 def test_alarms_of_running_stages_are_said_once(tmp_path, capsys):
     stage, told = SimpleNamespace(out=tmp_path, label="grpo seed 0 grpo"), set()
     for _ in range(2):
-        (tmp_path / "alarms.jsonl").write_text(json.dumps({"round": 1, "alarm": "x", "text": "every reward was 0"}) + "\n")
+        (tmp_path / "alarms.jsonl").write_text(
+            json.dumps({"round": 1, "alarm": "x", "text": "every reward was 0"}) + "\n"
+        )
         tell([stage], told)
     assert capsys.readouterr().err == "  ! grpo seed 0 grpo: every reward was 0\n"
 
@@ -269,5 +269,9 @@ def test_every_word_is_explained():
     page = (Path(__file__).parents[1] / "docs/alarms.md").read_text()
     assert all(word in page for word in stats.VERDICTS)
     rows = [{**{key: value}, "undecided": 0} for key, value, _ in alarms.NOTHING]
-    names = {name for row in rows for name in alarms.grpo([row])} | set(alarms.before_grpo(2, 1)) | set(alarms.at_the_end([]))
+    names = (
+        {name for row in rows for name in alarms.grpo([row])}
+        | set(alarms.before_grpo(2, 1))
+        | set(alarms.at_the_end([]))
+    )
     assert all(f"`{name}`" in page for name in names)

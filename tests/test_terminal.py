@@ -123,5 +123,3 @@ def test_modules_of_the_current_folder_do_not_stand_in(tmp_path):
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 2 and done.stderr.startswith("seethink: .: nothing to look at"), done.stderr
     assert not (tmp_path / "ran").exists()
-
-

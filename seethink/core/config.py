@@ -45,6 +45,7 @@ class Config(BaseModel):
 
 
 C = TypeVar("C", bound=Config)
+LONGEST_SHOWN = 80  # characters of a value in an error
 
 
 def resolve(model: type[C], arguments: Sequence[str]) -> C:
@@ -86,7 +87,9 @@ def build(model: type[C], values: dict[str, Any], where: object | Callable[[Sequ
             raise _unknown(key, dict(describe(model)), where) from None
         if first["type"] == "missing":
             raise UserError(f"{key} is required", where=where, remedy=f"Give --{key}") from None
-        raise UserError(f"{key} = {first['input']!r}: {first['msg'].lower()}", where=where) from None
+        shown = repr(first["input"])
+        shown = shown if len(shown) <= LONGEST_SHOWN else f"{shown[:LONGEST_SHOWN]}..."
+        raise UserError(f"{key} = {shown}: {first['msg'].lower()}", where=where) from None
 
 
 def where_of(info: ValidationInfo) -> object:

@@ -80,7 +80,7 @@ class Run:
             raise UserError(what, where=out, remedy="Choose another --out") from None
         folder = Run(out, hash_json({"verb": verb, "config": settings, "inputs": inputs}), unit)
         before = read_json(out / "manifest.json") if (out / "manifest.json").exists() else None
-        if before is not None and not (isinstance(before, dict) and MANIFEST <= before.keys()):
+        if before is not None and not (isinstance(before, dict) and before.keys() >= MANIFEST):
             folder.__exit__()
             raise UserError("manifest.json is none of ours", where=out, remedy="Choose another --out")
         if before and before["key"] != folder.key:

@@ -66,7 +66,9 @@ def trained_on(config: EvalConfig, samples: list[Sample]) -> dict[str, str]:
     for data in [] if config.base_url else data_behind(Path(config.model)):
         with suppress(UserError):  # data that cannot be read any more is not known
             if ids := overlap(samples, data):
-                what = f"{len(ids)} of {len(samples)} items of the board stand in {data}, on which this model was trained"
+                what = (
+                    f"{len(ids)} of {len(samples)} items of the board stand in {data}, on which this model was trained"
+                )
                 found[f"board_in_data_{len(found)}"] = what
     return found
 

@@ -44,7 +44,9 @@ def markdown_text(value: Any) -> Any:
     if not isinstance(value, str) or isinstance(value, Markup):
         return value
     text = re.sub(r"([\\`*_{}\[\]|~$]|(?<=\])\()", r"\\\1", html.escape(one_line(value), quote=False))
-    text = re.sub(r"(?i)\b(https?|ftp|mailto|xmpp):|\b(www)\.|@", lambda m: f"{m[0][:-1]}\\{m[0][-1]}", text)  # found by themselves
+    text = re.sub(
+        r"(?i)\b(https?|ftp|mailto|xmpp):|\b(www)\.|@", lambda m: f"{m[0][:-1]}\\{m[0][-1]}", text
+    )  # found by themselves
     return Markup(re.sub(r"^(\s*\d*)(?=[-+#=](?!\d)|[.)](?:\s|$))", r"\1\\", text))  # a list, a heading, a rule
 
 

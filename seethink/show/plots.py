@@ -192,7 +192,9 @@ def _svg(axes: Axes, title: str, xlabel: str, heading: str) -> Markup:
         figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
     root, prefix = ElementTree.fromstring(buffer.getvalue()), f"plot-{hash_text(one_line(title))}-"
     for element in list(root.iter()):
-        for child in [c for c in element if c.tag.endswith(("}metadata", "}style"))]:  # a style would reach the whole page
+        for child in [
+            c for c in element if c.tag.endswith(("}metadata", "}style"))
+        ]:  # a style would reach the whole page
             element.remove(child)
         element.tag = element.tag.rpartition("}")[2]
         element.attrib = {_plain(name): _for_page(name, value, prefix) for name, value in element.attrib.items()}

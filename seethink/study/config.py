@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import ConfigDict, Field, ValidationInfo, field_validator
 
 from seethink.core.config import Config, where_of
 from seethink.core.names import check_names
@@ -43,6 +43,33 @@ class Question(Config):
     never_better: str = Field(default="Sometimes worse, never better.", description="when some are worse, none better")
     mixed: str = Field(default="It depends.", description="when some are better and some worse")
     same: str = Field(default="No difference can be seen.", description="when none can be distinguished")
+
+
+class RanArm(Config):
+    """An arm in study.json."""
+
+    model_config = ConfigDict(extra="ignore")
+    stages: list[Literal["sft", "grpo"]]
+    start: str = ""
+    style: str = ""
+    data: str = ""
+
+
+class RanStudy(Config):
+    """What readers need of study.json: a stranger's file is checked before it is believed."""
+
+    model_config = ConfigDict(extra="ignore")
+    arms: dict[str, RanArm]
+    comparisons: list[tuple[str, str]]
+    board: str
+    reference: str = "base"
+    question: dict[str, Any] = {}
+    data: dict[str, str] = {}
+    board_in_data: dict[str, int] = {}
+    commands: list[str] = []
+    label: str = ""
+    checker: str = ""
+    git: str | None = None
 
 
 class StudyConfig(Config):

@@ -23,7 +23,7 @@ from seethink.core.run import read_log
 from seethink.core.store import load_samples, read_json
 from seethink.core.tables import read_table
 from seethink.data.overlap import overlap
-from seethink.study.config import Question
+from seethink.study.config import Question, RanStudy
 
 TRAINING = ("sft", "grpo")
 
@@ -122,7 +122,9 @@ class Study:
     def unchecked(self) -> str:
         """Why truth is not measured: code that data names does not run until a person names it."""
         name = self.plan.get("checker")
-        return f"the study names {name}, which runs only if you do: --checker {name}" if name else "no checker was given"
+        return (
+            f"the study names {name}, which runs only if you do: --checker {name}" if name else "no checker was given"
+        )
 
     @cached_property
     def question(self) -> Question:
@@ -211,10 +213,11 @@ def load_study(folder: Path) -> Study:
     folder = Path(folder)
     if not (folder / "study.json").is_file():
         raise UserError("no study.json here", where=folder, remedy="Give the folder that `seethink study` wrote")
-    plan, arms = read_json(folder / "study.json"), {}
+    plan, arms, file = read_json(folder / "study.json"), {}, folder / "study.json"
+    build(RanStudy, plan, where=file)
     for name, spec in plan["arms"].items():
         if name in ("", ".", "..") or name != Path(name).name:
-            raise UserError(f"arm {name!r} is no folder of this study", where=folder / "study.json", remedy="Rename it")
+            raise UserError(f"arm {name!r} is no folder of this study", where=file, remedy="Rename it")
         runs = {}
         for done in sorted((folder / "arms" / name).glob("seed*/*/done.json")):
             seed, stage = done.parent.parent.name.removeprefix("seed"), done.parent.name
@@ -222,4 +225,7 @@ def load_study(folder: Path) -> Study:
                 runs[int(seed), stage] = StageRun(name, int(seed), stage, done.parent)
         start = spec.get("start") or (name.rpartition("+")[0] if "+" in name else "base")
         arms[name] = ArmRuns(name, tuple(spec["stages"]), start, spec.get("style", ""), runs)
+    named = [plan.get("reference", "base"), *(name for pair in plan["comparisons"] for name in pair)]
+    if unknown := [name for name in named if name not in arms]:
+        raise UserError(f"unknown arm {unknown[0]!r}", where=file, remedy=f"Arms: {', '.join(arms)}")
     return Study(folder, plan, arms)

@@ -75,7 +75,10 @@ def _idle(study: Study, run: StageRun) -> str:
         return "no token was trained"
     start = study.arms[run.arm].start
     before = study.arms[start].runs if start in study.arms else {}
-    after, first = study.arms[run.arm].runs.get((run.seed, "eval")), before.get((run.seed, "eval"), before.get((0, "eval")))
+    after, first = (
+        study.arms[run.arm].runs.get((run.seed, "eval")),
+        before.get((run.seed, "eval"), before.get((0, "eval"))),
+    )
     if not (after and first and after.scores):
         return ""
     said = [{score.sample_id: score.text for score in one.scores} for one in (after, first)]

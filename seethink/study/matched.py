@@ -92,7 +92,9 @@ def held_out(study: Study, a: str, b: str) -> list[Control]:
     if any(known.values()):
         seen = ", ".join(f"{n} items in {name}" for name, n in known.items() if n)
         return [Control(HELD_OUT, False, seen)]
-    return [Control(HELD_OUT, True if set(known) == names else None, "no item" if set(known) == names else "not recorded")]
+    return [
+        Control(HELD_OUT, True if set(known) == names else None, "no item" if set(known) == names else "not recorded")
+    ]
 
 
 def schedule(run: StageRun) -> dict[str, Any]:

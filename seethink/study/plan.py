@@ -57,7 +57,9 @@ def check(config: StudyConfig, files: bool = True) -> None:
     tables = {"sft": config.sft, "grpo": config.grpo, "eval": config.eval}
     tables |= {f"arms.{name}.set": arm.set for name, arm in config.arms.items()}
     for key in (f"{table}.{key}" for table, settings in tables.items() for key in PLACES if key in settings):
-        raise UserError(f"{key} is not the plan's to say", remedy="Leave it out: every stage has its folder below --out")
+        raise UserError(
+            f"{key} is not the plan's to say", remedy="Leave it out: every stage has its folder below --out"
+        )
     for stage in plan(config):  # a mistyped setting shows now, not after half an hour
         build(CONFIG_OF[stage.verb], stage.settings, where=f"arm {stage.arm}")
         inside(config.out, stage.out)

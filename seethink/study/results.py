@@ -150,7 +150,11 @@ def _answer(question: Question, words: Sequence[str]) -> str:
     if silent and set(words) <= SILENT.keys():
         return SILENT[silent[0]]
     mute = sum(word in SILENT for word in words)
-    return f"{question.same} {mute} of {len(words)} comparisons say nothing ({', '.join(silent)})." if mute else question.same
+    return (
+        f"{question.same} {mute} of {len(words)} comparisons say nothing ({', '.join(silent)})."
+        if mute
+        else question.same
+    )
 
 
 def by_kind(study: Study, part: str) -> dict[str, dict[str, Interval | None]]:

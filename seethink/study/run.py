@@ -36,7 +36,11 @@ def run(config: StudyConfig, dry_run: bool = False) -> bool:
         for stage in stages:
             print(f"{'done   ' if stage.done else 'to run '} {shlex.join(stage.command)}")
         return False
-    leaks = {name: held for name in sorted(set(map(data_of, config.arms.values()))) if (held := leaked(config, name)) is not None}
+    leaks = {
+        name: held
+        for name in sorted(set(map(data_of, config.arms.values())))
+        if (held := leaked(config, name)) is not None
+    }
     write_json(config.out / "study.json", {**describe(config, stages), "board_in_data": leaks})
     execute(stages, config.workers)
     return True

@@ -51,7 +51,9 @@ def before_grpo(prompts: int, samples: int) -> dict[str, str]:
     """{alarm: sentence} for a GRPO run that has not begun."""
     if prompts <= samples:
         return {}
-    return {"few_samples": f"a round takes {prompts} prompts from {samples} samples: the same question comes several times"}
+    return {
+        "few_samples": f"a round takes {prompts} prompts from {samples} samples: the same question comes several times"
+    }
 
 
 def sft(row: dict[str, Any]) -> dict[str, str]:
