@@ -17,6 +17,9 @@ from seethink.core.nouns import Sample
 from seethink.core.store import load_samples, read_json, read_jsonl, save_samples, write_json, write_jsonl
 from seethink.core.tables import read_table, write_table
 from seethink.data.overlap import data_behind, overlap
+from seethink.evals import metrics
+from seethink.evals.config import EvalConfig
+from seethink.evals.run import trained_on
 from seethink.show.config import ReportConfig
 from seethink.show.report import run
 from seethink.study import matched, results, stats
@@ -87,7 +90,7 @@ def test_one_lucky_answer_does_not_lift_a_board_from_the_floor(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("metrics", "why"),
+    ("logged", "why"),
     [
         ({"reward/mean": 0.0, "groups/zero_spread": 1.0, "tokens/trained": 0}, "every reward was 0"),
         ({"reward/mean": 0.0}, "every reward was 0"),
@@ -97,8 +100,8 @@ def test_one_lucky_answer_does_not_lift_a_board_from_the_floor(tmp_path):
         ({"loss": None}, "no loss was finite"),
     ],
 )
-def test_arms_without_a_signal_learned_nothing_whatever_the_numbers_say(folder, metrics, why):
-    remeasure(folder, "grpo/*/grpo", **metrics)
+def test_arms_without_a_signal_learned_nothing_whatever_the_numbers_say(folder, logged, why):
+    remeasure(folder, "grpo/*/grpo", **logged)
     rescore(folder, "grpo", ok=False)  # by the numbers, imitating first is far better
     rescore(folder, "sft-hesitant+grpo", ok=True)
     study, found, head = outcome(folder)
@@ -135,6 +138,21 @@ def test_an_arm_that_answers_word_for_word_as_its_start_learned_nothing(folder):
     for seed in range(3):
         shutil.copy(folder / "arms/base/seed0/eval/scores.parquet", folder / f"arms/grpo/seed{seed}/eval")
     assert outcome(folder)[1][PAIR].why == "grpo: it answers word for word as base"
+
+
+def test_an_arm_whose_model_is_that_of_its_start_learned_nothing(folder):
+    for path in folder.glob("arms/grpo/*/eval/manifest.json"):
+        write_json(
+            path, {**read_json(path), "inputs": read_json(folder / "arms/base/seed0/eval/manifest.json")["inputs"]}
+        )
+    assert outcome(folder)[1][PAIR].why == "grpo: its model is that of base"
+
+
+def test_training_on_cut_completions_alone_is_no_finding(folder):
+    remeasure(folder, "grpo/*/grpo", **{"completion/cut_share": 1.0})
+    study, found, _ = outcome(folder)
+    why = "grpo: every completion was cut at max_tokens in training"
+    assert (found[PAIR].word, found[PAIR].why) == ("nothing learned", why) and why in list(warnings(study))
 
 
 def test_answers_that_were_all_cut_are_named(folder):
@@ -253,6 +271,32 @@ def test_the_data_behind_a_model_are_found_over_its_lineage(folder):
     write_json(arm / "manifest.json", manifest)
     assert list(data_behind(arm / "model")) == [board]
     assert list(data_behind(folder)) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "names"),
+    [
+        ({}, set()),
+        ({"stop": "length"}, {"all_cut"}),
+        ({"ok": None}, {"undecided"}),
+        ({"ok": False}, {"at_the_floor"}),
+        ({"ok": None, "stop": "error"}, set()),  # what never came is said elsewhere
+    ],
+)
+def test_answers_that_say_nothing_about_a_model_are_named(folder, changes, names):
+    scores = [replace(score, **changes) for score in load_study(folder).arms["grpo"].of("eval")[0].scores]
+    assert set(metrics.alarms(scores)) == names
+
+
+def test_an_evaluation_on_training_data_says_so(folder, tmp_path):
+    arm, board = folder / "arms/grpo/seed0/grpo", folder / "world/board.jsonl"
+    (arm / "model").mkdir()
+    manifest = read_json(arm / "manifest.json")
+    write_json(arm / "manifest.json", {**manifest, "inputs": {"data": synthetic_study.hash_file(board)}})
+    config = EvalConfig(out=tmp_path, model=str(arm / "model"), board=board)
+    (text,) = trained_on(config, load_samples(board)).values()
+    assert text.startswith("30 of 30 items of the board stand in ")
+    assert trained_on(config.model_copy(update={"base_url": "http://x"}), load_samples(board)) == {}
 
 
 def test_alarms_of_running_stages_are_said_once(tmp_path, capsys):

@@ -26,6 +26,13 @@ def idle_runs(study: Study) -> dict[str, dict[int, str]]:
     return found
 
 
+def cut_runs(study: Study, arm: str) -> dict[int, str]:
+    """Seed -> the words for a training in which no completion ever ended by itself."""
+    runs = [run for run in study.arms[arm].of("grpo") if run.metrics]
+    cut = [run for run in runs if all(row.get("completion/cut_share") == 1 for row in run.metrics)]
+    return {run.seed: "every completion was cut at max_tokens in training" for run in cut}
+
+
 def silence(study: Study, a: str, b: str, word: str) -> tuple[str, str]:
     """(word, why) of a comparison whose verdict by the numbers is `word`; why is empty where that stands."""
     idle = idle_runs(study)
@@ -36,8 +43,9 @@ def silence(study: Study, a: str, b: str, word: str) -> tuple[str, str]:
     if word != "not distinguishable":
         return word, ""
     for arm in (a, b):
-        if idle[arm] and set(idle[arm]) >= set(study.arms[arm].seeds):
-            return "nothing learned", f"{arm}: {next(iter(idle[arm].values()))}"
+        dull = {**cut_runs(study, arm), **idle[arm]}
+        if dull and set(dull) >= set(study.arms[arm].seeds):
+            return "nothing learned", f"{arm}: {next(iter(dull.values()))}"
     right = [float(np.nanmean(outcomes)) for outcomes in study.paired(a, b) or ()]
     shares = " and ".join(f"{100 * share:.1f} %" for share in right)
     if max(right) <= EDGE:
@@ -54,6 +62,8 @@ def warnings(study: Study) -> Iterator[str]:
             runs, why = len(study.arms[name].of(study.arms[name].stages[-1])), next(iter(seeds.values()))
             yield f"{name} learned nothing{f' in {len(seeds)} of {runs} seeds' if len(seeds) < runs else ''}: {why}"
     for name, arm in study.arms.items():
+        if cut := cut_runs(study, name):
+            yield f"{name}: {next(iter(cut.values()))}"
         scores = [score for run in arm.of("eval") for score in run.scores]
         decided = [score.ok for score in scores if score.ok is not None]
         if scores and all(score.stop == "length" for score in scores):
@@ -81,5 +91,7 @@ def _idle(study: Study, run: StageRun) -> str:
     )
     if not (after and first and after.scores):
         return ""
+    if (model := after.manifest["inputs"].get("model")) and model == first.manifest["inputs"].get("model"):
+        return f"its model is that of {start}"
     said = [{score.sample_id: score.text for score in one.scores} for one in (after, first)]
     return f"it answers word for word as {start}" if said[0] == said[1] else ""
