@@ -150,6 +150,6 @@ def run_stage(stage: Stage, gpu: str, children: dict[Path, subprocess.Popen]) ->
         code = child.wait()
         del children[stage.out]
     if code:
-        last = log_path.read_text(encoding="utf-8").strip().splitlines()[-1]
+        last = log_path.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1]
         what, remedy = f"stage {stage.label} ended with code {code}: {last}", "Mend the cause and repeat the command"
         raise UserError(what, where=log_path, remedy=remedy, code=max(code, 1))

@@ -75,8 +75,7 @@ def controls(study: Study, a: str, b: str) -> list[Control]:
         seeds = Control("seeds", same, lists[0] if same else " / ".join(lists))
     else:
         seeds = Control("seeds", None, UNTRAINED)
-    asked = [_control("evaluation prompts", evals, prompts), _control("decoding", evals, decoding)]
-    return [*trained, seeds, *asked, *held_out(study, a, b)]
+    return [*trained, seeds, _control("evaluation prompts", evals, prompts), _control("decoding", evals, decoding)]
 
 
 def held_out(study: Study, a: str, b: str) -> list[Control]:

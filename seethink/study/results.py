@@ -14,7 +14,7 @@ import numpy as np
 from seethink.study.config import Question
 from seethink.study.folder import Study
 from seethink.study.learned import silence, warnings
-from seethink.study.matched import HELD_OUT, Control, controls
+from seethink.study.matched import HELD_OUT, Control, controls, held_out
 from seethink.study.stats import Comparison, Interval, compare, estimate, holm, seed_warning, verdict
 
 WINDOW = 5  # steps averaged at either end of a training curve
@@ -109,7 +109,9 @@ def contrasts(study: Study) -> list[Contrast]:
             word, why = silence(study, a, b, verdict(comparison.interval, p))
         by_part = {part: _compare(study, a, b, study.where("part", part)) for part in parts} if len(parts) > 1 else {}
         title = f"{title_of(study, a)}, against {title_of(study, b)}"
-        found.append(Contrast(a, b, title, comparison, by_part, p, word, controls(study, a, b), why))
+        found.append(
+            Contrast(a, b, title, comparison, by_part, p, word, [*controls(study, a, b), *held_out(study, a, b)], why)
+        )
     return found
 
 
