@@ -21,6 +21,7 @@ from seethink.core.config import Config, describe, resolve
 from seethink.core.errors import UserError
 from seethink.core.guard import refuse_overwrite
 from seethink.core.run import end_with_parent
+from seethink.core.terminal import clean_output
 from seethink.train.launch import launch, under_torchrun
 
 # verb: (its settings, its function, what it does)
@@ -49,6 +50,7 @@ PARALLEL = ("sft", "grpo")  # verbs that --gpus starts on several
 DEFAULTS = {"study": "pocket/study.toml"}  # settings of a verb that was given no @file
 
 
+@clean_output()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0 done, 1 a bug or a full disk, 2 bad input, 3 endpoint unusable, 4 budget spent, 130 interrupted."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
@@ -100,7 +102,8 @@ def study(config: Any, dry_run: bool = False) -> None:
     """Plan, run, then show. Raises UserError for a plan that does not hold or a stage that failed."""
     run, show = load("study.run:run"), load("show.report:run")
     if run(config, dry_run):
-        show(load("show.config:ReportConfig")(study=config.out))
+        # the checker is named by whoever started the study, not by what lies in its folder
+        show(load("show.config:ReportConfig")(study=config.out, checker=config.checker))
 
 
 def split_verb(arguments: list[str]) -> tuple[str, list[str]]:

@@ -17,13 +17,14 @@ from seethink.study.folder import load_study
 from seethink.study.stats import compare
 from tests import browser, synthetic_study
 
+CHECKER = "tests.synthetic_study:check"
 PAIR = {name: synthetic_study.ARMS[name] for name in ("base", "grpo", "sft-hesitant", "sft-hesitant+grpo")}
 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
     folder = synthetic_study.build(tmp_path_factory.mktemp("study"), items=80, steps=12)
-    run(ReportConfig(study=folder))
+    run(ReportConfig(study=folder, checker=CHECKER))
     return folder
 
 
@@ -38,8 +39,8 @@ def html(study):
     return (study / "report.html").read_text()
 
 
-def page_of(folder):
-    run(ReportConfig(study=folder, gallery=2))
+def page_of(folder, **values):
+    run(ReportConfig(study=folder, gallery=2, **values))
     return (folder / "report.html").read_text()
 
 
@@ -179,13 +180,12 @@ def test_a_study_without_any_run_still_renders(small):
 
 def test_a_board_that_is_gone_costs_samples_and_truth_only(small):
     (small / "world/board.jsonl").unlink()
-    page = page_of(small)
+    page = page_of(small, checker=CHECKER)
     assert "the board is gone" in page and "Hesitation markers" in page
 
 
 def test_a_checker_that_is_gone_is_named(small):
-    edit(small / "study.json", lambda plan: plan.update(checker="no_such_module_xyz:check"))
-    assert "no_such_module_xyz" in page_of(small)
+    assert "no_such_module_xyz" in page_of(small, checker="no_such_module_xyz:check")
 
 
 def test_names_and_labels_are_escaped(small):

@@ -52,7 +52,7 @@ def text_of(attempt):
 
 
 def test_a_study_shows_the_arms_of_its_first_comparison(study, tmp_path):
-    rows = view(study, tmp_path)
+    rows = view(study, tmp_path, checker=CHECKER)
     assert len(rows) == 120 and len(list(tmp_path.glob("items-*.js"))) == -(-120 // CHUNK)
     assert [a["label"] for a in rows[0]["attempts"]] == ["sft-hesitant+grpo", "grpo"]
     scores = load_study(study).arms["grpo"].of("eval")[0].scores

@@ -8,15 +8,16 @@ because `--help` of every verb must print from the model without importing what 
 
 from __future__ import annotations
 
+import copy
 import difflib
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from enum import Enum
 from functools import reduce
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, model_validator
 
 from seethink.core.errors import UserError
 from seethink.core.store import read_json
@@ -46,6 +47,7 @@ class Config(BaseModel):
 
 
 C = TypeVar("C", bound=Config)
+LONGEST_SHOWN = 80  # characters of a value in an error
 
 
 def resolve(model: type[C], arguments: Sequence[str]) -> C:
@@ -54,37 +56,49 @@ def resolve(model: type[C], arguments: Sequence[str]) -> C:
     Bare arguments are the `input` (of a report: the `study`) and the `other`, for verbs that have them.
     """
     values: dict[str, Any] = {}
+    sources: list[tuple[str, dict[str, Any]]] = []
     keys = dict(describe(model))
     arguments = list(arguments)
     while arguments:
         argument = arguments.pop(0)
         if argument.startswith("@"):
-            _merge(values, load_file(Path(argument[1:])))
+            sources.append((argument[1:], load_file(Path(argument[1:]))))
+            _merge(values, copy.deepcopy(sources[-1][1]))
         elif argument.startswith("--"):
             name, equals, text = argument[2:].partition("=")
             key, value = _flag(name, text if equals else None, arguments, keys)
             if (table := _table(key, keys)) and _at(values, table) is None:  # the other keys of its default stay
                 _merge(values, _nest(table, _default(model, table)))
-            _merge(values, _nest(key, value))
+            sources.append(("", _nest(key, value)))
+            _merge(values, copy.deepcopy(sources[-1][1]))
         elif bare := [name for name in ("input", "study", "other") if name in keys and name not in values]:
             values[bare[0]] = argument
         else:
             raise UserError(f"unexpected argument {argument!r}", remedy="Use @file.toml or --key value")
-    return build(model, values)
+    return build(model, values, lambda place: _source(sources, place))
 
 
-def build(model: type[C], values: dict[str, Any], where: object = "") -> C:
-    """Validated config. Raises UserError naming the first key at fault."""
+def build(model: type[C], values: dict[str, Any], where: object | Callable[[Sequence[Any]], object] = "") -> C:
+    """Validated config. Raises UserError naming the first key at fault, and `where`, which may depend on its place."""
+    find = where if callable(where) else lambda _: where
     try:
-        return model.model_validate(values)
+        return model.model_validate(values, context={"where": find})
     except ValidationError as error:
         first = error.errors()[0]
+        where = find(first["loc"])
         key = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
             raise _unknown(key, dict(describe(model)), where) from None
         if first["type"] == "missing":
             raise UserError(f"{key} is required", where=where, remedy=f"Give --{key}") from None
-        raise UserError(f"{key} = {first['input']!r}: {first['msg'].lower()}", where=where) from None
+        shown = repr(first["input"])
+        shown = shown if len(shown) <= LONGEST_SHOWN else f"{shown[:LONGEST_SHOWN]}..."
+        raise UserError(f"{key} = {shown}: {first['msg'].lower()}", where=where) from None
+
+
+def where_of(info: ValidationInfo) -> object:
+    """For a validator of a field: the file that gave it, where there is one."""
+    return info.context["where"]((info.field_name,)) if info.context else ""
 
 
 def load_file(path: Path) -> dict[str, Any]:
@@ -187,6 +201,18 @@ def _default(model: type[BaseModel], key: str) -> dict[str, Any]:
     name, _, rest = key.partition(".")
     default = model.model_fields[name].get_default(call_default_factory=True)
     return dict(reduce(lambda found, part: getattr(found, part, {}), rest.split(".") if rest else [], default))
+
+
+def _source(sources: Sequence[tuple[str, dict[str, Any]]], place: Sequence[Any]) -> str:
+    """The file that gave a setting last; empty for a flag."""
+    for depth in (len(place), 1):
+        for name, values in reversed(sources):
+            inner: Any = values
+            for part in place[:depth]:
+                inner = inner.get(part, _source) if isinstance(inner, dict) else _source
+            if inner is not _source:
+                return name
+    return ""
 
 
 def _unknown(key: str, keys: dict[str, Any], where: object = "") -> UserError:

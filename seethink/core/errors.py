@@ -12,7 +12,7 @@ class UserError(Exception):
 
     def __init__(self, what: str, *, where: object = "", remedy: str = "", code: int = 2):
         super().__init__(what)
-        self.what, self.where, self.remedy, self.code = what, str(where), remedy, code
+        self.what, self.where, self.remedy, self.code = what, " ".join(str(where).splitlines()), remedy, code
 
     def __str__(self) -> str:
         line = f"{self.where}: {self.what}" if self.where else self.what

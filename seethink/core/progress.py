@@ -7,9 +7,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
+
+from seethink.core.terminal import console, drawing_stream, one_line
 
 EVERY = 10  # seconds between lines
 
@@ -24,7 +25,7 @@ class Progress:
         self._task = bar.add_task(label, total=total, completed=done, text="") if bar else None
 
     def advance(self, by: int = 1, text: str = "") -> None:
-        self.done += by
+        self.done, text = self.done + by, one_line(text)
         if self._bar and self._task is not None:
             self._bar.update(self._task, completed=self.done, text=text)
         elif self._show and (time.monotonic() - self._last >= EVERY or (by and self.done >= self.total)):
@@ -46,6 +47,7 @@ def progress(label: str, total: int, done: int = 0, show: bool = True) -> Iterat
     if not show or not sys.stderr.isatty():
         yield Progress(label, total, done, None, show)
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[text]}"))
-    with Bar(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True)) as bar:
+    texts = [TextColumn(field, markup=False) for field in ("{task.description}", "{task.fields[text]}")]
+    columns = (texts[0], BarColumn(), MofNCompleteColumn(), texts[1], TimeElapsedColumn(), TimeRemainingColumn())
+    with Bar(*columns, console=console(drawing_stream())) as bar:
         yield Progress(label, total, done, bar, show)

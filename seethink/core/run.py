@@ -30,6 +30,7 @@ from seethink.core.config import Effect, effects, identity
 from seethink.core.errors import UserError
 from seethink.core.guard import NOTES, refuse_foreign, refuse_overwrite
 from seethink.core.store import hash_json, hash_path, open_text, read_json, write_json, write_text
+from seethink.core.terminal import one_line
 
 PARENT = "SEETHINK_PARENT"  # environment variable: process id of the study that started this process
 MANIFEST = {"key", "verb", "config", "inputs"}  # what a run's manifest.json holds in any case
@@ -126,7 +127,7 @@ class Run:
         """Something a person should know, in words; also printed."""
         self._append("alarms.jsonl", {self.unit: at, "alarm": name, "text": text})
         if self.owner:
-            print(f"  ! {text}", file=sys.stderr)
+            print(f"  ! {one_line(text)}", file=sys.stderr)
 
     def rewind(self, to: int) -> None:
         """Forget logged rows after step or round `to`: a resumed run writes them again."""

@@ -220,7 +220,15 @@ PARQUET = {"verl": verl_row, "easyr1": easyr1_row}
 TEXT = pa.string()
 IMAGES = pa.list_(pa.struct({"bytes": pa.binary(), "path": TEXT}))
 """The layout of the datasets library's Image."""
-TRUTH = {"id": TEXT, "source": TEXT, "kind": TEXT, "solution": TEXT, "alternatives": pa.list_(TEXT), "choices": pa.list_(TEXT), "meta": TEXT}
+TRUTH = {
+    "id": TEXT,
+    "source": TEXT,
+    "kind": TEXT,
+    "solution": TEXT,
+    "alternatives": pa.list_(TEXT),
+    "choices": pa.list_(TEXT),
+    "meta": TEXT,
+}
 SCHEMAS = {
     "verl": pa.schema(
         {

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from seethink.core.nouns import Drop, Sample
+from seethink.core.terminal import console
 
 STEPS = ("metadata", "caption", "distill", "rewrite", "verify", "split")
 DROP_COLUMNS = ("sample_id", "source", "step", "reason", "detail")
@@ -66,7 +66,7 @@ def print_funnel(funnel: Funnel) -> None:
         lines.append(("all", [sum(column) for column in zip(*(numbers for _, numbers in lines), strict=True)]))
     for name, numbers in lines:
         table.add_row(name, *map(str, numbers))
-    Console(width=120).print(table)
+    console(width=120).print(table)
     reasons = Counter(f"{d.step}/{d.reason}" for d in funnel.drops)
     if reasons:
         print("dropped: " + ", ".join(f"{reason} {n}" for reason, n in sorted(reasons.items())))

@@ -6,11 +6,11 @@ import asyncio
 from collections import Counter
 from dataclasses import dataclass
 
-from rich.console import Console
 from rich.table import Table
 
 from seethink.ask import Ledger, NotCached
 from seethink.ask.client import most_tokens
+from seethink.core.terminal import console
 from seethink.data.steps import Candidate, Steps, walk
 
 ASKING = ("caption", "distill", "rewrite", "verify")
@@ -75,7 +75,7 @@ def print_plan(items: list[Candidate], steps: Steps, ledger: Ledger) -> None:
         tokens = (f"{p.prompt_tokens:,.0f}", f"{p.completion_tokens:,.0f}")
         usd = "unknown" if p.usd is None else f"{p.usd:,.2f}"
         table.add_row(step, client.endpoint.model, str(p.passed), str(p.calls), str(p.later), *tokens, usd)
-    Console(width=120).print(table)
+    console(width=120).print(table)
     costs = [p.usd for p in plans.values() if p.usd is not None]
     guessed = [step for step in ASKING if ledger.typical(step) is None and (plans[step].calls or plans[step].later)]
     cost = f"at most {sum(costs):,.2f} USD" if len(costs) == len(plans) else "cost unknown"

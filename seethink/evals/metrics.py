@@ -26,6 +26,20 @@ def summarise(scores: list[Score]) -> dict[str, Any]:
     }
 
 
+def alarms(scores: list[Score]) -> dict[str, str]:
+    """{alarm: sentence} for answers that say nothing about a model."""
+    came = [s for s in scores if s.stop != "error"]
+    decided = [s.ok for s in scores if s.ok is not None]
+    found = {}
+    if came and all(s.stop == "length" for s in came):
+        found["all_cut"] = "every answer hit max_tokens: raise it, none of them is finished"
+    if came and not decided:
+        found["undecided"] = "no answer is decided: check the golds and the scorer"
+    if decided and not any(decided):
+        found["at_the_floor"] = f"none of {len(decided)} answers is right: nothing can be compared there"
+    return found
+
+
 def accuracy(scores: list[Score]) -> dict[str, Any]:
     """n decided, share right of them, mean reward; None where nothing was decided."""
     decided = [s.ok for s in scores if s.ok is not None]

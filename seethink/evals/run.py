@@ -8,6 +8,7 @@ Answers are kept as they come (responses.jsonl), so a killed run continues where
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import asdict
 from itertools import islice
 from typing import Any
@@ -21,10 +22,13 @@ from seethink.core.progress import progress
 from seethink.core.run import Run, read_log
 from seethink.core.store import hash_folder
 from seethink.core.tables import write_table
+from seethink.data.overlap import data_behind, overlap
 from seethink.evals.answers import ask_endpoint
 from seethink.evals.boards import BOARDS
 from seethink.evals.boards.board import Board, Grade
 from seethink.evals.config import EvalConfig, model_of, prompt_in_words, prompt_of
+from seethink.evals.metrics import alarms
+from seethink.train.alarms import raise_new
 from seethink.train.model.folder import check_folder
 
 
@@ -58,11 +62,13 @@ def run(config: EvalConfig, dry_run: bool = False) -> None:
         write_drops(folder, drops)
         if not folder.done or folder.summary.get("failed"):
             print(f"eval: {prompt_in_words(config)}")
+            raise_new(folder, trained_on(config, samples), None)
             responses = answer(folder, config, samples)
             failed = [trace.text for trace, _ in responses if trace.stop == "error"]
             if len(failed) == len(samples):
                 raise endpoint_failed(config.base_url, failed[0], len(failed))
             scores = grade(board, samples, responses, config)
+            raise_new(folder, alarms(scores), None)
             write_table(folder.path("scores.parquet"), scores)
             folder.finish(**board.metric(scores), board=config.board.name, model=config.model, failed=len(failed))
             if failed:
@@ -71,6 +77,19 @@ def run(config: EvalConfig, dry_run: bool = False) -> None:
         accuracy = folder.summary["accuracy"]
         right = "undecided" if accuracy is None else f"{accuracy:.1%}"
         print(f"eval: {right} of {folder.summary['n']} right, {config.out}")
+
+
+def trained_on(config: EvalConfig, samples: list[Sample]) -> dict[str, str]:
+    """{alarm: sentence} where items of the board stand in the data behind a model that was trained here."""
+    found = {}
+    for data in [] if config.base_url else data_behind(model_of(config).path):
+        with suppress(UserError):  # data that cannot be read any more is not known
+            if ids := overlap(samples, data):
+                what = (
+                    f"{len(ids)} of {len(samples)} items of the board stand in {data}, on which this model was trained"
+                )
+                found[f"board_in_data_{len(found)}"] = what
+    return found
 
 
 def answer(folder: Run, config: EvalConfig, samples: list[Sample]) -> list[tuple[Trace, float]]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
-from seethink.core.config import Config, Effect
+from seethink.core.config import Config, Effect, where_of
+from seethink.core.names import check_names
 
 
 class BuildConfig(Config):
@@ -65,3 +66,10 @@ class World(Config):
     board: int = Field(default=1000, ge=1, description="held-out items")
     ood: int = Field(default=300, ge=0, description="harder held-out items")
     teachers: dict[str, str] = Field(default={}, description="style: model name of the simulated teacher")
+
+    @field_validator("teachers")
+    @classmethod
+    def _folders(cls, named: dict[str, str], info: ValidationInfo) -> dict[str, str]:
+        """Styles become folders. Raises UserError."""
+        check_names(named, "teachers", where_of(info))
+        return named

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from seethink.core.config import build
+from seethink.core.names import inside
 from seethink.core.run import Run
 from seethink.core.store import hash_file, hash_json, save_examples
 from seethink.data import pipeline
@@ -55,6 +56,7 @@ def prepare(config: StudyConfig, dry_run: bool = False) -> StudyConfig:
 
 def make_world(out: Path, world: World) -> None:
     """Pictures, pools and board; a change of the settings or of the code that draws makes them anew."""
+    inside(out.parent, out)
     settings = world.model_copy(update={"teachers": {}, "examples": 1})
     code = hash_json([hash_file(PACKAGE / name) for name in ("world.py", "render.py", "questions.py", "build.py")])
     with Run.open(out, "pocket build", settings, {"code": code}, overwrite=True) as folder:

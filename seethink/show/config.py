@@ -15,6 +15,7 @@ class ReportConfig(Config):
 
     study: Path = Field(description="folder that `seethink study` wrote")
     out: Path | None = Field(default=None, description="folder for the report; the study folder when not given")
+    checker: str = Field(default="", description="module:function to judge statements by; it runs only if named here")
     gallery: int = Field(default=10, ge=0, description="samples shown side by side")
 
 
@@ -29,5 +30,5 @@ class ViewConfig(Config):
     samples: Path | None = Field(default=None, description="JSONL of the samples, where the run does not name it")
     arms: str = Field(default="", description="arms of a study, comma-separated; empty: those of its first comparison")
     seed: int = Field(default=0, description="seed of a study to show")
-    checker: str = Field(default="", description="module:function to colour statements by; a study names its own")
+    checker: str = Field(default="", description="module:function to colour statements by; it runs only if named here")
     limit: int = Field(default=0, ge=0, description="only the first items; 0: all")

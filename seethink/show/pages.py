@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import html
 import io
+import re
 from pathlib import Path
+from typing import Any
 
 import jinja2
 from markupsafe import Markup
 
 from seethink.core.errors import UserError
 from seethink.core.images import open_image, portable
+from seethink.core.terminal import clean, one_line
 from seethink.study.stats import Interval
 
 SIDE = 640  # pictures are shown no larger than this many pixels
@@ -20,14 +24,37 @@ MIME = {".png": "image/png", ".jpg": "image/jpeg", ".webp": "image/webp"}
 MISSING = Markup('<span class="missing">not measured</span>')
 
 
-def environment(escape: bool = True) -> jinja2.Environment:
-    """Templates of this package; an undefined name is an error, not an empty string."""
+def environment(markdown: bool = False) -> jinja2.Environment:
+    """Templates of this package, HTML or Markdown: what is no Markup is escaped. An undefined name is an error."""
     loader = jinja2.PackageLoader("seethink.show", "templates")
     pages = jinja2.Environment(
-        loader=loader, autoescape=escape, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    pages.filters |= {"percent": percent, "points": points, "limits": limits, "number": number, "duration": duration}
+    if markdown:
+        pages.finalize = markdown_text
+    pages.filters |= {
+        "percent": percent, "points": points, "limits": limits, "number": number, "duration": duration,
+        "atleast": at_least, "markdown": markdown_text, "fenced": fenced,
+    }  # fmt: skip
     return pages
+
+
+def markdown_text(value: Any) -> Any:
+    """Text as Markdown that shows it on one line: no HTML, link, emphasis, table cell, list or formula comes of it."""
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    text = re.sub(r"([\\`*_{}\[\]|~$]|(?<=\])\()", r"\\\1", html.escape(one_line(value), quote=False))
+    text = re.sub(
+        r"(?i)\b(https?|ftp|mailto|xmpp):|\b(www)\.|@", lambda m: f"{m[0][:-1]}\\{m[0][-1]}", text
+    )  # found by themselves
+    return Markup(re.sub(r"^(\s*\d*)(?=[-+#=](?!\d)|[.)](?:\s|$))", r"\1\\", text))  # a list, a heading, a rule
+
+
+def fenced(text: str) -> Markup:
+    """Lines as a block of code; one that could be taken for HTML, or for the end of the block, as escaped HTML."""
+    text = clean(text)
+    plain = not re.search("[<&]|```", text)
+    return Markup(f"```\n{text}\n```") if plain else Markup(f"<pre><code>{html.escape(text)}\n</code></pre>")
 
 
 def asset(name: str) -> Markup:
@@ -44,12 +71,18 @@ def points(difference: float | None) -> str:
     return MISSING if difference is None else _minus(f"{round(100 * difference, 1) + 0.0:+.1f}")
 
 
-def limits(interval: Interval | None, scale: float = 100, digits: int = 1) -> str:
+def limits(interval: Interval | None, scale: float = 100, digits: int = 1) -> Markup:
     """[low, high]; empty without an interval, because the estimate beside it says so already."""
     if interval is None:
-        return ""
+        return Markup()
     low, high = (number(scale * value, digits) for value in (interval.low, interval.high))
-    return f"[{low}, {high}]"
+    return Markup(f"[{low}, {high}]")
+
+
+def at_least(value: float | None, digits: int = 1) -> str:
+    """A number that is never shown as 0, because it is none."""
+    smallest = 10.0**-digits
+    return f"< {smallest:g}" if value is not None and value < smallest / 2 else number(value, digits)
 
 
 def number(value: float | None, digits: int = 0) -> str:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
+from xml.etree import ElementTree
 
 import matplotlib
 from markupsafe import Markup
@@ -19,6 +21,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from seethink.core.store import hash_text
+from seethink.core.terminal import one_line
 from seethink.study.stats import Interval
 
 matplotlib.use("svg")
@@ -44,6 +48,8 @@ STYLE: dict[Any, Any] = {  # matplotlib declares the keys as one long literal
     "grid.color": RULE,
     "grid.linewidth": 0.8,
     "text.color": INK,
+    "text.parse_math": False,  # names are text, whatever is in them
+    "text.usetex": False,
     "xtick.color": RULE,
     "ytick.color": RULE,
     "xtick.labelcolor": MUTED,
@@ -115,7 +121,7 @@ def dots(groups: Mapping[str, Sequence[tuple[Mark, Interval | None]]], title: st
                     _whisker(axes, y, interval, mark.colour, mark.hollow, 100, size=4.5)
                 y += 1
             y += 1.2
-        axes.set_yticks(ticks, list(groups), color=INK)
+        axes.set_yticks(ticks, [one_line(group) for group in groups], color=INK)
         axes.set_ylim(y - 1.2, -1)
         axes.set_xlim(-2, 102)
         axes.grid(axis="y", visible=False)
@@ -144,7 +150,7 @@ def _rows_axes(labels: Sequence[str]) -> Axes:
         at = (0, y)
         box = {"facecolor": PAPER, "edgecolor": "none", "pad": 0.6}  # lines of the chart stop behind the label
         place = ("axes fraction", "data"), "offset points"
-        axes.annotate(label, at, (0, 13), *place, va="center", color=MUTED, bbox=box)
+        axes.annotate(one_line(label), at, (0, 13), *place, va="center", color=MUTED, bbox=box)
     axes.set_ylim(len(labels) - 0.65, -0.85)
     axes.set_yticks([])
     axes.grid(axis="y", visible=False)
@@ -174,24 +180,46 @@ def _mean_curve(seeds: Sequence[Sequence[tuple[float, float]]]) -> list[tuple[fl
 
 
 def _svg(axes: Axes, title: str, xlabel: str, heading: str) -> Markup:
-    """The figure as an <svg> element with a title for screen readers, its colours as CSS variables."""
-    axes.set_title(heading)
-    axes.set_xlabel(xlabel)
+    """The figure as an <svg> element with a title for screen readers, its colours as CSS variables.
+
+    Only attributes are rewritten: texts are the user's, and stay as they are.
+    """
+    axes.set_title(one_line(heading))
+    axes.set_xlabel(one_line(xlabel))
     buffer, figure = io.StringIO(), axes.figure.figure
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
-    svg = buffer.getvalue()
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    for colour, variable in VARIABLES.items():
-        svg = svg.replace(colour, f"var({variable})")
-    svg = re.sub(r"#0102([0-9a-f]{2})", lambda m: f"var(--series-{int(m[1], 16)})", svg)
-    svg = re.sub(r" font-family: [^;\"]*;", "", svg)  # the page's own
-    svg = re.sub(r"<style.*?</style>", "", svg, flags=re.DOTALL)  # it would reach the whole page
-    prefix = re.sub(r"\W+", "-", title.lower()).strip("-")
-    svg = re.sub(r'\bid="', f'id="{prefix}-', svg)
-    svg = re.sub(r'(url\(#|href="#)', rf"\g<1>{prefix}-", svg)
+    with warnings.catch_warnings(action="ignore"):  # of glyphs that its font has not: the page has its own
+        figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
+    root, prefix = ElementTree.fromstring(buffer.getvalue()), f"plot-{hash_text(one_line(title))}-"
+    for element in list(root.iter()):
+        for child in [
+            c for c in element if c.tag.endswith(("}metadata", "}style"))
+        ]:  # a style would reach the whole page
+            element.remove(child)
+        element.tag = element.tag.rpartition("}")[2]
+        element.attrib = {_plain(name): _for_page(name, value, prefix) for name, value in element.attrib.items()}
     width, height = figure.get_size_inches() * 72
-    name, size = Markup.escape(title), f'viewBox="0 0 {width:g} {height:g}" width="{width:g}"'
-    opening = f'<svg class="plot" role="img" aria-label="{name}" {size}><title>{name}</title>'
-    return Markup(re.sub(r"<svg[^>]*>", opening, svg, count=1, flags=re.DOTALL))
+    size = {"viewBox": f"0 0 {width:g} {height:g}", "width": f"{width:g}"}
+    root.attrib = {"class": "plot", "role": "img", "aria-label": one_line(title), **size}
+    name = ElementTree.Element("title")
+    name.text = one_line(title)
+    root.insert(0, name)
+    return Markup(ElementTree.tostring(root, encoding="unicode"))
+
+
+def _plain(name: str) -> str:
+    """Name of an attribute in HTML, which knows one namespace."""
+    return name.replace("{http://www.w3.org/1999/xlink}", "xlink:")
+
+
+def _for_page(name: str, value: str, prefix: str) -> str:
+    """An attribute with CSS variables for marker colours, ids that are the page's only ones, and the page's font."""
+    if name == "id":
+        return prefix + value
+    if name.endswith("href"):
+        return f"#{prefix}{value.removeprefix('#')}"
+    for colour, variable in VARIABLES.items():
+        value = value.replace(colour, f"var({variable})")
+    value = re.sub(r"#0102([0-9a-f]{2})", lambda m: f"var(--series-{int(m[1], 16)})", value)
+    value = re.sub(r" font-family: [^;]*;", "", value)
+    return value.replace("url(#", f"url(#{prefix}")

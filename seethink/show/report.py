@@ -7,6 +7,7 @@ Reads the run folders and nothing else; the page needs no network and no script.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,6 +24,7 @@ from seethink.study import costs as ledger
 from seethink.study import results
 from seethink.study.folder import Study, load_study
 from seethink.study.matched import AXES, efforts
+from seethink.study.stats import VERDICTS
 from seethink.traces.steps import Checker, load_checker
 
 CURVES = (
@@ -46,13 +48,18 @@ def run(config: ReportConfig, dry_run: bool = False) -> None:
     if dry_run:
         print(f"{len(study.arms)} arms, {len(study.runs)} finished runs -> {out / 'report.html'}")
         return
-    page = assemble(study, config.gallery)
-    write_text(out / "report.html", environment().get_template("report.html.j2").render(page))
-    write_text(out / "report.md", environment(escape=False).get_template("report.md.j2").render(page))
-    print(f"report: {out / 'report.html'}")
+    page = assemble(study, config)
+    for name, markdown in (("report.html", False), ("report.md", True)):
+        text = environment(markdown).get_template(f"{name}.j2").render(page)
+        write_text(out / name, text.encode("utf-8", "replace").decode())  # a lone surrogate in a name cannot be written
+    print(f"report: {page['headline'].answer} {out / 'report.html'}")
+    for alarm in page["study_alarms"]:
+        print(f"  ! {alarm}", file=sys.stderr)
+    if study.unchecked and not config.checker and study.plan.get("checker"):
+        print(f"truth of statements is not measured: {study.unchecked}")
 
 
-def assemble(study: Study, gallery_size: int) -> dict[str, Any]:
+def assemble(study: Study, config: ReportConfig) -> dict[str, Any]:
     """Everything the templates print."""
     contrasts = results.contrasts(study)
     headline = results.headline(study, contrasts)
@@ -61,7 +68,7 @@ def assemble(study: Study, gallery_size: int) -> dict[str, Any]:
     recorded = {e.axis for row in spent.values() for e in row if e.value is not None}
     costs = ledger.costs(study)
     marks = marks_of(study)
-    checker, note = checker_of(study)
+    checker, note = checker_of(study, config.checker)
     panel = trace_panel(study, checker) if study.items else None
     parts, pair = study.values_of("part"), headline.primary and (headline.primary.a, headline.primary.b)
     seed = study.seeds[0] if study.seeds else 0
@@ -81,6 +88,7 @@ def assemble(study: Study, gallery_size: int) -> dict[str, Any]:
         "arms": results.arm_results(study),
         "parts_of_board": parts if len(parts) > 1 else [],
         "contrasts": contrasts,
+        "verdicts": VERDICTS,
         "control_names": [c.name for c in contrasts[0].controls] if contrasts else [],
         "axes": [axis for axis in AXES if axis in recorded],
         "unrecorded": [axis for axis in AXES if axis not in recorded],
@@ -92,7 +100,7 @@ def assemble(study: Study, gallery_size: int) -> dict[str, Any]:
         "panel": panel,
         "panel_arms": list(panel.by_outcome) if panel else [],
         "trace_plots": trace_charts(panel, marks) if panel else [],
-        "gallery": gallery(study, pair, seed, checker, gallery_size) if pair and study.board else [],
+        "gallery": gallery(study, pair, seed, checker, config.gallery) if pair and study.board else [],
         "gallery_arms": pair,
         "gallery_seed": seed,
         "data_sets": ledger.data_sets(study),
@@ -130,14 +138,14 @@ def choose(items: Sequence[Item], size: int) -> list[Item]:
     return chosen[:size]
 
 
-def checker_of(study: Study) -> tuple[Checker | None, str]:
-    """The plan's checker, or None and the reason why step truth is not measured."""
-    if not study.plan.get("checker"):
-        return None, "the study names no checker"
+def checker_of(study: Study, name: str) -> tuple[Checker | None, str]:
+    """The checker that the user named, or None and the reason why step truth is not measured."""
+    if not name:
+        return None, study.unchecked
     if not study.board:
         return None, "the board is gone"
     try:
-        return load_checker(study.plan["checker"]), ""
+        return load_checker(name), ""
     except UserError as error:
         return None, str(error)
 

@@ -18,10 +18,11 @@ from typing import Any
 
 from seethink.core.errors import UserError
 from seethink.core.guard import refuse_foreign
-from seethink.core.store import read_json, write_text
+from seethink.core.store import write_text
 from seethink.show.config import ViewConfig
 from seethink.show.items import FLAGS, Attempt, Item, load_items
 from seethink.show.pages import asset, copy_picture, environment
+from seethink.study.folder import load_study
 from seethink.traces.steps import load_checker
 
 CHUNK = 50  # items per data file
@@ -31,8 +32,12 @@ def run(config: ViewConfig, dry_run: bool = False) -> None:
     """The verb. Raises UserError where there is nothing to look at, or the samples cannot be found."""
     if not config.input.exists():
         raise UserError("no such file or folder", where=config.input, remedy="Give a run folder or a JSONL file")
-    arms, checker_name = of_study(config)
-    checker = load_checker(checker_name) if checker_name else None
+    study = load_study(config.input) if (config.input / "study.json").is_file() else None
+    checker = load_checker(config.checker) if config.checker else None
+    unchecked = study.unchecked if study and not checker else ""
+    arms = [name.strip() for name in config.arms.split(",") if name.strip()]
+    if study and not arms:
+        arms = list(next(iter(study.comparisons), list(study.arms)[:2]))
     items = load_items(config.input, config.other, config.samples, arms, config.seed, checker)
     items = items[: config.limit] if config.limit else items
     out = config.out or (
@@ -43,21 +48,13 @@ def run(config: ViewConfig, dry_run: bool = False) -> None:
         return
     refuse_foreign(out, "index.js")
     title = " and ".join(str(path) for path in (config.input, config.other) if path)
-    write_pages(out, title, items, checked=checker is not None)
+    write_pages(out, title, items, checker is not None, unchecked)
     print(f"view: {len(items)} items, {out / 'index.html'}")
+    if unchecked:
+        print(f"truth of statements is not shown: {unchecked}")
 
 
-def of_study(config: ViewConfig) -> tuple[tuple[str, ...], str]:
-    """(arms to show, checker) with what a study says where the user does not."""
-    arms = tuple(name.strip() for name in config.arms.split(",") if name.strip())
-    if not (config.input / "study.json").is_file():
-        return arms, config.checker
-    plan = read_json(config.input / "study.json")
-    first = next(iter(plan.get("comparisons") or []), list(plan["arms"])[:2])
-    return arms or tuple(first), config.checker or plan.get("checker", "")
-
-
-def write_pages(out: Path, title: str, items: Sequence[Item], checked: bool) -> None:
+def write_pages(out: Path, title: str, items: Sequence[Item], checked: bool, unchecked: str = "") -> None:
     """index.html, index.js (what the filters need), items-<n>.js (the items) and images/."""
     chunks = [items[at : at + CHUNK] for at in range(0, len(items), CHUNK)]
     for stale in out.glob("items-*.js"):
@@ -74,6 +71,7 @@ def write_pages(out: Path, title: str, items: Sequence[Item], checked: bool) -> 
         "board_parts": list(dict.fromkeys(i.part for i in items)),
         "flags": {flag: n for flag in FLAGS if (n := sum(flag in item.flags for item in items))},
         "checked": checked,
+        "unchecked": unchecked,
         "base_css": asset("base.css"),
         "view_css": asset("view.css"),
         "script": asset("view.js"),

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field, ValidationInfo, field_validator
 
-from seethink.core.config import Config, Effect
+from seethink.core.config import Config, Effect, where_of
+from seethink.core.names import check_names
 from seethink.evals.config import EvalConfig
 from seethink.train.config import GRPOConfig, ModelPath, SFTConfig
 
@@ -44,6 +45,33 @@ class Question(Config):
     same: str = Field(default="No difference can be seen.", description="when none can be distinguished")
 
 
+class RanArm(Config):
+    """An arm in study.json."""
+
+    model_config = ConfigDict(extra="ignore")
+    stages: list[Literal["sft", "grpo"]]
+    start: str = ""
+    style: str = ""
+    data: str = ""
+
+
+class RanStudy(Config):
+    """What readers need of study.json: a stranger's file is checked before it is believed."""
+
+    model_config = ConfigDict(extra="ignore")
+    arms: dict[str, RanArm]
+    comparisons: list[tuple[str, str]]
+    board: str
+    reference: str = "base"
+    question: dict[str, Any] = {}
+    data: dict[str, str] = {}
+    board_in_data: dict[str, int] = {}
+    commands: list[str] = []
+    label: str = ""
+    checker: str = ""
+    git: str | None = None
+
+
 class StudyConfig(Config):
     """Run all arms with matched controls and write report.html."""
 
@@ -69,3 +97,10 @@ class StudyConfig(Config):
     )
     checker: str = Field(default="", description="module:function that checks the steps of a trace; empty: none")
     workers: int = Field(default=0, ge=0, description="stages at once; 0: one per GPU, or one per core without a GPU")
+
+    @field_validator("arms", "base_styles")
+    @classmethod
+    def _folders(cls, named: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        """Names of arms and styles become folders. Raises UserError."""
+        check_names(named, str(info.field_name), where_of(info), ["base"] if info.field_name == "arms" else [])
+        return named

@@ -6,9 +6,11 @@ A stage is an ordinary command with an ordinary run folder, so a killed study co
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +18,7 @@ from typing import Any
 
 from seethink.core.errors import UserError
 from seethink.core.progress import progress
-from seethink.core.run import PARENT
+from seethink.core.run import PARENT, read_log
 from seethink.core.store import hash_file, hash_folder, read_json, write_json
 
 WORK = {"eval": 12, "sft": 20, "grpo": 60}  # how long stages take in proportion; only the ETA depends on it
@@ -94,6 +96,7 @@ def execute(stages: list[Stage], workers: int = 0) -> None:
     total, left = sum(s.work for s in stages), sum(s.work for s in todo)
     children: dict[Path, subprocess.Popen] = {}
     running: dict[Future, tuple[Stage, str]] = {}
+    told: set[tuple[Path, str]] = set()
     with progress("study", total, total - left) as bar, ThreadPoolExecutor(len(slots)) as pool:
         try:
             while todo or running:
@@ -104,6 +107,7 @@ def execute(stages: list[Stage], workers: int = 0) -> None:
                 done, _ = wait(running, timeout=2, return_when=FIRST_COMPLETED)
                 now = sum(s.work for s in stages if s.out in finished) + sum(s.work_done for s, _ in running.values())
                 bar.advance(round(now) - bar.done, text=" | ".join(stage.label for stage, _ in running.values()))
+                tell([stage for stage, _ in running.values()], told)
                 for future in done:
                     stage, slot = running.pop(future)
                     future.result()
@@ -112,6 +116,15 @@ def execute(stages: list[Stage], workers: int = 0) -> None:
         finally:
             for child in list(children.values()):
                 child.terminate()
+
+
+def tell(stages: Sequence[Stage], told: set[tuple[Path, str]]) -> None:
+    """Alarms of running stages, each said once, so that nobody waits hours for a study that learns nothing."""
+    for stage in stages:
+        for row in read_log(stage.out / "alarms.jsonl"):
+            if (stage.out, row["alarm"]) not in told:
+                told.add((stage.out, row["alarm"]))
+                print(f"  ! {stage.label}: {row['text']}", file=sys.stderr)
 
 
 def gpus() -> list[str]:
@@ -129,7 +142,7 @@ def run_stage(stage: Stage, gpu: str, children: dict[Path, subprocess.Popen]) ->
     environment |= {"CUDA_VISIBLE_DEVICES": gpu} if gpu else {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     log_path = stage.out.with_name(f"{stage.out.name}.log")
     with open(log_path, "a", encoding="utf-8") as log:
-        log.write(f"$ {' '.join(stage.command)}   # {time.strftime('%Y-%m-%dT%H:%M:%S')}\n")
+        log.write(f"$ {shlex.join(stage.command)}   # {time.strftime('%Y-%m-%dT%H:%M:%S')}\n")
         log.flush()
         command = [sys.executable, "-m", *stage.command]
         child = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment)
@@ -137,6 +150,6 @@ def run_stage(stage: Stage, gpu: str, children: dict[Path, subprocess.Popen]) ->
         code = child.wait()
         del children[stage.out]
     if code:
-        last = log_path.read_text(encoding="utf-8").strip().splitlines()[-1]
+        last = log_path.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1]
         what, remedy = f"stage {stage.label} ended with code {code}: {last}", "Mend the cause and repeat the command"
         raise UserError(what, where=log_path, remedy=remedy, code=max(code, 1))

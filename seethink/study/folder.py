@@ -8,6 +8,7 @@ Only reads. What a run did not leave behind is None, which the report prints as 
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +22,8 @@ from seethink.core.nouns import Sample, Score
 from seethink.core.run import read_log
 from seethink.core.store import load_samples, read_json
 from seethink.core.tables import read_table
-from seethink.study.config import Question
+from seethink.data.overlap import overlap
+from seethink.study.config import Question, RanStudy
 
 TRAINING = ("sft", "grpo")
 
@@ -116,6 +118,14 @@ class Study:
         """The arm that the others are measured against."""
         return self.plan.get("reference", "base")
 
+    @property
+    def unchecked(self) -> str:
+        """Why truth is not measured: code that data names does not run until a person names it."""
+        name = self.plan.get("checker")
+        return (
+            f"the study names {name}, which runs only if you do: --checker {name}" if name else "no checker was given"
+        )
+
     @cached_property
     def question(self) -> Question:
         return build(Question, self.plan.get("question", {}), where=self.folder / "study.json")
@@ -139,6 +149,16 @@ class Study:
         """Held-out samples by id; empty where the board file is gone."""
         path = self.folder / self.plan["board"]
         return {sample.id: sample for sample in load_samples(path)} if path.is_file() else {}
+
+    @cached_property
+    def board_in_data(self) -> dict[str, int]:
+        """Data set -> how many items of the board it holds: as counted before the study ran, else from what can be read."""
+        found: dict[str, int] = dict(self.plan.get("board_in_data") or {})
+        for name, file in () if found else self.plan.get("data", {}).items():
+            with suppress(UserError):
+                if self.board and (self.folder / file).is_file():
+                    found[name] = len(overlap(list(self.board.values()), self.folder / file))
+        return found
 
     @cached_property
     def first_scores(self) -> list[Score]:
@@ -193,8 +213,11 @@ def load_study(folder: Path) -> Study:
     folder = Path(folder)
     if not (folder / "study.json").is_file():
         raise UserError("no study.json here", where=folder, remedy="Give the folder that `seethink study` wrote")
-    plan, arms = read_json(folder / "study.json"), {}
+    plan, arms, file = read_json(folder / "study.json"), {}, folder / "study.json"
+    build(RanStudy, plan, where=file)
     for name, spec in plan["arms"].items():
+        if name in ("", ".", "..") or name != Path(name).name:
+            raise UserError(f"arm {name!r} is no folder of this study", where=file, remedy="Rename it")
         runs = {}
         for done in sorted((folder / "arms" / name).glob("seed*/*/done.json")):
             seed, stage = done.parent.parent.name.removeprefix("seed"), done.parent.name
@@ -202,4 +225,7 @@ def load_study(folder: Path) -> Study:
                 runs[int(seed), stage] = StageRun(name, int(seed), stage, done.parent)
         start = spec.get("start") or (name.rpartition("+")[0] if "+" in name else "base")
         arms[name] = ArmRuns(name, tuple(spec["stages"]), start, spec.get("style", ""), runs)
+    named = [plan.get("reference", "base"), *(name for pair in plan["comparisons"] for name in pair)]
+    if unknown := [name for name in named if name not in arms]:
+        raise UserError(f"unknown arm {unknown[0]!r}", where=file, remedy=f"Arms: {', '.join(arms)}")
     return Study(folder, plan, arms)

@@ -20,6 +20,8 @@ from seethink.study.folder import StageRun, Study
 Pairs = Sequence[tuple[StageRun | None, StageRun | None]]
 UNTRAINED = "the base is untrained"
 TOLERANCE = 0.02  # efforts closer than this are called matched
+HELD_OUT = "board outside the data"
+ASKED_AS_TAUGHT = "system prompt in training and evaluation"
 AXES = {
     "prompts": "prompts", "rollouts": "rollouts", "optimiser steps": "optimiser_steps", "trained tokens": "tokens_trained",
     "generated tokens": "tokens_generated", "wall seconds": "seconds", "CPU seconds": "cpu_seconds",
@@ -80,8 +82,26 @@ def controls(study: Study, a: str, b: str) -> list[Control]:
         *trained,
         seeds,
         _control("evaluation prompts", evals, prompts),
-        _control("system prompt in training and evaluation", taught, system),
+        _control(ASKED_AS_TAUGHT, taught, system),
         _control("decoding", evals, decoding),
+    ]
+
+
+def held_out(study: Study, a: str, b: str) -> list[Control]:
+    """Whether the board's items are new to two arms; nothing where no data set can be read."""
+    names: set[str] = set()
+    for arm in (a, b):
+        while arm in study.arms and study.arms[arm].stages:
+            names.add(study.plan["arms"][arm].get("data", ""))
+            arm = study.arms[arm].start
+    known = {name: study.board_in_data[name] for name in sorted(names & study.board_in_data.keys())}
+    if not study.board_in_data:
+        return []
+    if any(known.values()):
+        seen = ", ".join(f"{n} items in {name}" for name, n in known.items() if n)
+        return [Control(HELD_OUT, False, seen)]
+    return [
+        Control(HELD_OUT, True if set(known) == names else None, "no item" if set(known) == names else "not recorded")
     ]
 
 

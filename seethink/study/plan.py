@@ -10,17 +10,21 @@ Every stage is an ordinary run folder made by an ordinary command, which is prin
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from seethink.core.config import build
 from seethink.core.errors import UserError
+from seethink.core.names import inside
 from seethink.core.run import git_commit
 from seethink.core.url import secret_addresses
 from seethink.study.config import CONFIG_OF, Arm, StudyConfig
 from seethink.study.execute import Stage
 from seethink.train.model.folder import check_folder
+
+PLACES = ("out", "overwrite")  # of a stage: what is emptied is decided here and nowhere else
 
 
 def check(config: StudyConfig, files: bool = True) -> None:
@@ -39,21 +43,33 @@ def check(config: StudyConfig, files: bool = True) -> None:
     for what, name in named:
         if name != "base" and name not in config.arms:
             raise UserError(f"{what} unknown arm {name!r}", remedy=known)
+    for a, b in config.comparisons:
+        if a == b:
+            raise UserError(f"comparison of {a!r} with itself", remedy="Name two arms")
     for name, arm in config.arms.items():
         lineage(config, name)
         if data_of(arm) not in config.data:
             what = f"arm {name!r} uses unknown data {data_of(arm)!r}"
             raise UserError(what, remedy=f"Known: {', '.join(config.data)}")
+    if min(config.seeds, default=-1) < 0 or len(set(config.seeds)) < len(config.seeds):
+        raise UserError(f"seeds = {config.seeds}", remedy="Give at least one, each once, none of them negative")
     planned = comparisons(config)
     for pair in config.question.comparisons:
         if pair not in planned:
             listed = ", ".join(f"{a} - {b}" for a, b in planned)
             raise UserError(f"question.comparisons: {pair[0]} - {pair[1]} is not planned", remedy=f"Planned: {listed}")
+    tables = {"sft": config.sft, "grpo": config.grpo, "eval": config.eval}
+    tables |= {f"arms.{name}.set": arm.set for name, arm in config.arms.items()}
+    for key in (f"{table}.{key}" for table, settings in tables.items() for key in PLACES if key in settings):
+        raise UserError(
+            f"{key} is not the plan's to say", remedy="Leave it out: every stage has its folder below --out"
+        )
     for stage in plan(config):  # a mistyped setting shows now, not after half an hour
         build(CONFIG_OF[stage.verb], stage.settings, where=f"arm {stage.arm}")
         for address in secret_addresses(stage.settings):
             remedy = "Name an environment variable with the key instead"
             raise UserError(f"a study writes down what {address} hides", where=f"arm {stage.arm}", remedy=remedy)
+        inside(config.out, stage.out)
 
 
 def lineage(config: StudyConfig, arm: str) -> list[Arm]:
@@ -135,6 +151,6 @@ def describe(config: StudyConfig, stages: list[Stage]) -> dict[str, Any]:
         "base_styles": list(config.base_styles),
         "checker": config.checker,
         "git": git_commit(),
-        "commands": [" ".join(stage.command) for stage in stages],
+        "commands": [shlex.join(stage.command) for stage in stages],
         "config": config.model_dump(mode="json"),
     }

@@ -13,10 +13,22 @@ import numpy as np
 
 from seethink.study.config import Question
 from seethink.study.folder import Study
-from seethink.study.matched import Control, controls
+from seethink.study.learned import silence, warnings
+from seethink.study.matched import ASKED_AS_TAUGHT, HELD_OUT, Control, controls, held_out
 from seethink.study.stats import Comparison, Interval, compare, estimate, holm, seed_warning, verdict
 
 WINDOW = 5  # steps averaged at either end of a training curve
+OTHER_FAULTS = {
+    HELD_OUT: "the board stands in the training data",
+    ASKED_AS_TAUGHT: "a model is asked under another system prompt than it was trained under",
+}
+"""Controls that do not compare the arms with each other, and what it means when they are broken."""
+SILENT = {
+    "nothing learned": "Nothing was learned.",
+    "at the floor": "Nothing can be seen: the board is too hard for these arms.",
+    "at the ceiling": "Nothing can be seen: the board is too easy for these arms.",
+}
+"""Verdict words that say nothing about the arms -> the answer where no comparison says anything."""
 REWARD_RISE = 0.05  # a training reward that rose by this much should show on held-out items
 
 
@@ -54,8 +66,10 @@ class Contrast:
     by_part: dict[str, Comparison | None]
     adjusted_p: float | None
     word: str
-    """better, worse, not distinguishable, or not measured"""
+    """One of stats.VERDICTS."""
     controls: list[Control]
+    why: str = ""
+    """Why a comparison says nothing; empty where it speaks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +109,14 @@ def contrasts(study: Study) -> list[Contrast]:
     found, parts = [], study.values_of("part")
     for (a, b), comparison in zip(study.comparisons, overall, strict=True):
         p = next(adjusted) if comparison else None
-        word = "not measured" if comparison is None or p is None else verdict(comparison.interval, p)
+        word, why = "not measured", ""
+        if comparison and p is not None:
+            word, why = silence(study, a, b, verdict(comparison.interval, p))
         by_part = {part: _compare(study, a, b, study.where("part", part)) for part in parts} if len(parts) > 1 else {}
         title = f"{title_of(study, a)}, against {title_of(study, b)}"
-        found.append(Contrast(a, b, title, comparison, by_part, p, word, controls(study, a, b)))
+        found.append(
+            Contrast(a, b, title, comparison, by_part, p, word, [*controls(study, a, b), *held_out(study, a, b)], why)
+        )
     return found
 
 
@@ -108,16 +126,19 @@ def headline(study: Study, found: Sequence[Contrast]) -> Headline:
     primary = next((c for c in [*asked, *found] if c.overall), None)
     notes = ["no finished evaluation"]
     if primary and primary.overall:
-        unmatched = [c.name for c in primary.controls if c.same is False]
+        broken = {c.name: c.detail for c in primary.controls if c.same is False}
+        unmatched = [name for name in broken if name not in OTHER_FAULTS]
         notes = [
             seed_warning(primary.overall.seeds),
             "seeds disagree more than chance explains, so more of them are needed"
             if primary.overall.seeds_disagree
             else "",
             f"the arms differ in more than the named factor ({', '.join(unmatched)})" if unmatched else "",
+            *(f"{what} ({broken[name]})" for name, what in OTHER_FAULTS.items() if name in broken),
         ]
     missing = sum(c.word == "not measured" for c in found)
     notes.append(f"{missing} of {len(found)} comparisons not measured" if missing else "")
+    notes += [f"{c.a} against {c.b}: {c.word} ({c.why})" for c in found if c.why]
     words = [c.word for c in asked if c.word != "not measured"]
     return Headline(_answer(study.question, words), primary, "; ".join(n for n in notes if n))
 
@@ -132,7 +153,15 @@ def _answer(question: Question, words: Sequence[str]) -> str:
         return question.worse if worse == len(words) else question.never_better
     if better:
         return question.better if better == len(words) else question.never_worse
-    return question.same
+    silent = [word for word in SILENT if word in words]
+    if silent and set(words) <= SILENT.keys():
+        return SILENT[silent[0]]
+    mute = sum(word in SILENT for word in words)
+    return (
+        f"{question.same} {mute} of {len(words)} comparisons say nothing ({', '.join(silent)})."
+        if mute
+        else question.same
+    )
 
 
 def by_kind(study: Study, part: str) -> dict[str, dict[str, Interval | None]]:
@@ -147,7 +176,7 @@ def by_kind(study: Study, part: str) -> dict[str, dict[str, Interval | None]]:
 
 def study_alarms(study: Study, found: Sequence[Contrast]) -> list[str]:
     """What only the whole study can see."""
-    alarms = []
+    alarms = list(warnings(study))
     for c in found:
         a, b = study.arms[c.a].stages, study.arms[c.b].stages
         if c.overall and c.word == "worse" and b and a == ("sft", *b):

@@ -5,11 +5,17 @@ seethink study @study.toml --out runs/study
 
 from __future__ import annotations
 
+import shlex
+import sys
+from contextlib import suppress
+
+from seethink.core.errors import UserError
 from seethink.core.load import load_function
-from seethink.core.store import write_json
+from seethink.core.store import load_samples, write_json
+from seethink.data.overlap import overlap
 from seethink.study.config import StudyConfig
 from seethink.study.execute import execute
-from seethink.study.plan import check, describe, plan
+from seethink.study.plan import check, data_of, describe, plan
 
 
 def run(config: StudyConfig, dry_run: bool = False) -> bool:
@@ -28,8 +34,24 @@ def run(config: StudyConfig, dry_run: bool = False) -> bool:
         if maker and not config.board.exists():
             print(f"to make the files of the plan by {maker}, in {config.out}")
         for stage in stages:
-            print(f"{'done   ' if stage.done else 'to run '} {' '.join(stage.command)}")
+            print(f"{'done   ' if stage.done else 'to run '} {shlex.join(stage.command)}")
         return False
-    write_json(config.out / "study.json", describe(config, stages))
+    leaks = {
+        name: held
+        for name in sorted(set(map(data_of, config.arms.values())))
+        if (held := leaked(config, name)) is not None
+    }
+    write_json(config.out / "study.json", {**describe(config, stages), "board_in_data": leaks})
     execute(stages, config.workers)
     return True
+
+
+def leaked(config: StudyConfig, name: str) -> int | None:
+    """How many items of the board a data set holds, said at once; None where that cannot be read as it is."""
+    with suppress(UserError):  # the stage that reads it says what is wrong
+        board = load_samples(config.board)
+        held = len(overlap(board, config.data[name]))
+        if held:
+            print(f"  ! {held} of {len(board)} board items stand in the training data {name}", file=sys.stderr)
+        return held
+    return None

@@ -8,6 +8,9 @@ sqrt(S / (S - 1)), by which so few resampled seeds fall short.
 In simulations with three seeds the 95 % interval holds the truth in 98 to 99 % of studies when only items and chance
 vary, in 96 % when what a seed does to a whole run varies about as much, and in 85 to 90 % when it varies many times
 more. The last case is flagged (`seeds_disagree`): more seeds help there, more items do not.
+
+Where no item tells two arms apart, resampling sees no variance and would claim certainty. The rule of three bounds what
+may have gone unseen: a share that did not occur among N items lies below 3 / N, with 95 % confidence.
 """
 
 from __future__ import annotations
@@ -24,6 +27,18 @@ LEVEL = 0.95
 POWER = 0.8
 ENOUGH_SEEDS = 3
 DISAGREE = 6.0  # seed variance over noise variance from which three seeds are too few for their interval
+
+VERDICTS = {
+    "better": "the interval lies above zero, and p < 0.05 after Holm's correction over all planned comparisons",
+    "worse": "the same below zero",
+    "not distinguishable": "neither; a difference smaller than the detectable one may be there all the same",
+    "nothing learned": "an arm's training changed nothing that shows: no reward, no spread of rewards, no trained token, no "
+    "finite gradient, or an evaluation that is word for word that of its start",
+    "at the floor": "neither arm is right in more than 2 % of its answers: the board is too hard to tell them apart",
+    "at the ceiling": "neither arm is wrong in more than 2 %: the board is too easy",
+    "not measured": "a side has no finished evaluation, or no pair of answers is decided",
+}
+"""Verdict words and what they mean; the last four say nothing about the arms."""
 
 Outcomes = NDArray[np.float64]
 
@@ -62,8 +77,8 @@ class Comparison:
 
     @property
     def detectable(self) -> float:
-        """Smallest true difference that seeds and items like these find four times out of five."""
-        return minimum_detectable_effect(self.error)
+        """Smallest true difference that seeds and items like these find four times out of five; never 0."""
+        return max(minimum_detectable_effect(self.error), unseen(self.items))
 
 
 def compare(a: Outcomes, b: Outcomes, seed: int = 0, draws: int = DRAWS) -> Comparison | None:
@@ -80,7 +95,7 @@ def compare(a: Outcomes, b: Outcomes, seed: int = 0, draws: int = DRAWS) -> Comp
     single = a.shape[0] == b.shape[0] == 1
     p = mcnemar(a[0], b[0]) if single and _binary(a) and _binary(b) else _two_sided(spread.draws)
     error, sds = float(spread.draws.std()), (spread.seed_sd, spread.noise_sd)
-    return Comparison(_interval(spread), p, spread.seeds, spread.items, spread.missing, error, *sds)
+    return Comparison(_interval(spread, -1.0), p, spread.seeds, spread.items, spread.missing, error, *sds)
 
 
 def estimate(outcomes: Outcomes, share: bool = False, seed: int = 0, draws: int = DRAWS) -> Interval | None:
@@ -95,7 +110,7 @@ def estimate(outcomes: Outcomes, share: bool = False, seed: int = 0, draws: int 
     spread = _spread(outcomes, seed, draws)
     if spread is None:
         return None
-    interval = _interval(spread)
+    interval = _interval(spread, 0.0 if share else None)
     return Interval(interval.estimate, max(0.0, interval.low), min(1.0, interval.high) if share else interval.high)
 
 
@@ -130,6 +145,11 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def minimum_detectable_effect(error: float) -> float:
     """True difference that a two-sided test finds four times out of five (POWER), given the standard error of the estimate."""
     return float((scipy_stats.norm.ppf((1 + LEVEL) / 2) + scipy_stats.norm.ppf(POWER)) * error)
+
+
+def unseen(items: int) -> float:
+    """Largest share of all items of which none may be among `items` (rule of three)."""
+    return min(1.0, 3 / items)
 
 
 def verdict(interval: Interval, adjusted_p: float) -> str:
@@ -210,9 +230,12 @@ def _components(values: Outcomes, mean: float) -> tuple[float, float]:
     return float(np.sqrt(max(0.0, np.var(of_seed, ddof=1) - noise))), float(np.sqrt(noise))
 
 
-def _interval(spread: _Spread) -> Interval:
-    low, high = np.quantile(spread.draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Interval(spread.mean, float(low), float(high))
+def _interval(spread: _Spread, lowest: float | None) -> Interval:
+    """Percentiles of the draws; of a share (or a difference of two) in [lowest, 1] without any variance, its bounds."""
+    low, high = (float(q) for q in np.quantile(spread.draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]))
+    if lowest is not None and np.ptp(spread.draws) < 1e-12:
+        low, high = max(lowest, spread.mean - unseen(spread.items)), min(1.0, spread.mean + unseen(spread.items))
+    return Interval(spread.mean, low, high)
 
 
 def _two_sided(draws: Outcomes) -> float:

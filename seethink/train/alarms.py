@@ -1,16 +1,31 @@
-"""Alarms in words: what the numbers of a run mean when something goes wrong. Pure functions of the metrics so far."""
+"""Alarms in words: what the numbers of a run mean when something goes wrong. Pure functions of the metrics so far.
+
+What can be said of a single round is said at once; what may be chance waits for WINDOW rounds. docs/alarms.md lists them.
+"""
 
 from __future__ import annotations
 
+import math
 from statistics import fmean, median
 from typing import Any
 
 from seethink.core.run import Run, read_log
 
-WINDOW = 5  # rounds that must agree before we say anything
+WINDOW = 5  # rounds that must agree before we say what one round may show by chance
+
+NOTHING = (
+    ("reward/mean", 0, "every reward was 0"),
+    ("reward/mean", None, "no reward was decided"),
+    ("groups/zero_spread", 1, "no group had a spread of rewards"),
+    ("tokens/trained", 0, "no token was trained"),
+    ("tokens", 0, "no token was trained"),
+    ("loss", None, "no loss was finite"),
+    ("grad_norm", None, "no gradient was finite"),
+)
+"""(metric, its value, what it means): where it holds in every row, nothing is learned. Not finite is logged as null."""
 
 
-def raise_new(folder: Run, found: dict[str, str], step: int) -> None:
+def raise_new(folder: Run, found: dict[str, str], step: int | None) -> None:
     """Record alarms this run has not raised yet."""
     known = {a["alarm"] for a in read_log(folder.path("alarms.jsonl"))} if found else set()
     for name, text in found.items():
@@ -18,10 +33,54 @@ def raise_new(folder: Run, found: dict[str, str], step: int) -> None:
             folder.alarm(name, text, step)
 
 
+def nothing_learned(metrics: list[dict[str, Any]]) -> str:
+    """Why these steps or rounds taught nothing; empty where they may have, or where nothing was recorded."""
+    for key, value, why in NOTHING:
+        if metrics and all(key in row and row[key] == value for row in metrics):
+            return why
+    return ""
+
+
+def at_the_end(metrics: list[dict[str, Any]]) -> dict[str, str]:
+    """{alarm: sentence} for a run that is over."""
+    why = nothing_learned(metrics) if metrics else "no step was kept"
+    return {"nothing_learned": f"nothing was learned: {why}; the model is the one it started from"} if why else {}
+
+
+def before_grpo(prompts: int, samples: int) -> dict[str, str]:
+    """{alarm: sentence} for a GRPO run that has not begun."""
+    if prompts <= samples:
+        return {}
+    return {
+        "few_samples": f"a round takes {prompts} prompts from {samples} samples: the same question comes several times"
+    }
+
+
+def sft(row: dict[str, Any]) -> dict[str, str]:
+    """{alarm: sentence} for a step of SFT."""
+    return _at_once({k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}, "step")
+
+
 def grpo(metrics: list[dict[str, Any]]) -> dict[str, str]:
     """{alarm: sentence} for the latest rounds of a GRPO run."""
-    if len(metrics) < WINDOW:
-        return {}
+    at_once = _at_once(metrics[-1], "round") if metrics else {}
+    return at_once | (_of_rounds(metrics) if len(metrics) >= WINDOW else {})
+
+
+def _at_once(row: dict[str, Any], unit: str) -> dict[str, str]:
+    """What holds for all of the latest round or step."""
+    found = {}
+    if why := nothing_learned([row]):
+        found["nothing_trained"] = f"nothing was learned in this {unit}: {why}"
+    if row.get("completion/cut_share") == 1:
+        found["all_cut"] = "every completion of this round hit max_tokens: raise it, the reward sees no finished answer"
+    if None in (row.get("loss", 0), row.get("grad_norm", 0)):
+        found["not_finite"] = f"loss or gradient of this {unit} is not finite: its update was left out"
+    return found
+
+
+def _of_rounds(metrics: list[dict[str, Any]]) -> dict[str, str]:
+    """What WINDOW rounds agree on."""
     first, last = metrics[:WINDOW], metrics[-WINDOW:]
     found = {}
 

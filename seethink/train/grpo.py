@@ -107,6 +107,7 @@ def run(config: GRPOConfig, dry_run: bool = False) -> None:
         with ranks.open(lambda: open_run(config, "grpo", "round", samples, marks)) as folder:
             write_drops(folder, drops)
             if not folder.done:
+                alarms.raise_new(folder, alarms.before_grpo(config.prompts, len(samples)), None)
                 train(folder, config, [samples[i] for i in order], ranks)
             if ranks.first:
                 clear(folder, "rollouts.jsonl", MARKS)
@@ -381,6 +382,7 @@ def finish(folder: Run, policy: Policy, config: GRPOConfig, samples: list[Sample
         return
     write_table(folder.path("rollouts.parquet"), read_log(folder.path("rollouts.jsonl")))
     metrics = read_log(folder.path("metrics.jsonl"))
+    alarms.raise_new(folder, alarms.at_the_end(metrics), None)
     folder.finish(
         rounds=config.rounds,
         rollouts=config.rounds * config.prompts * config.group,

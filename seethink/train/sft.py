@@ -22,7 +22,7 @@ from seethink.core.nouns import Example
 from seethink.core.preflight import write_drops
 from seethink.core.progress import progress
 from seethink.core.run import Run, read_log
-from seethink.train.alarms import spike
+from seethink.train import alarms
 from seethink.train.batches import data_order, micro_batches, order_hash
 from seethink.train.checkpoint import MARKS, Meter, clear, open_run, resume, row_marks, save_checkpoint
 from seethink.train.config import SFTConfig, rate_in_words
@@ -114,7 +114,7 @@ def train(folder: Run, config: SFTConfig, drawn: list[Example], eval_set: list[E
                 batch = [encode(policy, example) for example in ranks.share(part)]
             loss = backward(policy, batch, config.micro_tokens)
             losses.append(loss)
-            if not math.isfinite(loss) or spike(losses, config.spike_factor):
+            if not math.isfinite(loss) or alarms.spike(losses, config.spike_factor):
                 losses.pop()
                 optimiser.restore({**good, "step": optimiser.step})
                 optimiser.skip()
@@ -134,6 +134,7 @@ def train(folder: Run, config: SFTConfig, drawn: list[Example], eval_set: list[E
             if save:
                 metrics["eval_loss"] = evaluate(policy, eval_set, config.micro_tokens)
             folder.log(step + 1, **metrics)
+            alarms.raise_new(folder, alarms.sft(metrics), step + 1)
             if save:
                 save_checkpoint(folder.path("checkpoint"), step + 1, optimiser.state(), ranks)
                 good = optimiser.state_copy()  # as a resumed run would have it
@@ -185,6 +186,7 @@ def finish(folder: Run, policy: Policy, drawn: list[Example]) -> None:
     if not policy.ranks.first:
         return
     metrics = read_log(folder.path("metrics.jsonl"))
+    alarms.raise_new(folder, alarms.at_the_end(metrics), None)
     folder.finish(
         optimiser_steps=len(metrics),
         prompts=len(drawn),

@@ -124,7 +124,7 @@ def worked_answer(solution: str, question: str, context: str) -> str:
     asked = _FUNCTION.search(context)
     if solved and asked:
         template = re.split(r"\s+(?:goes|passes|and|is|has|with|where|through)\b", asked[0])[0]
-        return re.sub(rf"\b{solved[1]}\b", f"({solved[2]})", template).strip()
+        return re.sub(rf"\b{solved[1]}\b", lambda _: f"({solved[2]})", template).strip()
     return final
 
 

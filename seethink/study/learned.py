@@ -1,0 +1,97 @@
+"""Can a comparison say anything? Not where nothing was learned, nor where a board is too hard or too easy for both arms.
+
+A study that says nothing must not read as a finding. So these words stand in the place of "not distinguishable", and
+"nothing learned" in the place of any verdict where an arm is no other model than the base.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from statistics import fmean
+
+import numpy as np
+
+from seethink.study.folder import StageRun, Study
+from seethink.train.alarms import nothing_learned
+
+EDGE = 0.02  # accuracy this close to 0 or to 1 leaves no room to differ
+
+
+def idle_runs(study: Study) -> dict[str, dict[int, str]]:
+    """Arm -> seed -> why the arm's own training stage learned nothing there; only where it did not."""
+    found: dict[str, dict[int, str]] = {}
+    for name, arm in study.arms.items():
+        own = {run.seed: why for run in arm.of(arm.stages[-1]) if (why := _idle(study, run))} if arm.stages else {}
+        found[name] = own
+    return found
+
+
+def cut_runs(study: Study, arm: str) -> dict[int, str]:
+    """Seed -> the words for a training in which no completion ever ended by itself."""
+    runs = [run for run in study.arms[arm].of("grpo") if run.metrics]
+    cut = [run for run in runs if all(row.get("completion/cut_share") == 1 for row in run.metrics)]
+    return {run.seed: "every completion was cut at max_tokens in training" for run in cut}
+
+
+def silence(study: Study, a: str, b: str, word: str) -> tuple[str, str]:
+    """(word, why) of a comparison whose verdict by the numbers is `word`; why is empty where that stands."""
+    idle = idle_runs(study)
+    for arm in (a, b):
+        behind = [study.lineage(arm, seed) for seed in study.arms[arm].seeds]
+        if behind and all(runs and all(run.seed in idle[run.arm] for run in runs) for runs in behind):
+            return "nothing learned", f"{arm}: {next(iter(idle[arm].values()))}"
+    if word != "not distinguishable":
+        return word, ""
+    for arm in (a, b):
+        dull = {**cut_runs(study, arm), **idle[arm]}
+        if dull and set(dull) >= set(study.arms[arm].seeds):
+            return "nothing learned", f"{arm}: {next(iter(dull.values()))}"
+    right = [float(np.nanmean(outcomes)) for outcomes in study.paired(a, b) or ()]
+    shares = " and ".join(f"{100 * share:.1f} %" for share in right)
+    if max(right) <= EDGE:
+        return "at the floor", f"{shares} of the answers are right"
+    if min(right) >= 1 - EDGE:
+        return "at the ceiling", f"{shares} of the answers are right"
+    return word, ""
+
+
+def warnings(study: Study) -> Iterator[str]:
+    """What keeps the numbers of a study from meaning what they seem to, arm by arm."""
+    for name, seeds in idle_runs(study).items():
+        if seeds:
+            runs, why = len(study.arms[name].of(study.arms[name].stages[-1])), next(iter(seeds.values()))
+            yield f"{name} learned nothing{f' in {len(seeds)} of {runs} seeds' if len(seeds) < runs else ''}: {why}"
+    for name, arm in study.arms.items():
+        if cut := cut_runs(study, name):
+            yield f"{name}: {next(iter(cut.values()))}"
+        scores = [score for run in arm.of("eval") for score in run.scores]
+        decided = [score.ok for score in scores if score.ok is not None]
+        if scores and all(score.stop == "length" for score in scores):
+            yield f"every answer of {name} was cut at max_tokens"
+        if scores and not decided:
+            yield f"no answer of {name} is decided"
+        if decided and (fmean(decided) <= EDGE or fmean(decided) >= 1 - EDGE):
+            yield f"{name} is at the {'floor' if fmean(decided) < 0.5 else 'ceiling'}: {100 * fmean(decided):.1f} % right"
+    for data, items in study.board_in_data.items():
+        if items:
+            yield f"{items} of {len(study.board) or 'the'} board items stand in the training data {data}"
+
+
+def _idle(study: Study, run: StageRun) -> str:
+    """Why a training run learned nothing; empty where it may have."""
+    if why := nothing_learned(run.metrics):
+        return why
+    if 0 in (run.summary.get("tokens_trained"), run.summary.get("optimiser_steps")):
+        return "no token was trained"
+    start = study.arms[run.arm].start
+    before = study.arms[start].runs if start in study.arms else {}
+    after, first = (
+        study.arms[run.arm].runs.get((run.seed, "eval")),
+        before.get((run.seed, "eval"), before.get((0, "eval"))),
+    )
+    if not (after and first and after.scores):
+        return ""
+    if (model := after.manifest["inputs"].get("model")) and model == first.manifest["inputs"].get("model"):
+        return f"its model is that of {start}"
+    said = [{score.sample_id: score.text for score in one.scores} for one in (after, first)]
+    return f"it answers word for word as {start}" if said[0] == said[1] else ""
