@@ -16,7 +16,7 @@ FLOORS = {
 }  # fmt: skip
 ROOM_LINES = {
     "__init__": 10, "__main__": 5, "cli": 170, "show": 1050, "pocket": 2000, "study": 1350, "evals": 400, "train": 3700, "data": 1300,
-    "traces": 800, "rewards": 5400, "doctor": 230, "ask": 1250, "core": 1150,
+    "traces": 800, "rewards": 5400, "doctor": 230, "ask": 1250, "core": 1250,
 }  # fmt: skip
 """What a room may hold; the whole stays under 20,000 with everything in it."""
 TORCH_ROOMS = {"train"}
