@@ -30,7 +30,7 @@ from seethink.ask import CallFailed, Client, Endpoint, Ledger, user_message
 from seethink.core.config import Config
 from seethink.core.errors import UserError
 from seethink.core.tags import compose, extract
-from seethink.core.url import BaseUrl, public
+from seethink.core.url import BaseUrl, KeyName, public
 
 NEEDED = ("aiohttp", "pyarrow", "pillow", "pydantic", "math-verify", "numpy", "scipy")
 TRAINING = ("torch", "transformers", "peft", "safetensors")
@@ -43,7 +43,7 @@ class DoctorConfig(Config):
     out: Path = Field(default=Path("."), description="folder where runs will be written")
     base_url: BaseUrl = Field(default="", description="endpoint to reach; empty: none")
     model: str = Field(default="", description="ask this model for one word; empty: only reach the endpoint")
-    api_key_env: str = Field(default="OPENAI_API_KEY", description="environment variable with the endpoint's key")
+    api_key_env: KeyName = Field(default="OPENAI_API_KEY", description="environment variable with the endpoint's key")
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,7 +52,7 @@ def test_dry_run_writes_and_calls_nothing(tmp_path):
 
 
 def test_missing_libraries_are_reported_and_not_stumbled_over(tmp_path, monkeypatch):
-    for name in ("math_verify", "openai", "torch"):
+    for name in ("math_verify", "torch"):
         monkeypatch.setitem(sys.modules, name, None)
     with FakeApi() as api:
         checks = found(DoctorConfig(out=tmp_path, base_url=api.base_url, model="m"))

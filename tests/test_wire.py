@@ -131,7 +131,7 @@ def test_a_certificate_of_ones_own_is_named_or_trusted(certificate, monkeypatch)
         monkeypatch.setenv(wire.CA_FILE, str(certificate[0]))
         assert ask_all(api.base_url, ["a"])[0].text == "yes"
         monkeypatch.setattr(limits, "LATER", 0.0)
-        with pytest.raises(UserError, match="does not answer"):
+        with pytest.raises(UserError, match="does not answer.*https"):
             ask_all(api.base_url.replace("https", "http"), ["a"])
     with RawApi() as api, pytest.raises(UserError, match="no TLS connection.*is it http"):
         ask_all(api.base_url.replace("http", "https"), ["a"])
@@ -143,6 +143,15 @@ def test_a_file_without_authorities_is_named(tmp_path, monkeypatch, text):
     monkeypatch.setenv(wire.CA_FILE, str(tmp_path / "ca.pem"))
     with pytest.raises(UserError, match=r"ca\.pem: no certificate authorities"):
         ask_all("https://127.0.0.1:9/v1", ["a"])
+
+
+@pytest.mark.parametrize("key", ["sk-abc123def", "hf_abc123def", "my own", "AIzaSyABC"])
+@pytest.mark.parametrize("setting", ["--api_key_env", "--reward.open.judge.key_env"])
+def test_a_key_in_place_of_its_variable_is_refused_and_not_repeated(key, setting, board, capsys):
+    assert seethink("eval", board, "http://127.0.0.1:9/v1", setting, key) == 2
+    error = capsys.readouterr().err
+    assert "name of an environment variable is wanted" in error and key not in error
+    assert not (board.parent / "eval").exists()
 
 
 def test_a_key_that_no_header_carries_is_named(monkeypatch):

@@ -50,7 +50,7 @@ class Wire:
         if not key.isascii() or not key.isprintable():
             raise UserError("the key holds characters that no request can carry", where=api_key_env, remedy="Repair it")
         self._secrets = (key, basic, password, parts.password or "", *(value for _, value in parse_qsl(parts.query)))
-        self._proxy = _proxy(base_url)
+        self._proxy, self._spoken = _proxy(base_url), parts.scheme.lower() == "https"
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, ssl=_trust() if parts.scheme.lower() == "https" else True),
             timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_SECONDS),
@@ -74,12 +74,13 @@ class Wire:
                 asyncio.timeout(self._timeout),
                 self._session.post(self._url, data=data, allow_redirects=False, **self._proxy) as response,
             ):
+                self._spoken = True
                 body = await _bounded(response)
             if not 200 <= response.status < 300:
                 raise status_fault(response.status, _words(response, body), response.headers)
             return read_reply(body, time.monotonic() - start, estimate, response.content_type)
         except aiohttp.ClientError as error:
-            raise _connection_fault(error) from None
+            raise _connection_fault(error, "" if self._spoken else " (or does it speak https?)") from None
         except TimeoutError:
             raise Fault("timeout", f"no complete answer within {self._timeout:g} s", billed=True) from None
         except Fault as fault:
@@ -131,8 +132,8 @@ def _proxy(base_url: str) -> dict[str, Any]:
     return {"proxy": proxy}
 
 
-def _connection_fault(error: aiohttp.ClientError) -> Fault:
-    """A request without a response: never connected, or cut off."""
+def _connection_fault(error: aiohttp.ClientError, perhaps: str) -> Fault:
+    """A request without a response: never connected, or cut off; `perhaps` is why, where nothing ever came back."""
     match error:
         case aiohttp.ClientConnectorCertificateError():
             reason = getattr(error.certificate_error, "verify_message", "") or "it does not fit the host"
@@ -151,6 +152,6 @@ def _connection_fault(error: aiohttp.ClientError) -> Fault:
         case aiohttp.ClientPayloadError():
             return Fault("cut", "the connection closed in the middle of the answer", billed=True)
         case aiohttp.ClientResponseError():
-            return Fault("server", "the answer is not HTTP (is it http or https?)")
+            return Fault("server", f"the answer is not HTTP{perhaps}")
         case _:
-            return Fault("server", "the connection closed before an answer", billed=True)
+            return Fault("server", f"the connection closed before an answer{perhaps}", billed=True)

@@ -1,4 +1,5 @@
-"""Addresses of endpoints. They may carry a password: it is used, and left out wherever an address is written or shown."""
+"""Addresses of endpoints, and where their keys are. An address may carry a password: it is used, and left out wherever the
+address is written or shown."""
 
 from __future__ import annotations
 
@@ -62,4 +63,13 @@ def check_url(url: str) -> str:
     return url
 
 
+def check_name(name: str) -> str:
+    """The name of an environment variable, or nothing. Raises UserError for a key in its place, which it does not repeat."""
+    if name and not re.fullmatch(r"(?!sk_|gsk_|hf_|gh[pousr]_|AIza)[A-Za-z_]\w*", name, re.ASCII):
+        what = "the name of an environment variable is wanted, and this is none; a key itself is never given here"
+        raise UserError(what, remedy="Put the key into an environment variable and give its name, e.g. OPENAI_API_KEY")
+    return name
+
+
 BaseUrl = Annotated[str, AfterValidator(check_url), PlainSerializer(public, when_used="json")]
+KeyName = Annotated[str, AfterValidator(check_name)]

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from seethink.core.config import Config, Effect
-from seethink.core.url import BaseUrl
+from seethink.core.url import BaseUrl, KeyName
 
 
 class SplitRule(Config):
@@ -38,7 +38,7 @@ class Role(Config):
     base_url: Annotated[BaseUrl, Effect.PLACE] = Field(
         default="", description="endpoint of this step; empty: the run's"
     )
-    api_key_env: Annotated[str, Effect.PLACE] = Field(
+    api_key_env: Annotated[KeyName, Effect.PLACE] = Field(
         default="", description="environment variable with its key; empty: the run's"
     )
     params: dict[str, Any] = Field(
@@ -58,7 +58,7 @@ class DataConfig(Config):
     images: Annotated[Path | None, Effect.PLACE] = Field(default=None, description="image folder of a published file")
     out: Annotated[Path, Effect.OUTPUT] = Field(description="run folder")
     base_url: Annotated[BaseUrl, Effect.PLACE] = Field(min_length=1, description="OpenAI-compatible, of all steps")
-    api_key_env: Annotated[str, Effect.PLACE] = Field(
+    api_key_env: Annotated[KeyName, Effect.PLACE] = Field(
         default="OPENAI_API_KEY", description="environment variable with the key"
     )
     # the paper's models; it names three for rewriting, and its text GPT-3.5-turbo

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from seethink.core.config import Config, Effect
-from seethink.core.url import BaseUrl
+from seethink.core.url import BaseUrl, KeyName
 from seethink.rewards.config import RewardConfig
 from seethink.train.config import ModelConfig, system_prompt
 
@@ -22,7 +22,7 @@ class EvalConfig(Config):
     base_url: Annotated[BaseUrl, Effect.PLACE] = Field(
         default="", description="OpenAI-compatible endpoint; empty: run the model folder here"
     )
-    api_key_env: Annotated[str, Effect.PLACE] = Field(
+    api_key_env: Annotated[KeyName, Effect.PLACE] = Field(
         default="OPENAI_API_KEY", description="environment variable that holds the endpoint's key"
     )
     system: Annotated[str | None, Effect.INPUT] = Field(

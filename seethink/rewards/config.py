@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from seethink.core.config import Config, Effect
-from seethink.core.url import BaseUrl
+from seethink.core.url import BaseUrl, KeyName
 
 
 class BoxConfig(Config):
@@ -26,7 +26,7 @@ class JudgeConfig(Config):
         default="", description="OpenAI-compatible endpoint, e.g. http://127.0.0.1:8000/v1"
     )
     model: str = Field(default="", description="model name as the endpoint knows it")
-    key_env: Annotated[str, Effect.PLACE] = Field(
+    key_env: Annotated[KeyName, Effect.PLACE] = Field(
         default="OPENAI_API_KEY", description="environment variable with the key"
     )
     price: Annotated[tuple[float, float] | None, Effect.PLACE] = Field(
