@@ -1,0 +1,49 @@
+"""Words around a claim that take it back, bound it or make another value of it: wording.toml as patterns.
+
+Chinese, Japanese and Korean are written without blanks: `spaced` sets letters and numbers apart from them, and the border
+of a word never depends on them.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+from seethink.rewards.text import closing_brace
+
+CJK = "\u3040-\u9fff\uac00-\ud7af"
+_TABLES = tomllib.loads(Path(__file__).with_name("wording.toml").read_text(encoding="utf-8"))
+_BORDER = re.compile(rf"(?<=[{CJK}])(?=[A-Za-z0-9])|(?<=[A-Za-z0-9])(?=[{CJK}])")
+_BOX = re.compile(r"\\(?:boxed|fbox)\s*\{[\s$]*(\}?)")
+_LETTER = rf"[^\W\d_{CJK}]"
+BREAK = "[^.;,:!?\u3002\uff0c\uff1b\uff1a\uff01\uff1f\n]"
+"""A character within a clause."""
+
+
+def spaced(text: str) -> str:
+    """Text with a blank between Chinese, Japanese or Korean writing and Latin letters or digits."""
+    return text if text.isascii() else _BORDER.sub(" ", text)
+
+
+def hollow_box(text: str) -> bool:
+    """Whether a box is empty, or is never closed: nothing is claimed then, whatever stands before it."""
+    at = 0
+    while box := _BOX.search(text, at):
+        at = 0 if box[1] else closing_brace(text, text.index("{", box.start())) + 1
+        if not at:
+            return True
+    return False
+
+
+def words(table: str, *names: str) -> str:
+    """Pattern of any entry of these lists, as whole words."""
+    entries = [entry for name in names for entry in _TABLES[table][name]]
+    found = "|".join(entries).replace(" ", r"\s+").replace("CJK", CJK)
+    return rf"(?:(?<!{_LETTER})(?:{found})(?!{_LETTER}))"
+
+
+_SAYS = rf"(?:\s*[{CJK}]{{0,6}}?|(?:\s*{words('reject', 'verbs')})*(?:\s+{words('reject', 'adverbs')}){{0,4}})\s*"
+REJECTED_BEFORE = words("reject", "before")
+REJECTED_AFTER = rf"(?:{_SAYS}{words('reject', 'plain', 'wrong')}|,?\s*(?:which|that|it){_SAYS}{words('reject', 'wrong')}|\s*(?:[✗✘❌]|\((?:wrong|incorrect)\)))"
+"""Directly behind a claim."""
