@@ -19,6 +19,7 @@ from seethink.core.nouns import Sample
 from seethink.rewards.decision import NOTHING, RIGHT, WRONG, Decision, ambiguous, gold_error, malformed
 from seethink.rewards.maths.claims import squeeze
 from seethink.rewards.maths.decide import decide
+from seethink.rewards.numerals import replace_number_words
 from seethink.rewards.text import normalise, normalise_known
 from seethink.rewards.wording import BREAK, CJK, REJECTED_AFTER, REJECTED_BEFORE, hollow_box, spaced, words
 
@@ -30,22 +31,23 @@ MAX_COMPARED = 200
 _OPTION_IN_QUESTION = re.compile(r"(?:^|\s)\(?([A-Z])[).:]\s*(.+?)(?=\s+\(?[A-Z][).:]\s|\n|$)")
 _JSON_OBJECT = re.compile(r"\{[^{}]*\}")
 _JSON_CHOICE = re.compile(r"(?i)[\"'](?:answer|final_answer|choice|option|letter)[\"']\s*:\s*[\"']([^\"']*)[\"']")
-_WHOLE = re.compile(r"[\W_]*([A-Za-z])[\W_]*")
+_WHOLE = re.compile(r"[\W_]*([A-Za-z])(?:(?![✗✘❌])[\W_])*")
 _LABEL = re.compile(r"[\s\"'*]*(?:[(\[]\s*([A-Za-z])\s*[)\]]|([A-Za-z])\s?[).:]|([A-Z])(?=\s))[\s:.=\u2013-]*")
 _BRACKETED = re.compile(r"[(\[{]\s*([A-Za-z])\s*[)\]}]")
 _LEADING = re.compile(r"(?m)^[ \t]*([A-Za-z])\s?[).:](?=\s|$)")
+_SAID = "(?:正[确確])?(?:答案|选项|选择?|選擇?|正解|答え|정답|답)\\s?[是为為は은는이]?"
 _MARKER = (
     r"(?:\b(?:answers?|options?|choices?|choose|select|pick|letters?)\b(?:\s+(?:is|are|would be|should be))?"
-    r"|(?:答案|选项|选择?|選擇?|正解|答え|정답|답)\s?[是为為はわ은는이]?)\s*(?:[:=]\s*)?[\"'*(\[]*"
+    rf"|{_SAID})\s*(?:[:=]\s*)?[\"'*(\[]*"
 )
 _MARKED_UPPER = re.compile(rf"(?i:{_MARKER})([A-Z])(?![\w'\u2019]|\s+[a-z])")
 _MARKED_LOWER = re.compile(rf"(?i:{_MARKER})([a-z])(?=[\"'*)\].,:;!?]|\s*$|\s+(?:because|since|as)\b|\s?[{CJK}])")
 _CAPITAL = re.compile(r"(?<![\w.\u2019'])(?<![A-Za-z]-)([A-HJ-Z])(?![\w\u2019']|-[A-Za-z]|\.[A-Za-z])")
-_ARTICLE = re.compile(r"A\s+(?!(?:is|was|because|since|as|and|or|but|seems|matches|would|must|are|looks|fits)\b)[a-z]")
+_ARTICLE = re.compile(r"A\s+(?!(?:is|was|because|since|as|and|or|but|oder|ou?|und|y|et?|seems|matches|would|must|are|looks|fits)\b)[a-z]")
 _NAME = re.compile(r"(?i:\b(?:points?|angles?|vitamins?|figures?|lines?|circles?|vertex|types?|class|groups?|plan)|[∠△⊙])\s?$")
 _JOINED = re.compile(r"(?i)(?:\b(?:or|and)|[,/&])\s*$")
 _JOINS = re.compile(r"(?i)\s*(?:(?:or|and)\b|[,/&])")
-_LIST = re.compile(r"(?i)\b(?:both|and|und|y|et|e|и)\b|[,;&+、\s]|[和与與及跟と와과]|그리고|以及")
+_LIST = re.compile(r"(?i)\b(?:both|and|und|y|et|e|и)\b|[,;&+、\s\[\](){}\"'*]|[和与與及跟と와과]|그리고|以及")
 _EITHER = re.compile(rf"(?i){words('either', 'between')}")
 _NEGATED_BEFORE = re.compile(rf"(?i){REJECTED_BEFORE}{BREAK}{{0,30}}$")
 _NEGATED_AFTER = re.compile(rf"(?i)[~\"'*)\].]*{REJECTED_AFTER}")
@@ -56,12 +58,12 @@ _NEW_CLAUSE = re.compile(
 _PREAMBLE = re.compile(
     r"(?i)^(?:(?:so|thus|hence|therefore|所以|因此|故)\b[\s,]*)?(?:(?:the|my|our)\s+)?(?:(?:final|correct|right|best)\s+)?"
     r"(?:(?:answer|option|choice)s?\b(?:\s+(?:is|are|would be|should be|must be|seems to be)\b)?"
-    r"|(?:正确|正確)?(?:答案|选项|正解|答え|정답|답)\s?[是为為は은는이]?)\s*(?:[:=]\s*)?"
+    rf"|{_SAID})\s*(?:[:=]\s*)?"
 )
 _INTRO = re.compile(r"(?i)^(?:it|this|that|these|they)(?:\s+(?:is|are|must be|would be)|['\u2019]s)\s+")
 _THE = re.compile(r"(?i)^(?:an?|the)\s+(?=[^\W\d]{2})")
 _EXPLAINED = re.compile(r"\s*(?:[,;:.!(\n]|\b(?:because|since|as)\b)")
-_UNSURE = re.compile(r"(?i)\b(?:or|both|maybe|perhaps|unsure|not sure|can(?:no|['\u2019])t (?:tell|say|determine)|don['\u2019]t know)\b")
+_UNSURE = re.compile(r"(?i)\b(?:or|maybe|perhaps|unsure|not sure|can(?:no|['\u2019])t (?:tell|say|determine)|don['\u2019]t know)\b")
 _AGAINST = {  # echoes that take such a word back
     "yes": re.compile(r"(?i)\W*(?:it|they|he|she|there|that|this)\s+(?:\w+n['\u2019]t|\w+ not|cannot)\b"),
     "no": re.compile(r"(?i)\W*(?:it|they|he|she|there|that|this)\s+(?:is|are|was|were|do|does|did|can|has|have|will)\W*$"),
@@ -188,8 +190,8 @@ def _patterns(
         said = r"\s*".join(map(re.escape, bare.split()))
         said = rf"(?i:(?<![a-z0-9])(?:(?:an?|the)\s+)?{said}(?![a-z0-9]))"
         either = f"[{letter}{letter.lower()}]"
-        blank = "" if len(bare) == 1 else r"|(?<![\w.])" + letter + r"\s"
-        beside = rf"((?:[(\[]\s*{either}\s*[)\]]|(?<![\w.]){either}\s?[).:]{blank})[\s:=*\"'\u2013-]*)({said})|({said})(\s*[(\[]\s*{either}\s*[)\]])"
+        blank, after = ("", "(?!)") if len(bare) == 1 else (rf"|(?<![\w.]){letter}[\"'*]*\s", "")  # `C (A)` may mean both
+        beside = rf"((?:[(\[]\s*{either}\s*[)\]]|(?<![\w.]){either}\s?[).:]{blank})[\s:=*\"'(\[\u2013-]*)({said})|{after}({said})(\s*[(\[]\s*{either}\s*[)\]])"
         lettered = any(not _ARTICLE.match(bare, m.start()) for m in _CAPITAL.finditer(bare)) and len(bare) > 1
         found.append((letter, re.compile(said), re.compile(beside), re.compile(said) if lettered else None))
     return found
@@ -251,15 +253,21 @@ def _explained(claim: str, options: Mapping[str, str]) -> set[str]:
         rest = claim[found.end() :] if found else ""
         against = _AGAINST.get(options[letter].casefold())
         if found and re.search(r"[^\W\d_]{2}|[\u3040-\u9fff]", found[0]) and _EXPLAINED.match(rest):
-            others = any(other.search(rest) for name, other, _, _ in _patterns(tuple(options.items())) if name != letter)
+            others = any(_also(options[name], other, rest) for name, other, _, _ in _patterns(tuple(options.items())) if name != letter)
             taken_back = _UNSURE.search(rest) or _NEGATED_AFTER.match(claim, found.end()) or (against and against.match(rest))
             said |= set() if others or taken_back else {letter}
     return said
 
 
+def _also(text: str, pattern: re.Pattern[str], rest: str) -> bool:
+    """Whether another option is said too; `no` only where a clause ends with it: "Yes, the man wears no hat"."""
+    return any(text.casefold() not in _AGAINST or re.match(r"\W*$|[,.;!?]", rest[m.end() :]) for m in pattern.finditer(rest))
+
+
 def _words(text: str) -> str:
     for sign, character in _SIGNS:
         text = text.replace(sign, character)
+    text = replace_number_words(text) if re.search(r"[A-Za-z]{3}", text) else text
     return squeeze(_THE.sub("", text.strip(" .,;:!"))).replace("_", "").strip(".,;:!").casefold()
 
 

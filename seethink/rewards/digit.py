@@ -16,11 +16,11 @@ _NUMBER = re.compile(rf"(?<![\w.]){NUMBER}(?!\w)")
 _PRONOUN = re.compile(r"(?i)\b(?:the|this|that|which|each|every|any|no|another)\s+(?:(?!only\b)\w+\s+)?one\b")
 _OPERATION = re.compile(
     rf"[0-9][)\]\s]*(?:[-+\u2013\u2014*×÷·/^%!<>:]|{words('part', 'between')})[(\[\s]*[0-9]|[-+]\s*[-+]\s*[0-9]|[0-9]\s?[%!/^+°]"
-    r"|[/^<>≤≥≠~√±*×÷]\s*[0-9]|\\[a-zA-Z]+",
+    r"|[/^<>≤≥≠√±*×÷]\s*[0-9]|\\[a-zA-Z]+",
     re.IGNORECASE,
 )
 _OTHER_VALUE = re.compile(
-    rf"(?i)(?:{REJECTED_BEFORE}|{words('bound', 'before')}|{words('part', 'before')})\s*(?:\b(?:exactly|about|equal to|of|the|an?|be|than)\s+)*[-+]?[0-9]"
+    rf"(?i)(?:{REJECTED_BEFORE}|{words('bound', 'before')}|{words('part', 'before')})\s*(?:\b(?:exactly|about|equal to|of|the|an?|be|is|was|than)\s+)*[-+]?[0-9]"
     rf"|[0-9](?:{REJECTED_AFTER}|\s*{words('part', 'after')}|(?:\s+[\w-]{{1,20}}){{0,3}}?\s*(?:{words('bound', 'after')}|\b(?:is|are|was|were|has been|have been)\s+{words('reject', 'wrong')}))"
 )
 

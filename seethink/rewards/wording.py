@@ -1,7 +1,7 @@
 """Words around a claim that take it back, bound it or make another value of it: wording.toml as patterns.
 
-Chinese, Japanese and Korean are written without blanks: `spaced` sets letters and numbers apart from them, and the border
-of a word never depends on them.
+Chinese, Japanese, Korean and Thai are written without blanks: `spaced` sets letters and numbers apart from them, and the
+border of a word never depends on them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from seethink.rewards.text import closing_brace
 
-CJK = "\u3040-\u9fff\uac00-\ud7af"
+CJK = "\u0e00-\u0e7f\u3040-\u9fff\uac00-\ud7af"
 _TABLES = tomllib.loads(Path(__file__).with_name("wording.toml").read_text(encoding="utf-8"))
 _BORDER = re.compile(rf"(?<=[{CJK}])(?=[A-Za-z0-9])|(?<=[A-Za-z0-9])(?=[{CJK}])")
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*\{[\s$]*(\}?)")
@@ -22,7 +22,7 @@ BREAK = "[^.;,:!?\u3002\uff0c\uff1b\uff1a\uff01\uff1f\n]"
 
 
 def spaced(text: str) -> str:
-    """Text with a blank between Chinese, Japanese or Korean writing and Latin letters or digits."""
+    """Text with a blank between writing without blanks and Latin letters or digits."""
     return text if text.isascii() else _BORDER.sub(" ", text)
 
 
