@@ -19,12 +19,14 @@ from seethink.core.nouns import Sample
 from seethink.rewards.decision import NOTHING, RIGHT, WRONG, Decision, ambiguous, gold_error, malformed
 from seethink.rewards.maths.claims import squeeze
 from seethink.rewards.maths.decide import decide
-from seethink.rewards.numerals import replace_number_words
+from seethink.rewards.numerals import WORDS, replace_number_words
 from seethink.rewards.text import normalise, normalise_known
-from seethink.rewards.wording import BREAK, CJK, REJECTED_AFTER, REJECTED_BEFORE, hollow_box, spaced, words
+from seethink.rewards.wording import BREAK, CJK, MAX_READ, REJECTED_AFTER, REJECTED_BEFORE, hollow_box, spaced, words
 
 Span = tuple[str, int, int]
 """An option that a text names: letter, start, end."""
+MAX_NAMED = 40
+"""Times that an answer names options."""
 MAX_COMPARED = 200
 """Characters of what is compared with the options by its mathematical value."""
 
@@ -48,7 +50,7 @@ _NAME = re.compile(r"(?i:\b(?:points?|angles?|vitamins?|figures?|lines?|circles?
 _JOINED = re.compile(r"(?i)(?:\b(?:or|and)|[,/&])\s*$")
 _JOINS = re.compile(r"(?i)\s*(?:(?:or|and)\b|[,/&])")
 _LIST = re.compile(r"(?i)\b(?:both|and|und|y|et|e|и)\b|[,;&+、\s\[\](){}\"'*]|[和与與及跟と와과]|그리고|以及")
-_EITHER = re.compile(rf"(?i){words('either', 'between')}")
+_EITHER = re.compile(rf"(?i){words('either.between')}")
 _NEGATED_BEFORE = re.compile(rf"(?i){REJECTED_BEFORE}{BREAK}{{0,30}}$")
 _NEGATED_AFTER = re.compile(rf"(?i)[~\"'*)\].]*{REJECTED_AFTER}")
 _NEW_CLAUSE = re.compile(
@@ -76,8 +78,6 @@ def choice(gold: str, said: str, options: Mapping[str, str]) -> Decision:
     if not normalise_known(gold):
         return gold_error("empty gold")
     target = letters_of(gold, options)
-    if hollow_box(said):
-        return malformed("an empty box")
     letters = _named(spaced(_JSON_OBJECT.sub(_json_claim, said)), options, several=len(target) > 1)
     if isinstance(letters, Decision):
         return letters
@@ -128,6 +128,8 @@ def _json_claim(match: re.Match[str]) -> str:
 
 def _named(text: str, options: Mapping[str, str], several: bool) -> set[str] | Decision:
     """The letters of the one claim that a text makes, or what is wrong with it; `several` also reads `AC` as A and C."""
+    if len(text) > MAX_READ or hollow_box(text):
+        return malformed("an empty box" if len(text) <= MAX_READ else "too long for a letter")
     claim = _PREAMBLE.sub("", text)
     if whole := _WHOLE.fullmatch(text) or _WHOLE.fullmatch(claim):
         letter = whole[1].upper()
@@ -157,6 +159,8 @@ def _in_prose(text: str, options: Mapping[str, str], several: bool) -> set[str] 
         if len(said) == 1:
             return said
         return ambiguous("text of several options") if said else malformed("no option named")
+    if len(letters) > 1 and not several or len(spans) > MAX_NAMED:
+        return ambiguous("different letters" if len(letters) > 1 else "too many letters")
     if any(_negated(masked, start, end) for _, start, end in spans):
         return malformed("a negated letter")
     if several and any(_EITHER.search(masked[one[2] : other[1]][:40]) for one, other in pairwise(spans)):
@@ -215,8 +219,10 @@ def _beside_the_point(capital: re.Match[str], labelled: bool, options: Mapping[s
 
 
 def _negated(text: str, start: int, end: int) -> bool:
-    before = _NEW_CLAUSE.sub("", text[max(0, start - 40) : start].rstrip(" ([\"'*"))
-    return bool(_NEGATED_BEFORE.search(before + " ") or _NEGATED_AFTER.match(text, end))
+    before = text[max(0, start - 40) : start].rstrip(" ([\"'*")
+    if _NEGATED_BEFORE.search(before + " ") and _NEGATED_BEFORE.search(_NEW_CLAUSE.sub("", before) + " "):
+        return True
+    return bool(_NEGATED_AFTER.match(text, end))
 
 
 def _names_another(text: str, spans: list[Span], options: Mapping[str, str]) -> bool:
@@ -225,8 +231,8 @@ def _names_another(text: str, spans: list[Span], options: Mapping[str, str]) -> 
         text = text[:start].rstrip("([{\"'*<$ ") + " " + text[end:].lstrip(")]}.:,;\"'*>=$ ")
     rest = re.sub(r"^[-\u2013]\s", "", _PREAMBLE.sub("", text.strip()).strip())
     head = re.split(r"[,;\n]|[.]\s|\s(?:because|since|as)\b", rest, maxsplit=1)[0]
-    equal = _with_text(rest, options) or _with_value(rest, options) or _with_text(head, options) or _with_value(head, options)
-    return bool(equal) and spans[0][0] not in equal
+    equal = (_with_text(part, options) or _with_value(part, options) for part in dict.fromkeys((rest, head)))
+    return any(letters and spans[0][0] not in letters for letters in equal)
 
 
 def _with_text(said: str, options: Mapping[str, str]) -> set[str]:
@@ -267,7 +273,7 @@ def _also(text: str, pattern: re.Pattern[str], rest: str) -> bool:
 def _words(text: str) -> str:
     for sign, character in _SIGNS:
         text = text.replace(sign, character)
-    text = replace_number_words(text) if re.search(r"[A-Za-z]{3}", text) else text
+    text = replace_number_words(text) if WORDS.keys() & text.casefold().split() else text
     return squeeze(_THE.sub("", text.strip(" .,;:!"))).replace("_", "").strip(".,;:!").casefold()
 
 

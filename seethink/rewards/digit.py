@@ -9,19 +9,22 @@ from seethink.core.nouns import Sample
 from seethink.rewards.decision import NOTHING, RIGHT, WRONG, Decision, ambiguous, gold_error, malformed
 from seethink.rewards.numerals import NUMBER, plain_number, replace_number_words
 from seethink.rewards.text import normalise_known
-from seethink.rewards.wording import REJECTED_AFTER, REJECTED_BEFORE, hollow_box, spaced, words
+from seethink.rewards.wording import MAX_READ, REJECTED_AFTER, hollow_box, spaced, words
+
+MAX_NUMBERS = 50
+"""More than any count takes to say, however often it is repeated."""
 
 _MARKUP = re.compile(r"\*\*|\$|#{2,}|\\(?:boxed|text|mathrm|textbf)\b|\\[()\[\]]|[{}\"`]")
 _NUMBER = re.compile(rf"(?<![\w.]){NUMBER}(?!\w)")
 _PRONOUN = re.compile(r"(?i)\b(?:the|this|that|which|each|every|any|no|another)\s+(?:(?!only\b)\w+\s+)?one\b")
 _OPERATION = re.compile(
-    rf"[0-9][)\]\s]*(?:[-+\u2013\u2014*×÷·/^%!<>:]|{words('part', 'between')})[(\[\s]*[0-9]|[-+]\s*[-+]\s*[0-9]|[0-9]\s?[%!/^+°]"
+    rf"[0-9](?![0-9])[)\]\s]*(?:[-+\u2013\u2014*×÷·/^%!<>:]|{words('part.between')})[(\[\s]*[0-9]|[-+]\s*[-+]\s*[0-9]|[0-9]\s?[%!/^+°]"
     r"|[/^<>≤≥≠√±*×÷]\s*[0-9]|\\[a-zA-Z]+",
     re.IGNORECASE,
 )
 _OTHER_VALUE = re.compile(
-    rf"(?i)(?:{REJECTED_BEFORE}|{words('bound', 'before')}|{words('part', 'before')})\s*(?:\b(?:exactly|about|equal to|of|the|an?|be|is|was|than)\s+)*[-+]?[0-9]"
-    rf"|[0-9](?:{REJECTED_AFTER}|\s*{words('part', 'after')}|(?:\s+[\w-]{{1,20}}){{0,3}}?\s*(?:{words('bound', 'after')}|\b(?:is|are|was|were|has been|have been)\s+{words('reject', 'wrong')}))"
+    rf"(?i){words('reject.before', 'bound.before', 'part.before')}\s*(?:\b(?:exactly|about|equal to|of|the|an?|be|is|was|than)\s+)*[-+]?[0-9]"
+    rf"|[0-9](?![0-9])(?:{REJECTED_AFTER}|\s*{words('part.after')}|(?:\s+[\w-]{{1,20}}){{0,3}}?\s*(?:{words('bound.after')}|\b(?:is|are|was|were|has been|have been)\s+{words('reject.wrong')}))"
 )
 
 
@@ -30,18 +33,19 @@ def digit(gold: str, said: str) -> Decision:
     target = plain_number(normalise_known(gold))
     if target is None:
         return gold_error(f"{gold[:80]!r} is not a number")
-    if hollow_box(said):
-        return malformed("an empty box")
-    text = _PRONOUN.sub(" ", _MARKUP.sub(" ", spaced(said.replace("{,}", ","))))
+    if len(said) > MAX_READ or hollow_box(said):
+        return malformed("an empty box" if len(said) <= MAX_READ else "too long for a count")
+    text = _PRONOUN.sub(" ", spaced(_MARKUP.sub(" ", said.replace("{,}", ","))))
     text = re.sub(r"\b(?:minus|negative)\s+(?=[0-9])", "-", replace_number_words(text), flags=re.IGNORECASE)
     left, equals, right = text.partition("=")
     if equals:
         if "=" in right or re.search(r"[;,\n]|\bor\b|\band\b|[<>!]$", left):
             return ambiguous("more than one equation")
         text = right
-    if _OPERATION.search(text) or _OTHER_VALUE.search(text):
+    written = _NUMBER.findall(text)
+    if len(written) > MAX_NUMBERS or _OPERATION.search(text) or _OTHER_VALUE.search(text):
         return malformed("not a plain count")
-    numbers = {plain_number(number) for number in _NUMBER.findall(text)}
+    numbers = {plain_number(number) for number in written}
     if re.search(r"[0-9]", _NUMBER.sub(" ", text)) or None in numbers:
         return malformed("digits that are not a number of their own")
     values = {number.value for number in numbers if number}

@@ -12,17 +12,21 @@ from pathlib import Path
 
 from seethink.rewards.text import closing_brace
 
+MAX_READ = 10_000
+"""Characters of an answer that can name a count or a letter; longer ones are not looked at."""
 CJK = "\u0e00-\u0e7f\u3040-\u9fff\uac00-\ud7af"
 _TABLES = tomllib.loads(Path(__file__).with_name("wording.toml").read_text(encoding="utf-8"))
 _BORDER = re.compile(rf"(?<=[{CJK}])(?=[A-Za-z0-9])|(?<=[A-Za-z0-9])(?=[{CJK}])")
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*\{[\s$]*(\}?)")
+_RUN = re.compile(r"\s{2,}")
 _LETTER = rf"[^\W\d_{CJK}]"
 BREAK = "[^.;,:!?\u3002\uff0c\uff1b\uff1a\uff01\uff1f\n]"
 """A character within a clause."""
 
 
 def spaced(text: str) -> str:
-    """Text with a blank between writing without blanks and Latin letters or digits."""
+    """Text with a blank between writing without blanks and Latin letters or digits; runs of white space are one."""
+    text = _RUN.sub(lambda run: "\n" if "\n" in run[0] else " ", text)  # or every pattern would need care to stay linear
     return text if text.isascii() else _BORDER.sub(" ", text)
 
 
@@ -36,14 +40,15 @@ def hollow_box(text: str) -> bool:
     return False
 
 
-def words(table: str, *names: str) -> str:
-    """Pattern of any entry of these lists, as whole words."""
-    entries = [entry for name in names for entry in _TABLES[table][name]]
+def words(*lists: str) -> str:
+    """Pattern of any entry of these lists, such as `bound.after`, as whole words."""
+    places = [name.split(".") for name in lists]
+    entries = [entry for table, place in places for entry in _TABLES[table][place]]
     found = "|".join(entries).replace(" ", r"\s+").replace("CJK", CJK)
     return rf"(?:(?<!{_LETTER})(?:{found})(?!{_LETTER}))"
 
 
-_SAYS = rf"(?:\s*[{CJK}]{{0,6}}?|(?:\s*{words('reject', 'verbs')})*(?:\s+{words('reject', 'adverbs')}){{0,4}})\s*"
-REJECTED_BEFORE = words("reject", "before")
-REJECTED_AFTER = rf"(?:{_SAYS}{words('reject', 'plain', 'wrong')}|,?\s*(?:which|that|it){_SAYS}{words('reject', 'wrong')}|\s*(?:[✗✘❌]|\((?:wrong|incorrect)\)))"
+_SAYS = rf"(?:\s*[{CJK}]{{0,6}}?|(?:\s*{words('reject.verbs')})*(?:\s+{words('reject.adverbs')}){{0,4}})\s*"
+REJECTED_BEFORE = words("reject.before")
+REJECTED_AFTER = rf"(?:{_SAYS}{words('reject.plain', 'reject.wrong')}|,?\s*(?:which|that|it){_SAYS}{words('reject.wrong')}|\s*(?:[✗✘❌]|\((?:wrong|incorrect)\)))"
 """Directly behind a claim."""

@@ -30,7 +30,7 @@ KNOWN: dict[str, tuple[str, str]] = {
 }
 KIND_KEYS = ("kind", "reward_kind", "reward")  # a record may name its kind itself
 
-_OPTION = re.compile(r"^\s*\(?([A-Z])[).:]\s*(\S.*?)\s*$", re.MULTILINE)
+_OPTION = re.compile(r"^[ \t]*\(?([A-Z])[).:]\s*(\S.*?)[ \t]*$", re.MULTILINE)
 _OPTION_INLINE = re.compile(r"(?:^|\s)\(?([A-Z])[).:]\s*(\S.*?)(?=\s+\(?[A-Z][).:]\s|\s*$)", re.DOTALL)
 _LETTER = re.compile(r"\s*[(\[]?([A-Za-z])(?:[)\].:](?:\s.*)?|)\s*", re.DOTALL)
 _ANSWER = re.compile(r"answer\s*[:：]\s*", re.IGNORECASE)
@@ -116,7 +116,7 @@ def worked_answer(solution: str, question: str, context: str) -> str:
     putting the unknown into the function of the textual problem.
     """
     marks = list(_ANSWER.finditer(solution))
-    final = _line(solution[marks[-1].end() :] if marks else solution.splitlines()[-1])
+    final = _line(solution[marks[-1].end() :] if marks else (solution.splitlines() or [""])[-1])
     if not _ASKS_FUNCTION.search(question) or _FUNCTION.match(final):
         return final
     solved = _SOLVED.fullmatch(final)
