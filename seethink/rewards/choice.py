@@ -50,9 +50,9 @@ _NAME = re.compile(r"(?i:\b(?:points?|angles?|vitamins?|figures?|lines?|circles?
 _JOINED = re.compile(r"(?i)(?:\b(?:or|and)|[,/&])\s*$")
 _JOINS = re.compile(r"(?i)\s*(?:(?:or|and)\b|[,/&])")
 _LIST = re.compile(r"(?i)\b(?:both|and|und|y|et|e|и)\b|[,;&+、\s\[\](){}\"'*]|[和与與及跟と와과]|그리고|以及")
-_EITHER = re.compile(rf"(?i){words('either.between')}")
-_NEGATED_BEFORE = re.compile(rf"(?i){REJECTED_BEFORE}{BREAK}{{0,30}}$")
-_NEGATED_AFTER = re.compile(rf"(?i)[~\"'*)\].]*{REJECTED_AFTER}")
+_EITHER = re.compile(rf"{words('either.between')}")
+_NEGATED_BEFORE = re.compile(rf"{REJECTED_BEFORE}{BREAK}{{0,30}}$")
+_NEGATED_AFTER = re.compile(rf"[~\"'*)\].]*{REJECTED_AFTER}")
 _NEW_CLAUSE = re.compile(
     r"(?i).*(?:\b(?:so|therefore|thus|hence)\b|(?<!all )(?<!any )(?<!thing )\bbut\b"
     r"|\b(?:that|which|who)\s+(?:\w+\s+)?(?:does|do|is|are|was|can|has)(?:n't|\s*not)\b.*\bis(?=\W*$))"
@@ -134,7 +134,7 @@ def _named(text: str, options: Mapping[str, str], several: bool) -> set[str] | D
     if whole := _WHOLE.fullmatch(text) or _WHOLE.fullmatch(claim):
         letter = whole[1].upper()
         return {letter} if letter in options else malformed("a letter that is no option")
-    if several and len(claim) < MAX_COMPARED and not _EITHER.search(claim):
+    if several and len(claim) < MAX_COMPARED and not _EITHER.search(claim.lower()):
         listed = set(_LIST.sub("", claim).upper())
         if listed and listed <= set(options):
             return listed
@@ -163,7 +163,7 @@ def _in_prose(text: str, options: Mapping[str, str], several: bool) -> set[str] 
         return ambiguous("different letters" if len(letters) > 1 else "too many letters")
     if any(_negated(masked, start, end) for _, start, end in spans):
         return malformed("a negated letter")
-    if several and any(_EITHER.search(masked[one[2] : other[1]][:40]) for one, other in pairwise(spans)):
+    if several and any(_EITHER.search(masked[one[2] : other[1]][:40].lower()) for one, other in pairwise(spans)):
         return ambiguous("one letter or another")
     if len(letters) == 1 and _names_another(masked, spans, options):
         return ambiguous("letter of one option, text of another")
@@ -219,10 +219,10 @@ def _beside_the_point(capital: re.Match[str], labelled: bool, options: Mapping[s
 
 
 def _negated(text: str, start: int, end: int) -> bool:
-    before = text[max(0, start - 40) : start].rstrip(" ([\"'*")
+    before = text[max(0, start - 40) : start].rstrip(" ([\"'*").lower()
     if _NEGATED_BEFORE.search(before + " ") and _NEGATED_BEFORE.search(_NEW_CLAUSE.sub("", before) + " "):
         return True
-    return bool(_NEGATED_AFTER.match(text, end))
+    return bool(_NEGATED_AFTER.match(text[end : end + 100].lower()))
 
 
 def _names_another(text: str, spans: list[Span], options: Mapping[str, str]) -> bool:
@@ -260,7 +260,7 @@ def _explained(claim: str, options: Mapping[str, str]) -> set[str]:
         against = _AGAINST.get(options[letter].casefold())
         if found and re.search(r"[^\W\d_]{2}|[\u3040-\u9fff]", found[0]) and _EXPLAINED.match(rest):
             others = any(_also(options[name], other, rest) for name, other, _, _ in _patterns(tuple(options.items())) if name != letter)
-            taken_back = _UNSURE.search(rest) or _NEGATED_AFTER.match(claim, found.end()) or (against and against.match(rest))
+            taken_back = _UNSURE.search(rest) or _NEGATED_AFTER.match(rest[:100].lower()) or (against and against.match(rest))
             said |= set() if others or taken_back else {letter}
     return said
 

@@ -19,11 +19,10 @@ _NUMBER = re.compile(rf"(?<![\w.]){NUMBER}(?!\w)")
 _PRONOUN = re.compile(r"(?i)\b(?:the|this|that|which|each|every|any|no|another)\s+(?:(?!only\b)\w+\s+)?one\b")
 _OPERATION = re.compile(
     rf"[0-9](?![0-9])[)\]\s]*(?:[-+\u2013\u2014*×÷·/^%!<>:]|{words('part.between')})[(\[\s]*[0-9]|[-+]\s*[-+]\s*[0-9]|[0-9]\s?[%!/^+°]"
-    r"|[/^<>≤≥≠√±*×÷]\s*[0-9]|\\[a-zA-Z]+",
-    re.IGNORECASE,
+    r"|[/^<>≤≥≠√±*×÷]\s*[0-9]|\\[a-z]+"
 )
 _OTHER_VALUE = re.compile(
-    rf"(?i){words('reject.before', 'bound.before', 'part.before')}\s*(?:\b(?:exactly|about|equal to|of|the|an?|be|is|was|than)\s+)*[-+]?[0-9]"
+    rf"{words('reject.before', 'bound.before', 'part.before')}\s*(?:\b(?:exactly|about|equal to|of|the|an?|be|is|was|than)\s+)*[-+]?[0-9]"
     rf"|[0-9](?![0-9])(?:{REJECTED_AFTER}|\s*{words('part.after')}|(?:\s+[\w-]{{1,20}}){{0,3}}?\s*(?:{words('bound.after')}|\b(?:is|are|was|were|has been|have been)\s+{words('reject.wrong')}))"
 )
 
@@ -43,7 +42,7 @@ def digit(gold: str, said: str) -> Decision:
             return ambiguous("more than one equation")
         text = right
     written = _NUMBER.findall(text)
-    if len(written) > MAX_NUMBERS or _OPERATION.search(text) or _OTHER_VALUE.search(text):
+    if len(written) > MAX_NUMBERS or _OPERATION.search(text.lower()) or _OTHER_VALUE.search(text.lower()):
         return malformed("not a plain count")
     numbers = {plain_number(number) for number in written}
     if re.search(r"[0-9]", _NUMBER.sub(" ", text)) or None in numbers:
