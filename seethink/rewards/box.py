@@ -82,10 +82,12 @@ def frame_size(coords: str, image_size: Any) -> tuple[float, float] | None:
 
 
 def read_boxes(text: str, frame: tuple[float, float]) -> list[Box] | str:
-    """All boxes of a normalised text, or what is wrong with it. A bracket of numbers must hold a box or a corner."""
+    """All boxes of a normalised text, or what is wrong with it. A bracket of several numbers must hold a box or a corner."""
     boxes: list[Box] = []
     corner: tuple[float, ...] = ()
     for _, numbers in number_groups(_ASIDE.sub("", text)):
+        if len(numbers) == 1:
+            continue  # `[2]`, a reference
         if len(numbers) == 2 and len(corner) == 0:
             corner = numbers
             continue

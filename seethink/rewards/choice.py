@@ -23,7 +23,7 @@ from seethink.rewards.numerals import WORDS, replace_number_words
 from seethink.rewards.text import normalise, normalise_known
 from seethink.rewards.wording import BREAK, CJK, MAX_READ, REJECTED_AFTER, REJECTED_BEFORE, hollow_box, spaced, words
 
-Span = tuple[str, int, int]
+Mention = tuple[str, int, int]
 """An option that a text names: letter, start, end."""
 MAX_NAMED = 40
 """Times that an answer names options."""
@@ -34,7 +34,9 @@ _OPTION_IN_QUESTION = re.compile(r"(?:^|\s)\(?([A-Z])[).:]\s*(.+?)(?=\s+\(?[A-Z]
 _JSON_OBJECT = re.compile(r"\{[^{}]*\}")
 _JSON_CHOICE = re.compile(r"(?i)[\"'](?:answer|final_answer|choice|option|letter)[\"']\s*:\s*[\"']([^\"']*)[\"']")
 _WHOLE = re.compile(r"[\W_]*([A-Za-z])(?:(?![✗✘❌])[\W_])*")
-_LABEL = re.compile(r"[\s\"'*]*(?:[(\[]\s*([A-Za-z])\s*[)\]]|([A-Za-z])\s?[).:]|([A-Z])(?=\s))[\s:.=\u2013-]*")
+_LABEL = re.compile(
+    r"[\s\"'*]*(?:[(\[]\s*([A-Za-z])\s*[)\]]|([A-Za-z])\s?[).:]|([A-Z])(?=\s))(?:[\s:.=]|[\u2013-](?=\s))*"
+)
 _BRACKETED = re.compile(r"[(\[{]\s*([A-Za-z])\s*[)\]}]")
 _LEADING = re.compile(r"(?m)^[ \t]*([A-Za-z])\s?[).:](?=\s|$)")
 _SAID = "(?:正[确確])?(?:答案|选项|选择?|選擇?|正解|答え|정답|답)\\s?[是为為は은는이]?"
@@ -45,8 +47,12 @@ _MARKER = (
 _MARKED_UPPER = re.compile(rf"(?i:{_MARKER})([A-Z])(?![\w'\u2019]|\s+[a-z])")
 _MARKED_LOWER = re.compile(rf"(?i:{_MARKER})([a-z])(?=[\"'*)\].,:;!?]|\s*$|\s+(?:because|since|as)\b|\s?[{CJK}])")
 _CAPITAL = re.compile(r"(?<![\w.\u2019'])(?<![A-Za-z]-)([A-HJ-Z])(?![\w\u2019']|-[A-Za-z]|\.[A-Za-z])")
-_ARTICLE = re.compile(r"A\s+(?!(?:is|was|because|since|as|and|or|but|oder|ou?|und|y|et?|seems|matches|would|must|are|looks|fits)\b)[a-z]")
-_NAME = re.compile(r"(?i:\b(?:points?|angles?|vitamins?|figures?|lines?|circles?|vertex|types?|class|groups?|plan)|[∠△⊙])\s?$")
+_ARTICLE = re.compile(
+    r"A\s+(?!(?:is|was|because|since|as|and|or|but|oder|ou?|und|y|et?|seems|matches|would|must|are|looks|fits)\b)[a-z]"
+)
+_NAME = re.compile(
+    r"(?i:\b(?:points?|angles?|vitamins?|figures?|lines?|circles?|vertex|types?|class|groups?|plan)|[∠△⊙])\s?$"
+)
 _JOINED = re.compile(r"(?i)(?:\b(?:or|and)|[,/&])\s*$")
 _JOINS = re.compile(r"(?i)\s*(?:(?:or|and)\b|[,/&])")
 _LIST = re.compile(r"(?i)\b(?:both|and|und|y|et|e|и)\b|[,;&+、\s\[\](){}\"'*]|[和与與及跟と와과]|그리고|以及")
@@ -65,11 +71,16 @@ _PREAMBLE = re.compile(
 _INTRO = re.compile(r"(?i)^(?:it|this|that|these|they)(?:\s+(?:is|are|must be|would be)|['\u2019]s)\s+")
 _THE = re.compile(r"(?i)^(?:an?|the)\s+(?=[^\W\d]{2})")
 _EXPLAINED = re.compile(r"\s*(?:[,;:.!(\n]|\b(?:because|since|as)\b)")
-_UNSURE = re.compile(r"(?i)\b(?:or|maybe|perhaps|unsure|not sure|can(?:no|['\u2019])t (?:tell|say|determine)|don['\u2019]t know)\b")
+_UNSURE = re.compile(
+    r"(?i)\b(?:or|maybe|perhaps|unsure|not sure|can(?:no|['\u2019])t (?:tell|say|determine)|don['\u2019]t know)\b"
+)
 _AGAINST = {  # echoes that take such a word back
     "yes": re.compile(r"(?i)\W*(?:it|they|he|she|there|that|this)\s+(?:\w+n['\u2019]t|\w+ not|cannot)\b"),
-    "no": re.compile(r"(?i)\W*(?:it|they|he|she|there|that|this)\s+(?:is|are|was|were|do|does|did|can|has|have|will)\W*$"),
+    "no": re.compile(
+        r"(?i)\W*(?:it|they|he|she|there|that|this)\s+(?:is|are|was|were|do|does|did|can|has|have|will)\W*$"
+    ),
 }
+_TEXT = re.compile(r"\\(?:text\w*|mathrm|mathbf)\s*\{([^{}]*)\}")
 _SIGNS = (("\\angle", "∠"), ("\\triangle", "△"), ("\\perp", "⊥"), ("\\parallel", "∥"))
 
 
@@ -142,9 +153,9 @@ def _named(text: str, options: Mapping[str, str], several: bool) -> set[str] | D
     if same:
         return same if len(same) == 1 else ambiguous("text of several options")
     label = _LABEL.match(claim)
-    letter = (label[1] or label[2] or label[3]).upper() if label else ""
-    if label and letter in _with_text(claim[label.end() :], options):
-        return {letter}
+    if label and (same := _with_text(claim[label.end() :], options)):
+        letter = (label[1] or label[2] or label[3]).upper()
+        return {letter} if letter in same else ambiguous("letter of one option, text of another")
     return _in_prose(text, options, several)
 
 
@@ -170,9 +181,9 @@ def _in_prose(text: str, options: Mapping[str, str], several: bool) -> set[str] 
     return letters
 
 
-def _mask(text: str, options: Mapping[str, str]) -> tuple[str, list[Span]]:
+def _mask(text: str, options: Mapping[str, str]) -> tuple[str, list[Mention]]:
     """Text with `~` for what options say beside their own letter, and for texts that hold letters, which are spans."""
-    spans: list[Span] = []
+    spans: list[Mention] = []
     for letter, _, beside, within in _patterns(tuple(options.items())):
         text = beside.sub(lambda m: m[1] + "~" * len(m[2]) if m[1] else "~" * len(m[3]) + m[4], text)
         if within:
@@ -194,14 +205,16 @@ def _patterns(
         said = r"\s*".join(map(re.escape, bare.split()))
         said = rf"(?i:(?<![a-z0-9])(?:(?:an?|the)\s+)?{said}(?![a-z0-9]))"
         either = f"[{letter}{letter.lower()}]"
-        blank, after = ("", "(?!)") if len(bare) == 1 else (rf"|(?<![\w.]){letter}[\"'*]*\s", "")  # `C (A)` may mean both
-        beside = rf"((?:[(\[]\s*{either}\s*[)\]]|(?<![\w.]){either}\s?[).:]{blank})[\s:=*\"'(\[\u2013-]*)({said})|{after}({said})(\s*[(\[]\s*{either}\s*[)\]])"
+        blank, after = (
+            ("", "(?!)") if len(bare) == 1 else (rf"|(?<![\w.]){letter}[\"'*]*\s", "")
+        )  # `C (A)` may mean both
+        beside = rf"((?:[(\[]\s*{either}\s*[)\]]|(?<![\w.]){either}\s?[).:]{blank})(?:[\s:=*\"'(\[]|[\u2013-](?=\s))*)({said})|{after}({said})(\s*[(\[]\s*{either}\s*[)\]])"
         lettered = any(not _ARTICLE.match(bare, m.start()) for m in _CAPITAL.finditer(bare)) and len(bare) > 1
         found.append((letter, re.compile(said), re.compile(beside), re.compile(said) if lettered else None))
     return found
 
 
-def _letter_spans(text: str, options: Mapping[str, str]) -> list[Span]:
+def _letter_spans(text: str, options: Mapping[str, str]) -> list[Mention]:
     """Every option letter that the text names. Articles, initials and the names of points are none."""
     strong = [m for p in (_BRACKETED, _LEADING, _MARKED_UPPER, _MARKED_LOWER) for m in p.finditer(text)]
     weak = [m for m in _CAPITAL.finditer(text) if not _ARTICLE.match(text, m.start(1))]
@@ -225,7 +238,7 @@ def _negated(text: str, start: int, end: int) -> bool:
     return bool(_NEGATED_AFTER.match(text[end : end + 100].lower()))
 
 
-def _names_another(text: str, spans: list[Span], options: Mapping[str, str]) -> bool:
+def _names_another(text: str, spans: list[Mention], options: Mapping[str, str]) -> bool:
     """True for `(C) 15` where C reads 12 and another option reads 15."""
     for _, start, end in reversed(spans):
         text = text[:start].rstrip("([{\"'*<$ ") + " " + text[end:].lstrip(")]}.:,;\"'*>=$ ")
@@ -239,7 +252,7 @@ def _with_text(said: str, options: Mapping[str, str]) -> set[str]:
     """Letters of the options whose text this is, case, blanks, articles and final punctuation aside."""
     if not any(options.values()):
         return set()
-    bare = _words(normalise(_INTRO.sub("", said)))
+    bare = _words(normalise(said))
     return {letter for letter, own in options.items() if own and bare and bare == _known_words(own)}
 
 
@@ -248,7 +261,9 @@ def _with_value(said: str, options: Mapping[str, str]) -> set[str]:
     bare = normalise(said) if len(said) <= MAX_COMPARED and any(options.values()) else ""
     if not re.search(r"[0-9\\]", bare):
         return set()
-    return {letter for letter, own in options.items() if own and len(own) <= MAX_COMPARED and decide(own, bare) == RIGHT}
+    return {
+        letter for letter, own in options.items() if own and len(own) <= MAX_COMPARED and decide(own, bare) == RIGHT
+    }
 
 
 def _explained(claim: str, options: Mapping[str, str]) -> set[str]:
@@ -259,22 +274,32 @@ def _explained(claim: str, options: Mapping[str, str]) -> set[str]:
         rest = claim[found.end() :] if found else ""
         against = _AGAINST.get(options[letter].casefold())
         if found and re.search(r"[^\W\d_]{2}|[\u3040-\u9fff]", found[0]) and _EXPLAINED.match(rest):
-            others = any(_also(options[name], other, rest) for name, other, _, _ in _patterns(tuple(options.items())) if name != letter)
-            taken_back = _UNSURE.search(rest) or _NEGATED_AFTER.match(rest[:100].lower()) or (against and against.match(rest))
+            others = any(
+                _also(options[name], other, rest)
+                for name, other, _, _ in _patterns(tuple(options.items()))
+                if name != letter
+            )
+            taken_back = (
+                _UNSURE.search(rest) or _NEGATED_AFTER.match(rest[:100].lower()) or (against and against.match(rest))
+            )
             said |= set() if others or taken_back else {letter}
     return said
 
 
 def _also(text: str, pattern: re.Pattern[str], rest: str) -> bool:
     """Whether another option is said too; `no` only where a clause ends with it: "Yes, the man wears no hat"."""
-    return any(text.casefold() not in _AGAINST or re.match(r"\W*$|[,.;!?]", rest[m.end() :]) for m in pattern.finditer(rest))
+    return any(
+        text.casefold() not in _AGAINST or re.match(r"\W*$|[,.;!?]", rest[m.end() :]) for m in pattern.finditer(rest)
+    )
 
 
 def _words(text: str) -> str:
-    for sign, character in _SIGNS:
-        text = text.replace(sign, character)
+    if "\\" in text:
+        text = _TEXT.sub(r"\1", text)
+        for sign, character in _SIGNS:
+            text = text.replace(sign, character)
     text = replace_number_words(text) if WORDS.keys() & text.casefold().split() else text
-    return squeeze(_THE.sub("", text.strip(" .,;:!"))).replace("_", "").strip(".,;:!").casefold()
+    return squeeze(_THE.sub("", _INTRO.sub("", text.strip(" .,;:!")))).replace("_", "").strip(".,;:!").casefold()
 
 
 @lru_cache(maxsize=10_000)

@@ -26,7 +26,9 @@ BREAK = "[^.;,:!?\u3002\uff0c\uff1b\uff1a\uff01\uff1f\n]"
 
 def spaced(text: str) -> str:
     """Text with a blank between writing without blanks and Latin letters or digits; runs of white space are one."""
-    text = _RUN.sub(lambda run: "\n" if "\n" in run[0] else " ", text)  # or every pattern would need care to stay linear
+    text = _RUN.sub(
+        lambda run: "\n" if "\n" in run[0] else " ", text
+    )  # or every pattern would need care to stay linear
     return text if text.isascii() else _BORDER.sub(" ", text)
 
 
@@ -48,7 +50,7 @@ def words(*lists: str) -> str:
     return rf"(?:(?<!{_LETTER})(?:{found})(?!{_LETTER}))"
 
 
-_SAYS = rf"(?:\s*[{CJK}]{{0,6}}?|(?:\s*{words('reject.verbs')})*(?:\s+{words('reject.adverbs')}){{0,4}})\s*"
+_SAYS = rf"(?:\s*[{CJK} ]{{0,8}}?|(?:\s*,{BREAK}{{1,20}},)?(?:\s*{words('reject.verbs')})*(?:\s+{words('reject.adverbs')}){{0,4}})\s*"
 REJECTED_BEFORE = words("reject.before")
 REJECTED_AFTER = rf"(?:{_SAYS}{words('reject.plain', 'reject.wrong')}|,?\s*(?:which|that|it){_SAYS}{words('reject.wrong')}|\s*(?:[✗✘❌]|\((?:wrong|incorrect)\)))"
 """Directly behind a claim."""
