@@ -16,7 +16,7 @@ from typing import Any
 from seethink.core.nouns import Sample
 from seethink.rewards.config import BoxConfig
 from seethink.rewards.decision import NOTHING, Decision, ambiguous, gold_error, malformed
-from seethink.rewards.text import normalise_known
+from seethink.rewards.text import normalise
 
 Box = tuple[Decimal, Decimal, Decimal, Decimal]
 """x1, y1, x2, y2 in fractions of the image, 0 <= x1 < x2 <= 1 and 0 <= y1 < y2 <= 1; decimals, so that half a box is a half."""
@@ -25,7 +25,7 @@ MAX_BOXES = 100
 SLACK = Decimal("0.001")
 """A coordinate may leave the frame by this fraction of its size and is then clipped; rounding does that."""
 
-_GROUP = re.compile(r"[\[(\u3010]([^\[\]()\u3010\u3011]*)[\])\u3011]")
+_GROUP = re.compile(r"[\[(]([^\[\]()]*)[\])]")
 _NUMBER = re.compile(r"\s*[\"']?\s*([-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]{1,3})?)\s*[\"']?\s*")
 _BARE = re.compile(r"[-+0-9.eE,\s]+")
 _ASIDE = re.compile(  # what a box is called, which may hold numbers, and LaTeX for the size of brackets
@@ -36,7 +36,7 @@ _ASIDE = re.compile(  # what a box is called, which may hold numbers, and LaTeX 
 def box(gold: str, said: str, meta: dict[str, Any], config: BoxConfig) -> Decision:
     """IoU of the answer's box with the gold box; for k gold boxes the best one-to-one sum over max(boxes given, k).
 
-    `said` is normalised. With a threshold the overlap becomes 0 or 1.
+    With a threshold the overlap becomes 0 or 1.
     """
     coords = str(meta.get("coords", "norm1"))
     frame, gold_frame = (
@@ -44,7 +44,7 @@ def box(gold: str, said: str, meta: dict[str, Any], config: BoxConfig) -> Decisi
     )
     if frame is None or gold_frame is None:
         return gold_error(f"no frame: coords {coords!r} with image_size {meta.get('image_size')!r}")
-    targets = _gold_boxes(gold, gold_frame)
+    targets = _known_boxes(gold, gold_frame)
     if isinstance(targets, str):
         return gold_error(f"gold box: {targets}")
     boxes = read_boxes(said, frame)
@@ -82,10 +82,10 @@ def frame_size(coords: str, image_size: Any) -> tuple[float, float] | None:
 
 
 def read_boxes(text: str, frame: tuple[float, float]) -> list[Box] | str:
-    """All boxes of a normalised text, or what is wrong with it. A bracket of several numbers must hold a box or a corner."""
+    """All boxes of a text, or what is wrong with it. A bracket of several numbers must hold a box or a corner."""
     boxes: list[Box] = []
     corner: tuple[float, ...] = ()
-    for _, numbers in number_groups(_ASIDE.sub("", text)):
+    for _, numbers in number_groups(normalise(_ASIDE.sub("", text))):
         if len(numbers) == 1:
             continue  # `[2]`, a reference
         if len(numbers) == 2 and len(corner) == 0:
@@ -105,9 +105,7 @@ def read_boxes(text: str, frame: tuple[float, float]) -> list[Box] | str:
     return boxes or "no box"
 
 
-@lru_cache(maxsize=10_000)
-def _gold_boxes(gold: str, frame: tuple[float, float]) -> list[Box] | str:
-    return read_boxes(normalise_known(gold), frame)
+_known_boxes = lru_cache(maxsize=10_000)(read_boxes)
 
 
 def iou(a: Box, b: Box) -> float:

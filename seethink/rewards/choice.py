@@ -17,7 +17,7 @@ from itertools import pairwise
 
 from seethink.core.nouns import Sample
 from seethink.rewards.decision import NOTHING, RIGHT, WRONG, Decision, ambiguous, gold_error, malformed
-from seethink.rewards.maths.claims import squeeze
+from seethink.rewards.maths.claims import same_words, squeeze
 from seethink.rewards.maths.decide import decide
 from seethink.rewards.numerals import WORDS, replace_number_words
 from seethink.rewards.text import normalise, normalise_known
@@ -74,12 +74,8 @@ _EXPLAINED = re.compile(r"\s*(?:[,;:.!(\n]|\b(?:because|since|as)\b)")
 _UNSURE = re.compile(
     r"(?i)\b(?:or|maybe|perhaps|unsure|not sure|can(?:no|['\u2019])t (?:tell|say|determine)|don['\u2019]t know)\b"
 )
-_AGAINST = {  # echoes that take such a word back
-    "yes": re.compile(r"(?i)\W*(?:it|they|he|she|there|that|this)\s+(?:\w+n['\u2019]t|\w+ not|cannot)\b"),
-    "no": re.compile(
-        r"(?i)\W*(?:it|they|he|she|there|that|this)\s+(?:is|are|was|were|do|does|did|can|has|have|will)\W*$"
-    ),
-}
+_POLAR = ("yes", "no", "true", "false")
+_IT_IS = re.compile(r"\W*(?:it|they|s?he|there|that|this)\s+(?:is|are|was|were|do|does|did|can|has|have|will)\W*$")
 _TEXT = re.compile(r"\\(?:text\w*|mathrm|mathbf)\s*\{([^{}]*)\}")
 _SIGNS = (("\\angle", "∠"), ("\\triangle", "△"), ("\\perp", "⊥"), ("\\parallel", "∥"))
 
@@ -243,8 +239,8 @@ def _names_another(text: str, spans: list[Mention], options: Mapping[str, str]) 
     for _, start, end in reversed(spans):
         text = text[:start].rstrip("([{\"'*<$ ") + " " + text[end:].lstrip(")]}.:,;\"'*>=$ ")
     rest = re.sub(r"^[-\u2013]\s", "", _PREAMBLE.sub("", text.strip()).strip())
-    head = re.split(r"[,;\n]|[.]\s|\s(?:because|since|as)\b", rest, maxsplit=1)[0]
-    equal = (_with_text(part, options) or _with_value(part, options) for part in dict.fromkeys((rest, head)))
+    head = re.split(r"[,;\n]|[.]\s|(?:^|\s)(?:because|since|as)\b", rest, maxsplit=1)[0]
+    equal = (_with_text(part, options) or _with_value(part, options) for part in (rest, head) if head)
     return any(letters and spans[0][0] not in letters for letters in equal)
 
 
@@ -268,29 +264,18 @@ def _with_value(said: str, options: Mapping[str, str]) -> set[str]:
 
 def _explained(claim: str, options: Mapping[str, str]) -> set[str]:
     """The option in words whose text begins the claim, where only an explanation follows."""
-    said = set()
-    for letter, own, _, _ in _patterns(tuple(options.items())):
+    said, patterns = set(), _patterns(tuple(options.items()))
+    for letter, own, _, _ in patterns:
         found = own.match(claim)
-        rest = claim[found.end() :] if found else ""
-        against = _AGAINST.get(options[letter].casefold())
-        if found and re.search(r"[^\W\d_]{2}|[\u3040-\u9fff]", found[0]) and _EXPLAINED.match(rest):
-            others = any(
-                _also(options[name], other, rest)
-                for name, other, _, _ in _patterns(tuple(options.items()))
-                if name != letter
-            )
-            taken_back = (
-                _UNSURE.search(rest) or _NEGATED_AFTER.match(rest[:100].lower()) or (against and against.match(rest))
-            )
-            said |= set() if others or taken_back else {letter}
+        if not found or not re.search(rf"[^\W\d_]{{2}}|[{CJK}]", found[0]) or not _EXPLAINED.match(claim, found.end()):
+            continue
+        rest = claim[found.end() :]
+        others = any(other.search(rest) for name, other, _, _ in patterns if name != letter)
+        word = options[letter].casefold()
+        denied = word in _POLAR and not same_words(word, claim) or word == "no" and _IT_IS.match(rest.lower())
+        if not (others or denied or _UNSURE.search(rest) or _NEGATED_AFTER.match(rest[:100].lower())):
+            said.add(letter)
     return said
-
-
-def _also(text: str, pattern: re.Pattern[str], rest: str) -> bool:
-    """Whether another option is said too; `no` only where a clause ends with it: "Yes, the man wears no hat"."""
-    return any(
-        text.casefold() not in _AGAINST or re.match(r"\W*$|[,.;!?]", rest[m.end() :]) for m in pattern.finditer(rest)
-    )
 
 
 def _words(text: str) -> str:
@@ -299,7 +284,7 @@ def _words(text: str) -> str:
         for sign, character in _SIGNS:
             text = text.replace(sign, character)
     text = replace_number_words(text) if WORDS.keys() & text.casefold().split() else text
-    return squeeze(_THE.sub("", _INTRO.sub("", text.strip(" .,;:!")))).replace("_", "").strip(".,;:!").casefold()
+    return re.sub(r"_\{([0-9a-z]*)\}|_", r"\1", squeeze(_THE.sub("", _INTRO.sub("", text.strip(" .,;:!"))))).strip(".,;:!").casefold()
 
 
 @lru_cache(maxsize=10_000)

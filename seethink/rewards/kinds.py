@@ -55,7 +55,7 @@ RULES: dict[str, Rules] = {
         wrong=wrong_numbers,
     ),
     "box": Rules(
-        decide=lambda sample, answer, config: box(sample.gold, answer.text, sample.meta, config.box),
+        decide=lambda sample, answer, config: box(sample.gold, answer.raw, sample.meta, config.box),
         wrong=wrong_boxes,
         correct=lambda config: config.box.correct,
     ),

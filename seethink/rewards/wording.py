@@ -10,11 +10,11 @@ import re
 import tomllib
 from pathlib import Path
 
-from seethink.rewards.text import closing_brace
+from seethink.rewards.text import EAST, closing_brace
 
 MAX_READ = 10_000
 """Characters of an answer that can name a count or a letter; longer ones are not looked at."""
-CJK = "\u0e00-\u0e7f\u3040-\u9fff\uac00-\ud7af"
+CJK = f"{EAST}\u0e00-\u0e7f"
 _TABLES = tomllib.loads(Path(__file__).with_name("wording.toml").read_text(encoding="utf-8"))
 _BORDER = re.compile(rf"(?<=[{CJK}])(?=[A-Za-z0-9])|(?<=[A-Za-z0-9])(?=[{CJK}])")
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*\{[\s$]*(\}?)")
