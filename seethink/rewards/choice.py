@@ -20,7 +20,7 @@ from seethink.rewards.decision import NOTHING, RIGHT, WRONG, Decision, ambiguous
 from seethink.rewards.maths.claims import same_words, squeeze
 from seethink.rewards.maths.decide import decide
 from seethink.rewards.numerals import WORDS, replace_number_words
-from seethink.rewards.text import normalise, normalise_known
+from seethink.rewards.text import normalise, normalise_known, rewritten
 from seethink.rewards.wording import BREAK, CJK, MAX_READ, REJECTED_AFTER, REJECTED_BEFORE, hollow_box, spaced, words
 
 Mention = tuple[str, int, int]
@@ -50,11 +50,7 @@ _CAPITAL = re.compile(r"(?<![\w.\u2019'])(?<![A-Za-z]-)([A-HJ-Z])(?![\w\u2019']|
 _ARTICLE = re.compile(
     r"A\s+(?!(?:is|was|because|since|as|and|or|but|oder|ou?|und|y|et?|seems|matches|would|must|are|looks|fits)\b)[a-z]"
 )
-_NAME = re.compile(
-    r"(?i:\b(?:points?|angles?|vitamins?|figures?|lines?|circles?|vertex|types?|class|groups?|plan)|[∠△⊙])\s?$"
-)
-_JOINED = re.compile(r"(?i)(?:\b(?:or|and)|[,/&])\s*$")
-_JOINS = re.compile(r"(?i)\s*(?:(?:or|and)\b|[,/&])")
+_LISTED = re.compile(r"(?i)(?:\b(?:or|and)|[,/&])\s?$|^\s?(?:(?:or|and)\b|[,/&])")
 _LIST = re.compile(r"(?i)\b(?:both|and|und|y|et|e|и)\b|[,;&+、\s\[\](){}\"'*]|[和与與及跟と와과]|그리고|以及")
 _EITHER = re.compile(rf"{words('either.between')}")
 _NEGATED_BEFORE = re.compile(rf"{REJECTED_BEFORE}{BREAK}{{0,30}}$")
@@ -68,16 +64,12 @@ _PREAMBLE = re.compile(
     r"(?:(?:answer|option|choice)s?\b(?:\s+(?:is|are|would be|should be|must be|seems to be)\b)?"
     rf"|{_SAID})\s*(?:[:=]\s*)?"
 )
-_INTRO = re.compile(r"(?i)^(?:it|this|that|these|they)(?:\s+(?:is|are|must be|would be)|['\u2019]s)\s+")
-_THE = re.compile(r"(?i)^(?:an?|the)\s+(?=[^\W\d]{2})")
 _EXPLAINED = re.compile(r"\s*(?:[,;:.!(\n]|\b(?:because|since|as)\b)")
 _UNSURE = re.compile(
     r"(?i)\b(?:or|maybe|perhaps|unsure|not sure|can(?:no|['\u2019])t (?:tell|say|determine)|don['\u2019]t know)\b"
 )
 _POLAR = ("yes", "no", "true", "false")
 _IT_IS = re.compile(r"\W*(?:it|they|s?he|there|that|this)\s+(?:is|are|was|were|do|does|did|can|has|have|will)\W*$")
-_TEXT = re.compile(r"\\(?:text\w*|mathrm|mathbf)\s*\{([^{}]*)\}")
-_SIGNS = (("\\angle", "∠"), ("\\triangle", "△"), ("\\perp", "⊥"), ("\\parallel", "∥"))
 
 
 def choice(gold: str, said: str, options: Mapping[str, str]) -> Decision:
@@ -161,7 +153,7 @@ def _in_prose(text: str, options: Mapping[str, str], several: bool) -> set[str] 
     spans = sorted({*spans, *_letter_spans(masked, options)}, key=lambda span: span[1])
     letters = {letter for letter, _, _ in spans}
     if not letters & set(options):
-        claim = _INTRO.sub("", _PREAMBLE.sub("", text))
+        claim = rewritten(_PREAMBLE.sub("", text), "article")
         said = _with_value(claim, options) or _explained(claim, options)
         if len(said) == 1:
             return said
@@ -195,36 +187,34 @@ def _patterns(
     """Per option that has a text, longest first: letter, its text, the text beside the letter, the text if letters stand in it."""
     found = []
     for letter, own in sorted(options, key=lambda option: -len(option[1])):
-        bare = _THE.sub("", spaced(normalise_known(own))[:2000])
+        bare = rewritten(spaced(normalise_known(own))[:2000], "article")
         if not bare:
             continue
         said = r"\s*".join(map(re.escape, bare.split()))
         said = rf"(?i:(?<![a-z0-9])(?:(?:an?|the)\s+)?{said}(?![a-z0-9]))"
-        either = f"[{letter}{letter.lower()}]"
-        blank, after = (
-            ("", "(?!)") if len(bare) == 1 else (rf"|(?<![\w.]){letter}[\"'*]*\s", "")
-        )  # `C (A)` may mean both
-        beside = rf"((?:[(\[]\s*{either}\s*[)\]]|(?<![\w.]){either}\s?[).:]{blank})(?:[\s:=*\"'(\[]|[\u2013-](?=\s))*)({said})|{after}({said})(\s*[(\[]\s*{either}\s*[)\]])"
-        lettered = any(not _ARTICLE.match(bare, m.start()) for m in _CAPITAL.finditer(bare)) and len(bare) > 1
+        letter_ = re.escape(letter)
+        either = f"(?:{letter_}|{letter_.lower()})"
+        alone = len(bare) == 1  # `C (A)` may mean both
+        blank, after = ("", "(?!)") if alone else (rf"|(?<![\w.]){letter_}[\"'*]*\s", "")
+        bracketed = rf"[(\[]\s*{either}\s*[)\]]"
+        label = rf"(?:{bracketed}|(?<![\w.]){either}\s?[).:]{blank})(?:[\s:=*\"'(\[]|[\u2013-](?=\s))*"
+        beside = rf"({label})({said})|{after}({said})(\s*{bracketed})"
+        lettered = any(not _ARTICLE.match(bare, m.start()) for m in _CAPITAL.finditer(bare)) and not alone
         found.append((letter, re.compile(said), re.compile(beside), re.compile(said) if lettered else None))
     return found
 
 
 def _letter_spans(text: str, options: Mapping[str, str]) -> list[Mention]:
-    """Every option letter that the text names. Articles, initials and the names of points are none."""
+    """Every option letter that the text names. Articles and initials are none, nor other letters that are not listed with one."""
     strong = [m for p in (_BRACKETED, _LEADING, _MARKED_UPPER, _MARKED_LOWER) for m in p.finditer(text)]
     weak = [m for m in _CAPITAL.finditer(text) if not _ARTICLE.match(text, m.start(1))]
     if len(strong) + len(weak) > 1:
-        weak = [m for m in weak if not _beside_the_point(m, bool(strong), options)]
+        weak = [
+            m
+            for m in weak
+            if m[1] in options or any(map(_LISTED.search, (text[: m.start(1)][-6:], text[m.end(1) :][:6])))
+        ]
     return [(m[1].upper(), m.start(1), m.end(1)) for m in [*strong, *weak]]
-
-
-def _beside_the_point(capital: re.Match[str], labelled: bool, options: Mapping[str, str]) -> bool:
-    """Whether it names no option, nor is listed with one, or names a point where an option has been named with its label."""
-    text, (start, end) = capital.string, capital.span(1)
-    if capital[1] not in options:
-        return not (_JOINED.search(text[max(0, start - 6) : start]) or _JOINS.match(text, end))
-    return labelled and bool(_NAME.search(text[max(0, start - 12) : start]))
 
 
 def _negated(text: str, start: int, end: int) -> bool:
@@ -279,12 +269,8 @@ def _explained(claim: str, options: Mapping[str, str]) -> set[str]:
 
 
 def _words(text: str) -> str:
-    if "\\" in text:
-        text = _TEXT.sub(r"\1", text)
-        for sign, character in _SIGNS:
-            text = text.replace(sign, character)
     text = replace_number_words(text) if WORDS.keys() & text.casefold().split() else text
-    return re.sub(r"_\{([0-9a-z]*)\}|_", r"\1", squeeze(_THE.sub("", _INTRO.sub("", text.strip(" .,;:!"))))).strip(".,;:!").casefold()
+    return squeeze(rewritten(rewritten(text.strip(" .,;:!"), "article"), "option")).strip(".,;:!").casefold()
 
 
 @lru_cache(maxsize=10_000)
