@@ -39,7 +39,10 @@ _LABEL = re.compile(
 )
 _BRACKETED = re.compile(r"[(\[{]\s*([A-Za-z])\s*[)\]}]")
 _LEADING = re.compile(r"(?m)^[ \t]*([A-Za-z])\s?[).:](?=\s|$)")
-_SAID = "(?:正[确確])?(?:答案|选项|选择?|選擇?|正解|答え|정답|답)\\s?[是为為は은는이]?"
+_SAID = (
+    r"(?:\b(?:respuesta|réponse|antwort|risposta|resposta|ответ)(?: correcta| corretta)?\b(?:\s+(?:es|est|ist|è|é)\b)?"
+    r"|(?:正[确確])?(?:答案|选项|选择?|選擇?|正解|答え|정답|답)\s?[是为為は은는이]?)"
+)
 _MARKER = (
     r"(?:\b(?:answers?|options?|choices?|choose|select|pick|letters?)\b(?:\s+(?:is|are|would be|should be))?"
     rf"|{_SAID})\s*(?:[:=]\s*)?[\"'*(\[]*"
@@ -56,15 +59,14 @@ _EITHER = re.compile(rf"{words('either.between')}")
 _NEGATED_BEFORE = re.compile(rf"{REJECTED_BEFORE}{BREAK}{{0,30}}$")
 _NEGATED_AFTER = re.compile(rf"[~\"'*)\].]*{REJECTED_AFTER}")
 _NEW_CLAUSE = re.compile(
-    r"(?i).*(?:\b(?:so|therefore|thus|hence)\b|(?<!all )(?<!any )(?<!thing )\bbut\b"
-    r"|\b(?:that|which|who)\s+(?:\w+\s+)?(?:does|do|is|are|was|can|has)(?:n't|\s*not)\b.*\bis(?=\W*$))"
+    r"(?i).*(?:\b(?:so|therefore|thus|hence)\b|\b(?:that|which|who)\s+(?:\w+\s+)?(?:does|do|is|are|was|can|has)(?:n't|\s*not)\b.*\bis(?=\W*$))"
 )
 _PREAMBLE = re.compile(
-    r"(?i)^(?:(?:so|thus|hence|therefore|所以|因此|故)\b[\s,]*)?(?:(?:the|my|our)\s+)?(?:(?:final|correct|right|best)\s+)?"
+    r"(?i)^(?:(?:so|thus|hence|therefore|所以|因此|故)\b[\s,]*)?(?:(?:the|my|our|la|die|a)\s+)?(?:(?:final|correct|right|best|bonne|richtige)\s+)?"
     r"(?:(?:answer|option|choice)s?\b(?:\s+(?:is|are|would be|should be|must be|seems to be)\b)?"
     rf"|{_SAID})\s*(?:[:=]\s*)?"
 )
-_EXPLAINED = re.compile(r"\s*(?:[,;:.!(\n]|\b(?:because|since|as)\b)")
+_EXPLAINED = re.compile(r"\s*(?:[,;:.!(\n\u2013\u2014]|-\s|\b(?:because|since|as)\b)")
 _UNSURE = re.compile(
     r"(?i)\b(?:or|maybe|perhaps|unsure|not sure|can(?:no|['\u2019])t (?:tell|say|determine)|don['\u2019]t know)\b"
 )
@@ -164,7 +166,7 @@ def _in_prose(text: str, options: Mapping[str, str], several: bool) -> set[str] 
         return malformed("a negated letter")
     if several and any(_EITHER.search(masked[one[2] : other[1]][:40].lower()) for one, other in pairwise(spans)):
         return ambiguous("one letter or another")
-    if len(letters) == 1 and _names_another(masked, spans, options):
+    if len(letters) == 1 and any(options.values()) and _names_another(masked, spans, options):
         return ambiguous("letter of one option, text of another")
     return letters
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import random
 import re
+from functools import lru_cache
 
 from seethink.core.nouns import Sample
 from seethink.rewards.decision import NOTHING, RIGHT, WRONG, Decision, ambiguous, gold_error, malformed
-from seethink.rewards.numerals import NUMBER, plain_number, replace_number_words
+from seethink.rewards.numerals import NUMBER, Plain, plain_number, replace_number_words
 from seethink.rewards.text import normalise_known
 from seethink.rewards.wording import MAX_READ, REJECTED_AFTER, hollow_box, spaced, words
 
@@ -19,7 +20,7 @@ _NUMBER = re.compile(rf"(?<![\w.]){NUMBER}(?!\w)")
 _PRONOUN = re.compile(r"(?i)\b(?:the|this|that|which|each|every|any|no|another)\s+(?:(?!only\b)\w+\s+)?one\b")
 _OPERATION = re.compile(
     rf"[0-9](?![0-9])[)\]\s]*(?:[-+\u2013\u2014*×÷·/^%!<>:]|{words('part.between')})[(\[\s]*[0-9]|[-+]\s*[-+]\s*[0-9]|[0-9]\s?[%!/^+°]"
-    r"|[/^<>≤≥≠√±*×÷]\s*[0-9]|\\[a-z]+"
+    r"|[0-9],[0-9]{1,2}(?![0-9])|[/^<>≤≥≠√±*×÷]\s*[0-9]|\\[a-z]+"
 )
 _OTHER_VALUE = re.compile(
     rf"{words('reject.before', 'bound.before', 'part.before')}\s*(?:\b(?:exactly|about|equal to|of|the|an?|be|is|was|than)\s+)*[-+]?[0-9]"
@@ -27,9 +28,14 @@ _OTHER_VALUE = re.compile(
 )
 
 
+@lru_cache(maxsize=10_000)
+def _gold_number(gold: str) -> Plain | None:
+    return plain_number(normalise_known(gold))
+
+
 def digit(gold: str, said: str) -> Decision:
     """1 if the normalised answer names exactly one number, and it is the gold count."""
-    target = plain_number(normalise_known(gold))
+    target = _gold_number(gold)
     if target is None:
         return gold_error(f"{gold[:80]!r} is not a number")
     if len(said) > MAX_READ or hollow_box(said):
