@@ -23,7 +23,7 @@ def choice(gold: str, answer: str, options: Mapping[str, str]) -> Decision:
 
 
 def box(gold: str, answer: str, meta: dict[str, Any]) -> Decision:
-    return boxes.box(gold, normalise(answer), meta, BoxConfig())
+    return boxes.box(gold, answer, meta, BoxConfig())
 
 
 def decide(gold: str, answer: str) -> Decision | None:

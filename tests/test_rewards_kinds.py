@@ -159,7 +159,7 @@ NOT_CHOICES = [
      + ["C because A is wrong", "it is c", "Cats", "Correct", "cube", "none", "I don't know", "C\nD", "C <!-- A -->", '{"choice": "C or D"}']),
     ("A", BARE, ["A cube", "a cube", "The answer is a cube", "The answer is A cube", "An apple", "As shown, B", "Answer: C", "AC", "0", "E"]),
     ("I", NINE, ["I think so", "I don't know"]),
-    ("A", WORDS, ["A) a blue ball", "red cube"]),
+    ("A", WORDS, ["A) a blue ball", "red", "a cube"]),
     ("AC", BARE, ["A", "ABC", "A, B, C"]),
 ]  # fmt: skip
 

@@ -9,29 +9,34 @@ from __future__ import annotations
 
 import random
 import re
+from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 from seethink.core.nouns import Sample
 from seethink.rewards.config import BoxConfig
 from seethink.rewards.decision import NOTHING, Decision, ambiguous, gold_error, malformed
-from seethink.rewards.text import normalise_known
+from seethink.rewards.text import normalise
 
-Box = tuple[float, float, float, float]
-"""x1, y1, x2, y2 in fractions of the image, 0 <= x1 < x2 <= 1 and 0 <= y1 < y2 <= 1."""
+Box = tuple[Decimal, Decimal, Decimal, Decimal]
+"""x1, y1, x2, y2 in fractions of the image, 0 <= x1 < x2 <= 1 and 0 <= y1 < y2 <= 1; decimals, so that half a box is a half."""
 
 MAX_BOXES = 100
-SLACK = 1e-3
+SLACK = Decimal("0.001")
 """A coordinate may leave the frame by this fraction of its size and is then clipped; rounding does that."""
 
 _GROUP = re.compile(r"[\[(]([^\[\]()]*)[\])]")
 _NUMBER = re.compile(r"\s*[\"']?\s*([-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]{1,3})?)\s*[\"']?\s*")
 _BARE = re.compile(r"[-+0-9.eE,\s]+")
+_ASIDE = re.compile(  # what a box is called, which may hold numbers, and LaTeX for the size of brackets
+    r"[\"'](?!\w*box)\w+[\"']\s*:\s*(?:\"[^\"]*\"|'[^']*')|<\|object_ref_start\|>[^<]*<\|object_ref_end\|>|<ref>[^<]*</ref>|\\(?:left|right)\b"
+)
 
 
 def box(gold: str, said: str, meta: dict[str, Any], config: BoxConfig) -> Decision:
     """IoU of the answer's box with the gold box; for k gold boxes the best one-to-one sum over max(boxes given, k).
 
-    `said` is normalised. With a threshold the overlap becomes 0 or 1.
+    With a threshold the overlap becomes 0 or 1.
     """
     coords = str(meta.get("coords", "norm1"))
     frame, gold_frame = (
@@ -39,7 +44,7 @@ def box(gold: str, said: str, meta: dict[str, Any], config: BoxConfig) -> Decisi
     )
     if frame is None or gold_frame is None:
         return gold_error(f"no frame: coords {coords!r} with image_size {meta.get('image_size')!r}")
-    targets = read_boxes(normalise_known(gold), gold_frame)
+    targets = _known_boxes(gold, gold_frame)
     if isinstance(targets, str):
         return gold_error(f"gold box: {targets}")
     boxes = read_boxes(said, frame)
@@ -77,10 +82,12 @@ def frame_size(coords: str, image_size: Any) -> tuple[float, float] | None:
 
 
 def read_boxes(text: str, frame: tuple[float, float]) -> list[Box] | str:
-    """All boxes of a normalised text, or what is wrong with it. A bracket of numbers must hold a box or a corner."""
+    """All boxes of a text, or what is wrong with it. A bracket of several numbers must hold a box or a corner."""
     boxes: list[Box] = []
     corner: tuple[float, ...] = ()
-    for _, numbers in number_groups(text):
+    for _, numbers in number_groups(normalise(_ASIDE.sub("", text))):
+        if len(numbers) == 1:
+            continue  # `[2]`, a reference
         if len(numbers) == 2 and len(corner) == 0:
             corner = numbers
             continue
@@ -98,17 +105,20 @@ def read_boxes(text: str, frame: tuple[float, float]) -> list[Box] | str:
     return boxes or "no box"
 
 
+_known_boxes = lru_cache(maxsize=10_000)(read_boxes)
+
+
 def iou(a: Box, b: Box) -> float:
     """Intersection over union in continuous coordinates; symmetric, in [0, 1]."""
     overlap = _overlap(a, b)
-    return min(1.0, overlap / (_area(a) + _area(b) - overlap))
+    return min(1.0, float(overlap / (_area(a) + _area(b) - overlap)))
 
 
 def generalised_iou(a: Box, b: Box) -> float:
     """GIoU (Rezatofighi et al. 2019) mapped from [-1, 1] to [0, 1]: unlike IoU it tells near misses from far ones."""
     hull = (min(a[0], b[0]), min(a[1], b[1]), max(a[2], b[2]), max(a[3], b[3]))
     union = _area(a) + _area(b) - _overlap(a, b)
-    return min(1.0, max(0.0, (iou(a, b) - (_area(hull) - union) / _area(hull) + 1) / 2))
+    return min(1.0, max(0.0, (iou(a, b) - float((_area(hull) - union) / _area(hull)) + 1) / 2))
 
 
 def number_groups(text: str) -> list[tuple[tuple[int, int], tuple[float, ...]]]:
@@ -119,7 +129,7 @@ def number_groups(text: str) -> list[tuple[tuple[int, int], tuple[float, ...]]]:
     whole = _BARE.fullmatch(text)
     groups = []
     for group in _GROUP.finditer(f"[{text}]" if whole else text):
-        matches = [_NUMBER.fullmatch(part) for part in group[1].split(",")]
+        matches = [_NUMBER.fullmatch(part) for part in group[1].split("," if "," in group[1] else None)]
         if all(matches):
             groups.append((group.span(), tuple(float(match[1]) for match in matches if match)))
         elif any(matches):
@@ -129,18 +139,18 @@ def number_groups(text: str) -> list[tuple[tuple[int, int], tuple[float, ...]]]:
 
 def _place(numbers: tuple[float, ...], frame: tuple[float, float]) -> Box | str:
     """Box in fractions of the frame, or what is wrong with it."""
-    x1, y1, x2, y2 = (n / side for n, side in zip(numbers, frame * 2, strict=True))
+    x1, y1, x2, y2 = (Decimal(repr(n)) / Decimal(repr(side)) for n, side in zip(numbers, frame * 2, strict=True))
     if not all(-SLACK <= value <= 1 + SLACK for value in (x1, y1, x2, y2)):
         return "outside the image"
-    x1, y1, x2, y2 = (min(1.0, max(0.0, value)) for value in (x1, y1, x2, y2))
+    x1, y1, x2, y2 = (min(Decimal(1), max(Decimal(0), value)) for value in (x1, y1, x2, y2))
     if not (x1 < x2 and y1 < y2):
         return "corners out of order"
     return (x1, y1, x2, y2) if _area((x1, y1, x2, y2)) > 1e-12 else "no area"
 
 
-def _overlap(a: Box, b: Box) -> float:
-    return max(0.0, min(a[2], b[2]) - max(a[0], b[0])) * max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
+def _overlap(a: Box, b: Box) -> Decimal:
+    return max(0 * a[0], min(a[2], b[2]) - max(a[0], b[0])) * max(0 * a[0], min(a[3], b[3]) - max(a[1], b[1]))
 
 
-def _area(a: Box) -> float:
+def _area(a: Box) -> Decimal:
     return (a[2] - a[0]) * (a[3] - a[1])

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from seethink.core.nouns import Sample
+from seethink.core.tags import clean
 from seethink.rewards.box import box, wrong_boxes
 from seethink.rewards.choice import choice, choice_problem, options_of, wrong_letters
 from seethink.rewards.config import RewardConfig
@@ -54,12 +55,12 @@ RULES: dict[str, Rules] = {
         wrong=wrong_numbers,
     ),
     "box": Rules(
-        decide=lambda sample, answer, config: box(sample.gold, answer.text, sample.meta, config.box),
+        decide=lambda sample, answer, config: box(sample.gold, answer.raw, sample.meta, config.box),
         wrong=wrong_boxes,
         correct=lambda config: config.box.correct,
     ),
     "open": Rules(
-        decide=lambda sample, answer, config: None if sample.gold.strip() else gold_error("empty gold"),
+        decide=lambda sample, answer, config: None if clean(sample.gold) else gold_error("empty gold"),
         later=by_score,
         check=lambda sample: guard(sample.gold, sample.gold),
         correct=lambda config: config.open.correct,
