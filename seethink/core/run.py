@@ -62,8 +62,8 @@ class Run:
 
         The key holds the content of every INPUT setting: files and folders are hashed here, of anything else (a prompt, a
         name) `inputs` has the hash under the setting's dotted name, as of whatever else is read. `keep` is for verbs that
-        work from a ledger: a folder of the same verb goes on under the new settings; or it says so of the names of what has changed. Raises UserError for a folder that
-        is not ours to write, or an input that is missing.
+        work from a ledger: a folder of the same verb goes on under the new settings; or it says so itself, given the names
+        of what has changed. Raises UserError for a folder that is not ours to write, or an input that is missing.
         """
         settings, inputs, out = identity(config), dict(inputs), Path(out)
         for setting, effect in effects(type(config)).items():
@@ -168,9 +168,11 @@ class Run:
                 if path.name != ".lock":
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
             return
-        changed = sorted(_changes({**before["config"], **before["inputs"]}, now))
-        if before["verb"] == verb and (keep({c.partition(":")[0] for c in changed}) if callable(keep) else keep):
+        if keep is True and before["verb"] == verb:
             (self.folder / "done.json").unlink(missing_ok=True)
+            return
+        changed = sorted(_changes({**before["config"], **before["inputs"]}, now))
+        if callable(keep) and before["verb"] == verb and keep({change.partition(":")[0] for change in changed}):
             return
         self.__exit__()
         raise UserError(

@@ -40,7 +40,9 @@ def open_run(
         used = max(map(_step_of, (config.out / "checkpoint").glob("checkpoint-*")), default=0)
         same = used == 0 or used < min(len(before), len(marks)) and before[used] == marks[used]
         if same:
-            print(f"the data has changed, but no row that the first {used} {unit}s have used: going on", file=sys.stderr)
+            print(
+                f"the data has changed, but no row that the first {used} {unit}s have used: going on", file=sys.stderr
+            )
         return same
 
     folder = Run.open(config.out, verb, config, inputs, unit=unit, overwrite=config.overwrite, keep=goes_on)
