@@ -22,7 +22,7 @@ _CONTROL_TOKEN = re.compile(
     r"<\|(?:image_pad|video_pad|vision_pad|vision_start|vision_end|im_start|im_end|endoftext)\|>|<image>"
 )
 _LABEL = re.compile(r"[(（]?([A-Za-z])[).:）．：、]\s*(\S.*)", re.DOTALL)
-_LINES = r"(?m)^\s*[(（]?({0})[).:）．：、]\s*(\S.*?)\s*$"
+_LINES = r"(?m)^[ \t]*[(（]?({0})[).:）．：、]\s*(\S.*?)[ \t]*$"
 _INLINE = r"(?s)(?:^|\s)[(（]?({0})[).:）．：、]\s*(\S.*?)[,;]?(?=\s+[(（]?{0}[).:）．：、]\s|\s*$)"
 _LETTERED = [re.compile(layout.format(case)) for case in ("[A-Z]", "[a-z]") for layout in (_LINES, _INLINE)]
 

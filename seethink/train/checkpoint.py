@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import shutil
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -44,7 +45,12 @@ def open_run(
             return False
         before = read_json(path) if path.exists() else []
         used = max(map(_step_of, (config.out / "checkpoint").glob("checkpoint-*")), default=0)
-        return used == 0 or used < min(len(before), len(marks)) and before[used] == marks[used]
+        same = used == 0 or used < min(len(before), len(marks)) and before[used] == marks[used]
+        if same:
+            print(
+                f"the data has changed, but no row that the first {used} {unit}s have used: going on", file=sys.stderr
+            )
+        return same
 
     folder = Run.open(config.out, verb, config, inputs, unit=unit, overwrite=config.overwrite, keep=goes_on)
     if not folder.done:

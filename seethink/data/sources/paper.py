@@ -114,7 +114,7 @@ def worked_answer(solution: str, question: str, context: str) -> str:
     putting the unknown into the function of the textual problem.
     """
     marks = list(_ANSWER.finditer(solution))
-    final = _line(solution[marks[-1].end() :] if marks else solution.splitlines()[-1])
+    final = _line(solution[marks[-1].end() :] if marks else (solution.splitlines() or [""])[-1])
     if not _ASKS_FUNCTION.search(question) or _FUNCTION.match(final):
         return final
     solved = _SOLVED.fullmatch(final)
