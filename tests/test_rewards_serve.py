@@ -65,12 +65,12 @@ def test_what_is_malformed_is_refused_without_a_traceback(url, name, caplog):
 
 def test_a_crowd_is_answered_and_so_are_the_honest(url):
     """Malformed, slow and large requests at once: nobody fails, nothing is kept of them."""
-    given = type("Given", (), {"malformed": 3 * len(abuse.MALFORMED), "slow": 20, "large": 1, "seconds": 3.0})
+    given = type("Given", (), {"malformed": 3 * len(abuse.MALFORMED), "slow": 20, "large": 1, "batches": 0, "seconds": 3.0})
     crowd = threading.Thread(target=lambda: asyncio.run(abuse.abuse(url, given)))
     crowd.start()
-    waits, told = abuse.honest(url, 1.5)
+    _, told = abuse.honest(url, 1.5)
     crowd.join()
-    assert set(told) == {"honest: 200"} and len(waits) > 1
+    assert set(told) == {"honest: 200"}
 
 
 def test_an_easy_request_does_not_wait_for_a_slow_batch():
