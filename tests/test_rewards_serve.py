@@ -65,7 +65,9 @@ def test_what_is_malformed_is_refused_without_a_traceback(url, name, caplog):
 
 def test_a_crowd_is_answered_and_so_are_the_honest(url):
     """Malformed, slow and large requests at once: nobody fails, nothing is kept of them."""
-    given = type("Given", (), {"malformed": 3 * len(abuse.MALFORMED), "slow": 20, "large": 1, "batches": 0, "seconds": 3.0})
+    given = type(
+        "Given", (), {"malformed": 3 * len(abuse.MALFORMED), "slow": 20, "large": 1, "batches": 0, "seconds": 3.0}
+    )
     crowd = threading.Thread(target=lambda: asyncio.run(abuse.abuse(url, given)))
     crowd.start()
     _, told = abuse.honest(url, 1.5)
@@ -105,6 +107,13 @@ def test_many_responses_come_back_in_order(url):
 def test_half_a_character_is_no_end_of_a_batch(url):
     body = ASKED.replace(b"7<", b"7 \\ud83d<")
     assert tell(url, abuse.request(body)) == "200"
+
+
+@pytest.mark.parametrize("sent", abuse.SLOW.values(), ids=list(abuse.SLOW))
+def test_who_leaves_leaves_no_traceback(url, sent, caplog):
+    assert tell(url, sent, patience=0.2) == "nothing"
+    assert tell(url, abuse.request(ASKED)) == "200"
+    assert not caplog.records
 
 
 @pytest.mark.parametrize("sent", abuse.SLOW.values(), ids=list(abuse.SLOW))

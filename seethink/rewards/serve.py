@@ -45,8 +45,8 @@ from seethink.rewards.rewarder import Rewarder
 
 SLICE, STEP_SECONDS = 4, 0.005
 """Responses decided at once, and the time after which another request has its turn."""
-REFUSED = (HttpProcessingError, web.RequestPayloadError)
-"""What is wrong with requests that are no HTTP, or cannot be unpacked."""
+REFUSED = (HttpProcessingError, web.RequestPayloadError, ConnectionError)
+"""What is wrong with requests that are no HTTP, or whose client has left."""
 
 
 class Service:
@@ -185,7 +185,7 @@ def run(config: ServeConfig, dry_run: bool = False) -> None:
 
 
 def quiet() -> logging.Logger:
-    """The server's log, without a traceback for every request that is not HTTP."""
+    """The server's log, without a traceback for every request that is no HTTP, or whose client has left."""
     log = logging.getLogger("seethink.serve")
     log.addFilter(lambda record: not (record.exc_info and isinstance(record.exc_info[1], REFUSED)))
     return log
