@@ -115,7 +115,7 @@ def test_overwrite_empties_a_run_of_the_same_verb_only(tmp_path):
 
 def test_every_out_is_marked_as_what_is_written():
     """So that a new verb is guarded without a line of its own; `report` writes beside what it reads, `doctor` only looks."""
-    for verb, (settings, _, _) in VERBS.items():
-        marks = effects(load(settings))
+    for verb, (model, _, _) in VERBS.items():
+        marks = effects(load(model))
         if "out" in marks and verb not in ("report", "doctor"):
             assert marks["out"] is Effect.OUTPUT, verb
