@@ -1,6 +1,6 @@
 """How `seethink reward serve` holds up: malformed and slow clients, bodies at the limit and a slow batch, beside honest ones.
 
-    python benchmarks/serve_abuse.py [--malformed 1000] [--slow 200] [--large 6] [--seconds 12]
+    python benchmarks/serve_abuse.py [--malformed 1000] [--slow 200] [--large 6] [--batches 2] [--seconds 12]
 
 All of it on loopback, against a server of its own that ends with it. An honest client asks for one reward after another,
 each over a new connection. Printed: its waits, what the others were told, the server's memory, tracebacks in its log.
@@ -113,7 +113,7 @@ async def abuse(url: str, given: argparse.Namespace) -> Counter[str]:
         told[f"{name}: {await ask(url, data, given.seconds)}"] += 1
 
     hard = json.dumps({"samples": [s for s, _ in HARD], "responses": [r for _, r in HARD]}).encode()
-    everybody = [("slow batch", request(hard))] * 2 + list(islice(cycle(LARGE.items()), given.large))
+    everybody = [("slow batch", request(hard))] * given.batches + list(islice(cycle(LARGE.items()), given.large))
     everybody += [(f"slow, {name}", data) for name, data in islice(cycle(SLOW.items()), given.slow)]
     everybody += list(islice(cycle(MALFORMED.items()), given.malformed))
     await asyncio.gather(*(one(name, data) for name, data in everybody))
@@ -154,6 +154,7 @@ def main() -> None:
     parser.add_argument("--malformed", type=int, default=1000)
     parser.add_argument("--slow", type=int, default=200)
     parser.add_argument("--large", type=int, default=6)
+    parser.add_argument("--batches", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=12.0)
     given = parser.parse_args()
     command = [sys.executable, "-m", "seethink", "reward", "serve", "--port", "0"]

@@ -12,7 +12,7 @@ from seethink.cli import VERBS, load, main
 from seethink.core.config import Effect, effects
 from seethink.core.run import Run
 from seethink.core.store import hash_file, write_json, write_jsonl
-from tests.test_core import Settings
+from tests.test_core import settings
 
 ROW = {"id": "a", "source": "s", "images": ["img/a.png"], "question": "How many?", "gold": "1", "kind": "digit"}
 TEXT = "<think>One.</think>\n<answer>1</answer>"
@@ -101,7 +101,7 @@ def test_other_places_can_be_written_again(home, line):
 
 
 def test_overwrite_empties_a_run_of_the_same_verb_only(tmp_path):
-    first, second = Settings(out=tmp_path / "run", name="a"), Settings(out=tmp_path / "run", name="b")
+    first, second = settings(tmp_path, name="a"), settings(tmp_path, name="b")
     Run.open(first.out, "sft", first, {}).__exit__()
     for name in ("metrics.jsonl", "notes.md"):
         (first.out / name).write_text("")
@@ -115,7 +115,7 @@ def test_overwrite_empties_a_run_of_the_same_verb_only(tmp_path):
 
 def test_every_out_is_marked_as_what_is_written():
     """So that a new verb is guarded without a line of its own; `report` writes beside what it reads, `doctor` only looks."""
-    for verb, (settings, _, _) in VERBS.items():
-        marks = effects(load(settings))
+    for verb, (model, _, _) in VERBS.items():
+        marks = effects(load(model))
         if "out" in marks and verb not in ("report", "doctor"):
             assert marks["out"] is Effect.OUTPUT, verb

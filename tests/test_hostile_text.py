@@ -12,7 +12,7 @@ from seethink.core.run import Run, read_log
 from seethink.core.store import hash_text, read_jsonl, well_formed, write_json, write_jsonl
 from seethink.core.tables import read_table, write_table
 from seethink.data.kept import load_kept
-from tests.test_core import Settings
+from tests.test_core import settings
 
 BREAKS = "a\u2028b\u2029c\u0085d\x0be\x0cf\x1cg\x1dh\x1ei\r\nj"
 HALVES = "\ud83d and \ude00 apart"
@@ -20,7 +20,7 @@ HALVES = "\ud83d and \ude00 apart"
 
 def test_a_text_is_one_line_of_every_file(tmp_path):
     rows = [{"step": 1, "text": BREAKS}, {"step": 2, "text": HALVES}, {"step": 3, "text": "\\" + HALVES}]
-    config = Settings(out=tmp_path / "run")
+    config = settings(tmp_path)
     with Run.open(config.out, "sft", config, {}) as run:
         run.write_rows("rollouts.jsonl", rows)
         run.rewind(3)

@@ -11,11 +11,13 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
-import serve_abuse as abuse
+import serve_abuse as abuse  # pyright: ignore[reportMissingImports]
 
 from seethink.ask import intake
 from seethink.core.tags import compose
-from seethink.rewards import Rewarder, serve
+from seethink.rewards import RewardConfig, Rewarder, serve
+from seethink.rewards.config import SymbolicConfig
+from seethink.rewards.maths.decide import by_algebra
 
 ASKED = json.dumps({"samples": [{"kind": "digit", "gold": "7"}], "responses": [compose("", "7")]}).encode()
 REFUSED = {"bomb": "413", "too long": "413", "method": "405"}
@@ -65,29 +67,38 @@ def test_what_is_malformed_is_refused_without_a_traceback(url, name, caplog):
 
 def test_a_crowd_is_answered_and_so_are_the_honest(url):
     """Malformed, slow and large requests at once: nobody fails, nothing is kept of them."""
-    given = type("Given", (), {"malformed": 3 * len(abuse.MALFORMED), "slow": 20, "large": 1, "seconds": 3.0})
+    given = type(
+        "Given", (), {"malformed": 3 * len(abuse.MALFORMED), "slow": 20, "large": 1, "batches": 0, "seconds": 3.0}
+    )
     crowd = threading.Thread(target=lambda: asyncio.run(abuse.abuse(url, given)))
     crowd.start()
-    waits, told = abuse.honest(url, 1.5)
+    _, told = abuse.honest(url, 1.5)
     crowd.join()
-    assert set(told) == {"honest: 200"} and len(waits) > 1
+    assert set(told) == {"honest: 200"}
 
 
-def test_an_easy_request_does_not_wait_for_a_slow_batch():
-    """The slow one is held until the easy one has its answer."""
+@pytest.mark.parametrize("easy", [{"kind": "digit", "gold": "7"}, {"kind": "open", "gold": "7"}])
+def test_an_easy_request_does_not_wait_for_slow_batches(easy):
+    """They are held until the easy one, by rules or by a scorer, has its answer."""
     held = threading.Event()
 
     class Slow(Rewarder):
         def finish(self, begun):
-            return held.wait(30) and super().finish(begun) if begun.waiting else super().finish(begun)
+            if by_algebra in begun.waiting:
+                assert held.wait(30)
+            return super().finish(begun)
 
-    hard = json.dumps({"samples": [{"kind": "open", "gold": "a cat"}], "responses": [compose("", "a cat")]}).encode()
-    with serving(Slow()) as url:
+    hard = {"kind": "math", "gold": "\\lim_{n} f(n)"}
+    slow, quick = (
+        json.dumps({"samples": [sample], "responses": [compose("", answer)]}).encode()
+        for sample, answer in ((hard, "\\lim_{n} g(n)"), (easy, "7"))
+    )
+    with serving(Slow(RewardConfig(symbolic=SymbolicConfig(on=False)))) as url:
         told: list[str] = []
-        waiting = [threading.Thread(target=lambda: told.append(tell(url, abuse.request(hard)))) for _ in range(12)]
+        waiting = [threading.Thread(target=lambda: told.append(tell(url, abuse.request(slow)))) for _ in range(12)]
         for thread in waiting:
             thread.start()
-        assert tell(url, abuse.request(ASKED)) == "200" and not told
+        assert tell(url, abuse.request(quick)) == "200" and not told
         held.set()
         for thread in waiting:
             thread.join()
@@ -105,6 +116,13 @@ def test_many_responses_come_back_in_order(url):
 def test_half_a_character_is_no_end_of_a_batch(url):
     body = ASKED.replace(b"7<", b"7 \\ud83d<")
     assert tell(url, abuse.request(body)) == "200"
+
+
+@pytest.mark.parametrize("sent", abuse.SLOW.values(), ids=list(abuse.SLOW))
+def test_who_leaves_leaves_no_traceback(url, sent, caplog):
+    assert tell(url, sent, patience=0.2) == "nothing"
+    assert tell(url, abuse.request(ASKED)) == "200"
+    assert not caplog.records
 
 
 @pytest.mark.parametrize("sent", abuse.SLOW.values(), ids=list(abuse.SLOW))

@@ -155,18 +155,10 @@ class Door:
             files = 2 * self._most if most == resource.RLIM_INFINITY else min(2 * self._most, most)
             resource.setrlimit(resource.RLIMIT_NOFILE, (files, most))
         self._most = min(self._most, files // 2)
-        loop = asyncio.get_running_loop()
-        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        family, kind, protocol, _, address = found[0]
-        listener = socket.socket(family, kind, protocol)
-        try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind(address)
-            server = await loop.create_server(self, sock=listener, backlog=64)  # so many are let in at a time
-        except OSError:
-            listener.close()
-            raise
-        listener.listen(1024)  # and so many may wait
+        server = await asyncio.get_running_loop().create_server(self, host, port, backlog=64)  # let in at a time
+        for one in server.sockets:
+            with socket.fromfd(one.fileno(), one.family, one.type) as listener:
+                listener.listen(1024)  # and so many may wait
         return server
 
 

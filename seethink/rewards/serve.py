@@ -16,7 +16,9 @@ import json
 import logging
 import os
 import time
+from collections import defaultdict
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
@@ -41,12 +43,13 @@ from seethink.core.nouns import Reward, Sample, sample_from_row
 from seethink.core.store import well_formed
 from seethink.rewards.adapters.openrlhf import asked, told
 from seethink.rewards.config import ServeConfig
+from seethink.rewards.kinds import Later
 from seethink.rewards.rewarder import Rewarder
 
 SLICE, STEP_SECONDS = 4, 0.005
 """Responses decided at once, and the time after which another request has its turn."""
-REFUSED = (HttpProcessingError, web.RequestPayloadError)
-"""What is wrong with requests that are no HTTP, or cannot be unpacked."""
+REFUSED = (HttpProcessingError, web.RequestPayloadError, ConnectionError)
+"""What is wrong with requests that are no HTTP, or whose client has left."""
 
 
 class Service:
@@ -58,7 +61,8 @@ class Service:
 
     def __init__(self, rewarder: Rewarder, token: str = ""):
         self._rewarder, self._token = rewarder, token
-        self._turn = asyncio.Lock()  # a scorer may hold a model that moves between devices
+        # one batch of a kind at a time: a scorer may hold a model that moves between devices
+        self._turns: defaultdict[Later, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._room = Room()
         self.door: Door | None = None
 
@@ -97,8 +101,10 @@ class Service:
                 del body
                 while job.step():
                     await asyncio.sleep(0)
-                if job.begun.waiting:
-                    async with self._turn:
+                async with AsyncExitStack() as turns:
+                    for later in sorted(job.begun.waiting, key=lambda later: later.__name__):
+                        await turns.enter_async_context(self._turns[later])
+                    if job.begun.waiting:
                         await asyncio.to_thread(job.finish)
             finally:
                 busy.discard(request.protocol)
@@ -185,7 +191,7 @@ def run(config: ServeConfig, dry_run: bool = False) -> None:
 
 
 def quiet() -> logging.Logger:
-    """The server's log, without a traceback for every request that is not HTTP."""
+    """The server's log, without a traceback for every request that is no HTTP, or whose client has left."""
     log = logging.getLogger("seethink.serve")
     log.addFilter(lambda record: not (record.exc_info and isinstance(record.exc_info[1], REFUSED)))
     return log
