@@ -46,6 +46,7 @@ VERBS = {
     "pocket teach": ("pocket.config:TeachConfig", "pocket.server:run", "serve the simulated teacher on loopback"),
     "pocket pretrain": ("pocket.config:PretrainConfig", "pocket.pretrain:run", "build the base model from nothing"),
 }  # fmt: skip
+FORMER = {"rank": "select"}  # earlier names of verbs, which are still understood
 PARALLEL = ("sft", "grpo")  # verbs that --gpus starts on several
 DEFAULTS = {"study": "pocket/study.toml"}  # settings of a verb that was given no @file
 
@@ -108,6 +109,9 @@ def study(config: Any, dry_run: bool = False) -> None:
 
 def split_verb(arguments: list[str]) -> tuple[str, list[str]]:
     """(verb, its arguments): a verb is one word or two. Raises UserError with the verb that was meant."""
+    if arguments[0] in FORMER:
+        print(f"{arguments[0]} is {FORMER[arguments[0]]} now", file=sys.stderr)
+        arguments = [FORMER[arguments[0]], *arguments[1:]]
     for words in (1, 2):
         verb = " ".join(arguments[:words])
         if verb in VERBS:

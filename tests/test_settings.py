@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from seethink.cli import VERBS, load
+from seethink.cli import VERBS, load, split_verb
 from seethink.core.config import Config, build, describe, resolve
 from seethink.core.errors import UserError
 from seethink.data.config import DataConfig
@@ -118,3 +118,11 @@ def test_settings_made_in_python_keep_their_rate():
     assert with_lora.optim.lr == 1e-5
     with pytest.raises(UserError, match="model.lora_rank = '8'"):  # a text would pass for a number, and 0 for a rank
         build(SFTConfig, merge(needed(SFTConfig), {"model": {"lora_rank": "8"}}))
+
+
+def test_earlier_names_are_understood_and_said(capsys):
+    given = ["--data", "d", "--out", "o", "--model.path", "m"]
+    assert resolve(GRPOConfig, [*given, "--steps", "3"]).rounds == 3
+    assert "--steps is --rounds now" in capsys.readouterr().err
+    assert split_verb(["rank", "--out", "o"]) == ("select", ["--out", "o"])
+    assert build(GRPOConfig, {"data": "d", "out": "o", "model": {"path": "m"}, "steps": 5}).rounds == 5

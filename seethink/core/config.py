@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import copy
 import difflib
+import sys
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from enum import Enum
 from functools import reduce
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, model_validator
 
@@ -37,11 +38,15 @@ class Config(BaseModel):
     """Base of all configs: unknown keys are errors, values never change after resolution."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+    former: ClassVar[dict[str, str]] = {}
+    """Earlier names of settings, which are still understood."""
 
     @model_validator(mode="before")
     @classmethod
     def _keep_siblings(cls, values: Any) -> Any:
         """`optim = OptimConfig(lr=1e-5)` as a default keeps its lr where only another key of `optim` is given."""
+        if isinstance(values, dict):
+            values = {cls.former.get(name, name): value for name, value in values.items()}
         defaults = {name: field.default for name, field in cls.model_fields.items()}
         return _over(defaults, values) if isinstance(values, dict) else values
 
@@ -66,6 +71,9 @@ def resolve(model: type[C], arguments: Sequence[str]) -> C:
             _merge(values, copy.deepcopy(sources[-1][1]))
         elif argument.startswith("--"):
             name, equals, text = argument[2:].partition("=")
+            if name in model.former:
+                print(f"--{name} is --{model.former[name]} now", file=sys.stderr)
+            name = model.former.get(name, name)
             key, value = _flag(name, text if equals else None, arguments, keys)
             if (table := _table(key, keys)) and _at(values, table) is None:  # the other keys of its default stay
                 _merge(values, _nest(table, _default(model, table)))

@@ -43,7 +43,10 @@ def run(config: SplitConfig, dry_run: bool = False) -> None:
     print_cues(kept)
     if dry_run:
         return
-    with Run.open(config.out, "split", config, {"preset": content_hash(config.preset)}, keep=True) as folder:
+    inputs = {"preset": content_hash(config.preset)}
+    with Run.open(
+        config.out, "split", config, inputs, keep=True, overwrite=True
+    ) as folder:  # costs nothing, redone at will
         write_parts(folder, parts, funnel)
         folder.finish(sft=len(parts.sft), rl=len(parts.rl), dropped=len(parts.drops))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, PositiveInt, model_validator
 
@@ -170,6 +170,8 @@ class SelectConfig(JobConfig):
 
 class GRPOConfig(TrainingConfig):
     """Explore: group-relative policy optimisation with the mixed reward (paper sections 4 and 5)."""
+
+    former: ClassVar[dict[str, str]] = {"steps": "rounds"}
 
     reward: RewardConfig = RewardConfig()
     sampler: SamplerConfig = SamplerConfig()
