@@ -27,7 +27,7 @@ Mention = tuple[str, int, int]
 """An option that a text names: letter, start, end."""
 MAX_NAMED = 40
 """Times that an answer names options."""
-MAX_COMPARED = 200
+MAX_COMPARED = 100
 """Characters of what is compared with the options by its mathematical value."""
 
 _OPTION_IN_QUESTION = re.compile(r"(?:^|\s)\(?([A-Z])[).:]\s*(.+?)(?=\s+\(?[A-Z][).:]\s|\n|$)")
@@ -66,6 +66,7 @@ _PREAMBLE = re.compile(
     r"(?:(?:answer|option|choice)s?\b(?:\s+(?:is|are|would be|should be|must be|seems to be)\b)?"
     rf"|{_SAID})\s*(?:[:=]\s*)?"
 )
+_FORMULA = re.compile(r"[0-9\\=<>√π∞∅]")
 _EXPLAINED = re.compile(r"\s*(?:[,;:.!(\n\u2013\u2014]|-\s|\b(?:because|since|as)\b)")
 _UNSURE = re.compile(
     r"(?i)\b(?:or|maybe|perhaps|unsure|not sure|can(?:no|['\u2019])t (?:tell|say|determine)|don['\u2019]t know)\b"
@@ -246,12 +247,10 @@ def _with_text(said: str, options: Mapping[str, str]) -> set[str]:
 
 def _with_value(said: str, options: Mapping[str, str]) -> set[str]:
     """Letters of the options that are mathematically equal to this."""
-    bare = normalise(said) if len(said) <= MAX_COMPARED and any(options.values()) else ""
-    if not re.search(r"[0-9\\]", bare):
+    if len(said) > MAX_COMPARED or not _FORMULA.search(said):
         return set()
-    return {
-        letter for letter, own in options.items() if own and len(own) <= MAX_COMPARED and decide(own, bare) == RIGHT
-    }
+    formulas = {letter: own for letter, own in options.items() if len(own) <= MAX_COMPARED and _FORMULA.search(own)}
+    return {letter for letter, own in formulas.items() if decide(own, normalise(said)) == RIGHT}
 
 
 def _explained(claim: str, options: Mapping[str, str]) -> set[str]:
