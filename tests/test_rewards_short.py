@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from seethink.core.fields import lettered
 from seethink.core.nouns import Sample
 from seethink.core.tags import compose
-from seethink.data.sources.paper import read_choices, worked_answer
+from seethink.data.sources.paper import worked_answer
 from seethink.rewards import RewardConfig, Rewarder
 from seethink.rewards.box import number_groups
 from seethink.rewards.check import check_gold
@@ -140,7 +141,7 @@ READERS: dict[str, Callable[[str], object]] = {
     "number": plain_number,
     "words": replace_number_words,
     "question": lambda text: options_of(Sample("s", "", (), text, "A", "choice")),
-    "read_choices": read_choices,
+    "lettered": lettered,
     "worked_answer": lambda text: worked_answer(text, "Which function?", text),
     **{f"conclusions {kind}": lambda text, s=sample: conclusions(text, s) for kind, sample in SAMPLES.items()},
     **{f"canonical {kind}": lambda text, s=sample: canonical(text, s) for kind, sample in SAMPLES.items()},

@@ -135,7 +135,8 @@ def _named(text: str, options: Mapping[str, str], several: bool) -> set[str] | D
     claim = _PREAMBLE.sub("", text)
     if whole := _WHOLE.fullmatch(text) or _WHOLE.fullmatch(claim):
         letter = whole[1].upper()
-        return {letter} if letter in options else malformed("a letter that is no option")
+        same = {letter} if letter in options else _with_text(claim, options)
+        return same if len(same) == 1 else malformed("a letter that is no option")
     if several and len(claim) < MAX_COMPARED and not _EITHER.search(claim.lower()):
         listed = set(_LIST.sub("", claim).upper())
         if listed and listed <= set(options):
@@ -232,6 +233,7 @@ def _names_another(text: str, spans: list[Mention], options: Mapping[str, str]) 
     for _, start, end in reversed(spans):
         text = text[:start].rstrip("([{\"'*<$ ") + " " + text[end:].lstrip(")]}.:,;\"'*>=$ ")
     rest = re.sub(r"^[-\u2013]\s", "", _PREAMBLE.sub("", text.strip()).strip())
+    rest = re.sub(r"^[(\[{]([^()\[\]{}]*)[)\]}]\.?$", r"\1", rest)  # `C (20 m)`
     head = re.split(r"[,;\n]|[.]\s|(?:^|\s)(?:because|since|as)\b", rest, maxsplit=1)[0]
     equal = (_with_text(part, options) or _with_value(part, options) for part in (rest, head) if head)
     return any(letters and spans[0][0] not in letters for letters in equal)

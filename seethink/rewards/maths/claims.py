@@ -79,10 +79,13 @@ _ANSWER_FIRST = re.compile(
     r"(?is)^(?:(?:therefore|thus|hence|so),?\s)?(.{1,200}?)\s+is (?:the|our|my) (?:\w+ )?(?:answer|solution|result)\W*$"
 )
 _OTHERWISE = {
-    "yes": re.compile(r"\b(?:no|not|[a-z]+n t|never|none|nothing|neither|cannot|maybe|perhaps|sure|unclear)\b"),
-    "no": re.compile(r"\b(?:yes|maybe|perhaps|sure|unclear|information)\b|^(?:idea|answer|solution|one)\b"),
-    "true": re.compile(r"\b(?:false|not|[a-z]+n t|maybe|perhaps)\b"),
-    "false": re.compile(r"\b(?:true|maybe|perhaps)\b"),
+    "yes": re.compile(r"\b(?:no|not|[a-z]+n t|never|none|nothing|neither|cannot|maybe|perhaps|sure|unclear|wrong)\b"),
+    "no": re.compile(
+        r"\b(?:yes|maybe|perhaps|sure|unclear|information|wrong)\b|^(?:idea|answer|solution|one)\b"
+        r"|^(?:it|they|there|he|she|this|that) (?:is|are|was|were|do|does|did|can|has|have)$"
+    ),
+    "true": re.compile(r"\b(?:false|not|[a-z]+n t|maybe|perhaps|wrong|incorrect)\b"),
+    "false": re.compile(r"\b(?:true|maybe|perhaps|wrong|incorrect)\b"),
 }
 _IT_IS = re.compile(
     r"(?is)^(?:(?:so|therefore|thus|hence),?\s+)?(?:(?:it|this|that|they|these|those|he|she)(?: [a-z]+)?|(?:the|my|its|their|his|her) [a-z]+(?: [a-z]+){0,5}?)"
@@ -188,8 +191,8 @@ def _one_claim(text: str) -> str:
 def _read(text: str) -> Claim:
     currency, text = _CURRENCY.search(text), _SIGN.sub("", text)
     bare = _DELIMITERS.sub(" ", text).strip()
-    while (shorter := unwrap(bare)) != bare:
-        bare = shorter
+    for _ in range(8):
+        bare = unwrap(bare)
     bare = PHRASES.get(bare.lower(), bare)
     if re.fullmatch(r"[A-Za-z]{3,}", bare) and bare not in FUNCTIONS and bare not in GREEK:
         bare = replace_number_words(bare)

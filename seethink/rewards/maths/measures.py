@@ -15,6 +15,7 @@ from seethink.rewards.maths.units import canonical_unit
 from seethink.rewards.numerals import DECIMAL, replace_number_words
 from seethink.rewards.text import EAST, rewritten
 
+LONGEST = 100  # characters; times and measures are short
 _SIZES = {unit: (family, Fraction(size)) for family, sizes in FAMILIES.items() for unit, size in sizes.items()}
 _HALF_DAY = r"(?P<half>[ap])\.?\s?m\b\.?"
 _CLOCK = re.compile(
@@ -47,7 +48,9 @@ class Clock(NamedTuple):
 
 def same_measure(gold: str, said: str) -> bool | None:
     """Whether two texts give the same time of day or measure in parts; None where they are not both of one kind."""
-    if not re.search(rf"[0-9] ?(?:[-:/'\"]|[a-zA-Z{EAST}])|past|\bto\b|[a-z] [0-9]", gold):
+    if max(len(gold), len(said)) > LONGEST or not re.search(
+        rf"[0-9] ?(?:[-:/'\"]|[a-zA-Z{EAST}])|past|\bto\b|[a-z] [0-9]", gold
+    ):
         return None
     if (day := read_date(gold)) and (other_day := read_date(said)):
         return day == other_day

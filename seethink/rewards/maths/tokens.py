@@ -154,5 +154,7 @@ def _mixed(written: str, whole: str, numerator: str, denominator: str) -> str:
 
 def _repeating(whole: str, fixed: str, period: str) -> str:
     """`0.1\\overline{6}` as a fraction."""
+    if len(whole + fixed + period) > MAX_DIGITS:
+        raise TooBig("a number of over 200 digits")
     nines = "9" * len(period) + "0" * len(fixed)
     return f"({int(whole or 0)}+({int(fixed + period)}-{int(fixed or 0)})/{nines})"
