@@ -34,8 +34,6 @@ def check(config: StudyConfig, files: bool = True) -> None:
         if path == Path() or (name == "board" and not path.exists()):
             what = f"the plan names no {name}" if path == Path() else f"{name} {path} does not exist"
             raise UserError(what, remedy=f"Give --{name}")
-    if files:
-        check_folder(config.base)
     known = f"Known: {', '.join(['base', *config.arms])}"
     named = [("the reference names", config.reference)]
     named += [(f"arm {name!r} starts from", arm.start) for name, arm in config.arms.items()]
@@ -70,6 +68,8 @@ def check(config: StudyConfig, files: bool = True) -> None:
             remedy = "Name an environment variable with the key instead"
             raise UserError(f"a study writes down what {address} hides", where=f"arm {stage.arm}", remedy=remedy)
         inside(config.out, stage.out)
+    if files:
+        check_folder(config.base)
 
 
 def lineage(config: StudyConfig, arm: str) -> list[Arm]:
