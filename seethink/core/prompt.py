@@ -34,10 +34,10 @@ def prompt_parts(sample: Sample) -> list[Part]:
 
 
 def options_text(sample: Sample) -> str:
-    """Lettered options, a line each, of a choice question that does not list them itself; else empty."""
+    """Lettered options, a line each, where the question does not list them itself; else empty."""
     options = list(zip(string.ascii_uppercase, sample.choices, strict=False))
     bare = all(choice == letter for letter, choice in options)  # the options stand in the image
-    if sample.kind != "choice" or bare or all(_listed(sample.question, *option) for option in options):
+    if bare or all(_listed(sample.question, *option) for option in options):
         return ""
     return "".join(f"\n{letter}. {choice}" for letter, choice in options)
 
