@@ -9,6 +9,8 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, Field, PositiveInt, model_validator
 
 from seethink.core.config import Config, Effect
+from seethink.core.errors import UserError
+from seethink.core.fields import refuse_tokens
 from seethink.core.store import read_text
 from seethink.rewards.config import RewardConfig
 
@@ -209,8 +211,14 @@ def rate_in_words(config: TrainingConfig) -> str:
 
 
 def system_prompt(model: ModelConfig) -> str:
-    """System prompt from the config, from @file, or from system.txt beside the weights. Raises UserError if unreadable."""
-    if model.system is None:
-        beside = model.path / "system.txt"
-        return read_text(beside) if beside.is_file() else ""
-    return read_text(Path(model.system[1:])) if model.system.startswith("@") else model.system.strip()
+    """System prompt from the config, from @file, or from system.txt beside the weights. Raises UserError if it is no text to a model."""
+    given, beside = model.system, model.path / "system.txt"
+    if given is None:
+        file = beside if beside.is_file() else None
+    else:
+        file = Path(given[1:]) if given.startswith("@") else None
+    text = read_text(file) if file else (given or "").strip()
+    refuse_tokens((text,), file or "the system prompt")
+    if "\0" in text:
+        raise UserError("this is no text (it holds NUL)", where=file or "the system prompt", remedy="Give another one")
+    return text
