@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, PositiveInt, model_validator
 
-from seethink.core.config import Config, Effect
+from seethink.core.config import Config, Effect, Seed
 from seethink.core.errors import UserError
 from seethink.core.fields import refuse_tokens
 from seethink.core.store import read_text
@@ -73,7 +73,9 @@ class OptimConfig(Config):
     lr_floor: float = Field(default=5e-7, ge=0, description="the cosine schedule ends here (paper: 5e-7)")
     warmup: float = Field(default=0.03, ge=0, le=1, description="share of steps with rising rate (paper: 3 %)")
     weight_decay: float = Field(default=0.0, ge=0, description="decoupled weight decay")
-    max_grad_norm: float = Field(default=1.0, gt=0, description="gradient norm is clipped to this")
+    max_grad_norm: float = Field(
+        default=1.0, gt=0, allow_inf_nan=True, description="gradient norm is clipped to this; inf: never"
+    )
 
 
 class JobConfig(Config):
@@ -101,7 +103,7 @@ class TrainingConfig(JobConfig):
     save_every: Annotated[int, Effect.MANNER] = Field(
         default=10, ge=1, description="steps, or rounds, between checkpoints"
     )
-    seed: int = Field(default=0, description="data order and sampling")
+    seed: Seed = Field(default=0, description="data order and sampling")
     gpus: Annotated[int, Effect.PLACE] = Field(
         default=1, ge=0, description="processes here, one per GPU, that share the work; 0 or 1: this one"
     )
