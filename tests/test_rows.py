@@ -120,7 +120,7 @@ def test_options_under_other_names_are_refused_where_no_model_would_see_them(fol
 
 
 @pytest.mark.parametrize(
-    "mark", ["<IMAGE>", "<image_1>", "<image 2>", "<|image|>", "<ImageHere>", "<video>", "<image/>"]
+    "mark", ["<IMAGE>", "<image_1>", "<image 2>", "<|image|>", "<ImageHere>", "<video>", "<image/>", "</image>"]
 )
 def test_marks_of_images_that_are_not_ours_are_refused(folder, mark):
     with pytest.raises(UserError, match="rows.jsonl:1: question holds .*, which marks no image here"):

@@ -19,7 +19,7 @@ _EXTRA_IMAGE_KEY = re.compile(
     r"(?:_?(?:path|file|file_?name|name|url|uri|bytes|base64|b64|data|list|tensor)s?)?(?:_?\d+)?"
 )
 _PICTURE = re.compile(r"(?i)data:image/|[^\n]{1,1000}\.(?:png|jpe?g|webp|gif|bmp|tiff?|avif|heic)\s*\Z")
-_OTHER_MARK = re.compile(r"(?i)<\|?(?:image|video|audio)[ _-]?(?:\d+|here|placeholder)?\|?\s*/?>")
+_OTHER_MARK = re.compile(r"(?i)<[|/]?(?:image|video|audio)[ _-]?(?:\d+|here|placeholder)?\|?\s*/?>")
 _OPTION_KEYS = ("options", "option", "candidates", "a")  # in lower case
 _CONTROL_TOKEN = re.compile(
     r"<\|(?:image_pad|video_pad|vision_pad|vision_start|vision_end|im_start|im_end|endoftext)\|>|<image>"
