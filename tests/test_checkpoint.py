@@ -88,3 +88,12 @@ def test_a_damaged_folder_of_shards_is_named(damage, message, tmp_path, capfd):
         load_checkpoint(tmp_path, torch.device("cpu"), blank)
     assert caught.value.where == str(tmp_path / "checkpoint-3") and "Remove it" in caught.value.remedy
     assert "Traceback" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "name", ["checkpoint-9.pt.bak", "checkpoint-9 (1).pt", "checkpoint-best.pt", "checkpoint-9.json"]
+)
+def test_copies_that_people_keep_beside_a_checkpoint_are_not_read(name, tmp_path):
+    torch.save({"x": 1}, tmp_path / "checkpoint-3.pt")
+    (tmp_path / name).write_text("mine")
+    assert load_checkpoint(tmp_path, torch.device("cpu"), dict) == (3, {"x": 1})

@@ -44,6 +44,8 @@ def test_a_photograph_is_turned_upright_for_everyone(tmp_path, orientation):
     assert np.array_equal(pixels(tmp_path / "a.png"), np.asarray(upright))
     assert np.array_equal(sent(tmp_path / "a.png"), np.asarray(upright))
     assert image_size(str(tmp_path / "a.png")) == check_image(str(tmp_path / "a.png")) == (6, 4)
+    stored.save(tmp_path / "a.tif", exif=exif)
+    assert pixels(tmp_path / "a.tif").shape == (4, 6, 3) and image_size(str(tmp_path / "a.tif")) == (6, 4)
     again = Image.open(io.BytesIO(base64.b64decode(data_url(str(tmp_path / "a.png")).partition(",")[2])))
     assert again.getexif().get(0x0112, 1) == 1
 
@@ -162,3 +164,17 @@ def test_strips_and_bombs_are_refused_by_their_header(tmp_path, size, message):
             read(str(tmp_path / "a.png"))
     Image.new("1", (200, 1)).save(tmp_path / "b.png")
     assert image_size(str(tmp_path / "b.png")) == (200, 1)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n", "is PostScript.*Save it as PNG"),
+        (b"\0\0\0\x18ftypheic" + bytes(50), "no known kind of picture"),
+        (b"\x1f\x8b\x08" + bytes(20), "compressed with gzip.*gunzip"),
+    ],
+)
+def test_what_is_no_picture_is_named_and_never_run(tmp_path, content, message):
+    (tmp_path / "a.png").write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        check_image(str(tmp_path / "a.png"))

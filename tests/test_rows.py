@@ -90,11 +90,41 @@ def test_an_image_is_an_image_by_both_names(folder, keys):
         "image_bytes",
         "local_image",
         "Image",
+        "image_1",
+        "img2",
+        "screenshot",  # told by the value
+        "query_image",
+        "file_name",
     ],
 )
 def test_pictures_under_other_names_are_refused(folder, key):
     with pytest.raises(UserError, match=f"rows.jsonl:1: '{key}' looks like pictures.*Rename"):
         read(folder, images=[], **{key: "a.png"})
+
+
+@pytest.mark.parametrize(
+    "value", [["a.png"], {"bytes": "iVBO"}, [{"path": "a.jpg"}], "data:image/png;base64,AA", "a/b.WEBP"]
+)
+def test_pictures_under_any_name_are_refused_where_the_row_has_none(folder, value):
+    with pytest.raises(UserError, match="rows.jsonl:1: 'visual' looks like pictures"):
+        read(folder, images=[], visual=value)
+    assert read(folder, visual=value).meta == {"visual": value}
+
+
+@pytest.mark.parametrize("key", ["options", "Options", "candidates", "A"])
+def test_options_under_other_names_are_refused_where_no_model_would_see_them(folder, key):
+    with pytest.raises(UserError, match=f"rows.jsonl:1: '{key}' looks like options, which stand under 'choices'"):
+        read(folder, kind="choice", gold="A", **{key: ["red", "blue"]})
+    assert read(folder, kind="choice", gold="A", question="Which? A. red B. blue", **{key: ["red", "blue"]}).meta
+    assert read(folder, kind="choice", gold="A", choices=["x", "y"], **{key: ["red", "blue"]}).meta
+
+
+@pytest.mark.parametrize(
+    "mark", ["<IMAGE>", "<image_1>", "<image 2>", "<|image|>", "<ImageHere>", "<video>", "<image/>", "</image>"]
+)
+def test_marks_of_images_that_are_not_ours_are_refused(folder, mark):
+    with pytest.raises(UserError, match="rows.jsonl:1: question holds .*, which marks no image here"):
+        read(folder, question=f"{mark} Which?")
 
 
 def test_notes_about_pictures_stay_in_meta(folder):
@@ -190,7 +220,26 @@ def test_a_list_of_golds_means_alternatives(folder, kind, gold, golds):
     assert read(folder, kind=kind, gold=gold).golds == golds
 
 
+@pytest.mark.parametrize("gold", [[1, 2, 3], [1, 2, 3, 4, 5], [[1, 2, 3, 4], 5]])
+def test_numbers_that_are_no_box_are_no_golds_of_a_box(folder, gold):
+    with pytest.raises(UserError, match="rows.jsonl:1: "):
+        read(folder, kind="box", gold=gold)
+
+
 # ------------------------------------------------------------------------------------------------------------------------ files
+
+
+@pytest.mark.parametrize("content", ["", "\n \n", "\ufeff"])
+def test_a_file_without_rows_is_refused_by_whoever_reads_samples(folder, content):
+    (folder / "rows.jsonl").write_text(content)
+    with pytest.raises(UserError, match="rows.jsonl: no samples"):
+        load_samples(folder / "rows.jsonl")
+
+
+def test_a_folder_is_no_image(folder):
+    (folder / "pictures").mkdir()
+    with pytest.raises(UserError, match="rows.jsonl:1: image .*pictures is no file"):
+        read(folder, images=["pictures"])
 
 
 @pytest.mark.parametrize(

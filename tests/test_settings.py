@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from seethink.cli import VERBS, load, split_verb
+from seethink.cli import VERBS, load, main, split_verb
 from seethink.core.config import Config, build, describe, resolve
 from seethink.core.errors import UserError
 from seethink.data.config import DataConfig
@@ -126,3 +126,23 @@ def test_earlier_names_are_understood_and_said(capsys):
     assert "--steps is --rounds now" in capsys.readouterr().err
     assert split_verb(["rank", "--out", "o"]) == ("select", ["--out", "o"])
     assert build(GRPOConfig, {"data": "d", "out": "o", "model": {"path": "m"}, "steps": 5}).rounds == 5
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("epochs", "inf"),
+        ("optim.lr", "inf"),
+        ("optim.lr", "nan"),
+        ("optim.max_grad_norm", "nan"),
+        ("seed", str(10**30)),
+    ],
+)
+def test_numbers_that_nothing_can_be_computed_with_are_refused(key, value):
+    with pytest.raises(UserError, match=f"{key} = "):
+        resolve(SFTConfig, ["--out", "o", "--data", "d", "--model.path", "m", f"--{key}", value])
+
+
+def test_a_folder_is_no_file_of_settings(tmp_path, capsys):
+    assert main(["sft", f"@{tmp_path}"]) == 2
+    assert "Is a directory" in capsys.readouterr().err

@@ -16,11 +16,12 @@ from collections.abc import Callable, Iterator, Sequence
 from enum import Enum
 from functools import reduce
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 
 from seethink.core.errors import UserError
+from seethink.core.filetype import unreadable
 from seethink.core.store import read_json
 
 
@@ -34,10 +35,14 @@ class Effect(Enum):
     INPUT = "what is read: a file or folder, which counts by its content and not by its name"
 
 
-class Config(BaseModel):
-    """Base of all configs: unknown keys are errors, values never change after resolution."""
+Seed = Annotated[int, Field(ge=-(1 << 32), le=1 << 32)]
+"""Small enough that a stream of its own can be made for every round and row."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+
+class Config(BaseModel):
+    """Base of all configs: unknown keys and infinite numbers are errors, values never change after resolution."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     former: ClassVar[dict[str, str]] = {}
     """Earlier names of settings, which are still understood."""
 
@@ -117,7 +122,9 @@ def load_file(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise UserError("config file not found", where=path, remedy="Check the path") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError) as error:
+        raise unreadable(path, error) from None
+    except tomllib.TOMLDecodeError as error:
         raise UserError(f"not valid TOML ({error})", where=path) from None
 
 

@@ -16,8 +16,11 @@ MAX_SHOWN = 200  # characters of the user's data in a message
 
 _EXTRA_IMAGE_KEY = re.compile(
     r"(?i)(?:local_?|raw_?|input_?)?(?:im(?:g|age)|pic(?:ture)?|photo|frame|pixel_?value|video|audio)s?"
-    r"(?:_?(?:path|file|file_?name|name|url|uri|bytes|base64|b64|data|list|tensor)s?)?"
+    r"(?:_?(?:path|file|file_?name|name|url|uri|bytes|base64|b64|data|list|tensor)s?)?(?:_?\d+)?"
 )
+_PICTURE = re.compile(r"(?i)data:image/|[^\n]{1,1000}\.(?:png|jpe?g|webp|gif|bmp|tiff?|avif|heic)\s*\Z")
+_OTHER_MARK = re.compile(r"(?i)<[|/]?(?:image|video|audio)[ _-]?(?:\d+|here|placeholder)?\|?\s*/?>")
+_OPTION_KEYS = ("options", "option", "candidates", "a")  # in lower case
 _CONTROL_TOKEN = re.compile(
     r"<\|(?:image_pad|video_pad|vision_pad|vision_start|vision_end|im_start|im_end|endoftext)\|>|<image>"
 )
@@ -52,7 +55,11 @@ def read_golds(value: Any, kind: str, where: object) -> tuple[str, ...]:
         return (json.dumps(value),)
     if not value:
         raise UserError("gold is an empty list", where=where, remedy="Write an answer, or a list of right ones")
-    return tuple(dict.fromkeys(as_text(v, "an answer in the list of golds", where) for v in value))
+    texts = [as_text(v, "an answer in the list of golds", where) for v in value]
+    if kind == "box" and any(map(_is_number, value)):
+        what = f"gold is a list of {len(value)} numbers, not a box"
+        raise UserError(what, where=where, remedy="Write four numbers, or a list of such lists")
+    return tuple(dict.fromkeys(texts))
 
 
 def names_pictures(key: str) -> bool:
@@ -65,8 +72,7 @@ def read_images(row: dict[str, Any], where: object) -> tuple[str, ...]:
     given = {key: value for key in ("images", "image") if (value := row.get(key)) not in (None, [])}
     for key in filter(names_pictures, row):
         if row[key] not in (None, [], ""):
-            what = f"{key[:MAX_SHOWN]!r} looks like pictures, which stand under 'images' here"
-            raise UserError(what, where=where, remedy="Rename the key, or put what is only a note into meta")
+            raise _misplaced(key, "pictures", "images", where)
     lists = [value if isinstance(value, list) else [value] for value in given.values()]
     if len(lists) == 2 and lists[0] != lists[1]:
         raise UserError("'image' and 'images' name different pictures", where=where, remedy="Keep one of them")
@@ -80,6 +86,21 @@ def read_images(row: dict[str, Any], where: object) -> tuple[str, ...]:
             remedy = "Pictures must be files: download it and give its path"
             raise UserError(f"image {image[:MAX_SHOWN]} is an address", where=where, remedy=remedy)
     return tuple(images)
+
+
+def refuse_stray(others: dict[str, Any], question: str, images: bool, options: bool, where: object) -> None:
+    """Raises UserError where a row lacks its images or options, but has them under keys that nobody reads (`others`).
+
+    Also for marks of images that are not ours, which would reach the model as text.
+    """
+    for key, value in others.items():
+        if not images and _is_picture(value):
+            raise _misplaced(key, "pictures", "images", where)
+        if not options and key.lower() in _OPTION_KEYS and value and not lettered(question):
+            raise _misplaced(key, "options", "choices", where)
+    if found := _OTHER_MARK.search(question):
+        what = f"question holds {found[0]}, which marks no image here"
+        raise UserError(what, where=where, remedy=f"Write {PLACEHOLDER} where an image stands, or leave it out")
 
 
 def read_question(value: Any, images: int, where: object) -> tuple[str, tuple[int, ...]]:
@@ -159,6 +180,20 @@ def _is_box(value: list[Any]) -> bool:
     if value and all(isinstance(v, list) for v in value):
         return all(_is_box(v) for v in value)
     return len(value) == 4 and all(map(_is_number, value))
+
+
+def _is_picture(value: Any) -> bool:
+    """The name of a picture file, a data URL, bytes, or what holds one of these."""
+    if isinstance(value, str):
+        return bool(_PICTURE.match(value))
+    if isinstance(value, dict):
+        return "bytes" in value or any(map(_is_picture, value.values()))
+    return isinstance(value, list) and any(map(_is_picture, value))
+
+
+def _misplaced(key: str, what: str, ours: str, where: object) -> UserError:
+    what = f"{key[:MAX_SHOWN]!r} looks like {what}, which stand under {ours!r} here"
+    return UserError(what, where=where, remedy="Rename the key, or put what is only a note into meta")
 
 
 def _is_number(value: Any) -> bool:

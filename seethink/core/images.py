@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from seethink.core.errors import UserError
 from seethink.core.nouns import Sample
@@ -39,6 +39,8 @@ NOT_PICTURES = (
     (b"{", "is JSON, not a picture", "Download the picture itself, or drop the row"),
     (b"%PDF", "is a PDF", "Save the page as PNG"),
     (b"data:", "is the text of a data URL", "Decode it to a picture file"),
+    (b"\x1f\x8b", "is compressed with gzip", "Unpack it with gunzip"),
+    (b"PK\x03\x04", "is a ZIP archive or an office document", "Unpack it, or save the picture as PNG"),
 )  # how a file begins, what it then is, what to do
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # MAX_PIXELS says it by row
 
@@ -124,6 +126,8 @@ def _opened(path: str, where: object) -> Iterator[Image.Image]:
 
 def _size_fault(image: Image.Image) -> tuple[str, str] | None:
     """What is wrong with a picture according to its header, and the remedy."""
+    if image.format == "EPS":
+        return "is PostScript, which only another program could draw", "Save it as PNG"
     long, short = max(image.size), max(min(image.size), 1)
     if long * short > MAX_PIXELS:
         return f"has {image.width} x {image.height} pixels", "Shrink it"
@@ -137,7 +141,8 @@ def _size_fault(image: Image.Image) -> tuple[str, str] | None:
 
 def _unreadable(path: str, where: object, error: BaseException) -> UserError:
     """What to say of a file that is no sound picture."""
-    what, remedy = f"cannot be read ({error})", "Replace the file or drop the row"
+    reason = "no known kind of picture" if isinstance(error, UnidentifiedImageError) else error
+    what, remedy = f"cannot be read ({reason})", "Replace the file or drop the row"
     try:
         with open(path, "rb") as f:
             start = f.read(512).lstrip(b"\xef\xbb\xbf \t\r\n")
@@ -165,6 +170,8 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _upright_size(image: Image.Image) -> tuple[int, int]:
+    if image.format == "TIFF":  # whose size Pillow has turned already
+        return image.size
     return (image.height, image.width) if _orientation(image) in (5, 6, 7, 8) else image.size
 
 

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, TextIO
 
 from seethink.core.errors import UserError
-from seethink.core.fields import MAX_SHOWN, refuse_tokens
+from seethink.core.fields import MAX_SHOWN, refuse_stray, refuse_tokens
 from seethink.core.filetype import refuse_other_text, unreadable
-from seethink.core.nouns import Example, Sample, sample_from_row, sample_to_row
+from seethink.core.nouns import KEYS, Example, Sample, sample_from_row, sample_to_row
 
 MAX_PATH = 300  # characters of a path in a message; its end tells more
 NAMES = {
@@ -200,7 +200,7 @@ def read_examples(path: Path, completions: bool = False) -> Iterator[DataRow]:
 
     Raises UserError for a file that holds no rows at all.
     """
-    base, seen = Path(path).resolve().parent, {}
+    base, seen, number = Path(path).resolve().parent, {}, 0
     for number, row in read_lines(path):
         where, name = f"{path}:{number}", ""
         try:
@@ -214,6 +214,8 @@ def read_examples(path: Path, completions: bool = False) -> Iterator[DataRow]:
             yield DataRow(where, name, example)
         except UserError as fault:
             yield DataRow(where, name, fault)
+    if not number:
+        raise UserError("no samples", where=path, remedy="Give a file with at least one row")
 
 
 def _example(row: dict[str, Any], where: str, base: Path, completions: bool) -> Example:
@@ -227,10 +229,13 @@ def _example(row: dict[str, Any], where: str, base: Path, completions: bool) -> 
         what = "row has no completion" if isinstance(completion, str) else "completion is not a text"
         raise UserError(what, where=where, remedy="SFT rows need a non-empty completion text")
     refuse_tokens((sample.question, sample.context, *sample.choices, completion), where)
+    others = {key: value for key, value in row.items() if key not in KEYS}
+    has_options = sample.kind != "choice" or bool(sample.choices)
+    refuse_stray(others, sample.question, bool(sample.images), has_options, where)
     images = tuple(str(base / image) for image in sample.images)
     for image in images:
         if not os.path.isfile(image):
-            what = f"image {image[-MAX_PATH:]} does not exist"
+            what = f"image {image[-MAX_PATH:]} {'is no file' if os.path.exists(image) else 'does not exist'}"
             raise UserError(what, where=where, remedy="Fix the path or drop the row")
     return Example(dataclasses.replace(sample, images=images), completion)
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from seethink.core.config import Config, Effect
+from seethink.core.config import Config, Effect, Seed
 from seethink.core.url import BaseUrl, KeyName
 from seethink.rewards.config import RewardConfig
 from seethink.train.config import ModelConfig, system_prompt
@@ -48,7 +48,7 @@ class EvalConfig(Config):
         default="auto", description="compute precision of a model folder; auto: bfloat16"
     )
     reward: RewardConfig = RewardConfig()
-    seed: int = Field(default=0, description="sampling, when temperature > 0")
+    seed: Seed = Field(default=0, description="sampling, when temperature > 0")
     overwrite: Annotated[bool, Effect.PLACE] = Field(
         default=False, description="start afresh where the folder holds a run with other settings"
     )

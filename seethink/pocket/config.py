@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from seethink.core.config import Config, Effect, where_of
+from seethink.core.config import Config, Effect, Seed, where_of
 from seethink.core.names import check_names
 
 
@@ -15,7 +15,7 @@ class BuildConfig(Config):
     """Write the pocket world: pictures, pools, board, and SFT files of each simulated teacher."""
 
     out: Annotated[Path, Effect.OUTPUT] = Field(description="folder to write")
-    seed: int = Field(default=0, description="every stream of scenes derives from it")
+    seed: Seed = Field(default=0, description="every stream of scenes derives from it")
     sft: int = Field(default=2000, ge=0, description="samples in sft_pool.jsonl")
     rl: int = Field(default=2000, ge=0, description="samples in rl_pool.jsonl")
     board: int = Field(default=1000, ge=0, description="held-out items drawn like the training pools")
@@ -27,7 +27,7 @@ class TeachConfig(Config):
 
     world: Path = Field(description="folder made by seethink pocket build")
     port: int = Field(default=8765, ge=0, le=65535, description="0 takes a free one")
-    seed: int = Field(default=0, description="same request, same seed, same answer")
+    seed: Seed = Field(default=0, description="same request, same seed, same answer")
     minutes: float = Field(default=0.0, ge=0, description="stop after this long; 0 runs until interrupted")
     replay: Path | None = Field(default=None, description="JSON of published records; captions and traces are replayed")
     too_many: float = Field(default=0.0, ge=0, le=1, description="share of requests answered 429")
@@ -41,7 +41,7 @@ class PretrainConfig(Config):
     """Build the base checkpoint of the pocket world from nothing."""
 
     out: Annotated[Path, Effect.OUTPUT] = Field(description="run folder; the checkpoint is in model/")
-    seed: int = Field(default=0, description="weights, scenes and order of lessons")
+    seed: Seed = Field(default=0, description="weights, scenes and order of lessons")
     threads: int = Field(default=2, ge=1, description="cores; another number gives slightly other weights")
     scenes: int = Field(default=6000, ge=100, description="training pictures, drawn once")
     rows: int = Field(default=10, ge=4, description="pictures of things in a batch")
@@ -59,7 +59,7 @@ class PretrainConfig(Config):
 class World(Config):
     """What the pocket study is made of: `prepare.settings` of its plan."""
 
-    seed: int = Field(default=0, description="every scene derives from it")
+    seed: Seed = Field(default=0, description="every scene derives from it")
     sft: int = Field(default=800, ge=1, description="questions given to the teachers")
     examples: int = Field(default=600, ge=1, description="SFT examples of each style, out of those all styles kept")
     rl: int = Field(default=2000, ge=1, description="RL questions")

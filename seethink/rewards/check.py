@@ -96,5 +96,5 @@ def run(config: CheckConfig, dry_run: bool = False) -> None:
         for number, sample in literal[:SHOWN]:
             print(f"  row {number}  {sample.id}  gold {sample.gold[:100]!r}")
     if bad:
-        what = f"{len(bad)} of {len(results)} golds are unusable"
-        raise UserError(what, where=config.input, remedy="Repair or drop these rows")
+        what = f"{len(bad)} of {len(results)} golds are unusable, the first: {bad[0].reason}"
+        raise UserError(what, where=f"{config.input}:{bad[0].row}", remedy="Repair or drop these rows")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
 import shutil
 import sys
@@ -44,7 +45,7 @@ def open_run(
         if not changed <= {"data", "pictures"} or (config.out / "done.json").exists():
             return False
         before = read_json(path) if path.exists() else []
-        used = max(map(_step_of, (config.out / "checkpoint").glob("checkpoint-*")), default=0)
+        used = max(map(_step_of, _checkpoints(config.out / "checkpoint")), default=0)
         same = used == 0 or used < min(len(before), len(marks)) and before[used] == marks[used]
         if same:
             print(
@@ -94,7 +95,7 @@ def save_checkpoint(folder: Path, step: int, state: dict, ranks: Ranks) -> None:
             ranks.save(folder / f"checkpoint-{step}", state)
         else:
             _write(folder / f"checkpoint-{step}.pt", state)
-    for old in folder.glob("checkpoint-*") if ranks.first else ():
+    for old in _checkpoints(folder) if ranks.first else ():
         if _step_of(old) < step:
             shutil.rmtree(old) if old.is_dir() else old.unlink()
 
@@ -118,7 +119,7 @@ def load_checkpoint(folder: Path, device: torch.device, blank: Callable[[], dict
 
     `blank` makes a state to fill, for one that several ranks wrote.
     """
-    found = sorted(folder.glob("checkpoint-*"), key=_step_of)
+    found = sorted(_checkpoints(folder), key=_step_of)
     if not found:
         return None
     latest = found[-1]
@@ -161,6 +162,11 @@ class Meter:
             "memory_gb": max(self.ranks.gather([memory])),
             "cpu_seconds": sum(self.ranks.gather([time.process_time() - self.cpu])),
         }
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    """Ours alone: people keep copies beside them."""
+    return [path for path in folder.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+(\.pt)?", path.name)]
 
 
 def _step_of(path: Path) -> int:

@@ -8,7 +8,9 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, PositiveInt, model_validator
 
-from seethink.core.config import Config, Effect
+from seethink.core.config import Config, Effect, Seed
+from seethink.core.errors import UserError
+from seethink.core.fields import refuse_tokens
 from seethink.core.store import read_text
 from seethink.rewards.config import RewardConfig
 
@@ -71,7 +73,9 @@ class OptimConfig(Config):
     lr_floor: float = Field(default=5e-7, ge=0, description="the cosine schedule ends here (paper: 5e-7)")
     warmup: float = Field(default=0.03, ge=0, le=1, description="share of steps with rising rate (paper: 3 %)")
     weight_decay: float = Field(default=0.0, ge=0, description="decoupled weight decay")
-    max_grad_norm: float = Field(default=1.0, gt=0, description="gradient norm is clipped to this")
+    max_grad_norm: float = Field(
+        default=1.0, gt=0, allow_inf_nan=True, description="gradient norm is clipped to this; inf: never"
+    )
 
 
 class JobConfig(Config):
@@ -99,7 +103,7 @@ class TrainingConfig(JobConfig):
     save_every: Annotated[int, Effect.MANNER] = Field(
         default=10, ge=1, description="steps, or rounds, between checkpoints"
     )
-    seed: int = Field(default=0, description="data order and sampling")
+    seed: Seed = Field(default=0, description="data order and sampling")
     gpus: Annotated[int, Effect.PLACE] = Field(
         default=1, ge=0, description="processes here, one per GPU, that share the work; 0 or 1: this one"
     )
@@ -209,8 +213,14 @@ def rate_in_words(config: TrainingConfig) -> str:
 
 
 def system_prompt(model: ModelConfig) -> str:
-    """System prompt from the config, from @file, or from system.txt beside the weights. Raises UserError if unreadable."""
-    if model.system is None:
-        beside = model.path / "system.txt"
-        return read_text(beside) if beside.is_file() else ""
-    return read_text(Path(model.system[1:])) if model.system.startswith("@") else model.system.strip()
+    """System prompt from the config, from @file, or from system.txt beside the weights. Raises UserError if it is no text to a model."""
+    given, beside = model.system, model.path / "system.txt"
+    if given is None:
+        file = beside if beside.is_file() else None
+    else:
+        file = Path(given[1:]) if given.startswith("@") else None
+    text = read_text(file) if file else (given or "").strip()
+    refuse_tokens((text,), file or "the system prompt")
+    if "\0" in text:
+        raise UserError("this is no text (it holds NUL)", where=file or "the system prompt", remedy="Give another one")
+    return text

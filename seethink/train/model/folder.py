@@ -27,7 +27,8 @@ READ_TOO = (
 """What else transformers reads where it is there."""
 ADAPTERS = "adapter_config.json"
 TEXTS = ("system.txt", "chat_template.jinja", "merges.txt")
-QUANTISED = ("quantize_config.json", "quant_config.json")  # as GPTQ and AWQ wrote them beside the weights
+QUANTISED = ("quantize_config.json", "quant_config.json", "hf_quant_config.json")
+"""As GPTQ, AWQ and ModelOpt write them beside the weights."""
 NUMBERS = ("F64", "F32", "F16", "BF16")  # dtypes of plain weights
 LFS = b"version https://git-lfs"
 FETCH = "Fetch the model again"
@@ -46,6 +47,9 @@ def check_folder(folder: Path) -> dict[str, Any]:
     if (folder / ADAPTERS).is_file():  # transformers would load the base that they name, and not this folder
         remedy = "Merge them into their base (merge_and_unload of peft) and save that"
         raise UserError("holds LoRA adapters", where=folder / ADAPTERS, remedy=remedy)
+    for path in (folder / name for name in (*REQUIRED, *READ_TOO, *TEXTS, WEIGHTS)):
+        if path.is_symlink() and not path.exists():  # a cache that was fetched by half, or copied without its blobs
+            raise UserError("is a link to a file that is missing", where=path, remedy=FETCH)
     for name in REQUIRED:
         if not (folder / name).is_file():
             raise UserError(f"model folder has no {name}", where=folder, remedy=_instead(folder))
@@ -93,13 +97,18 @@ def weight_files(folder: Path, index: dict[str, Any] | None) -> list[Path]:
         beside = f"; {pickles[0]} is a pickle, which is never opened" if pickles else ""
         raise UserError(f"model folder has no weights ({WEIGHTS}{beside})", where=folder, remedy=remedy)
     places = index.get("weight_map")
-    if not isinstance(places, dict) or not places or not all(isinstance(p, str) for p in places.values()):
+    if not isinstance(places, dict) or not places or not all(map(_own, places.values())):
         raise UserError("names no files of weights (weight_map)", where=folder / INDEX, remedy=FETCH)
     files = [folder / name for name in sorted(set(places.values()))]
     if missing := [p.name for p in files if not p.is_file()]:
         what = f"model folder has no {missing[0]}" + (f" and {len(missing) - 1} more" if len(missing) > 1 else "")
         raise UserError(f"{what} of the {len(files)} files in {INDEX}", where=folder, remedy=FETCH)
     return files
+
+
+def _own(name: Any) -> bool:
+    """Whether it names a file of the folder itself."""
+    return isinstance(name, str) and name == Path(name).name
 
 
 def image_settings(folder: Path) -> tuple[Path, dict[str, Any]]:
@@ -120,7 +129,8 @@ def _check_family(folder: Path, config: dict[str, Any]) -> None:
         sliding = " with sliding windows" if isinstance(text, dict) and text.get("use_sliding_window") else ""
         what = f"model type {config.get('model_type')!r}{sliding} is not supported"
         raise UserError(what, where=folder, remedy=_instead(folder))
-    if not isinstance(text, dict) or not isinstance(config.get("vision_config"), dict):
+    vision = config.get("vision_config")
+    if not isinstance(text, dict) or not isinstance(vision, dict) or not vision:
         raise UserError("describes no language and vision model", where=folder / "config.json", remedy=FETCH)
     sizes = {name: text.get(name) for name in ("hidden_size", "num_hidden_layers", "vocab_size")}
     for name, value in {**sizes, "image_token_id": config.get("image_token_id")}.items():
@@ -130,7 +140,9 @@ def _check_family(folder: Path, config: dict[str, Any]) -> None:
 
 def _check_plain(folder: Path, config: dict[str, Any]) -> None:
     """Raises UserError for quantised weights, by what the folder says of itself."""
-    settings = config.get("quantization_config") or config.get("compression_config")
+    parts = (config, config.get("text_config") or {})
+    found = (part.get(name) for part in parts for name in ("quantization_config", "compression_config"))
+    settings = next(filter(None, found), None)
     beside = next((name for name in QUANTISED if (folder / name).is_file()), "")
     if settings or beside:
         how = settings.get("quant_method") if isinstance(settings, dict) else None
@@ -168,4 +180,6 @@ def _instead(folder: Path) -> str:
     """What was probably meant."""
     if (folder / "model" / "config.json").is_file():
         return f"This is the folder of a run: give {folder / 'model'}"
+    if snapshots := sorted(folder.glob("snapshots/*/config.json")):
+        return f"This is the cache of a model: give {snapshots[-1].parent}"
     return f"Use {MODELS}"

@@ -6,8 +6,6 @@ leaves out images or the system prompt. Whatever transformers raises about a fol
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, NamedTuple
@@ -45,16 +43,21 @@ FAULTS = (
 """What libraries raise about a folder whose files do not fit together."""
 
 
-@contextmanager
-def reading(what: str, where: Path, remedy: str = FETCH) -> Iterator[None]:
+class reading:  # noqa: N801 - reads as the statement it makes
     """Turns what a library says about a damaged part into one line."""
-    try:
-        yield
-    except torch.OutOfMemoryError:
-        raise
-    except FAULTS as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise UserError(f"{what} ({reason})", where=where, remedy=remedy) from None
+
+    def __init__(self, what: str, where: Path, remedy: str = FETCH):
+        self.what, self.where, self.remedy = what, where, remedy
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        if kind is None or issubclass(kind, torch.OutOfMemoryError):
+            return
+        if kind is Exception or issubclass(kind, FAULTS):  # tokenizers raises Exception itself
+            reason = " ".join(str(error).split())[:200] or kind.__name__
+            raise UserError(f"{self.what} ({reason})", where=self.where, remedy=self.remedy) from None
 
 
 class Tools(NamedTuple):
@@ -158,6 +161,12 @@ def load_weights(folder: Path, dtype: torch.dtype) -> Any:
             ignore_mismatched_sizes=True, local_files_only=True, trust_remote_code=False,
         )  # fmt: skip
     model, told = loaded
+    text = model.config.text_config
+    size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    section = (text.rope_parameters or {}).get("mrope_section") or []
+    if 2 * sum(section) != size:
+        what = f"mrope_section {section} does not fit heads of {size} values"
+        raise UserError(what, where=folder / "config.json", remedy=FETCH)
     for key, what in (("missing", "are missing"), ("unexpected", "are unknown"), ("mismatched", "have another shape")):
         if names := sorted(n if isinstance(n, str) else n[0] for n in told[f"{key}_keys"]):
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
