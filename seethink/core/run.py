@@ -60,14 +60,15 @@ class Run:
         unit: str = "step",
         overwrite: bool = False,
         keep: bool | Callable[[set[str]], bool] = False,
+        moved: bool = False,
     ) -> Run:
         """The folder `out`, locked against a second process. One that holds another run is refused, or emptied.
 
         The key holds the content of every INPUT setting: files and folders are hashed here, of anything else (a prompt, a
         name) `inputs` has the hash under the setting's dotted name, as of whatever else is read. `keep` is for verbs that
         work from a ledger: a folder of the same verb goes on under the new settings, a finished one with `overwrite` only; or
-        it says whether to go on, given the names of what has changed. Raises UserError for a folder that is not ours to
-        write, or an input that is missing.
+        it says whether to go on, given the names of what has changed. `moved` says that the folder comes from elsewhere,
+        which counts under `overwrite` alone. Raises UserError for a folder that is not ours to write, or a missing input.
         """
         settings, inputs, out = identity(config), dict(inputs), Path(out)
         for setting, effect in effects(type(config)).items():
@@ -88,7 +89,7 @@ class Run:
         if before is not None and not (isinstance(before, dict) and before.keys() >= MANIFEST):
             folder.__exit__()
             raise UserError("manifest.json is none of ours", where=out, remedy="Choose another --out")
-        if before and before["key"] != folder.key:
+        if before and (before["key"] != folder.key or overwrite and moved):
             folder._another(before, verb, {**settings, **inputs}, overwrite, keep)
         if not folder.done:  # the manifest first: by it the folder is ours, wherever this process is killed
             write_json(out / "manifest.json", _manifest(folder.key, verb, settings, inputs))
