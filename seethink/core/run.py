@@ -60,15 +60,14 @@ class Run:
         unit: str = "step",
         overwrite: bool = False,
         keep: bool | Callable[[set[str]], bool] = False,
-        moved: bool = False,
     ) -> Run:
         """The folder `out`, locked against a second process. One that holds another run is refused, or emptied.
 
         The key holds the content of every INPUT setting: files and folders are hashed here, of anything else (a prompt, a
         name) `inputs` has the hash under the setting's dotted name, as of whatever else is read. `keep` is for verbs that
         work from a ledger: a folder of the same verb goes on under the new settings, a finished one with `overwrite` only; or
-        it says whether to go on, given the names of what has changed. `moved` says that the folder comes from elsewhere,
-        which counts under `overwrite` alone. Raises UserError for a folder that is not ours to write, or a missing input.
+        it says whether to go on, given the names of what has changed. Under `overwrite` another endpoint counts as a change.
+        Raises UserError for a folder that is not ours to write, or an input that is missing.
         """
         settings, inputs, out = identity(config), dict(inputs), Path(out)
         for setting, effect in effects(type(config)).items():
@@ -89,7 +88,7 @@ class Run:
         if before is not None and not (isinstance(before, dict) and before.keys() >= MANIFEST):
             folder.__exit__()
             raise UserError("manifest.json is none of ours", where=out, remedy="Choose another --out")
-        if before and (before["key"] != folder.key or overwrite and moved):
+        if before and (before["key"] != folder.key or overwrite and _asked_elsewhere(out, config)):
             folder._another(before, verb, {**settings, **inputs}, overwrite, keep)
         if not folder.done:  # the manifest first: by it the folder is ours, wherever this process is killed
             write_json(out / "manifest.json", _manifest(folder.key, verb, settings, inputs))
@@ -272,6 +271,13 @@ def processor() -> str:
     except OSError:
         return platform.processor() or platform.machine()
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _asked_elsewhere(out: Path, config: BaseModel) -> bool:
+    """Whether a folder's answers came from another endpoint: as a rule of the same model that has moved, but not surely."""
+    settings = out / "config.json"
+    before = read_json(settings) if settings.is_file() else None
+    return isinstance(before, dict) and before.get("base_url") != config.model_dump(mode="json").get("base_url")
 
 
 def _changes(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> Iterator[str]:

@@ -20,9 +20,8 @@ from seethink.core.nouns import Sample, Score, Trace, Verdict
 from seethink.core.preflight import check_pictures, settle, write_drops
 from seethink.core.progress import progress
 from seethink.core.run import Run, read_log
-from seethink.core.store import hash_folder, read_json
+from seethink.core.store import hash_folder
 from seethink.core.tables import write_table
-from seethink.core.url import public
 from seethink.data.overlap import data_behind, overlap
 from seethink.evals.answers import ask_endpoint
 from seethink.evals.boards import BOARDS
@@ -59,8 +58,7 @@ def run(config: EvalConfig, dry_run: bool = False) -> None:
         "system": prompt_of(config),
         "model": config.model if config.base_url else hash_folder(model_of(config).path),
     }
-    moved = config.overwrite and asked_elsewhere(config)
-    with Run.open(config.out, "eval", config, inputs, overwrite=config.overwrite, moved=moved) as folder:
+    with Run.open(config.out, "eval", config, inputs, overwrite=config.overwrite) as folder:
         write_drops(folder, drops)
         before = "done before, " if folder.done and not folder.summary.get("failed") else ""
         if not before:
@@ -80,13 +78,6 @@ def run(config: EvalConfig, dry_run: bool = False) -> None:
         accuracy = folder.summary["accuracy"]
         right = "undecided" if accuracy is None else f"{accuracy:.1%}"
         print(f"eval: {before}{right} of {folder.summary['n']} right, {config.out}")
-
-
-def asked_elsewhere(config: EvalConfig) -> bool:
-    """Whether the folder holds answers of another address: as a rule the same model that has moved, but not surely."""
-    settings = config.out / "config.json"
-    before = read_json(settings) if settings.is_file() else None
-    return isinstance(before, dict) and before.get("base_url", "") != public(config.base_url)
 
 
 def trained_on(config: EvalConfig, samples: list[Sample]) -> dict[str, str]:

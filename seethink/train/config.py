@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, PositiveInt, model_validator
 
 from seethink.core.config import Config, Effect
 from seethink.core.store import read_text
+from seethink.core.url import OpenUrls
 from seethink.rewards.config import RewardConfig
 
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
@@ -134,7 +135,7 @@ class SamplerConfig(Config):
     memory: Annotated[float, Effect.PLACE] = Field(
         default=0.4, gt=0, lt=1, description="share of GPU memory for vLLM in this process, free in updates"
     )
-    url: Annotated[str, Effect.PLACE] = Field(
+    url: Annotated[OpenUrls, Effect.PLACE] = Field(
         default="http://127.0.0.1:8000", description="address of the vLLM server; several with commas between"
     )
     weights: Annotated[Path | None, Effect.PLACE] = Field(
