@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, PositiveInt, model_validator
 
-from seethink.core.config import Config, Effect
+from seethink.core.config import Config, Effect, whole
 from seethink.core.store import read_text
 from seethink.core.url import OpenUrls
 from seethink.rewards.config import RewardConfig
@@ -32,7 +32,7 @@ def local_model(path: Path) -> Path:
         return path
 
 
-ModelPath = Annotated[Path, AfterValidator(local_model)]
+ModelPath = Annotated[Path, AfterValidator(whole), AfterValidator(local_model)]
 """A folder, or org/name of a model that huggingface_hub has in its cache."""
 
 
@@ -78,7 +78,7 @@ class OptimConfig(Config):
 class JobConfig(Config):
     """What every verb shares that computes with a model."""
 
-    out: Annotated[Path, Effect.OUTPUT] = Field(description="run folder")
+    out: Annotated[Path, Effect.OUTPUT, AfterValidator(whole)] = Field(description="run folder")
     data: Annotated[Path, Effect.INPUT] = Field(description="JSONL of samples: with completions, for grpo with golds")
     limit: int = Field(default=0, ge=0, description="use only this many rows; 0: all")
     micro_tokens: Annotated[int, Effect.MANNER] = Field(
@@ -150,7 +150,7 @@ class SamplerConfig(Config):
 class SelectConfig(JobConfig):
     """Select SFT examples by the perplexity of their completions under one or more models, and cut subsets."""
 
-    models: Annotated[tuple[Path, ...], Effect.INPUT] = Field(
+    models: Annotated[tuple[ModelPath, ...], Effect.INPUT] = Field(
         min_length=1, description="Hugging Face folders; perplexities are averaged over them (paper: two)"
     )
     sizes: tuple[PositiveInt, ...] = Field(default=(), description="examples in each subset (paper: 25000 10000 5000)")
