@@ -20,6 +20,7 @@ from seethink.train.optimiser import Optimiser
 from seethink.train.rollout.engine import EngineSampler, completions, make_engine, placeholders
 from seethink.train.rollout.sampler import LocalSampler
 from seethink.train.rollout.vllm import Answer, Request, ServerEngine
+from tests.raw_api import RawApi
 from tests.tiny import IMAGE, Given, tiny_group, tiny_learner, tiny_policy, tiny_prompt
 
 
@@ -203,3 +204,16 @@ def test_a_dead_server_is_one_line(tmp_path):
         dead = ServerEngine([f"http://127.0.0.1:{free.getsockname()[1]}"], tmp_path)
         with pytest.raises(UserError, match="cannot be reached"):
             dead.forget()
+
+
+@pytest.mark.parametrize(
+    "answer", [b"<html>", b"[]", b"{}", b"null", b'{"prompt_token_ids": [], "choices": [{"index": 0}]}']
+)
+def test_another_server_is_one_line(answer, tmp_path):
+    with RawApi(answer) as api:
+        other = ServerEngine([f"http://{api.address}"], tmp_path)
+        with pytest.raises(UserError, match="none of vLLM's") as error:
+            other.generate([Request([1], [], {})])
+        with pytest.raises(UserError):
+            other.forget()
+    assert error.value.code == 3

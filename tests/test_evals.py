@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -145,6 +146,22 @@ def test_empty_board_is_refused(tmp_path):
 def endpoint(tmp_path, api, **changes):
     shared = dict(out=tmp_path / "run", model="name", base_url=api.base_url, board=tmp_path / "board.jsonl")
     return EvalConfig(**{**shared, **changes})
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_another_address_counts_where_overwriting_is_asked_for(tmp_path, capsys, overwrite):
+    """A model that has moved goes on; whoever says --overwrite means the endpoint that is named now."""
+    save_samples(tmp_path / "board.jsonl", [sample()])
+    with FakeApi(answer=lambda body: compose("so", "3")) as api:
+        eval_run.run(endpoint(tmp_path, api))
+        eval_run.run(endpoint(tmp_path, api, overwrite=overwrite))
+        assert len(api.bodies) == 1 and "done before" in capsys.readouterr().out
+    with FakeApi(answer=lambda body: compose("so", "4")) as api:
+        eval_run.run(endpoint(tmp_path, api, overwrite=overwrite))
+        assert len(api.bodies) == overwrite
+    with FakeApi(fault=lambda n, body: "400") as api, pytest.raises(UserError) if overwrite else nullcontext():
+        eval_run.run(endpoint(tmp_path, api, overwrite=overwrite))
+    assert (tmp_path / "run" / "scores.parquet").exists() is not overwrite, "nor is an older result left behind"
 
 
 def test_a_changed_picture_or_prompt_is_another_run(tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 
@@ -11,7 +12,9 @@ from seethink.core.errors import UserError
 from seethink.core.run import Run, read_log
 from seethink.core.store import hash_text, read_jsonl, well_formed, write_json, write_jsonl
 from seethink.core.tables import read_table, write_table
+from seethink.core.tags import compose
 from seethink.data.kept import load_kept
+from tests.fake_api import FakeApi
 from tests.test_core import settings
 
 BREAKS = "a\u2028b\u2029c\u0085d\x0be\x0cf\x1cg\x1dh\x1ei\r\nj"
@@ -126,3 +129,28 @@ def test_a_table_of_other_columns_is_named(tmp_path, capsys):
         (tmp_path / "scores.parquet").unlink(missing_ok=True)
     (tmp_path / "rollouts.parquet").write_bytes(b"PAR1" + b"x" * 40 + b"PAR1")
     assert main(["traces", str(tmp_path / "rollouts.parquet"), "--out", str(tmp_path / "t")]) == 2
+
+
+def test_a_file_whose_name_is_no_utf8_is_read_written_and_found_again(tmp_path):
+    """As Latin-1 systems left them: half characters in a path, which JSON, parquet and a run's record must hold."""
+    home = tmp_path / os.fsdecode(b"caf\xe9")
+    home.mkdir()
+    write_jsonl(home / "board.jsonl", [{"id": "a", "question": "q", "gold": "1", "kind": "digit"}])
+    with FakeApi(answer=lambda body: compose("so", "1")) as api:
+        for _ in range(2):
+            arguments = ["--model", "m", "--base_url", api.base_url, "--board", str(home / "board.jsonl")]
+            assert main(["eval", *arguments, "--out", str(home / "run")]) == 0
+        assert len(api.bodies) == 1 and len(read_table(home / "run" / "scores.parquet")) == 1
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "eval --model \udce9 --base_url http://127.0.0.1:9 --board b --out o",
+        "eval --model m --base_url http://127.0.0.1:9 --system \udce9 --board b --out o",
+        "sft --model.path m --data d --out \udce9",
+        "grpo --model.path \udce9 --data d --out o",
+    ],
+)
+def test_what_no_model_can_take_is_refused(line, capsys):
+    assert main(line.split()) == 2 and "is not UTF-8" in capsys.readouterr().err

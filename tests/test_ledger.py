@@ -92,6 +92,11 @@ def test_a_foreign_or_damaged_table_is_one_line(path, statements, words):
     assert error.value.code == 2 and error.value.where == str(path) and "Move it away" in error.value.remedy
 
 
+def test_half_an_answer_is_none(path):
+    change(path, "UPDATE call SET stop = 'abort' WHERE key = 'k0'")
+    assert use(path)[0].count(None) == 1
+
+
 def test_nobody_ever_gave_money_back(path):
     change(path, "UPDATE attempt SET usd = -1e9 WHERE key = 'k0'")
     with closing(Ledger(path)) as ledger:

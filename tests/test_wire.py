@@ -17,7 +17,7 @@ from seethink.core.config import build
 from seethink.core.errors import UserError
 from seethink.core.nouns import Sample
 from seethink.core.store import save_samples
-from seethink.core.url import check_url, public
+from seethink.core.url import check_open, check_url, public
 from seethink.study.config import StudyConfig
 from seethink.study.plan import check
 from tests.fake_api import FakeApi, last_text
@@ -94,6 +94,19 @@ def test_a_password_in_an_address_is_used_and_never_written(verb, status, body, 
 
 def test_public_is_fit_for_a_screen():
     assert public("https://u:p@h/v1?k=s#f") == "https://***@h/v1?***" and public("http://h:1/v1") == "http://h:1/v1"
+
+
+@pytest.mark.parametrize("url", ["http://u:hunter2@h", "http://a,http://h?key=hunter2", "file:///etc/passwd", "h:1"])
+def test_a_server_for_rollouts_takes_no_password(url):
+    check_open("http://a:8000,https://b")
+    with pytest.raises(UserError) as error:
+        check_open(url)
+    assert "hunter2" not in str(error.value)
+
+
+def test_an_address_where_a_file_was_due_keeps_its_password_to_itself():
+    where = "http:/user:hunter2@host/v1"  # as a path has it
+    assert str(UserError("file not found", where=where)) == "http:/***@host/v1: file not found"
 
 
 def test_a_study_which_writes_its_settings_down_takes_no_password(tmp_path):

@@ -25,12 +25,22 @@ ENDS = {
 REASONING = ("reasoning_content", "reasoning", "reasoning_text", "thinking", "thinking_content", "thinking_blocks",
              "reasoning_details", "thoughts")  # fmt: skip
 THINKING = ("thinking", "reasoning", "reasoning.text", "reasoning.summary", "thought", "redacted_thinking")  # parts
-TEXTS = ("text", "thinking", "reasoning", "reasoning_content", "summary", "content")  # where a part has its text
+TEXTS = (
+    "text",
+    "thinking",
+    "reasoning",
+    "reasoning_content",
+    "summary",
+    "content",
+    "value",
+)  # where a part has its text
 
 
 def read_reply(body: str, seconds: float, estimate: int, kind: str = "") -> Reply:
     """Reply from the body of a successful response of a content type. Raises Fault for whatever is no whole answer."""
     parsed = parse(body)
+    if isinstance(parsed, list) and (words := error_words(parsed)):
+        raise status_fault(200, words, {})
     if not isinstance(parsed, dict):
         name, what = name_body(body, kind)
         raise Fault(name, f"{what} came where an answer in JSON was due", 200, billed="HTML" not in what)

@@ -24,6 +24,10 @@ MODERATION = re.compile(
 )
 ACCOUNT = re.compile(r"\b(?:account|api[_ ]?key|organi[sz]ation|project)\b", re.IGNORECASE)
 KEY = re.compile(r"api[_ ]?key|authenticat|unauthori[sz]ed|permission[_ ]denied", re.IGNORECASE)
+BAD_KEY = re.compile(
+    r"(?:invalid|incorrect|expired|wrong) api[_ ]?key|api[_ ]?key (?:is |has )?(?:not valid|invalid|expired|incorrect)",
+    re.IGNORECASE,
+)
 
 
 class Fault(Exception):
@@ -68,7 +72,7 @@ def status_fault(status: int, words: Words, headers: Mapping[str, str]) -> Fault
         name = "key"
     elif status < 500 and MODERATION.search(said) and not (status == 403 and ACCOUNT.search(words.message)):
         name = "filtered"
-    elif status == 403 or status < 400 and KEY.search(words.called):
+    elif status == 403 or status <= 400 and (KEY.search(words.called) or BAD_KEY.search(words.message)):
         name = "key"
     elif status == 404 or 300 <= status < 400:
         name = "missing"

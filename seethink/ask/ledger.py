@@ -106,6 +106,8 @@ class Ledger:
         row = dict(rows[0])
         if damaged := next((name for name, kind in KINDS.items() if not isinstance(row[name], kind)), None):
             raise self._unusable(f"answer {key} is damaged: its {damaged} is {type(row[damaged]).__name__}")
+        if row["stop"] not in ("stop", "length"):  # it broke off: no answer, and asked for again
+            return None
         return Reply(**row, cached=True)
 
     def sent(self, key: str, step: str, model: str, usd: float | None) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import difflib
+import re
 import sys
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
@@ -56,6 +57,23 @@ class Config(BaseModel):
         return _over(defaults, values) if isinstance(values, dict) else values
 
 
+def whole(value: Any) -> Any:
+    """The value itself. Raises UserError for a text or path with half a character: bytes on a command line that are no UTF-8.
+
+    The name of a file may hold such; no model, and no library that saves one, can take it.
+    """
+    if isinstance(value, BaseModel):
+        for _, part in value:
+            if not isinstance(part, Path):
+                whole(part)
+    elif isinstance(value, tuple):
+        for part in value:
+            whole(part)
+    elif isinstance(value, str | Path) and re.search(r"[\ud800-\udfff]", str(value)):
+        raise UserError(f"{str(value)!r} is not UTF-8", remedy="Write it in UTF-8, or rename the file")
+    return value
+
+
 C = TypeVar("C", bound=Config)
 LONGEST_SHOWN = 80  # characters of a value in an error
 
@@ -88,7 +106,7 @@ def resolve(model: type[C], arguments: Sequence[str]) -> C:
             values[bare[0]] = argument
         else:
             raise UserError(f"unexpected argument {argument!r}", remedy="Use @file.toml or --key value")
-    return build(model, values, lambda place: _source(sources, place))
+    return whole(build(model, values, lambda place: _source(sources, place)))
 
 
 def build(model: type[C], values: dict[str, Any], where: object | Callable[[Sequence[Any]], object] = "") -> C:

@@ -1,5 +1,7 @@
 """The one exception a user is meant to read."""
 
+import re
+
 
 class UserError(Exception):
     """A problem the user can fix. The command line prints it as one line and exits with `code`.
@@ -16,4 +18,7 @@ class UserError(Exception):
 
     def __str__(self) -> str:
         line = f"{self.where}: {self.what}" if self.where else self.what
+        line = re.sub(
+            r"(?<=:/)(/?)[^\s/@]+:[^\s/@]*@", r"\1***@", line
+        )  # an address with a password, where a file was due
         return f"{line}. {self.remedy}" if self.remedy else line

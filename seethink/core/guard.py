@@ -95,9 +95,11 @@ def _model(folder: str) -> bool:
 
 
 def _ours(out: str) -> bool:
-    """False for an existing file that holds something else than what we write: a picture, weights, a text."""
+    """False for an existing file of a model, or one that holds something else than what we write: a picture, a text."""
     if not os.path.isfile(out):
         return True
+    if _model(os.path.dirname(os.path.realpath(out))):
+        return False
     with open(out, "rb") as f:
         head = f.read(16)
     return not head or head.startswith(WRITTEN)

@@ -29,7 +29,7 @@ from seethink import __version__
 from seethink.core.config import Effect, effects, identity
 from seethink.core.errors import UserError
 from seethink.core.guard import NOTES, refuse_foreign, refuse_overwrite
-from seethink.core.store import hash_json, hash_path, open_text, read_json, write_json, write_text
+from seethink.core.store import hash_json, hash_path, open_text, read_record, write_json, write_text
 from seethink.core.terminal import one_line
 
 PARENT = "SEETHINK_PARENT"  # environment variable: process id of the study that started this process
@@ -66,8 +66,8 @@ class Run:
         The key holds the content of every INPUT setting: files and folders are hashed here, of anything else (a prompt, a
         name) `inputs` has the hash under the setting's dotted name, as of whatever else is read. `keep` is for verbs that
         work from a ledger: a folder of the same verb goes on under the new settings, a finished one with `overwrite` only; or
-        it says whether to go on, given the names of what has changed. Raises UserError for a folder that is not ours to
-        write, or an input that is missing.
+        it says whether to go on, given the names of what has changed. Under `overwrite` another endpoint counts as a change.
+        Raises UserError for a folder that is not ours to write, or an input that is missing.
         """
         settings, inputs, out = identity(config), dict(inputs), Path(out)
         for setting, effect in effects(type(config)).items():
@@ -84,11 +84,11 @@ class Run:
             what = f"cannot create the folder ({error.strerror})"
             raise UserError(what, where=out, remedy="Choose another --out") from None
         folder = Run(out, hash_json({"verb": verb, "config": settings, "inputs": inputs}), unit)
-        before = read_json(out / "manifest.json") if (out / "manifest.json").exists() else None
+        before = read_record(out / "manifest.json") if (out / "manifest.json").exists() else None
         if before is not None and not (isinstance(before, dict) and before.keys() >= MANIFEST):
             folder.__exit__()
             raise UserError("manifest.json is none of ours", where=out, remedy="Choose another --out")
-        if before and before["key"] != folder.key:
+        if before and (before["key"] != folder.key or overwrite and _asked_elsewhere(out, config)):
             folder._another(before, verb, {**settings, **inputs}, overwrite, keep)
         if not folder.done:  # the manifest first: by it the folder is ours, wherever this process is killed
             write_json(out / "manifest.json", _manifest(folder.key, verb, settings, inputs))
@@ -108,7 +108,7 @@ class Run:
     def done(self) -> bool:
         """True when this very run (config and inputs) has finished."""
         path = self.folder / "done.json"
-        return path.exists() and read_json(path)["key"] == self.key
+        return path.exists() and read_record(path)["key"] == self.key
 
     def path(self, name: str) -> Path:
         return self.folder / name
@@ -152,7 +152,7 @@ class Run:
 
     @property
     def summary(self) -> dict[str, Any]:
-        return read_json(self.folder / "done.json")["summary"]
+        return read_record(self.folder / "done.json")["summary"]
 
     def _take_lock(self) -> TextIO:
         try:
@@ -217,10 +217,14 @@ def read_log(path: Path) -> list[dict[str, Any]]:
         if not line.strip():
             continue
         try:
-            rows.append(json.loads(line))
-        except ValueError:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            row = None
+        if isinstance(row, dict):
+            rows.append(row)
+        else:
             if any(later.strip() for later in lines[number:]):
-                what, remedy = "not valid JSON, in the middle of a log", "Choose another --out, or --overwrite"
+                what, remedy = "not a JSON object, in the middle of a log", "Choose another --out, or --overwrite"
                 raise UserError(what, where=f"{path}:{number}", remedy=remedy) from None
             break
     return rows
@@ -271,6 +275,13 @@ def processor() -> str:
     except OSError:
         return platform.processor() or platform.machine()
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _asked_elsewhere(out: Path, config: BaseModel) -> bool:
+    """Whether a folder's answers came from another endpoint: as a rule of the same model that has moved, but not surely."""
+    settings = out / "config.json"
+    before = read_record(settings) if settings.is_file() else None
+    return isinstance(before, dict) and before.get("base_url") != config.model_dump(mode="json").get("base_url")
 
 
 def _changes(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> Iterator[str]:

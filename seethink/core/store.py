@@ -97,6 +97,19 @@ def read_json(path: Path) -> Any:
         raise UserError(fault.what, where=path, remedy="Repair or remove the file") from None
 
 
+def read_record(path: Path) -> Any:
+    """What `write_json` wrote, for programs: half a character, which the name of a file may hold, reads back equal.
+
+    Raises UserError for a missing or malformed file.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise unreadable(path, error) from None
+    except (ValueError, RecursionError):
+        raise UserError("not valid JSON", where=path, remedy="Repair or remove the file") from None
+
+
 def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """(row number from 1, object) of every non-empty line. Raises UserError naming file and row."""
     for number, row in read_lines(path):

@@ -26,14 +26,15 @@ def write_table(path: Path, rows: list[Any], columns: Iterable[str] = ()) -> Non
         table = pa.Table.from_pylist(dicts) if dicts else pa.table({c: pa.array([], pa.string()) for c in columns})
     except UnicodeEncodeError:  # a model may write half a character
         table = pa.Table.from_pylist(well_formed(dicts))
-    with atomic(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
+    with atomic(path) as temporary, open(temporary, "wb") as f:  # pyarrow takes names in UTF-8 alone
+        pq.write_table(table, f, compression="zstd")
 
 
 def read_table(path: Path, need: Iterable[str] = ()) -> list[dict[str, Any]]:
     """Rows of a parquet file as dicts. Raises UserError for a missing or broken file, or one without these columns."""
     try:
-        table = pq.read_table(path)
+        with open(path, "rb") as f:
+            table = pq.read_table(f)
         if missing := sorted(set(need) - set(table.column_names)):
             remedy = "Give a table that this program wrote"
             raise UserError(f"no column {missing[0]!r} in this table", where=path, remedy=remedy)

@@ -63,6 +63,17 @@ def check_url(url: str) -> str:
     return url
 
 
+def check_open(urls: str) -> str:
+    """Addresses with commas between, of servers to which no password goes. Raises UserError for any other."""
+    for url in map(check_url, urls.split(",")):
+        if public(url) != url:
+            remedy = (
+                "Leave user, password and query out; a key for vLLM stands in the environment variable VLLM_API_KEY"
+            )
+            raise UserError(f"{public(url)!r} is more than the address of a server", remedy=remedy)
+    return urls
+
+
 def check_name(name: str) -> str:
     """The name of an environment variable, or nothing. Raises UserError for a key in its place, which it does not repeat."""
     if name and not re.fullmatch(r"(?!sk_|gsk_|hf_|gh[pousr]_|AIza)[A-Za-z_]\w*", name, re.ASCII):
@@ -72,4 +83,5 @@ def check_name(name: str) -> str:
 
 
 BaseUrl = Annotated[str, AfterValidator(check_url), PlainSerializer(public, when_used="json")]
+OpenUrls = Annotated[str, AfterValidator(check_open)]
 KeyName = Annotated[str, AfterValidator(check_name)]

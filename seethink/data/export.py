@@ -249,7 +249,7 @@ def write_parquet(path: Path, rows: Iterable[dict[str, Any]], schema: pa.Schema,
 
     One row whose images are larger is a row group by itself.
     """
-    with atomic(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as file:
+    with atomic(path) as temporary, open(temporary, "wb") as f, pq.ParquetWriter(f, schema, compression="zstd") as file:
         waiting, size = [], 0
         for row in rows:
             more = sum(len(image["bytes"]) for image in row["images"])

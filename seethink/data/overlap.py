@@ -11,7 +11,7 @@ from pathlib import Path
 
 from seethink.core.images import open_image
 from seethink.core.nouns import Sample
-from seethink.core.store import hash_path, load_samples, read_json
+from seethink.core.store import hash_path, load_samples, read_record
 
 
 def overlap(board: Sequence[Sample], data: Path) -> list[str]:
@@ -30,10 +30,10 @@ def data_behind(model: Path) -> Iterator[Path]:
         seen.add(folder)
         if Path(model).name != "model" or not (folder / "manifest.json").is_file():
             return
-        manifest = read_json(folder / "manifest.json")
+        manifest = read_record(folder / "manifest.json")
         if not isinstance(manifest, dict) or manifest.get("verb") not in ("sft", "grpo"):
             return
-        config = read_json(folder / "config.json")
+        config = read_record(folder / "config.json")
         data = Path(config["data"])
         if data.is_file() and hash_path(data) == manifest["inputs"].get("data"):
             yield data

@@ -50,7 +50,8 @@ class EvalConfig(Config):
     reward: RewardConfig = RewardConfig()
     seed: Seed = Field(default=0, description="sampling, when temperature > 0")
     overwrite: Annotated[bool, Effect.PLACE] = Field(
-        default=False, description="start afresh where the folder holds a run with other settings"
+        default=False,
+        description="start afresh where the folder holds a run with other settings, or of another base_url",
     )
 
 

@@ -60,7 +60,8 @@ def run(config: EvalConfig, dry_run: bool = False) -> None:
     }
     with Run.open(config.out, "eval", config, inputs, overwrite=config.overwrite) as folder:
         write_drops(folder, drops)
-        if not folder.done or folder.summary.get("failed"):
+        before = "done before, " if folder.done and not folder.summary.get("failed") else ""
+        if not before:
             print(f"eval: {prompt_in_words(config)}")
             raise_new(folder, trained_on(config, samples), None)
             responses = answer(folder, config, samples)
@@ -76,7 +77,7 @@ def run(config: EvalConfig, dry_run: bool = False) -> None:
                 print(f"{what}; the same command asks for them again")
         accuracy = folder.summary["accuracy"]
         right = "undecided" if accuracy is None else f"{accuracy:.1%}"
-        print(f"eval: {right} of {folder.summary['n']} right, {config.out}")
+        print(f"eval: {before}{right} of {folder.summary['n']} right, {config.out}")
 
 
 def trained_on(config: EvalConfig, samples: list[Sample]) -> dict[str, str]:

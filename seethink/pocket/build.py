@@ -8,6 +8,7 @@ from itertools import chain
 from pathlib import Path
 from random import Random
 
+from seethink.core.guard import refuse_foreign
 from seethink.core.nouns import Example, Sample
 from seethink.core.store import save_examples, save_samples
 from seethink.core.tags import compose
@@ -80,7 +81,8 @@ def draw_pool(out: Path, stream: str, count: int, profile: Profile = IID, part: 
 
 
 def run(config: BuildConfig, dry_run: bool = False) -> None:
-    """The verb."""
+    """The verb. Raises UserError for a folder of other files."""
+    refuse_foreign(config.out, "sft_pool.jsonl")
     for name, rows in build(**dict(config), dry_run=dry_run).items():
         print(f"{rows} rows -> {config.out / name}")
 

@@ -17,7 +17,7 @@ from seethink.core.errors import UserError
 from seethink.core.nouns import Reward, Sample, Verdict
 from seethink.core.prompt import options_text
 from seethink.core.run import read_log
-from seethink.core.store import load_samples, read_json, read_jsonl, typed
+from seethink.core.store import load_samples, read_jsonl, read_record, typed
 from seethink.core.tables import read_table
 from seethink.data.kept import read_verdict
 from seethink.rewards import RewardConfig, Rewarder
@@ -100,7 +100,7 @@ def from_rollouts(folder: Path, samples: dict[str, Sample], checker: Checker | N
     done = table.exists()  # or still running
     rows = read_table(table, ROLLOUT) if done else read_log(folder / "rollouts.jsonl")
     rows = sorted(rows, key=lambda r: (r["round"], r["sample_id"], r["group"]))
-    settings = read_json(folder / "config.json").get("reward", {})
+    settings = read_record(folder / "config.json").get("reward", {})
     thresholds = {key: {n: settings[key][n] for n in names} for key, names in THRESHOLDS.items() if key in settings}
     rewarder, items = Rewarder(build(RewardConfig, thresholds)), []
     for (number, sample_id), group in groupby(rows, key=lambda r: (r["round"], r["sample_id"])):
@@ -177,7 +177,7 @@ def _samples_of(run: Path, samples: Path | None) -> dict[str, Sample]:
     """Samples from the file given, else from the one the run's config names."""
     if samples:
         return {s.id: s for s in load_samples(samples)}
-    config = read_json(run / "config.json")
+    config = read_record(run / "config.json")
     for path in (Path(config[key]) for key in SAMPLE_KEYS if isinstance(config.get(key), str)):
         if path.suffix == ".jsonl" and path.is_file():
             return {s.id: s for s in load_samples(path)}

@@ -203,4 +203,5 @@ def environment_of(study: Study) -> dict[str, Any]:
     first = study.runs[0].manifest if study.runs else {}
     keys = ("seethink", "python", "platform", "cores")
     git = study.plan.get("git") or first.get("git")
-    return {**{key: first.get(key) for key in keys}, "git": git, "versions": first.get("versions", {})}
+    versions = found if isinstance(found := first.get("versions"), dict) else {}
+    return {**{key: first.get(key) for key in keys}, "git": git, "versions": versions}

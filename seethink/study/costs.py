@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from seethink.core.store import read_json, read_jsonl
+from seethink.core.errors import UserError
+from seethink.core.store import read_jsonl, read_record, typed
 from seethink.study.folder import StageRun, Study
+
+COLUMNS = {
+    **dict.fromkeys(("source", "step", "model"), str), **dict.fromkeys(("in", "out", "sft", "rl", "prompt_tokens", "completion_tokens"), int),
+    "dropped": dict, "usd": float,
+}  # fmt: skip
+"""Of the tables that `seethink data` writes beside its traces."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,21 +67,22 @@ def costs(study: Study) -> list[Cost]:
         for stage in dict.fromkeys(name for _, name in sorted(arm.runs)):
             runs = arm.of(stage)
             seconds = [s for run in runs if (s := seconds_of(run)) is not None]
-            means = [_mean([run.summary.get(key) for run in runs]) for key in ("tokens_generated", "tokens_trained", "memory_gb")]  # fmt: skip
+            means = [_mean([run.number(key) for run in runs]) for key in ("tokens_generated", "tokens_trained", "memory_gb")]  # fmt: skip
             rows.append(Cost(arm.name, stage, len(runs), _mean(seconds), sum(seconds) if seconds else None, *means))
     return rows
 
 
 def seconds_of(run: StageRun) -> float | None:
     """Computing time as the run counted it, else from start to done-mark."""
-    if run.summary.get("seconds") is not None:
-        return run.summary["seconds"]
+    if (seconds := run.number("seconds")) is not None:
+        return seconds
     if run.scores:
         return sum(score.seconds for score in run.scores)
-    started, finished = run.manifest.get("started"), run.done.get("finished")
-    if not (started and finished):
+    try:
+        texts = str(run.manifest.get("started")), str(run.done.get("finished"))
+        start, end = (datetime.strptime(text, "%Y-%m-%dT%H:%M:%S%z") for text in texts)
+    except ValueError:  # not recorded
         return None
-    start, end = (datetime.strptime(text, "%Y-%m-%dT%H:%M:%S%z") for text in (started, finished))
     return (end - start).total_seconds()
 
 
@@ -86,19 +94,37 @@ def data_sets(study: Study) -> list[DataSet]:
         places = (path, path.with_suffix(""), path.parent)  # itself, a folder of its name beside it, or around it
         folder = next((place for place in places if (place / "funnel.json").is_file()), None)
         if folder and folder not in found:
-            funnel, spent = read_json(folder / "funnel.json"), folder / "spend.jsonl"
+            file, spent = folder / "funnel.json", folder / "spend.jsonl"
+            rows = read_record(file)
+            funnel = _rows(file, rows if isinstance(rows, list) else [rows])
             sources: dict[str, list[dict[str, Any]]] = {}
             for row in funnel:
-                sources.setdefault(row["source"], []).append(row)
-            spend = [row for _, row in read_jsonl(spent)] if spent.exists() else []
+                sources.setdefault(row["source"] or "", []).append(row)
+            spend = _rows(spent, (row for _, row in read_jsonl(spent))) if spent.exists() else []
             found[folder] = DataSet(name, list(dict.fromkeys(row["step"] for row in funnel)), sources, spend)
     return list(found.values())
+
+
+def _rows(path: Path, rows: Iterable[Any]) -> list[dict[str, Any]]:
+    """Rows of funnel.json or spend.jsonl, with None for what is missing. Raises UserError for what is none of these."""
+    found = []
+    for row in rows:
+        if not isinstance(row, dict):
+            raise UserError("this is no table of a data set", where=path, remedy="Run `seethink data` again")
+        found.append({**row, **{key: typed(row, key, kind, path) for key, kind in COLUMNS.items()}})
+    return found
 
 
 def alarms(study: Study) -> list[Alarm]:
     """Every alarm of every run, in the order of the plan."""
     return [
-        Alarm(run.arm, run.seed, run.name, "" if row[run.unit] is None else f"{run.unit} {row[run.unit]}", row["text"])
+        Alarm(
+            run.arm,
+            run.seed,
+            run.name,
+            f"{run.unit} {at}" if (at := row.get(run.unit)) is not None else "",
+            str(row.get("text", "")),
+        )
         for run in study.runs
         for row in run.alarms
     ]

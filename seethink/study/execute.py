@@ -19,7 +19,7 @@ from typing import Any
 from seethink.core.errors import UserError
 from seethink.core.progress import progress
 from seethink.core.run import PARENT, read_log
-from seethink.core.store import hash_file, hash_folder, read_json, write_json
+from seethink.core.store import hash_file, hash_folder, read_record, write_json
 
 WORK = {"eval": 12, "sft": 20, "grpo": 60}  # how long stages take in proportion; only the ETA depends on it
 
@@ -61,9 +61,9 @@ class Stage:
         """Finished with exactly these settings and these inputs, so that a change re-runs only what depends on it."""
         if not (self.out / "done.json").exists() or not self.config_file.exists():
             return False
-        if read_json(self.config_file) != self.settings or not all(p.exists() for p in self.reads.values()):
+        if read_record(self.config_file) != self.settings or not all(p.exists() for p in self.reads.values()):
             return False
-        recorded = read_json(self.out / "manifest.json")["inputs"]
+        recorded = read_record(self.out / "manifest.json")["inputs"]
         return all(recorded[k] == (hash_folder(p) if p.is_dir() else hash_file(p)) for k, p in self.reads.items())
 
     @property

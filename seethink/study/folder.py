@@ -9,7 +9,7 @@ Only reads. What a run did not leave behind is None, which the report prints as 
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,15 @@ from seethink.core.config import build
 from seethink.core.errors import UserError
 from seethink.core.nouns import Sample, Score
 from seethink.core.run import read_log
-from seethink.core.store import load_samples, read_json
+from seethink.core.store import load_samples, read_record, typed
 from seethink.core.tables import read_table
 from seethink.data.overlap import overlap
 from seethink.study.config import Question, RanStudy
 
 TRAINING = ("sft", "grpo")
+AGAIN = "Run the stage again, or remove its folder"
+SCORE = {field.name: str for field in fields(Score)} | {"ok": bool, "reward": float, "tokens": int, "seconds": float}
+"""Columns of scores.parquet."""
 
 
 @dataclass(frozen=True)
@@ -40,19 +43,23 @@ class StageRun:
 
     @cached_property
     def manifest(self) -> dict[str, Any]:
-        return read_json(self.folder / "manifest.json")
+        return _record(self.folder / "manifest.json", "inputs")
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        return read_json(self.folder / "config.json")
+        return _record(self.folder / "config.json")
 
     @cached_property
     def done(self) -> dict[str, Any]:
-        return read_json(self.folder / "done.json")
+        return _record(self.folder / "done.json", "summary")
 
     @property
     def summary(self) -> dict[str, Any]:
         return self.done["summary"]
+
+    def number(self, key: str) -> float | None:
+        """Of the summary; None where it was not recorded."""
+        return typed(self.summary, key, float, self.folder / "done.json")
 
     @cached_property
     def metrics(self) -> list[dict[str, Any]]:
@@ -65,7 +72,9 @@ class StageRun:
 
     def curve(self, metric: str) -> list[tuple[int, float]]:
         """(round or step, value) of a metric, where it was recorded."""
-        return [(row[self.unit], row[metric]) for row in self.metrics if row.get(metric) is not None]
+        file = self.folder / "metrics.jsonl"
+        points = [(typed(row, self.unit, int, file), typed(row, metric, float, file)) for row in self.metrics]
+        return [(at, value) for at, value in points if at is not None and value is not None]
 
     @cached_property
     def alarms(self) -> list[dict[str, Any]]:
@@ -75,7 +84,15 @@ class StageRun:
     def scores(self) -> list[Score]:
         """Rows of scores.parquet; empty for a training stage."""
         path = self.folder / "scores.parquet"
-        return [Score(**row) for row in read_table(path)] if path.exists() else []
+        rows = read_table(path, SCORE.keys() - {"by"}) if path.exists() else []
+        scores = [Score(**{name: typed(row, name, kind, path) for name, kind in SCORE.items()}) for row in rows]
+        if any(
+            getattr(score, name) is None
+            for score in scores
+            for name in ("sample_id", "part", "kind", "tokens", "seconds")
+        ):
+            raise UserError("a score lacks what every score has", where=path, remedy=AGAIN)
+        return scores
 
 
 @dataclass(frozen=True)
@@ -213,7 +230,7 @@ def load_study(folder: Path) -> Study:
     folder = Path(folder)
     if not (folder / "study.json").is_file():
         raise UserError("no study.json here", where=folder, remedy="Give the folder that `seethink study` wrote")
-    plan, arms, file = read_json(folder / "study.json"), {}, folder / "study.json"
+    plan, arms, file = read_record(folder / "study.json"), {}, folder / "study.json"
     build(RanStudy, plan, where=file)
     for name, spec in plan["arms"].items():
         if name in ("", ".", "..") or name != Path(name).name:
@@ -229,3 +246,11 @@ def load_study(folder: Path) -> Study:
     if unknown := [name for name in named if name not in arms]:
         raise UserError(f"unknown arm {unknown[0]!r}", where=file, remedy=f"Arms: {', '.join(arms)}")
     return Study(folder, plan, arms)
+
+
+def _record(path: Path, *tables: str) -> dict[str, Any]:
+    """An object of a run folder in which these keys hold objects. Raises UserError for anything else."""
+    record = read_record(path)
+    if not isinstance(record, dict) or not all(isinstance(record.get(key), dict) for key in tables):
+        raise UserError("this is no file of a run folder", where=path, remedy=AGAIN)
+    return record

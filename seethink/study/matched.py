@@ -142,7 +142,7 @@ def efforts(study: Study, arm: str, reference: str) -> list[Effort]:
     def spent(name: str, key: str) -> float | None:
         """Sum over an arm's lineage, averaged over seeds; None where any stage did not record it."""
         runs = [study.lineage(name, seed) for seed in study.arms[name].seeds]
-        behind: list[list[Any]] = [[run.summary.get(key) for run in stages] for stages in runs]
+        behind: list[list[Any]] = [[run.number(key) for run in stages] for stages in runs]
         known = behind and all(values and None not in values for values in behind)
         return fmean(sum(values) for values in behind) if known else None
 

@@ -8,10 +8,11 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, PositiveInt, model_validator
 
-from seethink.core.config import Config, Effect, Seed
+from seethink.core.config import Config, Effect, Seed, whole
 from seethink.core.errors import UserError
 from seethink.core.fields import refuse_tokens
 from seethink.core.store import read_text
+from seethink.core.url import OpenUrls
 from seethink.rewards.config import RewardConfig
 
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
@@ -33,7 +34,7 @@ def local_model(path: Path) -> Path:
         return path
 
 
-ModelPath = Annotated[Path, AfterValidator(local_model)]
+ModelPath = Annotated[Path, AfterValidator(whole), AfterValidator(local_model)]
 """A folder, or org/name of a model that huggingface_hub has in its cache."""
 
 
@@ -81,7 +82,7 @@ class OptimConfig(Config):
 class JobConfig(Config):
     """What every verb shares that computes with a model."""
 
-    out: Annotated[Path, Effect.OUTPUT] = Field(description="run folder")
+    out: Annotated[Path, Effect.OUTPUT, AfterValidator(whole)] = Field(description="run folder")
     data: Annotated[Path, Effect.INPUT] = Field(description="JSONL of samples: with completions, for grpo with golds")
     limit: int = Field(default=0, ge=0, description="use only this many rows; 0: all")
     micro_tokens: Annotated[int, Effect.MANNER] = Field(
@@ -138,7 +139,7 @@ class SamplerConfig(Config):
     memory: Annotated[float, Effect.PLACE] = Field(
         default=0.4, gt=0, lt=1, description="share of GPU memory for vLLM in this process, free in updates"
     )
-    url: Annotated[str, Effect.PLACE] = Field(
+    url: Annotated[OpenUrls, Effect.PLACE] = Field(
         default="http://127.0.0.1:8000", description="address of the vLLM server; several with commas between"
     )
     weights: Annotated[Path | None, Effect.PLACE] = Field(
@@ -153,7 +154,7 @@ class SamplerConfig(Config):
 class SelectConfig(JobConfig):
     """Select SFT examples by the perplexity of their completions under one or more models, and cut subsets."""
 
-    models: Annotated[tuple[Path, ...], Effect.INPUT] = Field(
+    models: Annotated[tuple[ModelPath, ...], Effect.INPUT] = Field(
         min_length=1, description="Hugging Face folders; perplexities are averaged over them (paper: two)"
     )
     sizes: tuple[PositiveInt, ...] = Field(default=(), description="examples in each subset (paper: 25000 10000 5000)")

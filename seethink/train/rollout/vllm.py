@@ -6,6 +6,7 @@ Checked with vLLM 0.32. Weight transfer, above all, changes between its releases
 from __future__ import annotations
 
 import base64
+import http.client
 import importlib
 import io
 import json
@@ -185,14 +186,19 @@ class ServerEngine:
         body = {"token_ids": request.ids, "sampling_params": request.params, "return_token_ids": True}
         if request.images:
             body["content_parts"] = [{"type": "image_url", "url": data_url(image)} for image in request.images]
-        answer = self._post(url, "/inference/v1/generate", body)
-        return Answer(
-            answer["prompt_token_ids"],
-            [
-                (c["token_ids"], [at["logprob"] for at in c["logprobs"]["content"]], c["finish_reason"])
-                for c in sorted(answer["choices"], key=lambda c: c["index"])
-            ],
-        )
+        answer = self._post(url, path := "/inference/v1/generate", body)
+        try:
+            return Answer(
+                answer["prompt_token_ids"],
+                [
+                    (c["token_ids"], [at["logprob"] for at in c["logprobs"]["content"]], c["finish_reason"])
+                    for c in sorted(answer["choices"], key=lambda c: c["index"])
+                ],
+            )
+        except (KeyError, TypeError) as error:
+            raise _no_vllm(
+                url, path, f"without {error}" if isinstance(error, KeyError) else "of another shape"
+            ) from None
 
     def load(self, weights: Weights) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -205,8 +211,10 @@ class ServerEngine:
 
     def forget(self) -> None:
         for url in self.urls:
-            if not self._post(url, "/reset_prefix_cache")["success"]:
-                raise RuntimeError(f"the server at {url} did not reset its prefix cache: requests are still running")
+            done = self._post(url, "/reset_prefix_cache")
+            if not (isinstance(done, dict) and done.get("success")):
+                what = "the server did not reset its prefix cache"
+                raise UserError(what, where=url, remedy="Let no one else's requests run there", code=3)
             self._post(url, "/reset_mm_cache")
             self._post(url, "/reset_encoder_cache")
 
@@ -230,11 +238,19 @@ class ServerEngine:
             raise UserError(
                 f"{path} answers {error.code} ({detail})", where=url, remedy=missing or "See its log", code=3
             ) from None
-        except OSError as error:
+        except (OSError, http.client.HTTPException) as error:
             raise UserError(
                 f"vLLM server cannot be reached ({error})", where=url, remedy="Start it, or fix sampler.url", code=3
             ) from None
-        return json.loads(text) if text else None
+        try:
+            return json.loads(text) if text else None
+        except (ValueError, RecursionError):
+            raise _no_vllm(url, path, f"{text[:80]!r}") from None
+
+
+def _no_vllm(url: str, path: str, what: str) -> UserError:
+    remedy = "Start a vLLM server there, or fix sampler.url"
+    return UserError(f"the answer to {path} is none of vLLM's ({what})", where=url, remedy=remedy, code=3)
 
 
 def data_url(image: Image) -> str:
