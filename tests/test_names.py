@@ -77,9 +77,9 @@ def test_a_mistake_names_the_file_that_made_it(tmp_path, capsys):
 
 
 def config(out: Path, **changes) -> StudyConfig:
-    for name in ("base", "board", "rl"):
+    for name in ("board", "rl"):
         (out.parent / name).mkdir(exist_ok=True)
-    files = {name: out.parent / name for name in ("base", "board")}
+    files = {"base": Path(__file__).parents[1] / "seethink" / "pocket" / "base", "board": out.parent / "board"}
     return StudyConfig(
         out=out, **files, data={"rl": out.parent / "rl"}, **{"arms": {"x": Arm(stage="grpo")}, **changes}
     )

@@ -69,6 +69,12 @@ def test_plan_differs_between_arms_only_in_what_an_arm_names(tmp_path):
         ({"board": Path()}, "the plan names no board"),
         ({"grpo": {"roundz": 3}}, "arm grpo: unknown config key 'roundz'. Did you mean rounds?"),
         ({"sft": {"optim": {"lr": -1}}}, "arm sft: optim.lr = -1"),
+        ({"sft": {"data": "a"}}, "sft.data is not the plan's to say"),
+        ({"grpo": {"seed": 7}}, "grpo.seed is not the plan's to say"),
+        ({"arms": {"x": Arm(stage="grpo", set={"model": {"path": "m"}})}}, "arms.x.set.model.path is not the plan's"),
+        ({"eval": {"base_url": "http://127.0.0.1:9"}}, "eval.base_url is not the plan's to say"),
+        ({"eval": {"board": "other"}}, "eval.board is not the plan's to say"),
+        ({"data": {"rl": Path("/nowhere"), "a": Path("/nowhere")}}, "/nowhere does not exist"),
     ],
 )
 def test_impossible_plans_are_refused(tmp_path, changes, message):

@@ -142,8 +142,9 @@ def load_file(path: Path) -> dict[str, Any]:
         raise UserError("config file not found", where=path, remedy="Check the path") from None
     except (OSError, UnicodeDecodeError) as error:
         raise unreadable(path, error) from None
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"not valid TOML ({error})", where=path) from None
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        why = "nested too deeply" if isinstance(error, RecursionError) else error
+        raise UserError(f"not valid TOML ({why})", where=path) from None
 
 
 def describe(

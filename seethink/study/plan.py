@@ -24,7 +24,11 @@ from seethink.study.config import CONFIG_OF, Arm, StudyConfig
 from seethink.study.execute import Stage
 from seethink.train.model.folder import check_folder
 
-PLACES = ("out", "overwrite")  # of a stage: what is emptied is decided here and nowhere else
+OURS = {
+    **dict.fromkeys(("sft", "grpo", "arms"), ("out", "overwrite", "data", "seed", "model.path")),
+    "eval": ("out", "overwrite", "model", "board", "base_url"),
+}
+"""Settings of a stage that follow from the plan and stand nowhere else in it: where, on what, from where, against what."""
 
 
 def check(config: StudyConfig, files: bool = True) -> None:
@@ -49,6 +53,8 @@ def check(config: StudyConfig, files: bool = True) -> None:
         if data_of(arm) not in config.data:
             what = f"arm {name!r} uses unknown data {data_of(arm)!r}"
             raise UserError(what, remedy=f"Known: {', '.join(config.data)}")
+        if files and not (path := config.data[data_of(arm)]).exists():
+            raise UserError(f"data {data_of(arm)} {path} does not exist", remedy=f"Give --data.{data_of(arm)}")
     if min(config.seeds, default=-1) < 0 or len(set(config.seeds)) < len(config.seeds):
         raise UserError(f"seeds = {config.seeds}", remedy="Give at least one, each once, none of them negative")
     planned = comparisons(config)
@@ -58,10 +64,11 @@ def check(config: StudyConfig, files: bool = True) -> None:
             raise UserError(f"question.comparisons: {pair[0]} - {pair[1]} is not planned", remedy=f"Planned: {listed}")
     tables = {"sft": config.sft, "grpo": config.grpo, "eval": config.eval}
     tables |= {f"arms.{name}.set": arm.set for name, arm in config.arms.items()}
-    for key in (f"{table}.{key}" for table, settings in tables.items() for key in PLACES if key in settings):
-        raise UserError(
-            f"{key} is not the plan's to say", remedy="Leave it out: every stage has its folder below --out"
-        )
+    for table, settings in tables.items():
+        for key in OURS[table.partition(".")[0]]:
+            if key in settings or key == "model.path" and key[6:] in (settings.get("model") or ()):
+                remedy = "Leave it out: it follows from out, base, board, seeds and the arm's start and data"
+                raise UserError(f"{table}.{key} is not the plan's to say", remedy=remedy)
     for stage in plan(config):  # a mistyped setting shows now, not after half an hour
         build(CONFIG_OF[stage.verb], stage.settings, where=f"arm {stage.arm}")
         for address in secret_addresses(stage.settings):
