@@ -18,7 +18,7 @@ ROOM_LINES = {
     "__init__": 10, "__main__": 12, "cli": 170, "show": 1150, "pocket": 2000, "study": 1650, "evals": 460, "train": 4300, "data": 1400,
     "traces": 800, "rewards": 5400, "doctor": 230, "ask": 1450, "core": 2450,
 }  # fmt: skip
-"""What a room may hold; the whole stays under 20,000 with everything in it."""
+"""What a room may hold. Raise a bound only for what a room gains by it."""
 TORCH_ROOMS = {"train"}
 TORCH_FILES = {f"pocket/{name}.py" for name in ("model", "tokens", "lessons", "exam", "pretrain")} | {
     "rewards/open/models.py", "evals/local.py"

@@ -58,6 +58,7 @@ _CURRENCY = re.compile(r"^[^$€£₩₹]*?\\?([$€£₩₹])(?=\s*[0-9])[^$]*$
 _LABEL = re.compile(r"\s*([^\W\d_][^\W\d_'\u2019 ]{1,40}?(?: [^\W\d_'\u2019 ]{1,20}){0,6})\s*:\s*(?=\S)")
 _SHORT_NAME = re.compile(r"(?!ANS|SUM)[A-Z]{1,4}|[a-z]{1,2}")
 _BULLET = re.compile(r"^\s*(?:[-*•]\s+|\(?[0-9]{1,2}[.)]\s+(?=\S))")
+_BLANK_LINES = re.compile(r"\n\s*\n")
 _BLANKS = re.compile(r"[^\S\n]{2,}|(?<=\${2})\$+")  # long runs only cost time
 _DENIED = re.compile(
     r"(?i)(?:\b(?:not|never|cannot|could|may|might|perhaps|possibly|maybe|than)\b|n't)(?:\s+\w+){0,2}\s*$"
@@ -99,7 +100,7 @@ _LABELLED_TEXT = re.compile(r"(?is)^(?:.*\b)?(?:answer|result|solution)\s*(?:is|
 
 def read_claim(text: str) -> Claim:
     """The claim of a normalised answer or gold."""
-    claimed = text = _BLANKS.sub(" ", text)
+    claimed = text = _BLANK_LINES.sub("\n\n", _BLANKS.sub(" ", text))
     try:
         claimed = _claimed(text)
         return _read(claimed)
