@@ -13,7 +13,7 @@ import seethink
 from seethink import cli
 from seethink.core.errors import UserError
 from seethink.core.nouns import Example, Sample
-from seethink.core.preflight import check_pictures
+from seethink.core.preflight import check_pictures, settle
 from seethink.core.store import DataRow, load_samples, read_examples, save_examples
 from seethink.core.tables import read_table
 from seethink.data.load import find_broken
@@ -210,3 +210,9 @@ def test_a_picture_counts_by_its_content_and_a_finished_run_stays(tmp_path):
     save_examples(tmp_path / "d.jsonl", [replace(rows[0], completion="other")])
     with pytest.raises(UserError, match="other settings or inputs"):
         open_run(config, "sft", "step", [rows[0].sample], lambda: before)
+
+
+def test_nothing_left_is_no_run(tmp_path):
+    row = DataRow("d.jsonl:1", "a", UserError("image x does not exist"))
+    with pytest.raises(UserError, match="does not exist"):
+        settle([row], tmp_path / "d.jsonl", skip_bad=True)

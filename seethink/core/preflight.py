@@ -63,8 +63,8 @@ def settle(rows: list[DataRow], path: Path, skip_bad: bool, say: bool = True) ->
     """The sound rows, and those to be left out, which are listed. Raises UserError for any unless `skip_bad`."""
     examples = [row.read for row in rows if isinstance(row.read, Example)]
     bad = faulty(rows)
-    if bad and not skip_bad:
-        raise refusal(bad, len(rows), "Or leave such rows out with --skip_bad", say)
+    if bad and (not skip_bad or not examples):  # nothing would be left
+        raise refusal(bad, len(rows), "" if skip_bad else "Or leave such rows out with --skip_bad", say)
     if say and bad:
         _list(bad)
         print(f"{len(bad)} of {len(rows)} rows of {path} are left out, see {DROPS}", file=sys.stderr)

@@ -16,6 +16,7 @@ from seethink.rewards.maths.tree import Node
 from seethink.rewards.maths.units import canonical_unit, is_noun, split_unit, with_letter_scale
 from seethink.rewards.numerals import replace_number_words
 from seethink.rewards.text import EAST, closing_brace, rewritten, unwrap
+from seethink.rewards.wording import REJECTED_BEFORE
 
 
 class Ambiguous(Unreadable):
@@ -60,15 +61,16 @@ _SHORT_NAME = re.compile(r"(?!ANS|SUM)[A-Z]{1,4}|[a-z]{1,2}")
 _BULLET = re.compile(r"^\s*(?:[-*•]\s+|\(?[0-9]{1,2}[.)]\s+(?=\S))")
 _BLANK_LINES = re.compile(r"\n\s*\n")
 _BLANKS = re.compile(r"[^\S\n]{2,}|(?<=\${2})\$+")  # long runs only cost time
-_DENIED = re.compile(
-    r"(?i)(?:\b(?:not|never|cannot|could|may|might|perhaps|possibly|maybe|than)\b|n't)(?:\s+\w+){0,2}\s*$"
+_TAKEN_BACK = re.compile(
+    rf"(?:{REJECTED_BEFORE}|\b(?:wrong|incorrect|false|impossible|previous|could|may|might|perhaps|possibly|maybe|than)\b)"
 )
+_DENIED = re.compile(rf"{_TAKEN_BACK.pattern}(?:\s+\w+){{0,2}}\s*$")
 _ONE_NUMBER = re.compile(
     r"(?P<before>[a-zA-Z][a-zA-Z,'\u2019 -]{0,80}?):? ?(?P<number>[-+]?[0-9][0-9,]*(?:\.[0-9]+)?(?:/[0-9]+)?%?)(?P<after>(?: [^0-9\\=<>]{0,60})?)[.!]?$"
 )
 _EAST_RUN = re.compile(rf"[{EAST}]+")
 _EAST_DOUBT = re.compile(
-    "[不非没沒無无否未别別错錯误誤半余十]|至少|至多|最多|最少|超过|超過|以上|以下|以内|少于|多于|大于|小于|左右|아니|않|없|이상|이하|ない|でなく|以外"
+    "[不非没沒無无否未别別错錯误誤半余十]|至少|至多|最多|最少|超过|超過|以上|以下|以内|少于|多于|大于|小于|左右|아니|않|없|이상|이하|ない|でなく|以外|如果|假如|假设|可能|也许"
 )
 _SENTENCE = re.compile(r"(?<=[.!?。])\s+|\n{2,}")
 _CUE = re.compile(
@@ -129,7 +131,8 @@ def same_words(gold: str, answer: str) -> bool:
     wanted = _words(gold)
     if "?" in answer and "?" not in gold:
         return False
-    said = [answer, *(m[1] for pattern in (_LABELLED_TEXT, _IT_IS, _EAST_LABELLED) if (m := pattern.match(answer)))]
+    labelled = (pattern.match(answer) for pattern in (_LABELLED_TEXT, _IT_IS, _EAST_LABELLED))
+    said = [answer, *(m[1] for m in labelled if m and not _TAKEN_BACK.search(answer[: m.start(1)].lower()))]
     if wanted in _OTHERWISE:
         opening, _, rest = _words(said[-1]).partition(" ")
         return opening == wanted and not _OTHERWISE[wanted].search(rest)
@@ -256,10 +259,10 @@ def _sentence_claim(sentence: str, strong: bool) -> str:
         return claim
     first = _ANSWER_FIRST.match(sentence)
     if first:
-        return _readable(first[1])
+        return "" if _TAKEN_BACK.search(sentence[first.end(1) :].lower()) else _readable(first[1])
     masked = _MATH.sub(lambda m: "0" * len(m[0]), sentence)
     cues = list(_CUE.finditer(masked))
-    if cues and _DENIED.search(sentence[: cues[-1].start()]):
+    if cues and _DENIED.search(sentence[: cues[-1].start()].lower()):
         return ""
     if cues and (strong or cues[-1][0] != ":" or _MATH.match(sentence, cues[-1].end() + 1)):
         claim = _readable(sentence[cues[-1].end() :])
