@@ -84,7 +84,7 @@ def refusal(bad: list[tuple[DataRow, UserError]], total: int, remedy: str, say: 
     if say and len(bad) > 1:
         _list(bad)
     count = f"{len(bad)} of {total} rows cannot be used, the first: " if len(bad) > 1 else ""
-    return UserError(f"{count}{fault.what}", where=row.place, remedy=f"{fault.remedy}. {remedy}".removeprefix(". "))
+    return UserError(f"{count}{fault.what}", where=row.place, remedy=". ".join(filter(None, (fault.remedy, remedy))))
 
 
 def _list(bad: list[tuple[DataRow, UserError]]) -> None:

@@ -57,33 +57,26 @@ def _check_gold(sample: Sample, config: RewardConfig | None) -> str:
     return "" if decision.value >= 1 else f"an answer that repeats it is {said}"
 
 
-def check_file(path: Path, config: RewardConfig | None = None) -> Iterator[BadGold | None]:
-    """A problem, or None, per row of a data file. Rows that are no samples are problems too."""
+def check_file(path: Path, config: RewardConfig | None = None) -> Iterator[tuple[int, Sample | BadGold]]:
+    """Number and sample of every row of a data file, or what is wrong with it; rows that are no samples are wrong too."""
     for number, row in read_jsonl(path):
         try:
             sample = sample_from_row({"question": "", "id": str(number), **row}, f"{path}:{number}")
         except UserError as error:
             name, kind, gold = (str(row.get(key, "")) for key in ("id", "kind", "gold"))
-            yield BadGold(number, name, kind, gold, error.what)
+            yield number, BadGold(number, name, kind, gold, error.what)
             continue
         reason = check_gold(sample, config)
-        yield BadGold(number, sample.id, sample.kind, sample.gold[:100], reason) if reason else None
-
-
-def compared_as_text(path: Path, config: RewardConfig) -> list[tuple[int, Sample]]:
-    """Rows with a mathematical gold of which only the identical text is right."""
-    rows = [
-        (number, sample_from_row({"question": "", "id": str(number), **row}, f"{path}:{number}"))
-        for number, row in read_jsonl(path)
-    ]
-    unread = set(text_only([gold for _, sample in rows if sample.kind == "math" for gold in sample.golds], config))
-    return [(number, sample) for number, sample in rows if sample.kind == "math" and unread & set(sample.golds)]
+        yield number, BadGold(number, sample.id, sample.kind, sample.gold[:100], reason) if reason else sample
 
 
 def run(config: CheckConfig, dry_run: bool = False) -> None:
     """The verb. Raises UserError when there are bad golds, after listing them."""
     results = list(check_file(config.input, config.reward))
-    bad = [result for result in results if result is not None]
+    bad = [found for _, found in results if isinstance(found, BadGold)]
+    maths = [(number, s) for number, s in results if isinstance(s, Sample) and s.kind == "math"]
+    unread = set(text_only([gold for _, sample in maths for gold in sample.golds], config.reward))
+    literal = [(number, sample) for number, sample in maths if unread & set(sample.golds)]
     if config.out and not dry_run:
         write_jsonl(config.out, (problem._asdict() for problem in bad))
     for problem in bad[:SHOWN]:
@@ -91,7 +84,7 @@ def run(config: CheckConfig, dry_run: bool = False) -> None:
     if len(bad) > SHOWN:
         print("  ... (all of them are in the file given by --out)")
     print(f"reward check: {len(results) - len(bad)} of {len(results)} golds are usable")
-    if not bad and (literal := compared_as_text(config.input, config.reward)):
+    if literal:
         print(f"  {len(literal)} golds can only be compared as text; any other text is wrong:")
         for number, sample in literal[:SHOWN]:
             print(f"  row {number}  {sample.id}  gold {sample.gold[:100]!r}")

@@ -17,6 +17,8 @@ from seethink.rewards.text import EAST, lines_of, rewritten
 
 TAIL = 60
 NO_UNIT = {"or", "and", "e", "i", "pi", "to", "by", "if", "times", "mod", "plus", "minus"} | VERBS | DOUBT
+CHANGES = NO_UNIT | FUNCTIONS.keys() | SCALES.keys()
+"""Words that are no noun behind a number."""
 
 _POWER = r"(?:\s*\^\s*\{?\s*(-?[0-9])\s*\}?)"
 _ONE = rf"(?:[a-zA-ZΩμ]+\.?|[{EAST}]{{1,6}}){_POWER.replace('(-', '(?:-')}?"
@@ -78,8 +80,7 @@ def with_letter_scale(text: str) -> str:
 def is_noun(words: str) -> bool:
     """True for words that may stand behind a number without changing what is claimed: no verb, no bound, no doubt."""
     found = re.findall(r"[a-z]+", words.lower())
-    changes = NO_UNIT | FUNCTIONS.keys() | SCALES.keys()
-    return bool(found) and not set(found) & changes and not found[-1].endswith(("ed", "ly"))
+    return bool(found) and not set(found) & CHANGES and not found[-1].endswith(("ed", "ly"))
 
 
 def canonical_unit(words: str) -> str:
