@@ -1,6 +1,6 @@
 """The command line: one verb, one function.
 
-    seethink VERB [@file.toml ...] [--key value ...] [--dry-run]
+    seethink VERB [@file.toml ...] [--key value ...] [--dry-run] [--json]
 
 A verb's modules are imported only when the verb is called, so help answers at once and needs no torch. Here stands what
 spans rooms: which verbs there are, which run on several GPUs, and that a study is shown once it has run.
@@ -8,8 +8,10 @@ spans rooms: which verbs there are, which run on several GPUs, and that a study 
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -28,11 +30,14 @@ from seethink.train.launch import launch, under_torchrun
 VERBS = {
     "data": ("data.config:DataConfig", "data.pipeline:run", "distil reasoning traces from an endpoint, in six steps"),
     "split": ("data.config:SplitConfig", "data.split:run", "split kept traces into SFT and RL sets again, without calls"),
-    "export": ("data.config:ExportConfig", "data.export:run", "write a data set in another trainer's format"),
+    "export": ("data.config:ExportConfig", "cli:export", "write data, or an evaluation, in another program's format"),
     "select": ("train.config:SelectConfig", "train.select:run", "select SFT examples by perplexity"),
     "sft": ("train.config:SFTConfig", "train.sft:run", "imitate: fine-tune on traces"),
     "grpo": ("train.config:GRPOConfig", "train.grpo:run", "explore: GRPO with the mixed reward"),
-    "eval": ("evals.config:EvalConfig", "evals.run:run", "score a model or an endpoint on a board"),
+    "eval": ("evals.config:EvalConfig", "cli:evaluate", "score a model, an endpoint or predictions on a board"),
+    "eval compare": ("evals.config:CompareConfig", "show.compare:run", "compare two evaluations item by item"),
+    "eval table": ("evals.config:TableConfig", "show.table:run", "the paper's table of six benchmarks, with its rows"),
+    "eval judge-check": ("evals.config:JudgeCheckConfig", "evals.judge_check:run", "measure a judge on known verdicts"),
     "traces": ("traces.config:TracesConfig", "traces.run:run", "analyse hesitation, length and step truth of traces"),
     "study": ("study.config:StudyConfig", "cli:study", "run all arms with matched controls; no plan: the pocket study"),
     "report": ("show.config:ReportConfig", "show.report:run", "render report.html of a study"),
@@ -47,7 +52,7 @@ VERBS = {
     "pocket pretrain": ("pocket.config:PretrainConfig", "pocket.pretrain:run", "build the base model from nothing"),
 }  # fmt: skip
 FORMER = {"rank": "select"}  # earlier names of verbs, which are still understood
-PARALLEL = ("sft", "grpo")  # verbs that --gpus starts on several
+PARALLEL = ("sft", "grpo", "eval")  # verbs that --gpus starts on several
 DEFAULTS = {"study": "pocket/study.toml"}  # settings of a verb that was given no @file
 
 
@@ -87,15 +92,20 @@ def dispatch(arguments: list[str]) -> int:
     if {"-h", "--help"} & set(rest):
         print(help_text(verb, config_class))
         return 0
-    dry_run = "--dry-run" in rest
-    rest = [a for a in rest if a != "--dry-run"]
+    dry_run, as_json = "--dry-run" in rest, "--json" in rest
+    rest = [a for a in rest if a not in ("--dry-run", "--json")]
     if verb in DEFAULTS and not any(a.startswith("@") for a in rest):
         rest.insert(0, f"@{Path(__file__).parent / DEFAULTS[verb]}")
     config = resolve(config_class, rest)
     refuse_overwrite(config, [a[1:] for a in rest if a.startswith("@")])
     if verb in PARALLEL and config.gpus > 1 and not dry_run and not under_torchrun():
         return launch(arguments, config.gpus, config.device)
-    load(function)(config, dry_run=dry_run)
+    if not as_json:
+        load(function)(config, dry_run=dry_run)
+        return 0
+    with contextlib.redirect_stdout(sys.stderr):
+        result = load(function)(config, dry_run=dry_run)
+    print(json.dumps(result, ensure_ascii=False, default=str))
     return 0
 
 
@@ -107,12 +117,26 @@ def study(config: Any, dry_run: bool = False) -> None:
         show(load("show.config:ReportConfig")(study=config.out, checker=config.checker))
 
 
+def evaluate(config: Any, dry_run: bool = False) -> dict[str, Any] | None:
+    """Score, then show; the summary."""
+    summary = load("evals.run:run")(config, dry_run)
+    if summary is not None:
+        load("show.evaluation:write")(config.out)
+    return summary
+
+
+def export(config: Any, dry_run: bool = False) -> None:
+    """Data sets and evaluations are written by rooms of their own."""
+    of_evaluation = config.format in ("vlmevalkit", "inspect")
+    load("evals.export:run" if of_evaluation else "data.export:run")(config, dry_run)
+
+
 def split_verb(arguments: list[str]) -> tuple[str, list[str]]:
     """(verb, its arguments): a verb is one word or two. Raises UserError with the verb that was meant."""
     if arguments[0] in FORMER:
         print(f"{arguments[0]} is {FORMER[arguments[0]]} now", file=sys.stderr)
         arguments = [FORMER[arguments[0]], *arguments[1:]]
-    for words in (1, 2):
+    for words in (2, 1):
         verb = " ".join(arguments[:words])
         if verb in VERBS:
             return verb, arguments[words:]

@@ -186,7 +186,7 @@ def write_eval(folder: Path, arm: str, seed: int, dice: Dice, samples: list[Samp
             text = compose(f"I look. {HOSTILE} Wait, let me check. I see 1 red circle.", f"{HOSTILE}")
         undecided = i % 17 == 16
         ok = None if undecided else right
-        status = "scorer_error" if undecided else "ok" if stop == "stop" else "no_format"
+        status = "judge_failed" if undecided else "right" if right else "wrong"
         scores.append(
             Score("board", sample.meta["part"], sample.id, sample.kind, ok, None if undecided else float(right), status,
                   text.split("<answer>")[1][:-9] if stop == "stop" else None, text, stop, tokens, 0.01)
@@ -206,7 +206,7 @@ def write_eval(folder: Path, arm: str, seed: int, dice: Dice, samples: list[Samp
     }
     folder.mkdir(parents=True, exist_ok=True)
     write_table(folder / "scores.parquet", scores)
-    finish(folder, "eval", config, {"board": "b0a4d", "model": f"{arm}-{seed}"}, summary, 30)
+    finish(folder, "eval", config, {"data": "b0a4d", "model": f"{arm}-{seed}"}, summary, 30)
 
 
 def write_sft(folder: Path, arm: str, seed: int, dice: Dice, samples: list[Sample], steps: int) -> None:

@@ -17,6 +17,7 @@ from seethink.core.store import read_json, save_samples
 from seethink.core.tables import read_table
 from seethink.core.tags import compose
 from seethink.evals import run as eval_run
+from seethink.evals.board import Response
 from seethink.evals.boards import BOARDS
 from seethink.evals.config import EvalConfig
 from seethink.evals.metrics import summarise
@@ -33,8 +34,9 @@ def sample(kind="digit", gold="3", part="iid", **more) -> Sample:
 
 
 def graded(samples, traces):
-    config = EvalConfig(out=Path("out"), model="m", board=Path("board.jsonl"))
-    return eval_run.grade(BOARDS["rows"], samples, [(trace, 0.0) for trace in traces], config)
+    config = EvalConfig(out=Path("out"), model="m", data=Path("board.jsonl"))
+    responses = [Response(s, trace) for s, trace in zip(samples, traces, strict=True)]
+    return eval_run.graded(BOARDS["rows"], "strict", responses, config)
 
 
 @pytest.mark.parametrize(
@@ -67,7 +69,7 @@ def graded(samples, traces):
 )
 def test_right_wrong_undecided_and_by_whom(item, answer, stop, ok, by):
     (score,) = graded([item], [Trace(item.id, "m", compose("so", answer), stop)])
-    assert (score.ok, score.by) == (ok, by) and (score.reward is None) == (ok is None)
+    assert (score.ok, score.decided_by) == (ok, by) and (score.reward is None) == (ok is None)
 
 
 def test_summary_counts_undecided_apart():
@@ -75,7 +77,7 @@ def test_summary_counts_undecided_apart():
     texts = [compose("so", "3"), compose("so", "4"), compose("so", "3"), "cut"]
     traces = [Trace(s.id, "m", t, "stop" if t != "cut" else "length") for s, t in zip(items, texts, strict=True)]
     summary = summarise(graded(items, traces))
-    assert (summary["n"], summary["undecided"], summary["cut"]) == (3, 1, 1)
+    assert (summary["n"], summary["decided"], summary["unparsed"], summary["cut"]) == (4, 3, 1, 1)
     assert summary["accuracy"] == pytest.approx(1 / 3)
     assert summary["by_part"]["iid"]["accuracy"] == 0.5 and summary["by_part"]["ood"]["accuracy"] == 0.0
 
@@ -89,21 +91,23 @@ def test_endpoint_failures_stay_undecided_and_answers_are_kept(tmp_path):
         return "400" if "q0" in last_text(body) else None
 
     with FakeApi(answer=lambda body: compose("so", "3"), fault=refuse) as api:
-        config = EvalConfig(out=tmp_path / "run", model="name", base_url=api.base_url, board=tmp_path / "board.jsonl")
+        config = EvalConfig(out=tmp_path / "run", model="name", base_url=api.base_url, data=tmp_path / "board.jsonl")
         eval_run.run(config)
         assert len(api.bodies) == 6
         eval_run.run(config)
         assert [last_text(body) for body in api.bodies[6:]] == ["q0"], "the same command asks for what failed"
     summary = read_json(tmp_path / "run" / "done.json")["summary"]
-    assert (summary["n"], summary["undecided"], summary["accuracy"]) == (5, 1, 1.0)
+    assert (summary["n"], summary["unparsed"], summary["accuracy"], summary["score"]) == (6, 1, 1.0, None)
     rows = {r["sample_id"]: r for r in read_table(tmp_path / "run" / "scores.parquet")}
-    assert [(rows[i]["status"], rows[i]["by"]) for i in "01"] == [("no_response", "endpoint"), ("ok", "rule")]
+    assert [(rows[i]["status"], rows[i]["reason"], rows[i]["decided_by"]) for i in "01"] == [
+        ("unparsed", "no_response", "endpoint"), ("right", "", "rule")
+    ]  # fmt: skip
     with FakeApi(answer=lambda body: compose("so", "3")) as api:
         for _ in range(2):
             eval_run.run(endpoint(tmp_path, api))
         assert len(api.bodies) == 1, "and what is answered stays so"
     summary = read_json(tmp_path / "run" / "done.json")["summary"]
-    assert (summary["n"], summary["undecided"], summary["failed"]) == (6, 0, 0)
+    assert (summary["n"], summary["unparsed"], summary["failed"], summary["score"]) == (6, 0, 0, 100.0)
 
 
 def test_an_endpoint_that_answers_nothing_is_no_evaluation(tmp_path):
@@ -117,7 +121,7 @@ def test_an_endpoint_that_answers_nothing_is_no_evaluation(tmp_path):
 
 def test_local_evaluation_resumes_to_equal_scores(tmp_path):
     build(tmp_path / "world", seed=3, sft=0, rl=0, board=24, ood=0)
-    shared = dict(model=str(BASE), board=tmp_path / "world" / "board.jsonl", batch=8, max_tokens=64)
+    shared = dict(model=str(BASE), data=tmp_path / "world" / "board.jsonl", batch=8, max_tokens=64)
     eval_run.run(EvalConfig(out=tmp_path / "whole", **shared))
     cut = EvalConfig(out=tmp_path / "cut", **shared)
     eval_run.run(cut)
@@ -140,11 +144,11 @@ def test_local_evaluation_resumes_to_equal_scores(tmp_path):
 def test_empty_board_is_refused(tmp_path):
     (tmp_path / "board.jsonl").write_text("")
     with pytest.raises(UserError, match="no samples"):
-        eval_run.run(EvalConfig(out=tmp_path / "run", model="m", board=tmp_path / "board.jsonl"))
+        eval_run.run(EvalConfig(out=tmp_path / "run", model="m", data=tmp_path / "board.jsonl"))
 
 
 def endpoint(tmp_path, api, **changes):
-    shared = dict(out=tmp_path / "run", model="name", base_url=api.base_url, board=tmp_path / "board.jsonl")
+    shared = dict(out=tmp_path / "run", model="name", base_url=api.base_url, data=tmp_path / "board.jsonl")
     return EvalConfig(**{**shared, **changes})
 
 
@@ -187,5 +191,5 @@ def test_a_model_folder_without_torch_is_one_line(tmp_path, monkeypatch):
     save_samples(tmp_path / "board.jsonl", [sample()])
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(UserError, match="needs torch"):
-        eval_run.run(EvalConfig(out=tmp_path / "run", model=str(BASE), board=tmp_path / "board.jsonl"))
+        eval_run.run(EvalConfig(out=tmp_path / "run", model=str(BASE), data=tmp_path / "board.jsonl"))
     assert not (tmp_path / "run").exists()

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from seethink.core.errors import UserError
+from seethink.core.stats import compare
 from seethink.core.store import read_json, write_json
 from seethink.show.items import from_study
 from seethink.show.report import CONTENTS, ReportConfig, choose, marks_of, run
 from seethink.study import costs as ledger
 from seethink.study import matched, results
 from seethink.study.folder import load_study
-from seethink.study.stats import compare
 from tests import browser, synthetic_study
 
 CHECKER = "tests.synthetic_study:check"
@@ -214,7 +214,7 @@ def test_controls_are_compared_by_content(small):
     edit(run_folder / "grpo/config.json", lambda c: c["reward"]["box"].update(correct=0.75))
     edit(run_folder / "grpo/done.json", lambda d: d["summary"].update(data_order="another"))
     edit(run_folder / "eval/config.json", lambda c: c.update(temperature=0.7))
-    edit(run_folder / "eval/manifest.json", lambda m: m["inputs"].update(board="another"))
+    edit(run_folder / "eval/manifest.json", lambda m: m["inputs"].update(data="another"))
     changed = named(load_study(small))
     assert changed["schedule"].same is False and "optim.lr 0.0003 / 0.0001" in changed["schedule"].detail
     assert not any(changed[name].same for name in ("rewards", "data order", "evaluation prompts", "decoding"))

@@ -11,12 +11,12 @@ from xml.etree import ElementTree
 import pytest
 
 from seethink.core.errors import UserError
+from seethink.core.stats import Interval
 from seethink.core.store import read_json
 from seethink.core.tables import read_table, write_table
 from seethink.show.config import ReportConfig
 from seethink.show.plots import Mark, by_arm, curves, dots, dumbbells, forest
 from seethink.show.report import run
-from seethink.study.stats import Interval
 from tests import synthetic_study
 
 EVIL = (

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
-from seethink.study import stats
+from seethink.core import stats
 
 
 def simulate(rng, seeds, items, effect=0.0, seed_sd=0.0, shared_base=False):

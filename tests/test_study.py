@@ -73,7 +73,7 @@ def test_plan_differs_between_arms_only_in_what_an_arm_names(tmp_path):
         ({"grpo": {"seed": 7}}, "grpo.seed is not the plan's to say"),
         ({"arms": {"x": Arm(stage="grpo", set={"model": {"path": "m"}})}}, "arms.x.set.model.path is not the plan's"),
         ({"eval": {"base_url": "http://127.0.0.1:9"}}, "eval.base_url is not the plan's to say"),
-        ({"eval": {"board": "other"}}, "eval.board is not the plan's to say"),
+        ({"eval": {"data": "other"}}, "eval.data is not the plan's to say"),
         ({"data": {"rl": Path("/nowhere"), "a": Path("/nowhere")}}, "/nowhere does not exist"),
     ],
 )

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from seethink.core import stats
 from seethink.core.nouns import Sample
 from seethink.core.store import load_samples, read_json, read_jsonl, save_samples, write_json, write_jsonl
 from seethink.core.tables import read_table, write_table
@@ -22,7 +23,7 @@ from seethink.evals.config import EvalConfig
 from seethink.evals.run import trained_on
 from seethink.show.config import ReportConfig
 from seethink.show.report import run
-from seethink.study import matched, results, stats
+from seethink.study import matched, results
 from seethink.study.config import Question
 from seethink.study.execute import tell
 from seethink.study.folder import Study, load_study
@@ -293,7 +294,7 @@ def test_an_evaluation_on_training_data_says_so(folder, tmp_path):
     (arm / "model").mkdir()
     manifest = read_json(arm / "manifest.json")
     write_json(arm / "manifest.json", {**manifest, "inputs": {"data": synthetic_study.hash_file(board)}})
-    config = EvalConfig(out=tmp_path, model=str(arm / "model"), board=board)
+    config = EvalConfig(out=tmp_path, model=str(arm / "model"), data=board)
     (text,) = trained_on(config, load_samples(board)).values()
     assert text.startswith("30 of 30 items of the board stand in ")
     assert trained_on(config.model_copy(update={"base_url": "http://x"}), load_samples(board)) == {}

@@ -112,23 +112,37 @@ class Reward:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """One graded item of a board, as it is written to scores.parquet."""
+    """One graded answer to an item of a board, as it is written to scores.parquet."""
 
     board: str
     part: str
+    """Subject, split or skill, as the board names it; `all` where it names none."""
     sample_id: str
     kind: str
     ok: bool | None
-    """None: undecided, `status` says why; never counted as wrong without saying so."""
+    """None: undecided; never counted as wrong without saying so."""
     reward: float | None
+    """Credit in [0, 1] on boards of ours, None elsewhere and where undecided."""
     status: str
+    """right, wrong, unparsed (no answer could be read) or judge_failed (a judge gave no usable reply)."""
     answer: str | None
+    """As it was read from the response."""
     text: str
+    """The whole response."""
     stop: str
     tokens: int
     seconds: float
-    by: str = ""
-    """Who decided, as in Verdict."""
+    reason: str = ""
+    """Why it is undecided, or what was wrong: no_response, truncated, refusal, no_format, ..."""
+    decided_by: str = ""
+    """The rung that decided, a judge by its model."""
+    scored: str | None = None
+    """The part of the response that was scored; None: all of it."""
+    level: str = ""
+    cluster: str = ""
+    """Items that belong together: variants of one question, steps of one problem; empty: independent."""
+    draw: int = 0
+    """Which of the k answers to this item."""
 
 
 def kind_of(name: str, where: object = "") -> Kind:

@@ -9,17 +9,18 @@ from contextlib import closing
 from seethink.ask import CallFailed, Client, Endpoint, Ledger, sample_message
 from seethink.core.nouns import Sample, Trace
 from seethink.core.progress import Progress
+from seethink.evals.board import Response
 from seethink.evals.config import EvalConfig, prompt_of
 
 
 def ask_endpoint(
-    config: EvalConfig, samples: list[Sample], answered: set[str], bar: Progress
-) -> Iterator[tuple[Trace, float]]:
-    """(trace, seconds) from an endpoint; every answer is in the ledger at once, so nothing is asked twice."""
-    yield from asyncio.run(_ask_all(config, [s for s in samples if s.id not in answered], bar))
+    config: EvalConfig, samples: list[Sample], answered: set[tuple[str, int]], bar: Progress
+) -> Iterator[Response]:
+    """Responses of an endpoint; every answer is in the ledger at once, so nothing is asked twice."""
+    yield from asyncio.run(_ask_all(config, [s for s in samples if (s.id, 0) not in answered], bar))
 
 
-async def _ask_all(config: EvalConfig, samples: list[Sample], bar: Progress) -> list[tuple[Trace, float]]:
+async def _ask_all(config: EvalConfig, samples: list[Sample], bar: Progress) -> list[Response]:
     endpoint = Endpoint(
         base_url=config.base_url,
         model=config.model,
@@ -30,16 +31,17 @@ async def _ask_all(config: EvalConfig, samples: list[Sample], bar: Progress) -> 
     prompt = prompt_of(config)
     system = [{"role": "system", "content": prompt}] if prompt else []
 
-    async def one(client: Client, sample: Sample) -> tuple[Trace, float]:
+    async def one(client: Client, sample: Sample) -> Response:
         try:
             reply = await client.chat([*system, *sample_message(sample)], step="eval")
         except CallFailed as failure:  # undecided, with the reason; the run goes on
-            return Trace(sample.id, config.model, str(failure), "error"), 0.0
+            return Response(sample, Trace(sample.id, config.model, str(failure), "error"))
         finally:
             bar.advance()
         stop = "length" if reply.stop == "length" else "stop"
         text = f"<think>{reply.reasoning}</think>\n{reply.text}" if reply.reasoning else reply.text
-        return Trace(sample.id, reply.model, text, stop, reply.completion_tokens), reply.seconds
+        trace = Trace(sample.id, reply.model, text, stop, reply.completion_tokens)
+        return Response(sample, trace, seconds=reply.seconds)
 
     with closing(Ledger(config.out / "ledger.sqlite")) as ledger:
         async with Client(endpoint, ledger) as client:

@@ -3,27 +3,57 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from seethink.core.config import Config, Effect, Seed
 from seethink.core.url import BaseUrl, KeyName
-from seethink.rewards.config import RewardConfig
+from seethink.rewards.config import JudgeConfig, RewardConfig
 from seethink.train.config import ModelConfig, system_prompt
+
+Task = Literal["rows", "mathvista", "mathvision", "mathverse", "dynamath", "wemath", "logicvista", "geoqa"]
 
 
 class EvalConfig(Config):
-    """Evaluate a model folder, or an OpenAI-compatible endpoint, on a board."""
+    """Evaluate a model folder, an OpenAI-compatible endpoint, or a file of predictions on a board."""
+
+    former: ClassVar[dict[str, str]] = {"board": "data"}
 
     out: Annotated[Path, Effect.OUTPUT] = Field(description="run folder")
-    model: Annotated[str, Effect.INPUT] = Field(description="model folder, or the model's name at base_url")
-    board: Annotated[Path, Effect.INPUT] = Field(description="JSONL of samples with golds; meta.part names the part")
+    task: Task = Field(default="rows", description="which board; rows: a JSONL of samples of your own")
+    data: Annotated[Path, Effect.INPUT] = Field(description="its published file or folder; of rows, the JSONL")
+    model: Annotated[str, Effect.INPUT] = Field(default="", description="model folder, or the model's name at base_url")
     base_url: Annotated[BaseUrl, Effect.PLACE] = Field(
         default="", description="OpenAI-compatible endpoint; empty: run the model folder here"
     )
+    predictions: Annotated[Path | None, Effect.INPUT] = Field(
+        default=None, description='score these answers and ask nobody: JSONL of {"id", "text", "extraction"?}'
+    )
+    profile: str = Field(
+        default="", description="how it is scored: leaderboard, official or strict; empty: the board's first"
+    )
+    prompt: str = Field(
+        default="", description="how it is asked: leaderboard, official, direct, reasoning; empty: the first"
+    )
+    judge: JudgeConfig = Field(default=JudgeConfig(), description="who reads what rules cannot; no url: nobody")
+    accept_failures: Annotated[bool, Effect.PLACE] = Field(
+        default=False, description="give a score although answers or judgements are missing; they count as not right"
+    )
+    images: Literal["own", "blank", "shuffled"] = Field(
+        default="own", description="control: blank, or another item's, to see what a score owes to the pictures"
+    )
+    min_pixels: int | None = Field(default=None, ge=1, description="smaller pictures are enlarged; none: the model's")
+    max_pixels: int | None = Field(default=None, ge=1, description="larger pictures are shrunk (paper: 262144)")
+    samples: int = Field(default=1, ge=1, description="answers per item; more than one needs a temperature")
     api_key_env: Annotated[KeyName, Effect.PLACE] = Field(
         default="OPENAI_API_KEY", description="environment variable that holds the endpoint's key"
+    )
+    price: Annotated[tuple[float, float] | None, Effect.PLACE] = Field(
+        default=None, description="of the endpoint: USD per million prompt, completion tokens; none: unknown"
+    )
+    budget: Annotated[float | None, Effect.PLACE] = Field(
+        default=None, gt=0, description="USD for the endpoint in all; needs a price"
     )
     system: Annotated[str | None, Effect.INPUT] = Field(
         default=None, description='system prompt, or @file; none: the system.txt of a model folder; "": no prompt'
@@ -35,11 +65,22 @@ class EvalConfig(Config):
         default=(), description="of a model folder: tokens that end an answer besides the model's own"
     )
     temperature: float = Field(default=0.0, ge=0, description="0 is greedy")
-    max_tokens: int = Field(default=1024, ge=1, description="completion tokens; longer ones are cut and counted")
+    max_tokens: int = Field(
+        default=1024, ge=1, description="completion tokens (paper: 800); longer ones are cut and counted"
+    )
     tokens_param: Annotated[Literal["max_tokens", "max_completion_tokens"], Effect.PLACE] = Field(
         default="max_tokens", description="name under which the endpoint takes max_tokens"
     )
     batch: Annotated[int, Effect.MANNER] = Field(default=128, ge=1, description="prompts or requests at once")
+    engine: Annotated[Literal["local", "vllm"], Effect.MANNER] = Field(
+        default="local", description="what runs a model folder: the project's own sampler, or vLLM where installed"
+    )
+    gpus: Annotated[int, Effect.PLACE] = Field(
+        default=1, ge=0, description="processes here, one per GPU, that share the items; 0 or 1: this one"
+    )
+    device: Annotated[Literal["auto", "cpu"], Effect.PLACE] = Field(
+        default="auto", description="auto: a GPU where there is one; cpu: leave GPUs alone"
+    )
     limit: int = Field(default=0, ge=0, description="only the first rows of the board; 0: all")
     skip_bad: Annotated[bool, Effect.PLACE] = Field(
         default=False, description="leave items that cannot be used out (drops.parquet) instead of stopping"
@@ -48,11 +89,23 @@ class EvalConfig(Config):
         default="auto", description="compute precision of a model folder; auto: bfloat16"
     )
     reward: RewardConfig = RewardConfig()
-    seed: Seed = Field(default=0, description="sampling, when temperature > 0")
+    seed: Seed = Field(default=0, description="sampling, when temperature > 0, and which pictures are exchanged")
     overwrite: Annotated[bool, Effect.PLACE] = Field(
         default=False,
         description="start afresh where the folder holds a run with other settings, or of another base_url",
     )
+
+    @model_validator(mode="after")
+    def _who_answers(self) -> EvalConfig:
+        if self.predictions is None and not self.model:
+            raise ValueError("nobody answers: give model (and base_url), or predictions")
+        if self.predictions is not None and (self.base_url or self.samples > 1 or self.images != "own"):
+            raise ValueError("predictions were made elsewhere: leave base_url, samples and images out")
+        if self.samples > 1 and self.temperature == 0:
+            raise ValueError("samples at temperature 0 are all the same: give a temperature")
+        if self.min_pixels and self.max_pixels and self.min_pixels > self.max_pixels:
+            raise ValueError("min_pixels is larger than max_pixels")
+        return self
 
 
 def model_of(config: EvalConfig) -> ModelConfig:
@@ -68,7 +121,7 @@ def model_of(config: EvalConfig) -> ModelConfig:
 
 def prompt_of(config: EvalConfig) -> str:
     """System prompt: the text itself, @file, or system.txt beside the weights of a local model."""
-    if config.base_url and config.system is None:
+    if config.predictions or (config.base_url and config.system is None):
         return ""
     return system_prompt(model_of(config))
 
@@ -78,3 +131,35 @@ def prompt_in_words(config: EvalConfig) -> str:
     text, of_model = prompt_of(config), config.system is None and not config.base_url
     start = text if len(text) <= 60 else f"{text[:60]}..."
     return f"system prompt{' of the model' if of_model else ''}: {start!r}" if text else "no system prompt"
+
+
+class CompareConfig(Config):
+    """Compare two evaluations of one board item by item: other models, other settings, or other profiles of the same answers."""
+
+    input: Path = Field(description="folder of the first evaluation")
+    other: Path = Field(description="folder of the second")
+    out: Annotated[Path, Effect.OUTPUT] = Field(
+        description="folder for compare.html, compare.md, compare.json, pairs.parquet"
+    )
+    seed: Seed = Field(default=0, description="of the bootstrap")
+
+
+class TableConfig(Config):
+    """The paper's table of six benchmarks, with published rows beside ours."""
+
+    runs: tuple[Path, ...] = Field(description="evaluation folders, of one model or several")
+    out: Annotated[Path, Effect.OUTPUT] = Field(description="folder for table.html, table.md and table.json")
+
+
+class JudgeCheckConfig(Config):
+    """Measure a judge on items with known verdicts: agreement, false positives, kappa, cost."""
+
+    out: Annotated[Path, Effect.OUTPUT] = Field(description="run folder")
+    items: Annotated[Path, Effect.INPUT] = Field(
+        description='JSONL of {"question", "gold", "response", "right"}, and "extraction" where one is known'
+    )
+    judge: JudgeConfig = Field(description="the judge to measure")
+    limit: int = Field(default=0, ge=0, description="only the first items; 0: all")
+    overwrite: Annotated[bool, Effect.PLACE] = Field(
+        default=False, description="start afresh where the folder holds another run"
+    )

@@ -1,56 +1,93 @@
-"""Numbers over scores alone, so that they can be tested without a model."""
+"""Numbers over scores alone, so that they can be tested without a model.
+
+A score is the mean credit of clusters: of single items where they are independent, of all variants of one seed question where
+they are not. Its 95 % interval takes the clusters as the independent draws. All figures are in percent.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
 from seethink.core.nouns import Score
+from seethink.core.stats import Interval, estimate
+from seethink.evals.verdicts import STATES
 
 
-def summarise(scores: list[Score]) -> dict[str, Any]:
-    """Accuracy over decided items, overall and by part and kind, with what was undecided and cut beside it."""
-    parts = sorted({s.part for s in scores})
+def figures(name: str, credits: Sequence[float]) -> dict[str, Any]:
+    """{name: percent, name_interval: [low, high]} of credits in [0, 1], one per cluster; None without any."""
+    interval: Interval | None = estimate([credits], share=True) if credits else None  # type: ignore[arg-type]
+    if interval is None:
+        return {name: None, f"{name}_interval": None}
+    return {name: 100 * interval.estimate, f"{name}_interval": [100 * interval.low, 100 * interval.high]}
+
+
+def right_share(scores: Sequence[Score]) -> dict[str, Any]:
+    """The metric of most boards: 100 right / n, whatever is undecided being not right; clusters are taken together."""
+    clusters: defaultdict[str, list[float]] = defaultdict(list)
+    for score in scores:
+        clusters[score.cluster or score.sample_id].append(float(score.ok is True))
+    if all(len(credits) == 1 for credits in clusters.values()):
+        return figures("score", [credit for (credit,) in clusters.values()])
+    weight = len(clusters) / len(scores)  # so that the mean over clusters is the mean over items, whatever their sizes
+    found = figures("score", [weight * sum(credits) for credits in clusters.values()]) if clusters else {}
+    return {**found, "score": 100 * fmean(float(s.ok is True) for s in scores)} if found else figures("score", [])
+
+
+def summarise(scores: Sequence[Score]) -> dict[str, Any]:
+    """What every board counts: items by state, reason and rung, coverage, and the same by part, level and kind."""
+    states = Counter(s.status for s in scores)
     return {
+        "n": len(scores),
+        **{name: states[name] for name in STATES},
+        "coverage": 100 * (states["right"] + states["wrong"]) / len(scores) if scores else None,
         **accuracy(scores),
-        "undecided": sum(s.ok is None for s in scores),
         "cut": sum(s.stop == "length" for s in scores),
         "length": fmean(s.tokens for s in scores) if scores else None,
-        "statuses": dict(Counter(s.status for s in scores)),
-        "by_kind": by_kind(scores),
+        "reasons": dict(Counter(s.reason for s in scores if s.reason)),
+        "decided_by": dict(Counter(s.decided_by for s in scores if s.ok is not None)),
+        "by_kind": by("kind", scores),
         "by_part": {
-            part: {**accuracy(rows := [s for s in scores if s.part == part]), "by_kind": by_kind(rows)}
-            for part in parts
+            part: {**row, "by_kind": by("kind", [s for s in scores if s.part == part])}
+            for part, row in by("part", scores).items()
         },
+        "by_level": by("level", scores) if any(s.level for s in scores) else {},
     }
 
 
-def alarms(scores: list[Score]) -> dict[str, str]:
+def alarms(scores: Sequence[Score]) -> dict[str, str]:
     """{alarm: sentence} for answers that say nothing about a model."""
-    came = [s for s in scores if s.stop != "error"]
+    came = [s for s in scores if s.reason != "no_response"]
     decided = [s.ok for s in scores if s.ok is not None]
     found = {}
     if came and all(s.stop == "length" for s in came):
         found["all_cut"] = "every answer hit max_tokens: raise it, none of them is finished"
     if came and not decided:
-        found["undecided"] = "no answer is decided: check the golds and the scorer"
+        found["undecided"] = "no answer is decided: check the golds, the profile and the judge"
     if decided and not any(decided):
         found["at_the_floor"] = f"none of {len(decided)} answers is right: nothing can be compared there"
     return found
 
 
-def accuracy(scores: list[Score]) -> dict[str, Any]:
-    """n decided, share right of them, mean reward; None where nothing was decided."""
+def accuracy(scores: Sequence[Score]) -> dict[str, Any]:
+    """decided items, the share right of them in [0, 1], mean reward; None where nothing was decided."""
     decided = [s.ok for s in scores if s.ok is not None]
     rewards = [s.reward for s in scores if s.reward is not None]
     return {
-        "n": len(decided),
+        "decided": len(decided),
         "accuracy": fmean(decided) if decided else None,
         "mean_reward": fmean(rewards) if rewards else None,
     }
 
 
-def by_kind(scores: list[Score]) -> dict[str, dict[str, Any]]:
-    kinds = sorted({s.kind for s in scores})
-    return {kind: accuracy([s for s in scores if s.kind == kind]) for kind in kinds}
+def by(column: str, scores: Sequence[Score]) -> Mapping[str, dict[str, Any]]:
+    """Counts and shares of the items of every value of a column."""
+    groups: defaultdict[str, list[Score]] = defaultdict(list)
+    for score in scores:
+        groups[getattr(score, column)].append(score)
+    return {
+        value: {"n": len(rows), "right": sum(s.ok is True for s in rows), **accuracy(rows)}
+        for value, rows in sorted(groups.items())
+    }

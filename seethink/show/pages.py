@@ -15,8 +15,8 @@ from markupsafe import Markup
 
 from seethink.core.errors import UserError
 from seethink.core.images import open_image, portable
+from seethink.core.stats import Interval
 from seethink.core.terminal import clean, one_line
-from seethink.study.stats import Interval
 
 SIDE = 640  # pictures are shown no larger than this many pixels
 SMALL = 60_000  # bytes up to which a picture is embedded as it is

@@ -21,9 +21,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from seethink.core.stats import Interval
 from seethink.core.store import hash_text
 from seethink.core.terminal import one_line
-from seethink.study.stats import Interval
 
 matplotlib.use("svg")
 

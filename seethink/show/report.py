@@ -14,6 +14,7 @@ from typing import Any
 from markupsafe import Markup
 
 from seethink.core.errors import UserError
+from seethink.core.stats import VERDICTS
 from seethink.core.store import write_text
 from seethink.show.config import ReportConfig
 from seethink.show.items import Item, from_study
@@ -24,7 +25,6 @@ from seethink.study import costs as ledger
 from seethink.study import results
 from seethink.study.folder import Study, load_study
 from seethink.study.matched import AXES, efforts
-from seethink.study.stats import VERDICTS
 from seethink.traces.steps import Checker, load_checker
 
 CURVES = (

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from seethink.core.stats import Interval, estimate
 from seethink.study.folder import Study
-from seethink.study.stats import Interval, estimate
 from seethink.traces.analyse import TraceStats, analyse
 from seethink.traces.steps import Checker
 from seethink.traces.summary import by_outcome

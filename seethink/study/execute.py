@@ -53,7 +53,7 @@ class Stage:
     def reads(self) -> dict[str, Path]:
         """What its run folder records hashes of."""
         if self.verb == "eval":
-            return {"board": Path(self.settings["board"]), "model": Path(self.settings["model"])}
+            return {"data": Path(self.settings["data"]), "model": Path(self.settings["model"])}
         return {"data": Path(self.settings["data"]), "model.path": Path(self.settings["model"]["path"])}
 
     @property

@@ -27,8 +27,16 @@ from seethink.study.config import Question, RanStudy
 
 TRAINING = ("sft", "grpo")
 AGAIN = "Run the stage again, or remove its folder"
-SCORE = {field.name: str for field in fields(Score)} | {"ok": bool, "reward": float, "tokens": int, "seconds": float}
+SCORE = {field.name: str for field in fields(Score)} | {
+    "ok": bool,
+    "reward": float,
+    "tokens": int,
+    "seconds": float,
+    "draw": int,
+}
 """Columns of scores.parquet."""
+LATER = {"reason", "decided_by", "scored", "level", "cluster", "draw"}
+"""Those that tables of earlier versions lack."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +92,7 @@ class StageRun:
     def scores(self) -> list[Score]:
         """Rows of scores.parquet; empty for a training stage."""
         path = self.folder / "scores.parquet"
-        rows = read_table(path, SCORE.keys() - {"by"}) if path.exists() else []
+        rows = read_table(path, SCORE.keys() - LATER) if path.exists() else []
         scores = [Score(**{name: typed(row, name, kind, path) for name, kind in SCORE.items()}) for row in rows]
         if any(
             getattr(score, name) is None

@@ -127,7 +127,8 @@ def rewards(run: StageRun) -> dict[str, Any] | None:
 def prompts(run: StageRun) -> dict[str, Any]:
     """What an evaluation asked: board, pictures and prompts by content, and how many rows of the board."""
     inputs = run.manifest["inputs"]
-    asked = {key: inputs.get(key) for key in ("board", "pictures", "chat_template")}
+    asked = {key: inputs.get(key) for key in ("pictures", "prompts", "chat_template")}
+    asked["data"] = inputs.get("data", inputs.get("board"))  # its name of before
     return {**asked, "system": inputs.get("system", run.config.get("system")), "limit": run.config.get("limit")}
 
 

@@ -26,7 +26,7 @@ from seethink.train.model.folder import check_folder
 
 OURS = {
     **dict.fromkeys(("sft", "grpo", "arms"), ("out", "overwrite", "data", "seed", "model.path")),
-    "eval": ("out", "overwrite", "model", "board", "base_url"),
+    "eval": ("out", "overwrite", "model", "data", "base_url"),
 }
 """Settings of a stage that follow from the plan and stand nowhere else in it: where, on what, from where, against what."""
 
@@ -102,7 +102,7 @@ def data_of(arm: Arm) -> str:
 def plan(config: StudyConfig) -> Iterator[Stage]:
     """All stages: the base's evaluations, then for each arm and seed its training and its evaluation."""
     home = config.out / "arms" / "base" / "seed0"
-    shared = {"board": str(config.board), **config.eval, "overwrite": True}
+    shared = {"data": str(config.board), **config.eval, "overwrite": True}
     for style, system in {"": "", **config.base_styles}.items():
         out = home / (f"eval-{style}" if style else "eval")
         settings = {**shared, "out": str(out), "model": str(config.base), **({"system": system} if style else {})}

@@ -11,11 +11,11 @@ from statistics import fmean
 
 import numpy as np
 
+from seethink.core.stats import Comparison, Interval, compare, estimate, holm, seed_warning, verdict
 from seethink.study.config import Question
 from seethink.study.folder import Study
 from seethink.study.learned import silence, warnings
 from seethink.study.matched import ASKED_AS_TAUGHT, HELD_OUT, Control, controls, held_out
-from seethink.study.stats import Comparison, Interval, compare, estimate, holm, seed_warning, verdict
 
 WINDOW = 5  # steps averaged at either end of a training curve
 OTHER_FAULTS = {

@@ -2,19 +2,42 @@
 
 from __future__ import annotations
 
-from seethink.core.nouns import Sample, Trace, Verdict
-from seethink.evals.boards.board import Grade
-from seethink.evals.config import EvalConfig
-from seethink.rewards import Rewarder
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from seethink.core.nouns import Sample, Verdict
+from seethink.core.store import DataRow, read_examples
+from seethink.evals.board import Board, Grade, Profile, Response
+from seethink.evals.metrics import right_share
+from seethink.rewards import RewardConfig, Rewarder
 
 
-def grade(samples: list[Sample], traces: list[Trace], config: EvalConfig) -> list[Grade]:
-    """By rules; what an open answer says, by the scorer."""
+def load(path: Path, pictures: Path | None = None) -> Iterator[DataRow]:
+    return read_examples(path)
+
+
+def grade(responses: Sequence[Response], config: RewardConfig, folder: Path) -> list[Grade]:
+    """By rules; what an open answer says, by the scorer, whose scores and calls are kept in `folder`."""
     grades = []
-    with Rewarder(config.reward, scores=config.out / "scores.sqlite", ledger=config.out / "ledger.sqlite") as rewarder:
-        for reward in rewarder.score_batch(samples, [t.text for t in traces]):
+    with Rewarder(config, scores=folder / "scores.sqlite", ledger=folder / "ledger.sqlite") as rewarder:
+        rewards = rewarder.score_batch([r.sample for r in responses], [r.trace.text for r in responses])
+        for reward in rewards:
             scored = reward.kind == "open" and reward.status in ("ok", "scorer_error")
-            by = config.reward.open.scorer if scored else "rule"
-            verdict = Verdict(rewarder.is_correct(reward), by, reward.status)
+            reason = {"ok": "", "scorer_error": "grader_failed"}.get(reward.status, reward.status)
+            verdict = Verdict(rewarder.is_correct(reward), config.open.scorer if scored else "rule", reason)
             grades.append(Grade(verdict, reward.answer, reward.value))
     return grades
+
+
+def as_it_is(sample: Sample) -> Sample:
+    return sample
+
+
+BOARD = Board(
+    title="own rows",
+    load=load,
+    profiles={"strict": Profile(read=lambda sample, text: None, score=lambda pairs: [None] * len(pairs))},
+    prompts={"plain": as_it_is},
+    metric=right_share,
+)
+"""Its profile is `grade`: rewards know partial credit, which no other board has."""
