@@ -59,7 +59,7 @@ def summarise(scores: Sequence[Score]) -> dict[str, Any]:
 
 def alarms(scores: Sequence[Score]) -> dict[str, str]:
     """{alarm: sentence} for answers that say nothing about a model."""
-    came = [s for s in scores if s.reason != "no_response"]
+    came = [s for s in scores if s.stop != "error"]
     decided = [s.ok for s in scores if s.ok is not None]
     found = {}
     if came and all(s.stop == "length" for s in came):
