@@ -86,7 +86,7 @@ class EvalConfig(Config):
         default=False, description="leave items that cannot be used out (drops.parquet) instead of stopping"
     )
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
-        default="auto", description="compute precision of a model folder; auto: bfloat16"
+        default="auto", description="compute precision of a model folder; auto: bfloat16 where the processor has it"
     )
     reward: RewardConfig = RewardConfig()
     seed: Seed = Field(default=0, description="sampling, when temperature > 0, and which pictures are exchanged")
