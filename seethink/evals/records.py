@@ -19,7 +19,7 @@ from seethink.core.fields import as_text
 from seethink.core.filetype import unreadable
 from seethink.core.nouns import Example
 from seethink.core.store import DataRow, read_json, read_jsonl
-from seethink.evals.pictures import Pictures
+from seethink.evals.record_pictures import RecordPictures
 
 BATCH = 50  # rows of a parquet file held at once: pictures are large
 FIELD = 1 << 28  # characters of a field of a table; a quote that never ends would hold the rest of the file
@@ -50,7 +50,7 @@ def read_records(
     path = Path(path)
     for file in shards(path) if path.is_dir() else [path]:
         rows = _rows(file, names if pictures is None else ())
-        found = Pictures(base or file.parent, pictures, lambda file=file: ((at, row) for at, _, row in _rows(file)), names)
+        found = RecordPictures(base or file.parent, pictures, lambda file=file: ((at, row) for at, _, row in _rows(file)), names)
         for where, key, row in rows:
             held = [row.pop(name, None) for name in names]
             yield Record(where, key, row, found.of(held, str(row.get("index", "")), where))

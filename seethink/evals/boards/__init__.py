@@ -1,6 +1,6 @@
 """What is scored and how: one file per benchmark, and a row here."""
 
 from seethink.evals.board import Board
-from seethink.evals.boards import dynamath, geoqa, rows
+from seethink.evals.boards import dynamath, geoqa, rows, wemath
 
-BOARDS: dict[str, Board] = {"rows": rows.BOARD, "dynamath": dynamath.BOARD, "geoqa": geoqa.BOARD}
+BOARDS: dict[str, Board] = {"rows": rows.BOARD, "dynamath": dynamath.BOARD, "geoqa": geoqa.BOARD, "wemath": wemath.BOARD}

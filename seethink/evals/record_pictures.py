@@ -18,7 +18,7 @@ OTHER_ROW = 64
 LONGEST_NAME = 1024
 
 
-class Pictures:
+class RecordPictures:
     """Files for what the rows of one published file say of pictures.
 
     Names are relative to `base`; pictures that the rows hold are written below `folder`, or left out where there is none.
