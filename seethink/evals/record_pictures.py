@@ -26,7 +26,11 @@ class RecordPictures:
     """
 
     def __init__(
-        self, base: Path, folder: Path | None, rows: Callable[[], Iterable[tuple[str, dict[str, Any]]]], names: tuple[str, ...]
+        self,
+        base: Path,
+        folder: Path | None,
+        rows: Callable[[], Iterable[tuple[str, dict[str, Any]]]],
+        names: tuple[str, ...],
     ):
         self.base, self.folder, self.rows, self.names = base, folder, rows, names
         self._held: dict[str, tuple[str, ...]] = {}  # index -> pictures of a row that holds them

@@ -50,7 +50,9 @@ def read_records(
     path = Path(path)
     for file in shards(path) if path.is_dir() else [path]:
         rows = _rows(file, names if pictures is None else ())
-        found = RecordPictures(base or file.parent, pictures, lambda file=file: ((at, row) for at, _, row in _rows(file)), names)
+        found = RecordPictures(
+            base or file.parent, pictures, lambda file=file: ((at, row) for at, _, row in _rows(file)), names
+        )
         for where, key, row in rows:
             held = [row.pop(name, None) for name in names]
             yield Record(where, key, row, found.of(held, str(row.get("index", "")), where))
@@ -74,15 +76,23 @@ def column(row: dict[str, Any], where: str, *names: str, default: str | None = N
     return default
 
 
-def in_groups(rows: Iterable[DataRow]) -> Iterator[DataRow]:
-    """Rows with ids `<group>/<member>`, groups in the order of their first row: the first rows of a board then are whole
-    groups. A row whose id was there before becomes a fault in its place."""
-    groups: dict[str, list[DataRow]] = {}
+def unique(rows: Iterable[DataRow]) -> Iterator[DataRow]:
+    """The rows; one whose id was there before becomes a fault in its place."""
     seen: dict[str, str] = {}
     for row in rows:
         if isinstance(row.read, Example) and (first := seen.setdefault(row.id, row.where)) != row.where:
-            fault = UserError(f"id {row.id!r} was already used in {first}", where=row.where, remedy="Ids must be unique")
+            fault = UserError(
+                f"id {row.id!r} was already used in {first}", where=row.where, remedy="Ids must be unique"
+            )
             row = row._replace(read=fault)
+        yield row
+
+
+def in_groups(rows: Iterable[DataRow]) -> Iterator[DataRow]:
+    """Rows with ids `<group>/<member>`, groups in the order of their first row: so the first rows of a board are whole groups.
+    Ids are unique."""
+    groups: dict[str, list[DataRow]] = {}
+    for row in unique(rows):
         groups.setdefault(row.id.rpartition("/")[0], []).append(row)
     for members in groups.values():
         yield from members
@@ -150,7 +160,9 @@ def _shard(path: Path, skip: tuple[str, ...]) -> Iterator[tuple[str, str, dict[s
     number = 0
     try:
         with pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20) as file:
-            columns = [f.name for f in file.schema_arrow if f.name not in skip or f.type in (pa.string(), pa.large_string())]
+            columns = [
+                f.name for f in file.schema_arrow if f.name not in skip or f.type in (pa.string(), pa.large_string())
+            ]
             for batch in file.iter_batches(BATCH, columns=columns):
                 for row in batch.to_pylist():
                     number += 1

@@ -1,6 +1,12 @@
 """What is scored and how: one file per benchmark, and a row here."""
 
 from seethink.evals.board import Board
-from seethink.evals.boards import dynamath, geoqa, rows, wemath
+from seethink.evals.boards import dynamath, geoqa, mathverse, rows, wemath
 
-BOARDS: dict[str, Board] = {"rows": rows.BOARD, "dynamath": dynamath.BOARD, "geoqa": geoqa.BOARD, "wemath": wemath.BOARD}
+BOARDS: dict[str, Board] = {
+    "rows": rows.BOARD,
+    "dynamath": dynamath.BOARD,
+    "geoqa": geoqa.BOARD,
+    "mathverse": mathverse.BOARD,
+    "wemath": wemath.BOARD,
+}

@@ -66,9 +66,13 @@ def _sample(record: Record, name: str, variant: int) -> Sample:
     row, where = record.row, record.where
     number = column(row, where, "varid", default=str(variant or ""))
     if number not in map(str, range(1, VARIANTS + 1)):
-        raise UserError(f"variant {number[:20]!r} is none of 1 to {VARIANTS}", where=where, remedy="Give 10trials/trialK")
+        raise UserError(
+            f"variant {number[:20]!r} is none of 1 to {VARIANTS}", where=where, remedy="Give 10trials/trialK"
+        )
     if not name:
-        raise UserError("row has no id of a question", where=where, remedy="Give trialK/dataset.json as it is published")
+        raise UserError(
+            "row has no id of a question", where=where, remedy="Give trialK/dataset.json as it is published"
+        )
     answer_type = column(row, where, "answer_type").strip()
     gold = column(row, where, "answer", "ground_truth")
     if answer_type == "float" and rules.number(gold) is None:
@@ -173,16 +177,15 @@ def ask_reasoning(sample: Sample) -> str:
     return f"{sample.question}\n\nThink step by step first. Then give, as the last line, {form}."
 
 
-def ask_judge(sample: Sample, text: str) -> str:
-    return ask_letter(sample, text) if sample.kind == "choice" else ask_value(sample, text)
-
-
 BOARD = Board(
     title="DynaMath",
     load=load,
     profiles={
         "leaderboard": Profile(
-            rules.read_leaderboard, per_item(rules.score_leaderboard), extract=ask_judge, quirks=rules.QUIRKS_LEADERBOARD
+            rules.read_leaderboard,
+            per_item(rules.score_leaderboard),
+            extract=lambda sample, text: (ask_letter if sample.kind == "choice" else ask_value)(sample, text),
+            quirks=rules.QUIRKS_LEADERBOARD,
         ),
         "official": Profile(rules.read_official, per_item(rules.score_official), quirks=rules.QUIRKS_OFFICIAL),
         "strict": STRICT,

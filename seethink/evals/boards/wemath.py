@@ -21,12 +21,11 @@ from seethink.evals.board import Board, Profile, Reading, asked_as, per_item
 from seethink.evals.metrics import figures
 from seethink.evals.questions import ask_letter
 from seethink.evals.records import Record, column, in_groups, read_records
-from seethink.evals.rules.options import can_infer
+from seethink.evals.rules.options import NONE, can_infer
 from seethink.evals.strict import STRICT
 from seethink.evals.verdicts import REFUSAL, UNREADABLE
 
 LETTERS = "ABCDEFGH"
-NO_OPTION = "Z"
 _KEY = re.compile(r"([23])steps_(multi|[123])")
 _LABEL = re.compile(r"(?:^|[;；\s])\s*([A-H])[.．:：](?=\s*[^\s;；.])")  # no label is what has nothing behind it
 _SEPARATORS = " ;；\t\n"
@@ -52,12 +51,13 @@ def _sample(record: Record) -> Sample:
     problem, key, gold = column(row, where, "ID", "id"), column(row, where, "key"), column(row, where, "answer").strip()
     found = _KEY.fullmatch(key)
     if not found or found[2] > found[1] and found[2] != "multi":
-        raise UserError(f"key {key[:40]!r} names no step", where=where, remedy="Keys are like 2steps_1 and 3steps_multi")
+        raise UserError(
+            f"key {key[:40]!r} names no step", where=where, remedy="Keys are like 2steps_1 and 3steps_multi"
+        )
     options = _options(row)
     if gold not in LETTERS or len(gold) != 1 or options and gold not in options:
         remedy = "Repair or remove the row"
         raise UserError(f"answer {gold[:40]!r} is none of the options {', '.join(options)}", where=where, remedy=remedy)
-    in_a_row = [text for letter, text in zip(LETTERS, options.values(), strict=False) if letter in options]
     whole = found[2] == "multi"
     return Sample(
         id=f"{problem}/{key}",
@@ -66,7 +66,7 @@ def _sample(record: Record) -> Sample:
         question=column(row, where, "question"),
         gold=gold,
         kind="choice",
-        choices=tuple(in_a_row) if "".join(options) == LETTERS[: len(options)] else (),
+        choices=tuple(options.values()) if "".join(options) == LETTERS[: len(options)] else (),
         meta={
             "part": "whole problems" if whole else column(row, where, "knowledge concept", default="steps"),
             "level": f"{found[1]} steps" if whole else "1 step",
@@ -94,7 +94,7 @@ def split_options(text: str) -> dict[str, str]:
         if not labels or label[1] > labels[-1][1]:
             labels.append(label)
     ends = [label.start() for label in labels[1:]] + [len(text)]
-    return {m[1]: text[m.end() : end].strip(_SEPARATORS) for m, end in zip(labels, ends, strict=True)}
+    return {m[1]: text[m.end() : end].strip(_SEPARATORS) for m, end in zip(labels, ends, strict=False)}
 
 
 def read_leaderboard(sample: Sample, text: str) -> Reading | None:
@@ -107,7 +107,7 @@ def score_leaderboard(sample: Sample, answer: str) -> Verdict:
     letter = can_infer(answer, sample.meta["options"])
     if not letter:
         return Verdict(None, "", UNREADABLE)
-    return Verdict(letter == sample.gold, "", REFUSAL if letter == NO_OPTION else "")
+    return Verdict(letter == sample.gold, "", REFUSAL if letter == NONE else "")
 
 
 def last_letter(text: str) -> str:
@@ -171,7 +171,9 @@ def _table(kinds: list[str]) -> dict[str, Any]:
     """Counts and percent of the four kinds; the RM rate is among problems right as a whole, None where there are none."""
     counts = Counter(kinds)
     whole = counts["CM"] + counts["RM"]
-    shares = {kind: {"n": counts[kind], "percent": _percent(counts[kind], len(kinds))} for kind in ("IK", "IG", "CM", "RM")}
+    shares = {
+        kind: {"n": counts[kind], "percent": _percent(counts[kind], len(kinds))} for kind in ("IK", "IG", "CM", "RM")
+    }
     return {**shares, "RM rate": _percent(counts["RM"], whole)}
 
 

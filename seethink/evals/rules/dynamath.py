@@ -46,7 +46,7 @@ def score_leaderboard(sample: Sample, answer: str) -> Verdict:
     understood = _understood(sample, answer)
     if understood is None:
         return Verdict(None, "", UNREADABLE)
-    if isinstance(understood, float):
+    if not isinstance(understood, str):
         return _near(understood, sample.gold)
     if sample.kind == "choice":
         return Verdict(understood == sample.gold, "letter")
