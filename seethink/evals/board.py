@@ -61,6 +61,7 @@ class Profile:
              only the meaning tells and a grading judge may be asked
     extract  the question to an extraction judge, of an item and a response; None: this profile asks none
     grade    the question to a grading judge, of an item and an answer; None: this profile asks none
+    whole    reads a response as it came, answer tags and all, as the original does; otherwise what stands in them alone
     quirks   known defects of the original that are reproduced for the sake of comparable numbers, in words
     """
 
@@ -68,6 +69,7 @@ class Profile:
     score: Callable[[Sequence[tuple[Sample, str]]], list[Verdict | None]]
     extract: Callable[[Sample, str], str] | None = None
     grade: Callable[[Sample, str], str] | None = None
+    whole: bool = False
     quirks: tuple[str, ...] = ()
 
 

@@ -57,7 +57,7 @@ def scored_part(text: str) -> str:
 
 def grade(profile: Profile, responses: Sequence[Response], judge: Judge | None = None) -> list[Grade]:
     """One Grade per response, in order. Without a judge, what only a judge could tell is unparsed."""
-    parts = [scored_part(r.trace.text) for r in responses]
+    parts = [r.trace.text if profile.whole else scored_part(r.trace.text) for r in responses]
     readings: list[Reading | None] = [
         Reading(r.extraction, "extraction") if r.extraction is not None
         else None if r.trace.stop == "error" else profile.read(r.sample, part)
