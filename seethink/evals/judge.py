@@ -134,7 +134,7 @@ class EndpointJudge:
                 ends = await asyncio.gather(*tasks.values(), return_exceptions=True)
         for end in ends:
             if isinstance(end, UserError) and end.code == 3:  # dead: nobody else will be answered
-                self._why[str(end)] += 1
+                self._why[str(end).replace("--base_url", "--judge.url")] += 1
             elif isinstance(end, Exception):
                 raise end
             elif isinstance(end, asyncio.CancelledError):
