@@ -68,7 +68,9 @@ def test_a_long_response_is_sent_by_its_ends_and_says_so():
 
 
 def test_who_knows_the_golds_sees_a_short_answer_alone():
-    sample = Sample("3", "s", (), "", GOLD, "math", alternatives=("other gold",), meta={"question_for_eval": "In words?"})
+    sample = Sample(
+        "3", "s", (), "", GOLD, "math", alternatives=("other gold",), meta={"question_for_eval": "In words?"}
+    )
     asked = ask_same(sample, "y" * 5_000).text
     assert f"Right answer: {GOLD}\nRight answer: other gold" in asked and "In words?" in asked
     assert "y" * SHORT in asked and "y" * (SHORT + 1) not in asked
@@ -269,7 +271,9 @@ def test_a_judge_that_dies_midway_keeps_what_it_said(tmp_path, capsys):
     assert ask(tmp_path, api, letters(40), in_flight=2) == ["B"] * 4 + [None] * 36
     assert time.monotonic() - begin < 20
     said = capsys.readouterr().err
-    assert "no usable reply to 36 of 40 questions" in said and "does not answer" in said and "not asked any more" in said
+    assert (
+        "no usable reply to 36 of 40 questions" in said and "does not answer" in said and "not asked any more" in said
+    )
 
 
 @pytest.mark.parametrize("fault", ["401", "404", "402"])
@@ -288,7 +292,9 @@ def test_the_budget_is_the_judges_own_and_ends_the_run_with_code_4(tmp_path):
         before = len(api.bodies)
         assert ask(tmp_path, api, letters(20), budget=50.0, **price) == ["B"] * 20 and len(api.bodies) == 20 > before
         with open_judge(config(tmp_path, api, **price)) as judge:
-            assert judge and judge.spending()[0]["usd"] == pytest.approx(judge.spending()[0]["prompt_tokens"] / 1e4, rel=0.05)
+            assert judge and judge.spending()[0]["usd"] == pytest.approx(
+                judge.spending()[0]["prompt_tokens"] / 1e4, rel=0.05
+            )
         with closing(sqlite3.connect(tmp_path / "ledger.sqlite")) as db:  # what the model itself has cost
             db.execute("UPDATE attempt SET step = 'eval'")
             db.commit()
