@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from seethink.core.nouns import Sample, Score, Trace, Verdict
 from seethink.core.store import DataRow
+from seethink.evals.questions import JudgeQuestion
 
 
 class Response(NamedTuple):
@@ -67,8 +68,8 @@ class Profile:
 
     read: Callable[[Sample, str], Reading | None]
     score: Callable[[Sequence[tuple[Sample, str]]], list[Verdict | None]]
-    extract: Callable[[Sample, str], str] | None = None
-    grade: Callable[[Sample, str], str] | None = None
+    extract: Callable[[Sample, str], JudgeQuestion] | None = None
+    grade: Callable[[Sample, str], JudgeQuestion] | None = None
     whole: bool = False
     quirks: tuple[str, ...] = ()
 

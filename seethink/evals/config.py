@@ -156,7 +156,8 @@ class JudgeCheckConfig(Config):
 
     out: Annotated[Path, Effect.OUTPUT] = Field(description="run folder")
     items: Annotated[Path, Effect.INPUT] = Field(
-        description='JSONL of {"question", "gold", "response", "right"}, and "extraction" where one is known'
+        description='JSONL of {"question", "gold", "response", "right"} and, where known, "extraction", "choices", "form"; '
+        "or scores.parquet of an evaluation, whose decided rows are the items"
     )
     judge: JudgeConfig = Field(description="the judge to measure")
     limit: int = Field(default=0, ge=0, description="only the first items; 0: all")
