@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from seethink.core.errors import UserError
 from seethink.core.filetype import unreadable
-from seethink.core.store import read_json, read_jsonl
+from seethink.core.store import atomic, read_json, read_jsonl
 
 SUFFIXES = {b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"GIF8": ".gif", b"RIFF": ".webp", b"BM": ".bmp"}
 OTHER_ROW = 64
@@ -138,6 +138,6 @@ def _written(data: bytes, folder: Path | None) -> str:
     suffix = next((suffix for magic, suffix in SUFFIXES.items() if data.startswith(magic)), ".img")
     file = folder / (hashlib.blake2b(data, digest_size=12).hexdigest() + suffix)
     if not file.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(data)
+        with atomic(file) as temporary:  # a kill must not leave half of it under this name
+            temporary.write_bytes(data)
     return str(file)
