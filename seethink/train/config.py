@@ -51,6 +51,8 @@ class ModelConfig(Config):
     stop: tuple[str, ...] = Field(
         default=(), description="tokens that end a completion besides the model's own; the first one ends every turn"
     )
+    min_pixels: int | None = Field(default=None, ge=1, description="smaller pictures are enlarged; none: the model's")
+    max_pixels: int | None = Field(default=None, ge=1, description="larger pictures are shrunk; none: the model's")
     freeze_vision: bool = Field(default=True, description="keep the vision tower as it is (paper: yes)")
     freeze_projector: bool = Field(default=True, description="keep the projector between vision and language as it is")
     lora_rank: int = Field(

@@ -25,7 +25,7 @@ from seethink.train.config import ModelConfig
 from seethink.train.dist import Ranks, groups
 from seethink.train.model.linear import use_onednn
 from seethink.train.model.lora import add_lora, full_weights
-from seethink.train.model.parts import load_tools, load_weights, render, set_stops
+from seethink.train.model.parts import load_tools, load_weights, render, save_pixels, set_stops
 
 SIDE_FILES = ("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json")
 
@@ -159,6 +159,8 @@ def write_policy(policy: Policy, weights: dict[str, Tensor], folder: Path) -> No
         for name in SIDE_FILES:
             if (policy.folder / name).is_file() and not (temporary / name).exists():
                 shutil.copyfile(policy.folder / name, temporary / name)
+        if policy.image_processor and any((temporary / name).is_file() for name in SIDE_FILES[:2]):
+            save_pixels(temporary, policy.image_processor)
         if policy.system:  # whoever asks the model later asks it as it was trained
             write_text(temporary / "system.txt", policy.system)
         shutil.rmtree(folder, ignore_errors=True)
