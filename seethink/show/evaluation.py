@@ -125,9 +125,9 @@ def why_none(summary: dict[str, Any]) -> str:
         return ""
     why = []
     if n := summary.get("judge_failed"):
-        why.append(f"the judge gave no usable reply on {n:,} answers")
+        why.append(f"the judge gave no usable reply on {answers(n)}")
     if n := summary.get("failed"):
-        why.append(f"{n:,} answers never came")
+        why.append(f"{answers(n)} never came")
     return " and ".join(why) or "the board gave none: nothing was scored"
 
 
@@ -136,7 +136,11 @@ def counted(summary: dict[str, Any]) -> str:
     missing = (summary.get("judge_failed") or 0) + (summary.get("failed") or 0)
     if summary.get("score") is None or not missing:
         return ""
-    return f"{missing:,} answers without a verdict of their own count as not right, because that was asked for"
+    return f"{answers(missing)} without a verdict of their own count as not right, because that was asked for"
+
+
+def answers(n: int) -> str:
+    return "1 answer" if n == 1 else f"{n:,} answers"
 
 
 def second_numbers(summary: dict[str, Any]) -> list[tuple[str, Interval]]:
@@ -181,7 +185,7 @@ def groups(scores: Sequence[Score], column: str) -> list[GroupRow]:
 def depends(run: Evaluated) -> list[tuple[str, str]]:
     """(setting, its value in words): what the number means nothing without."""
     s, unknown = run.summary, "not known: the answers were made elsewhere"
-    pixels = f"{_number(s.get('min_pixels'))} to {_number(s.get('max_pixels'))}"
+    pixels = f"least {_number(s.get('min_pixels'))}, most {_number(s.get('max_pixels'))}"
     hashes = run.manifest.get("inputs", {})
     left_out = "; ".join(f"{name}: {why}" for name, why in (s.get("left_out") or {}).items())
     judge = s.get("judge") or "none: what only a judge could tell is unparsed"
@@ -193,7 +197,7 @@ def depends(run: Evaluated) -> list[tuple[str, str]]:
         "Profile": str(s.get("profile", "not recorded")),
         "Prompt": unknown if run.elsewhere else f"{s.get('prompt')}, hash {s.get('prompt_hash')}",
         "System prompt": unknown if run.elsewhere else f"hash {s['system_hash']}" if s.get("system_hash") else "none",
-        "Pictures": f"{s.get('images', 'own')}, {'pixels ' + unknown if run.elsewhere else pixels + ' pixels'}",
+        "Pictures": f"{s.get('images', 'own')}, pixels {unknown if run.elsewhere else pixels}",
         "Token cap": unknown if run.elsewhere else _number(s.get("max_tokens")),
         "Cut answers": f"{s.get('cut', 0):,}",
         "Temperature": unknown if run.elsewhere else f"{s.get('temperature', 0):g}",

@@ -48,7 +48,8 @@ const seethink = (() => {
       head.append(element("span", attempt.state.replace("_", " "), `chip ${look}`));
     }
     attempt.marks.forEach(mark => head.append(element("span", mark, "chip")));
-    const details = Object.entries(attempt.details).map(([key, text]) => `${key.replace("_", " ")} ${text}`);
+    const said = Object.entries(attempt.details).filter(([, text]) => text !== attempt.state && text !== "stop");
+    const details = said.map(([key, text]) => `${key.replace("_", " ")} ${text}`);
     if (attempt.answer !== null) details.unshift(`answer ${attempt.answer}`);
     const trace = element("p", undefined, "trace");
     attempt.pieces.forEach(([text, classes]) => {
