@@ -21,7 +21,7 @@ from seethink.rewards.rewarder import Rewarder
 from seethink.rewards.text import closing_brace, normalise
 
 SHORT = 100
-"""A response of at most so many characters is an answer as a whole."""
+"""A response to a choice of at most so many characters is an answer as a whole."""
 MAX_ANSWER = 2_000
 """Characters of an answer that are read; longer ones are none."""
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*(?=\{)")
