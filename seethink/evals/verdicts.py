@@ -73,7 +73,7 @@ def grade(profile: Profile, responses: Sequence[Response], judge: AnswerJudge | 
             w.reading = None if reply is None else Reading(reply, f"judge {judge.name}")
         _score(profile, asked)
     if judge and profile.grade:
-        asked = [w for w in came if w.answer and w.verdict is None]
+        asked = [w for w in came if w.answer and w.open]
         replies = judge.grade([profile.grade(w.response.sample, w.answer) for w in asked])
         for w, same in zip(asked, replies, strict=True):
             w.failed = same is None
@@ -103,6 +103,11 @@ class _Work:
     def answer(self) -> str:
         """As it was read; "" where none was."""
         return self.reading.answer.strip() if self.reading else ""
+
+    @property
+    def open(self) -> bool:
+        """Whether rules leave it to the meaning of the answer."""
+        return self.verdict is None or (self.verdict.ok is None and not self.verdict.reason)
 
     @property
     def unread(self) -> bool:

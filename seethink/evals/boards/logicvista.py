@@ -81,8 +81,8 @@ def official_score(sample: Sample, answer: str) -> Verdict:
 
 
 def leaderboard_score(sample: Sample, answer: str) -> Verdict:
-    """Capitals and nothing between them, in any order. Source: vlmeval/dataset/utils/logicvista.py."""
-    answer = answer.strip()
+    """Capitals in any order. Source: vlmeval/dataset/utils/logicvista.py, whose judge is asked for `AC` where ours is for `A, C`."""
+    answer = answer.strip().replace(", ", "")
     if not (answer.isalpha() and answer.isupper()):
         return Verdict(None, "letters", UNREADABLE)
     right = sorted(answer.lower()) == letters(sample.gold)
@@ -97,10 +97,7 @@ BOARD = Board(
             read=lambda sample, text: None,
             score=per_item(leaderboard_score),
             extract=ask_letters,
-            quirks=(
-                "the item whose answer is the digit 3 is never right",
-                "letters with a comma between them are not read",
-            ),
+            quirks=("the item whose answer is the digit 3 is never right",),
         ),
         "official": Profile(official_read, per_item(official_score), extract=ask_letters),
         "strict": STRICT,

@@ -56,7 +56,8 @@ def _sample(name: str, record: Record) -> Sample:
     letters = [letter for letter, text in options.items() if text == answer]
     if chosen and not letters:
         raise UserError("its answer is none of its choices", where=where, remedy="Download the file again")
-    metadata = row.get("metadata") if isinstance(row.get("metadata"), dict) else row
+    metadata = row.get("metadata")
+    metadata = metadata if isinstance(metadata, dict) else row
     query = row.get("query") or (question if question.startswith("Hint:") else "")
     unit = f" (Unit: {row['unit']})" if row.get("unit") else ""
     meta = {
