@@ -23,6 +23,7 @@ from seethink.evals.boards import dynamath, mathverse, wemath
 from seethink.evals.boards.wemath import split_options
 from seethink.evals.rules import dynamath as rules
 from seethink.evals.verdicts import grade, state
+from tests.fake_api import FakeApi
 
 
 def samples(board: Board, path: Path) -> list[Sample]:
@@ -51,6 +52,43 @@ def eval_with(tmp_path: Path, task: str, data: Path, rows: list[dict], profile: 
     call = ["eval", "--task", task, "--data", str(data), "--predictions", str(tmp_path / "p.jsonl")]
     assert main([*call, "--profile", profile, "--out", str(out)]) == 0
     return read_json(out / "done.json")["summary"], read_table(out / "scores.parquet")
+
+
+def ask(out: Path, task: str, data: Path, answer: str, *more: str) -> tuple[dict, int]:
+    """Summary of an evaluation through an endpoint that always says the same, and how many pictures it was sent."""
+    with FakeApi(answer=lambda body: answer) as api:
+        call = ["eval", "--task", task, "--data", str(data), "--out", str(out), "--profile", "official", *more]
+        assert main([*call, "--base_url", api.base_url, "--model", "name"]) == 0
+        parts = [part for body in api.bodies for part in body["messages"][-1]["content"]]
+    return read_json(out / "done.json")["summary"], sum(part["type"] == "image_url" for part in parts)
+
+
+def test_real_pictures_are_asked_about_in_whole_groups(shared, tmp_path, capsys):
+    data = shared / "data"
+    summary, sent = ask(tmp_path / "w", "wemath", data / "wemath" / "testmini.json", "Answer: B", "--limit", "36")
+    assert (sent, summary["problems"], summary["incomplete"], summary["n"]) == (36, 12, 0, 36)
+    assert summary["score"] is not None and not summary["complete"]
+    reply = '{"solution": "so", "short answer": "4"}'
+    summary, sent = ask(tmp_path / "d", "dynamath", data / "dynamath", reply, "--limit", "120", "--skip_bad")
+    assert summary["n"] == 48 and summary["questions"] == 12
+    assert sent == 44, "four variants equal others, word for word and pixel for pixel, and are asked once"
+    assert summary["score"] is None and "72 of (question, variant) missing" in summary["no_score"]
+    assert 0 < summary["average"] < 100
+    summary, sent = ask(tmp_path / "e", "dynamath", data / "dynamath", reply, "--limit", "4")
+    assert sent == summary["n"] == 4 and summary["score"] is None
+    call = [
+        "eval",
+        "--task",
+        "dynamath",
+        "--data",
+        str(data / "dynamath"),
+        "--limit",
+        "5",
+        "--out",
+        str(tmp_path / "f"),
+    ]
+    assert main([*call, "--base_url", "http://127.0.0.1:9", "--model", "name"]) == 2
+    assert "trial5/dataset.json:1" in capsys.readouterr().err
 
 
 # DynaMath
