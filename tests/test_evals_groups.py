@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import json
 from collections import Counter, defaultdict
@@ -197,6 +198,7 @@ def test_rules_of_vlmevalkit_for_dynamath(shared):
         ("text", "Cape Town", '{"short answer": "town"}', "right", "wrong"),
         ("text", "Cape Town", '{"short answer": "It is Cape Town."}', "wrong", "right"),
         ("text", "May", "", "unparsed", "unparsed"),
+        ("text", "743", '{"short answer": 743}', "unparsed", "right"),
     ],
 )
 def test_the_profiles_of_dynamath_differ_as_their_originals_do(answer_type, gold, text, leaderboard, official):
@@ -417,6 +419,45 @@ def test_the_profiles_of_we_math(text, leaderboard, official):
     sample = Sample("2steps_1/2steps_1", "wemath", (), "q", "C", "choice", meta=meta)
     assert states(wemath.BOARD, "leaderboard", [(sample, text)]) == [leaderboard]
     assert states(wemath.BOARD, "official", [(sample, text)]) == [official]
+
+
+def test_we_math_from_a_table_and_from_parquet(shared, tmp_path):
+    raw = json.loads((shared / "data" / "wemath" / "testmini.json").read_text())[:4]
+    want = samples(wemath.BOARD, shared / "data" / "wemath" / "testmini.json")
+    by_id = {s.id: s for s in want}
+    png = (shared / "data" / "wemath" / raw[0]["image_path"]).read_bytes()
+    pq.write_table(
+        pa.Table.from_pylist([{**r, "image_path": {"bytes": png, "path": r["image_path"]}} for r in raw]),
+        tmp_path / "testmini.parquet",
+    )
+    names = ["index", "ID", "key", "question", "answer", "image", *"ABCDE", "knowledge concept", "hint"]
+    with open(tmp_path / "WeMath.tsv", "w", newline="") as f:
+        table = csv.writer(f, delimiter="\t")
+        table.writerow(names)
+        for n, row in enumerate(raw):
+            options = split_options(row["option"])
+            row = {**row, "index": n, "hint": "", **{letter: options.get(letter, "") for letter in "ABCDE"}}
+            table.writerow([{**row, "image": base64.b64encode(png).decode()}[name] for name in names])
+    for name in ("testmini.parquet", "WeMath.tsv"):
+        found = [row.read.sample for row in wemath.load(tmp_path / name, tmp_path / "pictures")]
+        assert [(s.id, s.gold, s.choices, s.meta) for s in found] == [
+            (s.id, s.gold, s.choices, s.meta) for s in (by_id[f"{r['ID']}/{r['key']}"] for r in raw)
+        ]
+        assert all(Path(s.images[0]).read_bytes() == png for s in found)
+    (tmp_path / "cut.json").write_text(
+        json.dumps([{**raw[0], "key": "2steps_3"}, {**raw[1], "answer": "H"}, {"ID": "a"}])
+    )
+    assert [row.read.what for row in wemath.load(tmp_path / "cut.json")] == [
+        "key '2steps_3' names no step", "answer 'H' is none of the options A, B, C, D, E", "row has no 'key'",
+    ]  # fmt: skip
+
+
+def test_what_is_asked_on_we_math(shared):
+    first = samples(wemath.BOARD, shared / "data" / "wemath" / "testmini.json")[0]
+    asked = {name: ask(first).question for name, ask in wemath.BOARD.prompts.items()}
+    assert list(asked) == ["leaderboard", "official", "direct", "reasoning"]
+    assert all(text.startswith(asked["leaderboard"]) for text in asked.values())
+    assert asked["leaderboard"].endswith("\nD. 4000, 3000\nE. No correct answer") and "<Answer>" in asked["official"]
 
 
 # MathVerse
