@@ -126,9 +126,9 @@ class TokenRow:
         self.question += [question] * len(ids)
 
 
-def draw_gallery(rng: Random, count: int, profile: Hardness = IID, curves: float = 0.2) -> Gallery:
+def draw_gallery(rng: Random, count: int, hardness: Hardness = IID, curves: float = 0.2) -> Gallery:
     """`count` scenes, a share of them with curves."""
-    scenes = [draw_curve(rng, profile) if rng.random() < curves else draw_things(rng, profile) for _ in range(count)]
+    scenes = [draw_curve(rng, hardness) if rng.random() < curves else draw_things(rng, hardness) for _ in range(count)]
     pictures = torch.from_numpy(np.stack([np.asarray(render(scene)) for scene in scenes]))
     return Gallery(scenes, pictures, torch.tensor([_words(scene) for scene in scenes]))
 

@@ -31,7 +31,18 @@ from seethink.traces.steps import Checker
 
 FLAGS = ("flipped", "truncated", "undecided", "lucky", "right", "wrong")
 SAMPLE_KEYS = ("board", "data", "source", "samples", "input")  # where a run's config names the samples it used
-SHOWN = ("reward", "advantage", "status", "reason", "decided_by", "stop", "tokens", "entropy", "weights_version", "judged by")
+SHOWN = (
+    "reward",
+    "advantage",
+    "status",
+    "reason",
+    "decided_by",
+    "stop",
+    "tokens",
+    "entropy",
+    "weights_version",
+    "judged by",
+)
 THRESHOLDS = {"box": {"correct"}, "open": {"correct"}}  # settings of the reward that decide what counts as right
 ROLLOUT, SCORE = ("round", "sample_id", "group", "text", "reward", "status"), ("sample_id", "part", "text", "ok")
 """Columns that a table must have to be shown."""
@@ -97,7 +108,9 @@ class Item:
         """What a search looks through: id, question, and of every attempt its answer, reason and rung; lower case."""
         keys = ("status", "reason", "decided_by")
         said = [text for a in self.attempts for text in (a.answer or "", *(a.details.get(key, "") for key in keys))]
-        words = dict.fromkeys(text[:SEARCHED] for text in (self.sample.id, self.part, self.sample.question, *said) if text)
+        words = dict.fromkeys(
+            text[:SEARCHED] for text in (self.sample.id, self.part, self.sample.question, *said) if text
+        )
         return "\n".join(words).lower()
 
 
