@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from seethink.cli import main
+from seethink.core.config import build
 from seethink.core.errors import UserError
 from seethink.core.nouns import Sample, Trace, Verdict
 from seethink.core.store import read_json, write_json, write_jsonl
@@ -43,7 +44,7 @@ def settings(tmp_path: Path, api: FakeApi, items=ITEMS, **more) -> JudgeCheckCon
     if path is None:
         write_jsonl(path := tmp_path / "items.jsonl", items)
     judge = {"url": api.base_url, "model": "referee", "key_env": "NO_SUCH_KEY", "seconds": 20, **more.pop("judge", {})}
-    return JudgeCheckConfig.model_validate({"out": tmp_path / "run", "items": path, "judge": judge, **more})
+    return build(JudgeCheckConfig, {"out": tmp_path / "run", "items": path, "judge": judge, **more})
 
 
 @pytest.mark.parametrize(

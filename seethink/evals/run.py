@@ -27,7 +27,7 @@ from seethink.core.tables import write_table
 from seethink.data.overlap import data_behind, overlap
 from seethink.evals.board import Board, Grade, Response
 from seethink.evals.boards import BOARDS, rows
-from seethink.evals.config import EvalConfig, model_of, prompt_in_words, prompt_of
+from seethink.evals.config import EvalConfig, check_judge, model_of, prompt_in_words, prompt_of
 from seethink.evals.metrics import alarms, summarise
 from seethink.evals.predictions import read_predictions
 from seethink.evals.verdicts import grade, state
@@ -42,6 +42,7 @@ def run(config: EvalConfig, dry_run: bool = False) -> dict[str, Any] | None:
     board = BOARDS[config.task]
     profile_name = named(board.profiles, config.profile, f"profile of {config.task}")
     prompt_name = named(board.prompts, config.prompt, f"prompt of {config.task}")
+    check_judge(config.judge)
     if config.predictions is None and not config.base_url:
         check_folder(model_of(config).path)
     elif config.chat_template or config.stop:
