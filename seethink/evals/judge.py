@@ -111,9 +111,7 @@ class EndpointJudge:
 
     async def _ask_all(self, step: str, questions: list[JudgeQuestion], bar: Progress) -> dict[str, Any]:
         """{text: what the judge says} of those that got a usable reply."""
-        slots = asyncio.Semaphore(
-            self._config.in_flight
-        )  # the clock of a question starts when it leaves, not in a queue
+        slots = asyncio.Semaphore(self._config.in_flight)  # a question's clock starts when it leaves, not in a queue
 
         async def one(question: JudgeQuestion) -> str | bool | None:
             async with slots:

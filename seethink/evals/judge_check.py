@@ -148,9 +148,9 @@ def _extract(sample: Sample, text: str) -> JudgeQuestion:
 
 
 def _score(sample: Sample, answer: str) -> Verdict | None:
-    """Letters are compared; of anything else that is not the gold by the letter, only the meaning tells."""
+    """Letters are compared, in any order; of anything else that is not the gold by the letter, only the meaning tells."""
     if sample.kind == "choice":
-        return Verdict(plain(answer) == plain(sample.gold), "letters")
+        return Verdict(sorted(plain(answer)) == sorted(plain(sample.gold)), "letters")
     return Verdict(True, "equal") if plain(answer) in map(plain, sample.golds) else None
 
 
