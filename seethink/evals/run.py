@@ -26,7 +26,7 @@ from seethink.evals import responses as log
 from seethink.evals.answers import ask_endpoint, questions, spending
 from seethink.evals.board import Board, Grade, Response
 from seethink.evals.boards import BOARDS, rows
-from seethink.evals.config import EvalConfig, model_of, prompt_in_words
+from seethink.evals.config import EvalConfig, check_judge, model_of, prompt_in_words
 from seethink.evals.items import TAKEN, Items, inputs_of, named, not_exchanged, read_items, read_rows, shown, way_to_ask
 from seethink.evals.metrics import alarms
 from seethink.evals.predictions import read_predictions
@@ -59,6 +59,7 @@ def run(config: EvalConfig, dry_run: bool = False) -> dict[str, Any] | None:
 
     Raises UserError for a bad board, model, endpoint or folder; the same call again resumes.
     """
+    check_judge(config.judge)
     local = config.predictions is None and not config.base_url
     if local:
         check_folder(model_of(config).path)
