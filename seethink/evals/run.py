@@ -26,7 +26,8 @@ from seethink.core.store import DataRow, hash_file, hash_folder, hash_json
 from seethink.core.tables import write_table
 from seethink.data.overlap import data_behind, overlap
 from seethink.evals.board import Board, Grade, Response
-from seethink.evals.boards import BOARDS, rows
+from seethink.evals.boards import rows
+from seethink.evals.boards.find import board_hash, find_board
 from seethink.evals.config import EvalConfig, model_of, prompt_in_words, prompt_of
 from seethink.evals.metrics import alarms, summarise
 from seethink.evals.predictions import read_predictions
@@ -39,7 +40,7 @@ INCOMPLETE = "{what}: no score is given (--accept_failures gives one, in which t
 
 def run(config: EvalConfig, dry_run: bool = False) -> dict[str, Any] | None:
     """The verb; its summary. Raises UserError for a bad board, model, endpoint or folder; the same call again resumes."""
-    board = BOARDS[config.task]
+    board = find_board(config.task)
     profile_name = named(board.profiles, config.profile, f"profile of {config.task}")
     prompt_name = named(board.prompts, config.prompt, f"prompt of {config.task}")
     if config.predictions is None and not config.base_url:
@@ -57,6 +58,7 @@ def run(config: EvalConfig, dry_run: bool = False) -> dict[str, Any] | None:
         "model": config.model if config.base_url or config.predictions else hash_folder(model_of(config).path),
         "data": hash_file(config.data) if config.task == "rows" else dataset_hash(samples),
         "prompts": hash_json([(s.question, s.choices, s.places) for s in samples]),
+        "board": board_hash(config.task),
     }
     with Run.open(config.out, "eval", config, inputs, overwrite=config.overwrite) as folder:
         write_drops(folder, drops)
