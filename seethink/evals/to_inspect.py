@@ -66,8 +66,8 @@ class Pictures:
     def __init__(self, shown: bool):
         self.shown, self.left = shown, LOG_BYTES
 
-    def part(self, path: str) -> dict[str, str]:
-        """A part of a chat message: the picture, or in words why it is left out."""
+    def part(self, path: str, attached: dict[str, str]) -> dict[str, str]:
+        """A part of a chat message: the picture, whose data go to `attached` once, or in words why it is left out."""
         name = os.path.basename(path)
         if not self.shown:
             return _words(f"[picture {name}: the model was shown another one]")
@@ -81,7 +81,9 @@ class Pictures:
             return _words(f"[picture {name}: {fault.what}]")
         self.left -= len(data)
         kind = "png" if suffix == ".png" else "jpeg"
-        return {"type": "image", "image": f"data:image/{kind};base64,{base64.b64encode(data).decode()}"}
+        url = f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+        attached[hash_text(url)] = url
+        return {"type": "image", "image": f"attachment://{hash_text(url)}"}
 
 
 def _spec(found: EvalFolder, board: Board, samples: dict[str, Sample]) -> dict[str, Any]:
@@ -114,8 +116,9 @@ def _spec(found: EvalFolder, board: Board, samples: dict[str, Sample]) -> dict[s
 
 def _sample(found: EvalFolder, score: Score, sample: Sample, pictures: Pictures) -> dict[str, Any]:
     system = found.manifest["inputs"].get("system") or ""
+    attached: dict[str, str] = {}
     parts = [
-        pictures.part(part["path"]) if part["type"] == "image" else _words(part["text"])
+        pictures.part(part["path"], attached) if part["type"] == "image" else _words(part["text"])
         for part in prompt_parts(sample)
     ]
     question = [{"role": "system", "content": system}] if system else []
@@ -140,6 +143,7 @@ def _sample(found: EvalFolder, score: Score, sample: Sample, pictures: Pictures)
         },
         "scores": {found.summary["profile"]: _score(score)},
         "metadata": {"part": score.part, "level": score.level, "cluster": score.cluster, "kind": score.kind},
+        "attachments": attached,
     }
 
 

@@ -28,6 +28,8 @@ from seethink.evals.records import read_records
 Row = dict[str, Any]
 FAILED = "Failed to obtain answer via API."
 """What VLMEvalKit writes, and looks for, where a model gave no answer."""
+SAME_GOLD = 0.01
+"""Share of items whose answers may differ between two files of one board: an option that stands there twice, a repaired gold."""
 SEEDS = 501
 """Questions of DynaMath, of which each has ten variants."""
 
@@ -111,25 +113,20 @@ question."""
 def table_text(found: EvalFolder, board: Board, table: Path | None) -> str:
     """Tab-separated text, all of it quoted, as pandas reads it. Raises UserError naming the row and column at fault."""
     _, build, columns = target(found)
-    data = table or Path(found.settings["data"])
-    theirs = data.suffix.lower() == ".tsv"
-    if table and not theirs:
-        raise UserError("no TSV", where=table, remedy="Give the table that VLMEvalKit keeps in LMUData")
-    samples = {} if table else asked(board, found, data)
+    data = Path(found.settings["data"])
+    samples = asked(board, found, data)
+    if table:
+        refuse_other_board(board, found, samples, table)
+        data = table
     published = rows_of(board, found, data)
     scores = [score for score in found.scores if score.draw == 0]
     rows = []
     for score in scores:
-        if score.sample_id not in published:
-            raise UserError(
-                f"no row of item {score.sample_id!r}", where=data, remedy="Give the table of this very board"
-            )
-        where, row = published[score.sample_id]
+        sample, (where, row) = samples[score.sample_id], published[score.sample_id]
         try:
-            if not theirs:
-                row = {"question": prompt_text(samples[score.sample_id]), **build(samples[score.sample_id], row)}
-            missing = [name for name in ("index", "question", *columns) if name not in row]
-            if missing:
+            if data.suffix.lower() != ".tsv":
+                row = {"question": prompt_text(sample), **build(sample, row)}
+            if missing := [name for name in ("index", "question", *columns) if name not in row]:
                 raise KeyError(missing[0])
         except KeyError as error:
             what = f"no column {error.args[0]!r}, which VLMEvalKit reads"
@@ -141,6 +138,20 @@ def table_text(found: EvalFolder, board: Board, table: Path | None) -> str:
     if len(scores) < len(found.scores):
         print(f"  of several answers to an item the first is written: {len(scores)} of {len(found.scores)}")
     return written(rows)
+
+
+def refuse_other_board(board: Board, found: EvalFolder, samples: dict[str, Sample], table: Path) -> None:
+    """Raises UserError for a table that is no TSV, lacks items that were evaluated, or has other answers to them."""
+    if table.suffix.lower() != ".tsv":
+        raise UserError("no TSV", where=table, remedy="Give the table that VLMEvalKit keeps in LMUData")
+    theirs = {row.id: row.read.sample for row in items(board, found, table) if not isinstance(row.read, UserError)}
+    remedy = "Give the table of this very board"
+    if missing := [name for name in samples if name not in theirs]:
+        raise UserError(f"{len(missing)} items are not in this table, {missing[0]!r}", where=table, remedy=remedy)
+    other = [name for name, sample in samples.items() if theirs[name].gold != sample.gold]
+    if len(other) > SAME_GOLD * len(samples):
+        what = f"{len(other)} of {len(samples)} items have other answers in this table, {other[0]!r}"
+        raise UserError(what, where=table, remedy=remedy)
 
 
 def rows_of(board: Board, found: EvalFolder, data: Path) -> dict[str, tuple[str, Row]]:
