@@ -1,7 +1,7 @@
 """An evaluation as a log of Inspect: what was asked, what came, how it was scored and why, item by item.
 
-Written from its published format (version 2, JSON), so that nothing of Inspect need be installed here. A model's text is data:
-the log asks the viewer to show it as plain text.
+Written in its published format (version 2, JSON), so that nothing of Inspect need be installed here. A model's text stands in
+it as it came: the viewer shows it as Markdown without scripts, and with --no-trust-content as plain text, without pictures.
 """
 
 from __future__ import annotations
@@ -110,7 +110,6 @@ def _spec(found: EvalFolder, board: Board, samples: dict[str, Sample]) -> dict[s
         "config": {"epochs": _draws(found), "limit": settings.get("limit") or None},
         "packages": {"seethink": found.manifest.get("seethink", __version__)},
         "metadata": found.summary,
-        "viewer": {"trust_content": False},
     }
 
 
