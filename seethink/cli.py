@@ -105,7 +105,8 @@ def dispatch(arguments: list[str]) -> int:
         return 0
     with contextlib.redirect_stdout(sys.stderr):
         result = load(function)(config, dry_run=dry_run)
-    print(json.dumps(result, ensure_ascii=False, default=str))
+    if result is not None or not under_torchrun():  # of several processes the first has the result
+        print(json.dumps(result, ensure_ascii=False, default=str))
     return 0
 
 
@@ -118,7 +119,7 @@ def study(config: Any, dry_run: bool = False) -> None:
 
 
 def evaluate(config: Any, dry_run: bool = False) -> dict[str, Any] | None:
-    """Score, then show; the summary."""
+    """Score, then show; the summary, which of several processes the first has."""
     summary = load("evals.run:run")(config, dry_run)
     if summary is not None:
         load("show.evaluation:write")(config.out)

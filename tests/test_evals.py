@@ -144,7 +144,7 @@ def test_local_evaluation_resumes_to_equal_scores(tmp_path):
 def test_empty_board_is_refused(tmp_path):
     (tmp_path / "board.jsonl").write_text("")
     with pytest.raises(UserError, match="no samples"):
-        eval_run.run(EvalConfig(out=tmp_path / "run", model="m", data=tmp_path / "board.jsonl"))
+        eval_run.run(EvalConfig(out=tmp_path / "run", model=str(BASE), data=tmp_path / "board.jsonl"))
 
 
 def endpoint(tmp_path, api, **changes):

@@ -7,6 +7,7 @@ first frame counts. What no model could take is refused by name: other files und
 from __future__ import annotations
 
 import io
+import math
 import os
 import struct
 import warnings
@@ -70,6 +71,19 @@ def check_image(path: str, where: object = "") -> tuple[int, int]:
         else:
             _rgb(image)
         return size
+
+
+def fitted(size: tuple[int, int], least: int | None, most: int | None) -> tuple[int, int]:
+    """The (width, height) of this shape that has `least` to `most` pixels: the size itself, or the nearest that has."""
+    width, height = size
+    if most and width * height > most:
+        scale = math.sqrt(most / (width * height))
+        width, height = (max(1, math.floor(side * scale)) for side in size)
+        return (min(width, most // height), height) if width >= height else (width, min(height, most // width))
+    if least and width * height < least:
+        scale = math.sqrt(least / (width * height))
+        width, height = (math.ceil(side * scale) for side in size)
+    return width, height
 
 
 def portable(path: str, where: object = "") -> tuple[bytes, str]:

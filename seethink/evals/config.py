@@ -36,8 +36,10 @@ class EvalConfig(Config):
     profile: str = Field(
         default="", description="how it is scored: leaderboard, official or strict; empty: the board's first"
     )
-    prompt: str = Field(
-        default="", description="how it is asked: leaderboard, official, direct, reasoning; empty: the first"
+    prompt: Annotated[str, Effect.INPUT] = Field(
+        default="",
+        description="how it is asked: leaderboard, official, direct, reasoning, or @file with {question} and {options}; "
+        "empty: the first",
     )
     judge: JudgeConfig = Field(default=JudgeConfig(), description="who reads what rules cannot; no url: nobody")
     accept_failures: Annotated[bool, Effect.PLACE] = Field(
@@ -89,7 +91,7 @@ class EvalConfig(Config):
         default=False, description="leave items that cannot be used out (drops.parquet) instead of stopping"
     )
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
-        default="auto", description="compute precision of a model folder; auto: bfloat16"
+        default="auto", description="compute precision of a model folder; auto: bfloat16 where the processor has it"
     )
     reward: RewardConfig = RewardConfig()
     seed: Seed = Field(default=0, description="sampling, when temperature > 0, and which pictures are exchanged")
@@ -104,6 +106,16 @@ class EvalConfig(Config):
             raise ValueError("nobody answers: give model (and base_url), or predictions")
         if self.predictions is not None and (self.base_url or self.samples > 1 or self.images != "own"):
             raise ValueError("predictions were made elsewhere: leave base_url, samples and images out")
+        if self.predictions is not None and (self.min_pixels or self.max_pixels):
+            raise ValueError("predictions were made elsewhere: leave min_pixels and max_pixels out")
+        if (self.base_url or self.predictions is not None) and (self.gpus > 1 or self.engine == "vllm"):
+            raise ValueError("gpus and engine are for a model folder: leave them out")
+        if self.gpus > 1 and self.engine == "vllm":
+            raise ValueError(
+                "engine vllm is for one process: serve the model with vLLM and give base_url, or leave gpus out"
+            )
+        if (self.price or self.budget) and not self.base_url:
+            raise ValueError("price and budget are for an endpoint: give base_url")
         if self.samples > 1 and self.temperature == 0:
             raise ValueError("samples at temperature 0 are all the same: give a temperature")
         if self.min_pixels and self.max_pixels and self.min_pixels > self.max_pixels:
@@ -119,6 +131,8 @@ def model_of(config: EvalConfig) -> ModelConfig:
         dtype=config.dtype,
         chat_template=config.chat_template,
         stop=config.stop,
+        min_pixels=config.min_pixels,
+        max_pixels=config.max_pixels,
     )
 
 
@@ -159,7 +173,8 @@ class JudgeCheckConfig(Config):
 
     out: Annotated[Path, Effect.OUTPUT] = Field(description="run folder")
     items: Annotated[Path, Effect.INPUT] = Field(
-        description='JSONL of {"question", "gold", "response", "right"}, and "extraction" where one is known'
+        description='JSONL of {"question", "gold", "response", "right"} and, where known, "extraction", "choices", "form"; '
+        "or scores.parquet of an evaluation, whose decided rows are the items"
     )
     judge: JudgeConfig = Field(description="the judge to measure")
     limit: int = Field(default=0, ge=0, description="only the first items; 0: all")

@@ -15,16 +15,16 @@ from seethink.core.errors import UserError
 from seethink.core.store import write_text
 from seethink.data.config import ExportConfig
 from seethink.evals import to_inspect, to_vlmevalkit
-from seethink.evals.finished import asked, board_of, read_folder
+from seethink.evals.asked import asked, board_of, read_whole
 
 
 def run(config: ExportConfig, dry_run: bool = False) -> None:
     """The verb. Raises UserError for a folder that holds no finished evaluation, or whose board cannot be read any more."""
-    found = read_folder(config.data)
+    found = read_whole(config.data)
     board = board_of(found, config.task)
     if config.format == "inspect":
         path = to_inspect.log_path(found, config.out)
-        text = to_inspect.log_text(found, board, asked(board, found, Path(found.settings["data"])))
+        text = to_inspect.log_text(found, board, asked(board, found))
         after = f"inspect view --log-dir {path.parent}"
     else:
         path = to_vlmevalkit.table_path(found, config.out)

@@ -1,95 +1,83 @@
-"""A finished evaluation, read again from its folder: its settings, its scores, and the items as they were asked.
-
-Scores hold answers, not questions: these are read again from the board's file, which must be the one that was evaluated.
-"""
+"""A finished evaluation, read back from its folder: what reports, tables, comparisons and exports start from."""
 
 from __future__ import annotations
 
-import dataclasses
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from seethink.core.errors import UserError
 from seethink.core.nouns import Sample, Score
-from seethink.core.store import DataRow, hash_file, read_record
+from seethink.core.run import read_log
+from seethink.core.store import read_record
 from seethink.core.tables import read_table
-from seethink.evals.board import Board
-from seethink.evals.boards.find import find_board
+
+COLUMNS = ("sample_id", "part", "ok", "status", "text", "stop")
+"""What a table of scores holds in any case."""
 
 
-class EvalFolder(NamedTuple):
-    """What stands in the folder of a finished evaluation."""
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """One evaluation. `summary` is that of done.json."""
 
-    path: Path
-    settings: dict[str, Any]
-    """config.json: the settings of `seethink eval`."""
+    folder: Path
+    summary: dict[str, Any]
+    config: dict[str, Any]
     manifest: dict[str, Any]
-    done: dict[str, Any]
     scores: list[Score]
-
-    @property
-    def summary(self) -> dict[str, Any]:
-        return self.done["summary"]
+    alarms: list[str]
 
     @property
     def task(self) -> str:
-        return self.settings["task"]
+        return str(self.summary.get("task") or self.config.get("task") or "rows")
+
+    @property
+    def title(self) -> str:
+        """Of its board."""
+        return str(self.summary.get("board") or self.task)
 
     @property
     def model(self) -> str:
-        """A model's name, as far as the settings have one."""
-        given = self.settings.get("model") or Path(self.settings.get("predictions") or "predictions").stem
-        return Path(given).name if Path(given).is_dir() else given
+        return str(self.summary.get("model") or self.config.get("model") or self.config.get("predictions") or "?")
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether the answers were made elsewhere, so that nobody here knows how they were asked for."""
+        return bool(self.config.get("predictions"))
 
 
-def read_folder(path: Path) -> EvalFolder:
-    """Raises UserError for what is no folder of a finished evaluation."""
-    remedy = "Give the --out folder of seethink eval"
-    if not path.is_dir():
-        raise UserError("no folder of an evaluation", where=path, remedy=remedy)
-    if not (path / "manifest.json").is_file() or read_record(path / "manifest.json").get("verb") != "eval":
-        raise UserError("this folder holds no evaluation", where=path, remedy=remedy)
-    if not (path / "done.json").is_file():
-        raise UserError("this evaluation has not finished", where=path, remedy="Run the same seethink eval again")
-    fields = [field.name for field in dataclasses.fields(Score)]
-    rows = read_table(path / "scores.parquet", need=fields)
-    scores = [Score(**{name: row[name] for name in fields}) for row in rows]
-    if not scores:
-        raise UserError("no answers in this evaluation", where=path / "scores.parquet", remedy=remedy)
-    settings, manifest, done = (read_record(path / f"{name}.json") for name in ("config", "manifest", "done"))
-    return EvalFolder(path, settings, manifest, done, scores)
+def read_evaluation(folder: Path) -> Evaluated:
+    """Raises UserError for a folder that holds no finished evaluation."""
+    done = folder / "done.json"
+    if not done.is_file() or not (folder / "scores.parquet").is_file():
+        raise UserError("no finished evaluation here", where=folder, remedy="Give the --out of a `seethink eval`")
+    summary = read_record(done).get("summary", {})
+    config, manifest = (_object(folder / name) for name in ("config.json", "manifest.json"))
+    known = {field.name for field in fields(Score)}
+    empty: dict[str, Any] = {"board": "", "kind": "", "reward": None, "answer": None, "tokens": 0, "seconds": 0.0}
+    rows = read_table(folder / "scores.parquet", COLUMNS)
+    scores = [Score(**{**empty, **{key: value for key, value in row.items() if key in known}}) for row in rows]
+    alarms = [str(row.get("text", "")) for row in read_log(folder / "alarms.jsonl")]
+    return Evaluated(folder, summary, config, manifest, scores, alarms)
 
 
-def board_of(found: EvalFolder, task: str = "") -> Board:
-    """A board of ours by the run's own word; one of the user's only where `task` names it again: a folder starts no code.
-
-    Raises UserError where it does not.
-    """
-    if ":" in found.task and task != found.task:
-        what = f"this evaluation is on a board that its user wrote, {found.task}"
-        raise UserError(what, where=found.path, remedy=f"Name it again, to let its code run: --task {found.task}")
-    return find_board(found.task)
+def samples_of(evaluated: Evaluated) -> dict[str, Sample]:
+    """Items of the board by id, from the file that the run names. Raises UserError where it is gone."""
+    return load_board(evaluated.task, evaluated.config, evaluated.folder)
 
 
-def asked(board: Board, found: EvalFolder, data: Path) -> dict[str, Sample]:
-    """id -> item as the model was asked it, in the order of the scores. Raises UserError where the file has changed since."""
-    from seethink.evals.run import dataset_hash, named  # here: it imports what an evaluation runs on
+def load_board(task: str, config: dict[str, Any], folder: Path) -> dict[str, Sample]:
+    """The same from a run's settings. Raises UserError where the board is unknown or its file is gone."""
+    from seethink.evals.boards import BOARDS  # here: every board with its rules
 
-    prompt = board.prompts[named(board.prompts, found.summary["prompt"], f"prompt of {found.task}")]
-    known = {row.id: row.read.sample for row in items(board, found, data) if not isinstance(row.read, UserError)}
-    ids = list(dict.fromkeys(score.sample_id for score in found.scores))
-    samples = {name: prompt(known[name]) for name in ids if name in known}
-    now = hash_file(data) if found.task == "rows" else dataset_hash(list(samples.values()))
-    if len(samples) < len(ids) or now != found.summary["dataset_hash"]:
-        what = "this file is not what it was when the evaluation read it"
-        raise UserError(what, where=data, remedy="Bring the file of that time back, or run seethink eval again")
-    return samples
+    data = config.get("data", config.get("board"))
+    if task not in BOARDS or not isinstance(data, str) or not Path(data).exists():
+        raise UserError("the data of this board are gone", where=data or folder, remedy="Give them back their place")
+    pictures = folder / "images"
+    rows = BOARDS[task].load(Path(data), pictures if pictures.is_dir() else None)
+    return {row.read.sample.id: row.read.sample for row in rows if not isinstance(row.read, UserError)}
 
 
-def items(board: Board, found: EvalFolder, data: Path) -> list[DataRow]:
-    """Rows of the board. Pictures that stand in its file were written when it was evaluated, into this folder."""
-    if not data.exists():
-        remedy = "Bring it back, or call from the folder in which seethink eval was called"
-        raise UserError("the board's file is not there any more", where=data, remedy=remedy)
-    pictures = found.path / "images"
-    return list(board.load(data, pictures if pictures.is_dir() else None))
+def _object(path: Path) -> dict[str, Any]:
+    value = read_record(path) if path.is_file() else {}
+    return value if isinstance(value, dict) else {}

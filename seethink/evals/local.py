@@ -1,19 +1,57 @@
-"""Answers of a model folder, computed here."""
+"""Answers of a model folder, computed here: by the project's own sampler or by vLLM, on one process or several."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Sequence
+from contextlib import closing
+from typing import Protocol
+
+import torch
 
 from seethink.core.nouns import Sample, Trace
 from seethink.core.preflight import Sizes
-from seethink.core.progress import Progress
+from seethink.core.progress import progress
 from seethink.core.store import DataRow
 from seethink.evals.board import Response
 from seethink.evals.config import EvalConfig, model_of
-from seethink.train.model.policy import encode_prompt, load_policy
+from seethink.evals.responses import Keep, Key
+from seethink.train.dist import Ranks
+from seethink.train.model.policy import EncodedPrompt, Policy, encode_prompt, load_policy
 from seethink.train.preflight import check_lengths, load_reader
-from seethink.train.rollout.sampler import LocalSampler, decode
+from seethink.train.rollout.engine import sample_engine
+from seethink.train.rollout.sampler import Completion, LocalSampler, decode
+from seethink.train.rollout.vllm import InProcessEngine
+
+VLLM_MEMORY = 0.9  # share of a GPU's memory: nothing else is on it
+
+
+class Rollouts(Protocol):
+    """Where completions come from."""
+
+    def rollout(
+        self, prompts: list[EncodedPrompt], group: int, max_tokens: int, temperature: float, seed: int
+    ) -> list[list[Completion]]: ...
+
+    def close(self) -> None: ...
+
+
+class VllmRollouts:
+    """vLLM with the weights of the policy's folder; the policy only encodes prompts."""
+
+    def __init__(self, policy: Policy, config: EvalConfig, device: torch.device) -> None:
+        longest = policy.model.config.text_config.max_position_embeddings
+        length = min(policy.max_prompt_tokens + config.max_tokens, longest)
+        self.policy = policy
+        self.engine = InProcessEngine(policy.folder, device, policy.dtype, length, VLLM_MEMORY)
+
+    def rollout(
+        self, prompts: list[EncodedPrompt], group: int, max_tokens: int, temperature: float, seed: int
+    ) -> list[list[Completion]]:
+        return sample_engine(self.policy, self.engine, prompts, group, max_tokens, temperature, seed)
+
+    def close(self) -> None:
+        self.engine.close()
 
 
 def check_prompts(config: EvalConfig, rows: list[DataRow], sizes: Sizes) -> list[DataRow]:
@@ -21,22 +59,45 @@ def check_prompts(config: EvalConfig, rows: list[DataRow], sizes: Sizes) -> list
     return check_lengths(rows, load_reader(model_of(config)), sizes)
 
 
-def run_model(
-    config: EvalConfig, samples: list[Sample], answered: set[tuple[str, int]], bar: Progress
-) -> Iterator[Response]:
-    """Responses of a model folder. Batches are those of the whole board, so a resume changes no answer."""
-    policy = load_policy(model_of(config))
-    sampler = LocalSampler(policy)
+def run_model(config: EvalConfig, samples: Sequence[Sample], answered: Iterable[Key], ranks: Ranks, keep: Keep) -> None:
+    """Computes and keeps what is not yet answered of this rank's batches.
+
+    Batches are those of the whole board, so neither a resume nor the number of ranks changes an answer.
+    """
+    known, batches = set(answered), []
     for start in range(0, len(samples), config.batch):
-        part, began = samples[start : start + config.batch], time.perf_counter()
-        missing = [s for s in part if (s.id, 0) not in answered]
-        if not missing:
-            continue
-        prompts = [encode_prompt(policy, s) for s in part]
-        groups = sampler.rollout(prompts, 1, config.max_tokens, config.temperature, config.seed + start)
-        policy.features.clear()  # every item is seen once
-        spent = (time.perf_counter() - began) / len(part)
-        for sample, (completion,) in zip(part, groups, strict=True):
-            text, stop = decode(policy, completion), "length" if completion.stop == "length" else "stop"
-            yield Response(sample, Trace(sample.id, config.model, text, stop, len(completion.ids)), seconds=spent)
-        bar.advance(len(missing))
+        part = samples[start : start + config.batch]
+        if missing := {(s.id, draw) for s in part for draw in range(config.samples)} - known:
+            batches.append((start, part, missing))
+    batches = batches[ranks.rank :: ranks.world]
+    if not batches:
+        return
+    policy, sampler = load(config, ranks)
+    with closing(sampler), progress("eval", sum(len(b[2]) for b in batches), show=ranks.first) as bar:
+        for start, part, missing in batches:
+            began = time.perf_counter()
+            prompts = [encode_prompt(policy, sample) for sample in part]
+            groups = sampler.rollout(
+                prompts, config.samples, config.max_tokens, config.temperature, config.seed + start
+            )
+            policy.features.clear()  # every item is seen once
+            spent = (time.perf_counter() - began) / (len(part) * config.samples)
+            for sample, group in zip(part, groups, strict=True):
+                for draw, completion in enumerate(group):
+                    if (sample.id, draw) in missing:
+                        keep(Response(sample, _trace(config, policy, sample, completion), draw, spent))
+            bar.advance(len(missing))
+
+
+def load(config: EvalConfig, ranks: Ranks) -> tuple[Policy, Rollouts]:
+    """The model, whole on every rank. Raises UserError for a folder that is no model, or without vLLM where it is asked for."""
+    if config.engine == "local":
+        policy = load_policy(model_of(config), Ranks(device=ranks.device))
+        return policy, LocalSampler(policy)
+    policy = load_policy(model_of(config), Ranks(device=torch.device("cpu")), torch.bfloat16)  # the GPU is for vLLM
+    return policy, VllmRollouts(policy, config, ranks.device)
+
+
+def _trace(config: EvalConfig, policy: Policy, sample: Sample, completion: Completion) -> Trace:
+    stop = "length" if completion.stop == "length" else "stop"
+    return Trace(sample.id, config.model, decode(policy, completion), stop, len(completion.ids))

@@ -21,8 +21,9 @@ from seethink.core.images import portable
 from seethink.core.nouns import Sample, Score
 from seethink.core.prompt import prompt_parts
 from seethink.core.store import hash_text, well_formed
+from seethink.evals.asked import finished_at, model_name
 from seethink.evals.board import Board
-from seethink.evals.finished import EvalFolder
+from seethink.evals.finished import Evaluated
 
 VALUES = {"right": "C", "wrong": "I"}
 """Correct and incorrect; anything else is N, no answer."""
@@ -33,9 +34,9 @@ PICTURE_BYTES, LOG_BYTES = 512 << 10, 64 << 20
 STOPS = {"stop": "stop", "length": "max_tokens", "error": "unknown"}
 
 
-def log_text(found: EvalFolder, board: Board, samples: dict[str, Sample]) -> str:
+def log_text(found: Evaluated, board: Board, samples: dict[str, Sample]) -> str:
     """The whole log as JSON."""
-    pictures = Pictures(found.settings.get("images", "own") == "own")
+    pictures = Pictures(found.config.get("images", "own") == "own")
     log = {
         "version": 2,
         "status": "success",
@@ -44,19 +45,19 @@ def log_text(found: EvalFolder, board: Board, samples: dict[str, Sample]) -> str
         "results": _results(found),
         "stats": {
             "started_at": _time(found.manifest["started"]),
-            "completed_at": _time(found.done["finished"]),
-            "model_usage": {found.model: _usage(sum(score.tokens for score in found.scores))},
+            "completed_at": _time(finished_at(found)),
+            "model_usage": {model_name(found): _usage(sum(score.tokens for score in found.scores))},
         },
         "samples": [_sample(found, score, samples[score.sample_id], pictures) for score in found.scores],
     }
     return json.dumps(well_formed(log), ensure_ascii=False, default=str) + "\n"
 
 
-def log_path(found: EvalFolder, out: Path) -> Path:
+def log_path(found: Evaluated, out: Path) -> Path:
     """In a folder under a name by which the viewer knows a log; a name that ends in .json is taken as it is."""
     if out.suffix == ".json":
         return out
-    stamp = _time(found.done["finished"]).replace(":", "-")
+    stamp = _time(finished_at(found)).replace(":", "-")
     return out / f"{stamp}_{re.sub(r'[^0-9A-Za-z-]+', '-', found.task).strip('-')}_{found.manifest['key']}.json"
 
 
@@ -86,8 +87,8 @@ class Pictures:
         return {"type": "image", "image": f"attachment://{hash_text(url)}"}
 
 
-def _spec(found: EvalFolder, board: Board, samples: dict[str, Sample]) -> dict[str, Any]:
-    key, settings = found.manifest["key"], found.settings
+def _spec(found: Evaluated, board: Board, samples: dict[str, Sample]) -> dict[str, Any]:
+    key, settings = found.manifest["key"], found.config
     return {
         "eval_id": key,
         "run_id": key,
@@ -96,7 +97,7 @@ def _spec(found: EvalFolder, board: Board, samples: dict[str, Sample]) -> dict[s
         "task_id": hash_text(found.task),
         "task_version": 0,
         "task_display_name": board.title,
-        "task_args": {name: found.summary[name] for name in ("profile", "prompt", "images")},
+        "task_args": {name: found.summary.get(name) for name in ("profile", "prompt", "images")},
         "dataset": {
             "name": board.title,
             "location": settings["data"],
@@ -104,7 +105,7 @@ def _spec(found: EvalFolder, board: Board, samples: dict[str, Sample]) -> dict[s
             "sample_ids": list(samples),
             "shuffled": False,
         },
-        "model": found.model,
+        "model": model_name(found),
         "model_base_url": settings.get("base_url") or None,
         "model_generate_config": _sampling(found),
         "config": {"epochs": _draws(found), "limit": settings.get("limit") or None},
@@ -113,7 +114,7 @@ def _spec(found: EvalFolder, board: Board, samples: dict[str, Sample]) -> dict[s
     }
 
 
-def _sample(found: EvalFolder, score: Score, sample: Sample, pictures: Pictures) -> dict[str, Any]:
+def _sample(found: Evaluated, score: Score, sample: Sample, pictures: Pictures) -> dict[str, Any]:
     system = found.manifest["inputs"].get("system") or ""
     attached: dict[str, str] = {}
     parts = [
@@ -123,7 +124,12 @@ def _sample(found: EvalFolder, score: Score, sample: Sample, pictures: Pictures)
     question = [{"role": "system", "content": system}] if system else []
     question.append({"role": "user", "content": parts if len(parts) > 1 else parts[0]["text"] if parts else ""})
     failed = score.stop == "error"
-    answer = {"role": "assistant", "content": "" if failed else score.text, "source": "generate", "model": found.model}
+    answer = {
+        "role": "assistant",
+        "content": "" if failed else score.text,
+        "source": "generate",
+        "model": model_name(found),
+    }
     choice = {"message": answer, "stop_reason": STOPS[score.stop]}
     return {
         "id": score.sample_id,
@@ -133,7 +139,7 @@ def _sample(found: EvalFolder, score: Score, sample: Sample, pictures: Pictures)
         "target": list(sample.golds) if sample.alternatives else sample.gold,
         "messages": question if failed else [*question, answer],
         "output": {
-            "model": found.model,
+            "model": model_name(found),
             "choices": [] if failed else [choice],
             "completion": answer["content"],
             "usage": _usage(score.tokens),
@@ -166,7 +172,7 @@ def _score(score: Score) -> dict[str, Any]:
     }
 
 
-def _results(found: EvalFolder) -> dict[str, Any]:
+def _results(found: Evaluated) -> dict[str, Any]:
     """Every number of the summary that has an interval, in percent, and the counts."""
     summary = found.summary
     numbers = {name.removesuffix("_interval") for name in summary if name.endswith("_interval")}
@@ -197,16 +203,16 @@ def _results(found: EvalFolder) -> dict[str, Any]:
     return {"total_samples": asked, "completed_samples": asked, "scores": [one]}
 
 
-def _sampling(found: EvalFolder) -> dict[str, Any]:
-    names = () if found.settings.get("predictions") else ("temperature", "max_tokens", "seed")
-    return {name: found.settings[name] for name in names}
+def _sampling(found: Evaluated) -> dict[str, Any]:
+    names = () if found.config.get("predictions") else ("temperature", "max_tokens", "seed")
+    return {name: found.config[name] for name in names}
 
 
 def _usage(tokens: int) -> dict[str, int]:
     return {"input_tokens": 0, "output_tokens": tokens, "total_tokens": tokens}
 
 
-def _draws(found: EvalFolder) -> int:
+def _draws(found: Evaluated) -> int:
     return 1 + max(score.draw for score in found.scores)
 
 

@@ -21,8 +21,9 @@ from seethink.core.errors import UserError
 from seethink.core.nouns import Sample, Score
 from seethink.core.prompt import prompt_text
 from seethink.core.store import well_formed
+from seethink.evals.asked import asked, data_of, finished_at, items, model_name
 from seethink.evals.board import Board
-from seethink.evals.finished import EvalFolder, asked, items
+from seethink.evals.finished import Evaluated
 from seethink.evals.records import read_records
 
 Row = dict[str, Any]
@@ -110,11 +111,10 @@ TARGETS: dict[str, tuple[str, Callable[[Sample, Row], Row], tuple[str, ...]]] = 
 question."""
 
 
-def table_text(found: EvalFolder, board: Board, table: Path | None) -> str:
+def table_text(found: Evaluated, board: Board, table: Path | None) -> str:
     """Tab-separated text, all of it quoted, as pandas reads it. Raises UserError naming the row and column at fault."""
     _, build, columns = target(found)
-    data = Path(found.settings["data"])
-    samples = asked(board, found, data)
+    data, samples = data_of(found), asked(board, found)
     if table:
         refuse_other_board(board, found, samples, table)
         data = table
@@ -140,7 +140,7 @@ def table_text(found: EvalFolder, board: Board, table: Path | None) -> str:
     return written(rows)
 
 
-def refuse_other_board(board: Board, found: EvalFolder, samples: dict[str, Sample], table: Path) -> None:
+def refuse_other_board(board: Board, found: Evaluated, samples: dict[str, Sample], table: Path) -> None:
     """Raises UserError for a table that is no TSV, lacks items that were evaluated, or has other answers to them."""
     if table.suffix.lower() != ".tsv":
         raise UserError("no TSV", where=table, remedy="Give the table that VLMEvalKit keeps in LMUData")
@@ -154,7 +154,7 @@ def refuse_other_board(board: Board, found: EvalFolder, samples: dict[str, Sampl
         raise UserError(what, where=table, remedy=remedy)
 
 
-def rows_of(board: Board, found: EvalFolder, data: Path) -> dict[str, tuple[str, Row]]:
+def rows_of(board: Board, found: Evaluated, data: Path) -> dict[str, tuple[str, Row]]:
     """id of an item -> (file:row, what stands there), without pictures."""
     places = {row.where: row.id for row in items(board, found, data)}
     files = dict.fromkeys(Path(where.rpartition(":")[0]) for where in places)
@@ -184,30 +184,30 @@ def written(rows: list[Row]) -> str:
     return text.getvalue()
 
 
-def target(found: EvalFolder) -> tuple[str, Callable[[Sample, Row], Row], tuple[str, ...]]:
+def target(found: Evaluated) -> tuple[str, Callable[[Sample, Row], Row], tuple[str, ...]]:
     """Raises UserError for a board that VLMEvalKit does not have."""
     if found.task not in TARGETS:
         raise UserError(
-            f"VLMEvalKit has no board {found.task!r}", where=found.path, remedy=f"It has {', '.join(TARGETS)}"
+            f"VLMEvalKit has no board {found.task!r}", where=found.folder, remedy=f"It has {', '.join(TARGETS)}"
         )
     return TARGETS[found.task]
 
 
-def name_of(found: EvalFolder) -> str:
+def name_of(found: Evaluated) -> str:
     """The model as a file name."""
-    return re.sub(r"[^\w.-]+", "-", found.model.replace("/", "--")).strip("-.") or "model"
+    return re.sub(r"[^\w.-]+", "-", model_name(found).replace("/", "--")).strip("-.") or "model"
 
 
-def table_path(found: EvalFolder, out: Path) -> Path:
+def table_path(found: Evaluated, out: Path) -> Path:
     """Where VLMEvalKit looks for it: work folder/model/run/model_dataset.tsv; a name that ends in .tsv is taken as it is."""
     if out.suffix == ".tsv":
         return out
-    name, date = name_of(found), found.done["finished"][:10].replace("-", "")
+    name, date = name_of(found), finished_at(found)[:10].replace("-", "")
     run = f"T{date}_G{found.manifest['key'][:8]}"
     return out / name / run / f"{name}_{target(found)[0]}.tsv"
 
 
-def command(found: EvalFolder, out: Path) -> str:
+def command(found: Evaluated, out: Path) -> str:
     """What to call in VLMEvalKit's environment."""
     where = out.parent if out.suffix == ".tsv" else out
     return (

@@ -51,6 +51,8 @@ class ModelConfig(Config):
     stop: tuple[str, ...] = Field(
         default=(), description="tokens that end a completion besides the model's own; the first one ends every turn"
     )
+    min_pixels: int | None = Field(default=None, ge=1, description="smaller pictures are enlarged; none: the model's")
+    max_pixels: int | None = Field(default=None, ge=1, description="larger pictures are shrunk; none: the model's")
     freeze_vision: bool = Field(default=True, description="keep the vision tower as it is (paper: yes)")
     freeze_projector: bool = Field(default=True, description="keep the projector between vision and language as it is")
     lora_rank: int = Field(
@@ -58,7 +60,8 @@ class ModelConfig(Config):
     )
     lora_alpha: float = Field(default=32.0, gt=0, description="LoRA scale: updates are multiplied by alpha / rank")
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
-        default="auto", description="compute precision: bfloat16 autocast, or float32; auto: bfloat16"
+        default="auto",
+        description="compute precision: bfloat16 autocast, or float32; auto: bfloat16 where the processor has it",
     )
     checkpoint_layers: Annotated[bool, Effect.MANNER] = Field(
         default=False,
@@ -166,7 +169,8 @@ class SelectConfig(JobConfig):
         default=None, description='system prompt, or @file; none: the system.txt of each model folder; "": no prompt'
     )
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
-        default="auto", description="compute precision: bfloat16 autocast, or float32; auto: bfloat16"
+        default="auto",
+        description="compute precision: bfloat16 autocast, or float32; auto: bfloat16 where the processor has it",
     )
     max_prompt_tokens: Annotated[int, Effect.PLACE] = Field(
         default=8192, ge=1, description="longer prompts are refused, never cut"

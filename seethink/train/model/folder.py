@@ -123,6 +123,22 @@ def image_settings(folder: Path) -> tuple[Path, dict[str, Any]]:
     return own, read_part(own)
 
 
+def pixel_budget(folder: Path, least: int | None = None, most: int | None = None) -> tuple[int | None, int | None]:
+    """(fewest, most) pixels of a picture as the model sees it: those given, else the folder's own; None: it names none.
+
+    Raises UserError where the two exclude each other.
+    """
+    path, settings = image_settings(folder)
+    size = settings.get("size")
+    own = size if isinstance(size, dict) else {}
+    low = least or settings.get("min_pixels") or own.get("shortest_edge")
+    high = most or settings.get("max_pixels") or own.get("longest_edge")
+    if isinstance(low, int) and isinstance(high, int) and low > high and (least or most):
+        what = f"min_pixels {low} is larger than max_pixels {high}"
+        raise UserError(what, where=path, remedy="Give both min_pixels and max_pixels")
+    return low, high
+
+
 def _check_family(folder: Path, config: dict[str, Any]) -> None:
     text = config.get("text_config", config)
     if config.get("model_type") not in FAMILIES or (isinstance(text, dict) and text.get("use_sliding_window")):

@@ -23,9 +23,9 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from seethink.core.errors import UserError
-from seethink.core.store import read_json, read_text
+from seethink.core.store import read_json, read_text, write_json
 from seethink.train.config import ModelConfig, system_prompt
-from seethink.train.model.folder import FETCH, MODELS, check_folder, image_settings
+from seethink.train.model.folder import FETCH, MODELS, check_folder, image_settings, pixel_budget
 from seethink.train.model.pack import ATTENTION
 
 transformers_logging.disable_progress_bar()  # ours says what takes time
@@ -75,7 +75,8 @@ def load_tools(settings: ModelConfig) -> Tools:
     config, system = check_folder(settings.path), system_prompt(settings)
     tokenizer = load_tokenizer(settings, config)
     check_template(tokenizer, system, config["image_token_id"], settings.chat_template or settings.path)
-    return Tools(config, tokenizer, load_processor(settings.path, config["vision_config"]), system)
+    budget = settings.min_pixels, settings.max_pixels
+    return Tools(config, tokenizer, load_processor(settings.path, config["vision_config"], budget), system)
 
 
 def load_tokenizer(settings: ModelConfig, config: dict[str, Any]) -> PreTrainedTokenizerBase:
@@ -129,9 +130,14 @@ def check_template(tokenizer: PreTrainedTokenizerBase, system: str, image_token:
         raise UserError(f"the chat template does not show {lost[0]}", where=where, remedy=TEMPLATE_REMEDY)
 
 
-def load_processor(folder: Path, vision: dict[str, Any]) -> Any:
-    """The image processor, wherever and under whichever of its names it was saved; torchvision is not needed."""
+def load_processor(folder: Path, vision: dict[str, Any], budget: tuple[int | None, int | None] = (None, None)) -> Any:
+    """The image processor, wherever and under whichever of its names it was saved; torchvision is not needed.
+
+    `budget` are the fewest and the most pixels of a picture, in place of the folder's own.
+    """
     path, settings = image_settings(folder)
+    if any(budget):
+        settings = {**settings, **dict(zip(("min_pixels", "max_pixels"), pixel_budget(folder, *budget), strict=True))}
     kind = settings.get("image_processor_type", "Qwen2VLImageProcessor")
     if kind not in PROCESSORS:
         raise UserError(f"image processor {kind!r} is not supported", where=path, remedy=f"Use {MODELS}")
@@ -150,6 +156,18 @@ def load_processor(folder: Path, vision: dict[str, Any]) -> Any:
             what = f"the image processor has {ours} {getattr(processor, ours)}, the model {theirs} {vision[theirs]}"
             raise UserError(what, where=path, remedy=FETCH)
     return processor
+
+
+def save_pixels(folder: Path, processor: Any) -> None:
+    """Writes the pixel budget of a processor into a saved folder, where the folder's own is another."""
+    path, settings = image_settings(folder)
+    least, most = processor.size["shortest_edge"], processor.size["longest_edge"]
+    if pixel_budget(folder) == (least, most):
+        return
+    edges = {"shortest_edge": least, "longest_edge": most}
+    settings = {**settings, "size": edges, "min_pixels": least, "max_pixels": most}
+    whole = read_json(path)
+    write_json(path, {**whole, "image_processor": settings} if "image_processor" in whole else settings)
 
 
 def load_weights(folder: Path, dtype: torch.dtype) -> Any:

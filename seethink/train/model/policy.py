@@ -25,7 +25,7 @@ from seethink.train.config import ModelConfig
 from seethink.train.dist import Ranks, groups
 from seethink.train.model.linear import use_onednn
 from seethink.train.model.lora import add_lora, full_weights
-from seethink.train.model.parts import load_tools, load_weights, render, set_stops
+from seethink.train.model.parts import load_tools, load_weights, render, save_pixels, set_stops
 
 SIDE_FILES = ("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json")
 
@@ -123,8 +123,17 @@ def load_policy(settings: ModelConfig, ranks: Ranks | None = None, weights: torc
     set_stops(model, tokenizer, settings.stop, folder)
     use_onednn(model)
     model = model.to("cpu" if ranks.mesh else ranks.device).eval()
-    dtype = torch.float32 if settings.dtype == "float32" else torch.bfloat16
+    dtype = compute_dtype(settings.dtype, ranks.device)
     return Policy(model, tokenizer, processor, folder, system, dtype, settings.max_prompt_tokens, ranks=ranks)
+
+
+def compute_dtype(name: str, device: torch.device) -> torch.dtype:
+    """Precision of a setting `dtype`. `auto` is bfloat16, but float32 on a CPU that has to emulate it, which takes four times as long."""
+    if name == "auto":
+        has = torch.cpu.get_capabilities()
+        able = device.type != "cpu" or any(has.get(unit) for unit in ("avx512_bf16", "amx_bf16", "bf16"))
+        name = "bfloat16" if able else "float32"
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]
 
 
 def save_policy(policy: Policy, folder: Path) -> None:
@@ -150,6 +159,8 @@ def write_policy(policy: Policy, weights: dict[str, Tensor], folder: Path) -> No
         for name in SIDE_FILES:
             if (policy.folder / name).is_file() and not (temporary / name).exists():
                 shutil.copyfile(policy.folder / name, temporary / name)
+        if policy.image_processor and any((temporary / name).is_file() for name in SIDE_FILES[:2]):
+            save_pixels(temporary, policy.image_processor)
         if policy.system:  # whoever asks the model later asks it as it was trained
             write_text(temporary / "system.txt", policy.system)
         shutil.rmtree(folder, ignore_errors=True)

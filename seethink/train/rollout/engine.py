@@ -108,15 +108,7 @@ class EngineSampler:
     def sample(
         self, prompts: list[EncodedPrompt], group: int, max_tokens: int, temperature: float, seed: int
     ) -> list[list[Completion]]:
-        """`group` completions for each prompt; each prompt has its own stream of random numbers."""
-        stops, banned = self.policy.stop_ids.tolist(), self.policy.banned.tolist()
-        requests = []
-        for b, prompt in enumerate(prompts):
-            own = int(np.random.SeedSequence((seed % 2**64, b)).generate_state(1)[0])
-            params = sampling_params(group, max_tokens, temperature, own, stops, banned)
-            requests.append(Request(placeholders(prompt, self.policy), sized_images(prompt, self.policy), params))
-        answers = self.engine.generate(requests)
-        return [completions(p, a) for p, a in zip(prompts, answers, strict=True)]
+        return sample_engine(self.policy, self.engine, prompts, group, max_tokens, temperature, seed)
 
     def compare(self) -> float:
         """Largest difference of log-probabilities between engine and policy, on short completions of the engine.
@@ -143,6 +135,25 @@ class EngineSampler:
                 code=1,
             )
         return float(gaps[worst])
+
+
+def sample_engine(
+    policy: Policy,
+    engine: Engine,
+    prompts: list[EncodedPrompt],
+    group: int,
+    max_tokens: int,
+    temperature: float,
+    seed: int,
+) -> list[list[Completion]]:
+    """`group` completions of an engine for each prompt; each prompt has its own stream of random numbers."""
+    stops, banned = policy.stop_ids.tolist(), policy.banned.tolist()
+    requests = []
+    for b, prompt in enumerate(prompts):
+        own = int(np.random.SeedSequence((seed % 2**64, b)).generate_state(1)[0])
+        params = sampling_params(group, max_tokens, temperature, own, stops, banned)
+        requests.append(Request(placeholders(prompt, policy), sized_images(prompt, policy), params))
+    return [completions(p, a) for p, a in zip(prompts, engine.generate(requests), strict=True)]
 
 
 def plain_weights(policy: Policy) -> Weights:
