@@ -13,7 +13,7 @@ from seethink.core.url import BaseUrl, KeyName
 from seethink.rewards.config import JudgeConfig, RewardConfig
 from seethink.train.config import ModelConfig, system_prompt
 
-Task = Literal["rows", "mathvista", "mathvision", "mathverse", "dynamath", "wemath", "logicvista", "geoqa"]
+TASKS = ("rows", "mathvista", "mathvision", "mathverse", "dynamath", "wemath", "logicvista", "geoqa")
 
 
 class EvalConfig(Config):
@@ -22,7 +22,10 @@ class EvalConfig(Config):
     former: ClassVar[dict[str, str]] = {"board": "data"}
 
     out: Annotated[Path, Effect.OUTPUT] = Field(description="run folder")
-    task: Task = Field(default="rows", description="which board; rows: a JSONL of samples of your own")
+    task: str = Field(
+        default="rows",
+        description=f"which board: {', '.join(TASKS)} (a JSONL of your own: rows), or one you wrote: my_board.py:BOARD",
+    )
     data: Annotated[Path, Effect.INPUT] = Field(description="its published file or folder; of rows, the JSONL")
     model: Annotated[str, Effect.INPUT] = Field(default="", description="model folder, or the model's name at base_url")
     base_url: Annotated[BaseUrl, Effect.PLACE] = Field(
