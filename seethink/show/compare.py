@@ -21,8 +21,8 @@ from seethink.core.store import write_json, write_text
 from seethink.core.tables import write_table
 from seethink.evals.boards import BOARDS
 from seethink.evals.config import CompareConfig
-from seethink.evals.finished import Evaluated, samples_of
-from seethink.evals.finished import read_evaluation as read
+from seethink.evals.evaluated import Evaluated, samples_of
+from seethink.evals.evaluated import read_evaluation as read
 from seethink.evals.pairs import (
     Disagreement,
     ScorePair,
@@ -220,7 +220,7 @@ def _groups(pairs: Sequence[ScorePair], column: str, seed: int) -> dict[str, dic
         groups.setdefault(getattr(p.a[0], column), []).append(p)
     if len(groups) < 2:
         return {}
-    compared = {name: (rows, difference(rows, seed)) for name, rows in sorted(groups.items())}
+    compared = {name: (rows, difference(rows, seed, draws=1_000)) for name, rows in sorted(groups.items())}
     known = [name for name, (_, c) in compared.items() if c]
     adjusted = dict(zip(known, holm([c.p for _, c in compared.values() if c]), strict=True))
     return {

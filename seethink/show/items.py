@@ -20,12 +20,12 @@ from seethink.core.run import read_log
 from seethink.core.store import load_samples, read_jsonl, read_record, typed
 from seethink.core.tables import read_table
 from seethink.data.kept import read_verdict
-from seethink.evals.finished import load_board
-from seethink.rewards import RewardConfig, Rewarder
+from seethink.evals.evaluated import load_board
 from seethink.evals.verdicts import STATES
+from seethink.rewards import RewardConfig, Rewarder
 from seethink.show.marked import Piece, pieces
 from seethink.study.folder import Study, load_study
-from seethink.traces.analyse import analyse
+from seethink.traces.analyse import analyse, cut_off
 from seethink.traces.run import completion_of
 from seethink.traces.steps import Checker
 
@@ -192,13 +192,14 @@ def load_items(
 def attempt(label: str, row: dict[str, Any], sample: Sample, checker: Checker | None) -> Attempt:
     """A completion with its marks; `row` holds text, ok and whatever else its table recorded."""
     ok, text = row.get("ok"), row["text"] or ""
-    stats = analyse(text, sample, checker, ok=ok, stop=row.get("stop") or "stop")
+    stop = row.get("stop") or "stop"
+    lucky = analyse(text, sample, checker, ok=ok, stop=stop).lucky if checker else None
     recorded = {key: row[key] for key in SHOWN if row.get(key) is not None}
     shown = {key: f"{value:.3g}" if isinstance(value, float) else str(value) for key, value in recorded.items()}
     shown = {key: value for key, value in shown.items() if value}
     graded = "status" in row or ok is not None
     return Attempt(
-        label, pieces(text, sample, checker), ok, row.get("answer"), shown, stats.truncated, stats.lucky, graded
+        label, pieces(text, sample, checker), ok, row.get("answer"), shown, cut_off(text, stop), lucky, graded
     )
 
 
