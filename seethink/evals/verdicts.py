@@ -80,7 +80,7 @@ def grade(profile: Profile, responses: Sequence[Response], judge: Judge | None =
                 failed.add(i)
         _score(profile, responses, readings, verdicts, asked)
     if judge and profile.grade:
-        asked = [i for i, reading in enumerate(readings) if reading and verdicts[i] is None]
+        asked = [i for i, reading in enumerate(readings) if reading and _open(verdicts[i])]
         replies = judge.grade([profile.grade(responses[i].sample, readings[i].answer) for i in asked])  # type: ignore[union-attr]
         for i, same in zip(asked, replies, strict=True):
             verdicts[i] = None if same is None else Verdict(same, f"judge {judge.name}")
@@ -95,6 +95,11 @@ def grade(profile: Profile, responses: Sequence[Response], judge: Judge | None =
 def _unread(reading: Reading | None, verdict: Verdict | None) -> bool:
     """Whether rules found no answer, or one that they do not understand."""
     return reading is None or (verdict is not None and verdict.ok is None)
+
+
+def _open(verdict: Verdict | None) -> bool:
+    """Whether a grading judge may still decide: not where rules say why nobody can."""
+    return verdict is None or (verdict.ok is None and not verdict.reason)
 
 
 def _score(
