@@ -6,7 +6,7 @@ is a search or a replacement of fixed strings, linear in the length of the respo
 
 from __future__ import annotations
 
-from seethink.evals.rules.mathv_value import NoNumber, Number, value
+from seethink.evals.rules.mathv_value import NoNumber, value
 
 _PHRASES = ("the final answer is", "the answer is", "the correct answer is", "the answer should be")
 _LETTERS = "ABCDE"
@@ -105,18 +105,19 @@ def _fraction_of_slash(text: str) -> str:
     return f"\\frac{{{above}}}{{{below}}}" if plain else text
 
 
-def same(answer: str, gold: str, number: Number | None = None) -> bool:
-    """Whether the scorer takes an answer for the gold (in lower case both): equal texts, equal tuples after rounding, equal numbers
-    after rounding to two decimals. `number` is the gold's, where it is known. Raises OverBudget."""
+def same(answer: str, gold: str) -> bool:
+    """Whether the scorer takes an answer for the gold: equal texts whatever their case, equal tuples after rounding, or equal
+    numbers after rounding to two decimals. Raises OverBudget."""
+    answer, gold = answer.lower(), gold.lower()
     if not answer.replace(" ", "") or not gold.replace(" ", ""):
         return False
     if answer.strip() == gold.strip():
         return True
-    answer_rounded, gold_rounded = rounded(answer), rounded(gold)
-    if answer_rounded == gold_rounded:
+    gold, answer = rounded(gold), rounded(answer)
+    if gold == answer:
         return True
     try:
-        return value(gold_rounded) == value(answer_rounded)
+        return value(gold) == value(answer)
     except NoNumber:
         return False
 

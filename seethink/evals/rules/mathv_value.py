@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
+from fractions import Fraction
 
 TOKENS = 1_000
 DEPTH = 40
@@ -34,9 +35,9 @@ class OverBudget(Exception):
     """It may be one, but too large or too deep to be worked out."""
 
 
-Number = int | float
+Number = int | float | Fraction
 
-_ERRORS = (ValueError, TypeError, ZeroDivisionError, OverflowError)
+ERRORS = (ValueError, TypeError, ZeroDivisionError, OverflowError)
 _FUNCTIONS: dict[str, Callable[[Number], Number]] = {
     name: function
     for names, function in {
@@ -90,8 +91,8 @@ def value(text: str) -> Number:
     for blank in _BLANKS:
         text = text.replace(blank, " ")
     try:
-        return round(_Reader(text).relation(), 2)
-    except _ERRORS:
+        return round(Reader(text).relation(), 2)
+    except ERRORS:
         raise NoNumber from None
 
 
@@ -130,7 +131,7 @@ def binomial(n: Number, k: Number) -> Number:
     return bounded(found / math.factorial(max(k, 0)) if isinstance(n, float) else found // math.factorial(max(k, 0)))
 
 
-class _Reader:
+class Reader:
     """Recursive descent over tokens that are made one ahead, so that nothing behind the part that is read matters."""
 
     def __init__(self, text: str) -> None:
@@ -173,7 +174,7 @@ class _Reader:
             right = self.sum()
             less, or_equal = sign[0] == "<" or sign[1:2] == "l", len(sign) > 1
             left = int(left == right and or_equal or (left < right if less else left > right))
-        if self.sign not in _ENDS and self.sign != "end":
+        if self.sign not in _ENDS and self.sign not in ("^", "end"):  # a power after 5! cannot follow
             raise NoNumber
         return left
 
@@ -183,16 +184,15 @@ class _Reader:
             sign = self.sign
             self.next()
             right = self.product()
-            found = bounded(found + right if sign == "+" else found - right)
+            found = bounded(self.plus(found, right if sign == "+" else -right))
         return found
 
     def product(self, functions: bool = True) -> Number:
         found = self.signed(functions)
         while self.sign in _OPERATORS:
-            sign = self.sign
+            combined = self.times if self.sign in ("*", "\\times", "\\cdot") else self.over
             self.next()
-            right = self.signed(functions)
-            found = bounded(found * right if sign in ("*", "\\times", "\\cdot") else found / right)
+            found = bounded(combined(found, self.signed(functions)))
         return found
 
     def signed(self, functions: bool = True) -> Number:
@@ -201,9 +201,10 @@ class _Reader:
         while self.sign in ("+", "-"):
             negative ^= self.sign == "-"
             self.next()
-        found = self.postfix()
+        factors = [self.postfix()]
         while self.starts(functions):
-            found = bounded(found * self.postfix())
+            factors.append(self.postfix())
+        found = self.together(factors)
         return -found if negative else found
 
     def starts(self, functions: bool) -> bool:
@@ -212,15 +213,47 @@ class _Reader:
             return True
         return self.sign in ("e", "\\sqrt", "\\log", "\\exp") or self.sign[1:] in _FUNCTIONS if functions else False
 
+    # -- what another reader may see otherwise
+
+    def literal(self, digits: str, whole: str, decimals: str) -> Number:
+        """2.0 is an integer, since sympy has fractions for decimals."""
+        return float(digits) if decimals.strip("0") else int(whole or "0")
+
+    def named(self, number: Number) -> Number:
+        """The value of a function or a constant."""
+        return number
+
+    def plus(self, left: Number, right: Number) -> Number:
+        return left + right
+
+    def times(self, left: Number, right: Number) -> Number:
+        return left * right
+
+    def over(self, above: Number, below: Number) -> Number:
+        return above / below
+
+    def raised(self, base: Number, exponent: Number) -> Number:
+        return power(base, exponent)
+
+    def together(self, factors: list[Number]) -> Number:
+        """Neighbours without a sign between them."""
+        found = factors[0]
+        for factor in factors[1:]:
+            found = bounded(found * factor)
+        return found
+
     # -- factors
 
     def postfix(self) -> Number:
         found = self.atom(functions=True)
         while self.sign == "^":
             self.next()
-            found = power(found, self.exponent())
+            found = self.raised(found, self.exponent())
+            if self.sign == "_":  # read and ignored
+                self.next()
+                self.exponent()
         while self.sign in ("!", "'"):
-            found = factorial(found) if self.sign == "!" else found
+            found = self.named(factorial(found)) if self.sign == "!" else found
             self.next()
         return found
 
@@ -234,15 +267,15 @@ class _Reader:
             return self.number()
         if sign == "\\pi":
             self.next()
-            return math.pi
+            return self.named(math.pi)
         if groups and (sign in _CLOSING or sign in _SIDES):
             return self.group()
         if groups and (sign == "\\frac" or "binom" in sign):
             self.next()
             above, below = self.braced(), self.braced()
-            return bounded(above / below) if sign == "\\frac" else binomial(above, below)
+            return bounded(self.over(above, below)) if sign == "\\frac" else binomial(above, below)
         if functions:
-            return self.function()
+            return self.named(self.function())
         raise NoNumber
 
     def number(self) -> Number:
@@ -252,7 +285,7 @@ class _Reader:
         whole, _, decimals = bare.partition(".")
         if len(bare) > DIGITS:
             raise NoNumber
-        found = float(bare) if decimals.strip("0") else int(whole or "0")
+        found = self.literal(bare, whole, decimals)
         return found if bare == digits else found / 100
 
     def braced(self) -> Number:
@@ -317,7 +350,7 @@ class _Reader:
 
     def argument(self) -> Number:
         """In brackets, or the product that follows."""
-        if self.sign == "(" or self.sign in _SIDES and _TOKEN.match(self.text, self.at + 0):
+        if self.sign == "(" or self.sign in _SIDES:
             return self.group()
         return self.nested(lambda: self.product(functions=False))
 
