@@ -7,7 +7,6 @@ model what is left. The markers <image1>, ... of a question stay in its text: th
 from __future__ import annotations
 
 import ast
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,8 @@ from seethink.evals.metrics import right_share
 from seethink.evals.prompts import LETTER, VALUE, direct, with_options, with_reasoning
 from seethink.evals.questions import ask_letter, ask_value
 from seethink.evals.records import Record, read_records
+from seethink.evals.rules.mathv_numbers import OverBudget
 from seethink.evals.rules.mathv_text import answer_in, same
-from seethink.evals.rules.mathv_value import OverBudget
 from seethink.evals.rules.mathv_vlmevalkit import is_equal
 from seethink.evals.rules.options import NONE, can_infer, lettered
 from seethink.evals.strict import STRICT
@@ -29,7 +28,6 @@ from seethink.evals.verdicts import REFUSAL, SCORING, UNREADABLE
 
 MAX_LISTED = 10_000
 """Characters of a list that a table holds as text."""
-_FIRST_BOX = re.compile(r"\\boxed\{([^}]*)\}")
 
 
 def load(path: Path, pictures: Path | None = None) -> Iterator[DataRow]:
@@ -109,8 +107,8 @@ def ask(sample: Sample, text: str) -> str:
 
 def _from_box(text: str) -> str:
     """The first box up to its first closing brace; the text where it has none."""
-    box = _FIRST_BOX.search(text)
-    return box[1] if box else text
+    held, closing, _ = text.partition("\\boxed{")[2].partition("}")
+    return held if closing else text
 
 
 def leaderboard_read(sample: Sample, text: str) -> Reading | None:

@@ -6,8 +6,11 @@ is a search or a replacement of fixed strings, linear in the length of the respo
 
 from __future__ import annotations
 
-from seethink.evals.rules.mathv_value import NoNumber, value
+from seethink.evals.rules.mathv_numbers import NoNumber, OverBudget
+from seethink.evals.rules.mathv_value import value
 
+ELEMENTS = 300
+"""Of a tuple, at most."""
 _PHRASES = ("the final answer is", "the answer is", "the correct answer is", "the answer should be")
 _LETTERS = "ABCDE"
 _BOX = "oxed{"
@@ -37,7 +40,7 @@ def answer_in(response: str) -> str:
     if _BOX not in text:
         for phrase in _PHRASES:
             for said in (phrase, phrase.replace("the", "The")):
-                before, found, after = text.rpartition(said)
+                _, found, after = text.rpartition(said)
                 text = after.strip()
                 if found:
                     text = text.partition("\n")[0].partition(". ")[0]
@@ -61,12 +64,14 @@ def cleaned(text: str) -> str:
 
 def _plain(text: str) -> str:
     """The second half of the cleaning, which knows fractions and roots."""
-    text = _replaced(text, _STRIPPED).partition("\\text{ ")[0].replace("\\%", "").replace(" .", " 0.").replace("{.", "{0.")
+    text = (
+        _replaced(text, _STRIPPED).partition("\\text{ ")[0].replace("\\%", "").replace(" .", " 0.").replace("{.", "{0.")
+    )
     if not text:
         return text
     text = "0" + text if text[0] == "." else text
     for sign in ("=", "\\approx"):
-        before, _, after = text.partition(sign)
+        after = text.partition(sign)[2]
         text = after if text.count(sign) == 1 else text
     root = "sqrt" in text
     text = _braced_roots(text).replace(" ", "")
@@ -127,9 +132,11 @@ def rounded(text: str) -> str:
     elements = text[1:-1].split(",")
     if len(elements) < 2 or (text[0], text[-1]) not in (("(", ")"), ("[", "]")):
         return text
+    if len(elements) > ELEMENTS:
+        raise OverBudget
     try:
         parts = [e if "infty" in e or e in ("a", "-a") else str(value(e)) for e in elements]
-    except NoNumber:
+    except (NoNumber, ValueError):  # ValueError: more digits than Python prints
         return text
     return text[0] + ",".join(parts) + text[-1]
 

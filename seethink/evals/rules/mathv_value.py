@@ -16,119 +16,92 @@ Text is lower case. Lengths, nesting and numbers are bounded.
 from __future__ import annotations
 
 import math
+import operator
 import re
 from collections.abc import Callable
-from fractions import Fraction
+
+from seethink.evals.rules.mathv_numbers import (
+    ERRORS,
+    NoNumber,
+    Number,
+    OverBudget,
+    binomial,
+    bounded,
+    factorial,
+    power,
+)
 
 TOKENS = 1_000
+"""Of a text, at most."""
 DEPTH = 40
-BITS = 200_000
-FACTORIAL = 5_000
-DIGITS = 4_300  # of an integer, as Python itself allows
+"""Brackets within brackets, at most."""
+DIGITS = 4_300
+"""Of a number, as Python itself allows."""
 
-
-class NoNumber(Exception):
-    """The text is no number to MATH-V's scorer."""
-
-
-class OverBudget(Exception):
-    """It may be one, but too large or too deep to be worked out."""
-
-
-Number = int | float | Fraction
-
-ERRORS = (ValueError, TypeError, ZeroDivisionError, OverflowError)
-_FUNCTIONS: dict[str, Callable[[Number], Number]] = {
-    name: function
-    for names, function in {
-        "sin": math.sin, "cos": math.cos, "tan": math.tan,
-        "arcsin": math.asin, "arccos": math.acos, "arctan": math.atan,
-        "sinh": math.sinh, "cosh": math.cosh, "tanh": math.tanh,
-        "arsinh arcsinh": math.asinh, "arcosh arccosh": math.acosh, "artanh arctanh": math.atanh,
-        "floor": math.floor,
-    }.items()
-    for name in names.split()
+_INVERSE: dict[str, Callable[[Number], Number]] = {
+    "sin": math.asin, "cos": math.acos, "tan": math.atan, "sinh": math.asinh, "cosh": math.acosh, "tanh": math.atanh,
 }  # fmt: skip
-_INVERSE = {"sin": math.asin, "cos": math.acos, "tan": math.atan}
-_INVERSE |= {"sinh": math.asinh, "cosh": math.acosh, "tanh": math.atanh}
+_FUNCTIONS: dict[str, Callable[[Number], Number]] = {
+    "sin": math.sin, "cos": math.cos, "tan": math.tan, "sinh": math.sinh, "cosh": math.cosh, "tanh": math.tanh,
+    **{f"arc{name}": function for name, function in _INVERSE.items()},
+    "arsinh": math.asinh, "arcosh": math.acosh, "artanh": math.atanh, "floor": math.floor,
+}  # fmt: skip
 _CLOSING = {
     "(": ")", "{": "}", "[": "]", "\\{": "\\}", "\\lbrace": "\\rbrace", "\\lbrack": "\\rbrack", "\\lgroup": "\\rgroup",
     "\\lfloor": "\\rfloor", "\\llcorner": "\\lrcorner",
 }  # fmt: skip
 _SIDES = {"\\left": "\\right", "\\mleft": "\\mright"}
-_OPERATORS = "* / : \\over \\times \\cdot \\div".split()
-_RELATIONS = "< > \\le \\leq \\leqslant \\ge \\geq \\geqslant".split()
-_NAMES = (  # of functions; without a command before them they can follow nothing
-    "arsinh arcsinh arcosh arccosh artanh arctanh gcd lcm floor ceil eye zeros ones cols rows diag norm rank trace tr rref hstack "
-    "vstack orth ortho orthogonal orthogonalize nullspace eig eigen diagonalize eigenvals eigenvalues eigenvects eigenvectors svd "
-    "matrix pmatrix bmatrix vmatrix"
-).split()
-_ENDS = (  # signs that can follow no complete expression
-    *_CLOSING.values(), *_SIDES.values(), *_NAMES, *"\\rvert \\rceil \\urcorner \\to \\rightarrow \\longrightarrow".split(),
-    *"\\leftrightarrow \\xrightarrow \\choose . _ & \\\\ <-> <=>".split(),
-)  # fmt: skip
-_REFUSED = "\\overline \\overrightarrow == != !== \\begin \\equiv".split()  # longer than a sign that they begin with
-_SIGNS = sorted(
-    {
-        *_ENDS, *_CLOSING, *_SIDES, *_OPERATORS, *_RELATIONS, *_REFUSED, *(f"\\{name}" for name in _FUNCTIONS),
-        *"+ - ^ ! ' = e \\pi \\frac \\binom \\tbinom \\dbinom \\sqrt \\log \\exp".split(),
-    },
-    key=len,
-    reverse=True,
-)  # fmt: skip
-_NUMBER = r"[0-9]*(?:,[0-9]{3})*\.[0-9]+|[0-9]+(?:,[0-9]{3})*"
-_TOKEN = re.compile(rf"(?:[ \t\r\n]+|\\\$)*(?:(?P<number>(?:{_NUMBER})(?:\\%)?)|(?P<sign>{'|'.join(map(re.escape, _SIGNS))})|(?P<end>\Z))")
+_TIMES = ("*", "\\times", "\\cdot")
+_OVER = ("/", ":", "\\div", "\\over")
+_LESS, _LESS_OR_EQUAL, _MORE = ("<",), ("\\le", "\\leq", "\\leqslant"), (">",)
+_MORE_OR_EQUAL = ("\\ge", "\\geq", "\\geqslant")
+_COMPARED = {
+    **dict.fromkeys(_LESS, operator.lt), **dict.fromkeys(_LESS_OR_EQUAL, operator.le),
+    **dict.fromkeys(_MORE, operator.gt), **dict.fromkeys(_MORE_OR_EQUAL, operator.ge),
+}  # fmt: skip
+_CHOICES = ("\\binom", "\\tbinom", "\\dbinom")
+_FACTORS = {"number", "\\pi", "\\frac", *_CHOICES, *_CLOSING, *_SIDES}
+"""Signs that begin a factor anywhere; those of functions do after a function with brackets only."""
+_CALLS = {"e", "\\sqrt", "\\log", "\\exp", *(f"\\{name}" for name in _FUNCTIONS)}
+_NAMES = """
+    arsinh arcsinh arcosh arccosh artanh arctanh gcd lcm floor ceil eye zeros ones cols rows diag norm rank trace tr rref hstack
+    vstack orth ortho orthogonal orthogonalize nullspace eig eigen diagonalize eigenvals eigenvalues eigenvects eigenvectors svd
+    matrix pmatrix bmatrix vmatrix
+"""
+_AFTER = r"""
+    \rvert \rceil \urcorner \to \rightarrow \longrightarrow \leftrightarrow \xrightarrow \choose . _ & \\ <-> <=>
+"""
+_ENDS = {*_CLOSING.values(), *_SIDES.values(), *_NAMES.split(), *_AFTER.split()}
+"""Signs that can follow no complete expression: there the part that is read ends."""
+_LONGER = r"\overline \overrightarrow \begin \equiv == != !=="
+"""Signs that make a text no number, and begin with one that does not."""
+_SIGNS = {*_ENDS, *_FACTORS, *_CALLS, *_TIMES, *_OVER, *_COMPARED, *_LONGER.split(), "+", "-", "^", "!", "'", "="} - {
+    "number"
+}
+_NUMBER = r"(?:[0-9]*(?:,[0-9]{3})*\.[0-9]+|[0-9]+(?:,[0-9]{3})*)(?:\\%)?"
+_SIGN = "|".join(re.escape(sign) for sign in sorted(_SIGNS, key=len, reverse=True))
+_TOKEN = re.compile(rf"(?:[ \t\r\n]|\\\$)*(?:(?P<number>{_NUMBER})|(?P<sign>{_SIGN})|(?P<end>\Z))")
 _LETTER = re.compile(r"[ \t\r\n]*[a-df-z](?:_(?:[a-z0-9]|\{[a-z0-9, ]*\}))?[ \t\r\n]*=(?!=)")
 _FALLING = re.compile(r"\(([a-z0-9+\-*/\\ ]+)\)_\{([a-z0-9+\-*/\\ ]+)\}")
+_REPLACED = (
+    ("\\dfrac", "\\frac"), ("\\tfrac", "\\frac"), ("\\mathrm{d}", "d"), ("{\\rm d}", "d"),
+)  # fmt: skip
 _BLANKS = ("\\displaystyle", "\\quad", "\\qquad", "~", "\\,", "$")
 
 
 def value(text: str) -> Number:
     """The number, rounded to two decimals. Raises NoNumber or OverBudget."""
-    for old, new in (("\\dfrac", "\\frac"), ("\\tfrac", "\\frac"), ("\\mathrm{d}", "d"), ("{\\rm d}", "d")):
+    for old, new in _REPLACED:
         text = text.replace(old, new)
     text = _FALLING.sub(r"\\frac{(\1)!}{((\1)-(\2))!}", text)
     for blank in _BLANKS:
         text = text.replace(blank, " ")
+    while letter := _LETTER.match(text):  # what a letter is set to
+        text = text[letter.end() :]
     try:
         return round(Reader(text).relation(), 2)
     except ERRORS:
         raise NoNumber from None
-
-
-def bounded(number: Number | complex) -> Number:
-    """The number itself. Raises NoNumber for complex ones, OverBudget for integers that are too long."""
-    if isinstance(number, complex):
-        raise NoNumber
-    if isinstance(number, int) and number.bit_length() > BITS:
-        raise OverBudget
-    return number
-
-
-def power(base: Number, exponent: Number) -> Number:
-    """base ** exponent; an integer that would be too long is not worked out. Raises OverBudget."""
-    if isinstance(base, int) and isinstance(exponent, int) and base.bit_length() * abs(exponent) > BITS and abs(base) > 1:
-        raise OverBudget
-    return bounded(base**exponent)
-
-
-def factorial(number: Number) -> int:
-    """number!, of integers alone. Raises OverBudget."""
-    if isinstance(number, int) and number > FACTORIAL:
-        raise OverBudget
-    return math.factorial(number)  # type: ignore[arg-type]
-
-
-def binomial(n: Number, k: Number) -> Number:
-    """n over k by the falling factorial, as sympy has it for an integer k."""
-    if not isinstance(k, int):
-        raise NoNumber
-    if abs(k) > FACTORIAL:
-        raise OverBudget
-    if isinstance(n, int) and n >= 0:
-        return math.comb(n, k) if k >= 0 else 0
-    found = math.prod(n - i for i in range(k)) if k >= 0 else 0
-    return bounded(found / math.factorial(max(k, 0)) if isinstance(n, float) else found // math.factorial(max(k, 0)))
 
 
 class Reader:
@@ -157,23 +130,19 @@ class Reader:
             raise NoNumber
         self.next()
 
+    def deeper(self) -> None:
+        self.depth += 1
+        if self.depth > DEPTH:
+            raise OverBudget
+
     # -- sums and products
 
     def relation(self) -> Number:
-        """A sum, or a comparison of two, which is 1 or 0; what a letter is set to."""
-        start = 0
-        while letter := _LETTER.match(self.text, start):
-            start = letter.end()
-        if start:
-            self.at = start
-            self.next()
+        """A sum, or a comparison of two, which is 1 or 0."""
         left = self.sum()
-        if self.sign in _RELATIONS:
-            sign = self.sign
+        if compared := _COMPARED.get(self.sign):
             self.next()
-            right = self.sum()
-            less, or_equal = sign[0] == "<" or sign[1:2] == "l", len(sign) > 1
-            left = int(left == right and or_equal or (left < right if less else left > right))
+            left = int(compared(left, self.sum()))
         if self.sign not in _ENDS and self.sign not in ("^", "end"):  # a power after 5! cannot follow
             raise NoNumber
         return left
@@ -189,8 +158,8 @@ class Reader:
 
     def product(self, functions: bool = True) -> Number:
         found = self.signed(functions)
-        while self.sign in _OPERATORS:
-            combined = self.times if self.sign in ("*", "\\times", "\\cdot") else self.over
+        while self.sign in _TIMES or self.sign in _OVER:
+            combined = self.times if self.sign in _TIMES else self.over
             self.next()
             found = bounded(combined(found, self.signed(functions)))
         return found
@@ -202,16 +171,10 @@ class Reader:
             negative ^= self.sign == "-"
             self.next()
         factors = [self.postfix()]
-        while self.starts(functions):
+        while self.sign in _FACTORS or (functions and self.sign in _CALLS):
             factors.append(self.postfix())
         found = self.together(factors)
         return -found if negative else found
-
-    def starts(self, functions: bool) -> bool:
-        """Whether the sign can begin a factor."""
-        if self.sign in ("number", "\\pi", "\\frac") or self.sign in _CLOSING or self.sign in _SIDES or "binom" in self.sign:
-            return True
-        return self.sign in ("e", "\\sqrt", "\\log", "\\exp") or self.sign[1:] in _FUNCTIONS if functions else False
 
     # -- what another reader may see otherwise
 
@@ -245,7 +208,7 @@ class Reader:
     # -- factors
 
     def postfix(self) -> Number:
-        found = self.atom(functions=True)
+        found = self.atom()
         while self.sign == "^":
             self.next()
             found = self.raised(found, self.exponent())
@@ -259,24 +222,27 @@ class Reader:
 
     def exponent(self) -> Number:
         """What stands raised or lowered: a number, pi or a braced sum."""
-        return self.group() if self.sign == "{" else self.atom(functions=False, groups=False)
+        if self.sign == "{":
+            return self.group()
+        if self.sign not in ("number", "\\pi"):
+            raise NoNumber
+        return self.atom()
 
-    def atom(self, functions: bool, groups: bool = True) -> Number:
+    def atom(self) -> Number:
         sign = self.sign
         if sign == "number":
             return self.number()
-        if sign == "\\pi":
-            self.next()
-            return self.named(math.pi)
-        if groups and (sign in _CLOSING or sign in _SIDES):
+        if sign in _CLOSING or sign in _SIDES:
             return self.group()
-        if groups and (sign == "\\frac" or "binom" in sign):
-            self.next()
-            above, below = self.braced(), self.braced()
-            return bounded(self.over(above, below)) if sign == "\\frac" else binomial(above, below)
-        if functions:
+        if sign in _CALLS:
             return self.named(self.function())
-        raise NoNumber
+        if sign not in _FACTORS:
+            raise NoNumber
+        self.next()
+        if sign == "\\pi":
+            return self.named(math.pi)
+        above, below = self.braced(), self.braced()
+        return binomial(above, below) if sign in _CHOICES else bounded(self.over(above, below))
 
     def number(self) -> Number:
         digits = self.digits.replace(",", "")
@@ -286,6 +252,8 @@ class Reader:
         if len(bare) > DIGITS:
             raise NoNumber
         found = self.literal(bare, whole, decimals)
+        if found == math.inf:
+            raise NoNumber
         return found if bare == digits else found / 100
 
     def braced(self) -> Number:
@@ -295,9 +263,7 @@ class Reader:
 
     def group(self) -> Number:
         """A bracketed sum; with \\left before, \\right behind; in floor signs the integer below; {n \\choose k}."""
-        self.depth += 1
-        if self.depth > DEPTH:
-            raise OverBudget
+        self.deeper()
         side = _SIDES.get(self.sign)
         if side:
             self.next()
@@ -325,9 +291,10 @@ class Reader:
         if name == "e":
             self.next()
             self.take("^")
-            return self.exponential(self.exponent())
-        if name not in _FUNCTIONS and name not in ("log", "exp"):
-            raise NoNumber
+            exponent = self.exponent()
+            if self.sign == "_":  # belongs to the power of a bare e
+                raise NoNumber
+            return self.exponential(exponent)
         self.next()
         base, raised = None, None
         for _ in range(2):
@@ -352,13 +319,8 @@ class Reader:
         """In brackets, or the product that follows."""
         if self.sign == "(" or self.sign in _SIDES:
             return self.group()
-        return self.nested(lambda: self.product(functions=False))
-
-    def nested(self, read: Callable[[], Number]) -> Number:
-        self.depth += 1
-        if self.depth > DEPTH:
-            raise OverBudget
-        found = read()
+        self.deeper()
+        found = self.product(functions=False)
         self.depth -= 1
         return found
 

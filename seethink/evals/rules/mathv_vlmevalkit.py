@@ -11,10 +11,12 @@ from __future__ import annotations
 import ast
 import operator
 import re
+from collections.abc import Callable
 from fractions import Fraction
 from itertools import islice
 
-from seethink.evals.rules.mathv_value import ERRORS, NoNumber, Number, Reader, bounded, power
+from seethink.evals.rules.mathv_numbers import ERRORS, NoNumber, Number, bounded, power
+from seethink.evals.rules.mathv_value import Reader
 from seethink.rewards.text import closing_brace
 
 CLOSE = 1e-6
@@ -26,7 +28,8 @@ _OPERATIONS = {
     ast.FloorDiv: operator.floordiv, ast.Pow: power,
 }  # fmt: skip
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*(?=\{)")
-BOXES = 50
+BOXES, BOXED = 10, 20_000
+"""Boxes in a text, and characters of a text in which boxes are looked for."""
 _DROPPED = re.compile(
     r"\^\s*(?:\\circ|\{\s*\\circ\s*\})|\\[()]|\\?\$|\\m?(?:left|right)(?![a-z])"
     r"|\\(?:text|mathrm|mathbf|mathit|textbf|textit)(?=\{[0-9.]+\})"
@@ -43,7 +46,7 @@ def is_equal(answer: str, gold: str) -> bool:
     return any(_close(read, answer, gold) for read in (arithmetic, latex))
 
 
-def _close(read, answer: str, gold: str) -> bool:
+def _close(read: Callable[[str], Number], answer: str, gold: str) -> bool:
     try:
         return abs(read(gold) - read(answer)) < CLOSE
     except (NoNumber, *ERRORS):
@@ -75,9 +78,7 @@ def _worked_out(node: ast.expr) -> Number:
 def latex(text: str) -> Number:
     """The number in a piece of LaTeX, in its box where it has one, that names no function and no constant. Raises as `arithmetic`."""
     text = _boxed(text)
-    if len(text) > LONGEST:
-        raise NoNumber
-    if text.lstrip("$ ").startswith("{"):  # a set
+    if len(text) > LONGEST or text.lstrip("$ ").startswith("{"):  # a brace opens a set
         raise NoNumber
     text = _DROPPED.sub("", text)
     return _Whole(_PERCENT.sub("*(1/100)", text)).whole()
@@ -85,7 +86,7 @@ def latex(text: str) -> Number:
 
 def _boxed(text: str) -> str:
     """What the boxes hold, if all hold the same; the text where there is none."""
-    boxes = [box.end() for box in islice(_BOX.finditer(text), BOXES + 1)]
+    boxes = [box.end() for box in islice(_BOX.finditer(text), BOXES + 1)] if len(text) <= BOXED else []
     if len(boxes) > BOXES:
         raise NoNumber
     ends = [closing_brace(text, start) for start in boxes]
@@ -128,12 +129,11 @@ class _Whole(Reader):
     def together(self, factors: list[Number]) -> Number:
         found = factors[-1]
         for factor in reversed(factors[:-1]):
-            mixed = isinstance(factor, Fraction) and factor.denominator == 1 and isinstance(found, Fraction) and found > 0
-            found = self.mixed(factor, found) if mixed else bounded(self.times(factor, found))
+            if isinstance(factor, Fraction) and factor.denominator == 1 and isinstance(found, Fraction) and found > 0:
+                found = factor - found if factor < 0 else factor + found
+            else:
+                found = bounded(self.times(factor, found))
         return found
-
-    def mixed(self, whole: Fraction, part: Fraction) -> Fraction:
-        return whole - part if whole < 0 else whole + part
 
 
 def _plain(number: Number) -> Number:
