@@ -10,7 +10,8 @@ as no number. So this is a reader of arithmetic alone, with the same grammar (fa
 * integers stay integers and a quotient is a float, which tells `2` from `2.0` in tuples;
 * (n)_{k} is the falling factorial n!/(n-k)!; e alone is no number, e^2 is; \\log has base 10, \\ln is no number.
 
-Text is lower case. Lengths, nesting and numbers are bounded.
+`\\gcd`, `\\lcm` and `\\operatorname`, which the original works out too, are no numbers here. Text is lower case; lengths, nesting and
+numbers are bounded.
 """
 
 from __future__ import annotations
@@ -99,12 +100,12 @@ def value(text: str) -> Number:
     while letter := _LETTER.match(text):  # what a letter is set to
         text = text[letter.end() :]
     try:
-        return round(Reader(text).relation(), 2)
+        return round(LatexReader(text).relation(), 2)
     except ERRORS:
         raise NoNumber from None
 
 
-class Reader:
+class LatexReader:
     """Recursive descent over tokens that are made one ahead, so that nothing behind the part that is read matters."""
 
     def __init__(self, text: str) -> None:

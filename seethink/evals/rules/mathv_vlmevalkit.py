@@ -16,7 +16,7 @@ from fractions import Fraction
 from itertools import islice
 
 from seethink.evals.rules.mathv_numbers import ERRORS, NoNumber, Number, bounded, power
-from seethink.evals.rules.mathv_value import Reader
+from seethink.evals.rules.mathv_value import LatexReader
 from seethink.rewards.text import closing_brace
 
 CLOSE = 1e-6
@@ -96,7 +96,7 @@ def _boxed(text: str) -> str:
     return held.pop() if held else text
 
 
-class _Whole(Reader):
+class _Whole(LatexReader):
     """Knows numbers, signs, fractions and powers, and wants all of the text. A Fraction here is what sympy holds as one number: a
     whole number or a quotient of two, which adds up with a whole number before it; sums and products are int or float."""
 
