@@ -64,14 +64,14 @@ REFUSED = [
     *(f"{verb} --overwrite" for verb in (f"{TRACES} --out .", f"{TRACES} --out img", f"{TRACES} --out model", f"{SFT} --out .")),
     *(f"{SFT} --out {out}" for out in ("model", "model --overwrite", "model/new")),
     "traces rows.jsonl --samples link.jsonl --out .",
-    *(f"eval {MODEL} --board rows.jsonl --out {out}" for out in (".", "model", "model/run", "img", "model --overwrite")),
+    *(f"eval {MODEL} --data rows.jsonl --out {out}" for out in (".", "model", "model/run", "img", "model --overwrite")),
     "select --models model --data rows.jsonl --out model --overwrite",
     "grpo --model.path model --data rows.jsonl --out model/new",
     "grpo --model.path model --model.system @system.txt --data rows.jsonl --out .",
     *(f"data --source rows.jsonl --base_url http://127.0.0.1:9 --out {out}" for out in (".", "img", "prompts --prompts prompts")),
     *(f"view rows.jsonl --out {out}" for out in (".", "img", ROWS, "model")),
-    "study --base model --board rows.jsonl --out model/study",
-    "study --base model --board rows.jsonl --out rows.jsonl",
+    "study --base model --data rows.jsonl --out model/study",
+    "study --base model --data rows.jsonl --out rows.jsonl",
 ]  # fmt: skip
 
 

@@ -138,7 +138,7 @@ def test_a_file_whose_name_is_no_utf8_is_read_written_and_found_again(tmp_path):
     write_jsonl(home / "board.jsonl", [{"id": "a", "question": "q", "gold": "1", "kind": "digit"}])
     with FakeApi(answer=lambda body: compose("so", "1")) as api:
         for _ in range(2):
-            arguments = ["--model", "m", "--base_url", api.base_url, "--board", str(home / "board.jsonl")]
+            arguments = ["--model", "m", "--base_url", api.base_url, "--data", str(home / "board.jsonl")]
             assert main(["eval", *arguments, "--out", str(home / "run")]) == 0
         assert len(api.bodies) == 1 and len(read_table(home / "run" / "scores.parquet")) == 1
 
@@ -146,8 +146,8 @@ def test_a_file_whose_name_is_no_utf8_is_read_written_and_found_again(tmp_path):
 @pytest.mark.parametrize(
     "line",
     [
-        "eval --model \udce9 --base_url http://127.0.0.1:9 --board b --out o",
-        "eval --model m --base_url http://127.0.0.1:9 --system \udce9 --board b --out o",
+        "eval --model \udce9 --base_url http://127.0.0.1:9 --data b --out o",
+        "eval --model m --base_url http://127.0.0.1:9 --system \udce9 --data b --out o",
         "sft --model.path m --data d --out \udce9",
         "grpo --model.path \udce9 --data d --out o",
     ],

@@ -19,7 +19,14 @@ from seethink.core.store import read_json, read_text, write_json
 from seethink.train.config import ModelConfig
 from seethink.train.model.folder import INDEX, LFS, check_folder
 from seethink.train.model.parts import STOP_REMEDY
-from seethink.train.model.policy import Policy, encode_completion, encode_prompt, load_policy, save_policy
+from seethink.train.model.policy import (
+    Policy,
+    compute_dtype,
+    encode_completion,
+    encode_prompt,
+    load_policy,
+    save_policy,
+)
 
 BASE = Path(__file__).parents[1] / "seethink" / "pocket" / "base"
 WEIGHTS = "model.safetensors"
@@ -255,3 +262,18 @@ def test_a_hub_model_is_found_in_the_cache(tmp_path, monkeypatch):
     (tmp_path / "org" / "pocket").mkdir(parents=True)
     assert ModelConfig(path=Path("org/pocket")).path == Path("org/pocket"), "a folder of this name comes first"
     assert json.loads(settings.model_dump_json())["path"] == str(settings.path)
+
+
+@pytest.mark.parametrize(
+    ("name", "device", "unit", "dtype"),
+    [
+        ("auto", "cpu", "avx512_bf16", "bfloat16"),
+        ("auto", "cpu", "avx2", "float32"),
+        ("auto", "cuda", "avx2", "bfloat16"),
+        ("bfloat16", "cpu", "avx2", "bfloat16"),
+        ("float32", "cuda", "amx_bf16", "float32"),
+    ],
+)
+def test_auto_is_bfloat16_where_the_processor_has_it(name, device, unit, dtype, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {unit: True})
+    assert str(compute_dtype(name, torch.device(device))) == f"torch.{dtype}"

@@ -59,7 +59,7 @@ CALLS = {
     "sft": ["--data", *MODEL, "--batch_size", "2", "--eval_share", "0"],
     "grpo": ["--data", *MODEL, "--rounds", "1", "--prompts", "2", "--group", "2", "--max_tokens", "8"],
     "select": ["--data", "--models", str(BASE), "--dtype", "float32", "--max_prompt_tokens", "100"],
-    "eval": ["--board", "--model", str(BASE), "--dtype", "float32", "--max_tokens", "8"],
+    "eval": ["--data", "--model", str(BASE), "--dtype", "float32", "--max_tokens", "8"],
 }
 
 

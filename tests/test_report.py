@@ -255,7 +255,7 @@ def test_evaluations_are_compared_by_what_they_asked_and_how_they_drew(small):
     def named():
         return {c.name: c.same for c in matched.controls(load_study(small), "sft-hesitant+grpo", "grpo")}
 
-    edit(run_folder / "config.json", lambda c: c.update(batch=7, api_key_env="OTHER", board="moved.jsonl"))
+    edit(run_folder / "config.json", lambda c: c.update(batch=7, api_key_env="OTHER", data="moved.jsonl"))
     assert named()["evaluation prompts"] and named()["decoding"]
     edit(run_folder / "config.json", lambda c: c.update(limit=10))
     assert named()["evaluation prompts"] is False and named()["decoding"]

@@ -27,7 +27,7 @@ def call(verb: str, data: Path, out: Path, *more: str) -> Path:
     own = {
         "sft": ["--data", data, "--batch_size", "4", "--eval_share", "0", "--model.dtype", "float32"],
         "grpo": ["--data", data, "--rounds", "1", "--prompts", "2", "--group", "2", "--update_prompts", "2", "--max_tokens", "4", "--model.dtype", "float32"],
-        "eval": ["--board", data, "--max_tokens", "4", "--dtype", "float32"],
+        "eval": ["--data", data, "--max_tokens", "4", "--dtype", "float32"],
     }[verb]  # fmt: skip
     assert main([verb, "--out", str(out), *map(str, own), *more]) == 0
     return out

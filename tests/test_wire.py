@@ -36,7 +36,7 @@ def board(tmp_path):
 
 
 def seethink(verb, board, base_url, *more):
-    source = ["--model", "m", "--board"] if verb == "eval" else ["--source"]
+    source = ["--model", "m", "--data"] if verb == "eval" else ["--source"]
     return main([verb, *source, str(board), "--out", str(board.parent / verb), "--base_url", base_url, *more])
 
 

@@ -36,6 +36,7 @@ SPENDING = """
 SELECT a.step, a.model, sum(a.status = 'ok') AS calls, count(*) AS attempts, sum(a.status = 'lost') AS lost,
   (SELECT sum(prompt_tokens) FROM call c WHERE c.step = a.step AND c.model = a.model) AS prompt_tokens,
   (SELECT sum(completion_tokens) FROM call c WHERE c.step = a.step AND c.model = a.model) AS completion_tokens,
+  (SELECT sum(seconds) FROM call c WHERE c.step = a.step AND c.model = a.model) AS seconds,
   CASE WHEN count(*) = count(a.usd) THEN sum(a.usd) END AS usd
 FROM attempt a GROUP BY a.step, a.model ORDER BY min(a.id)
 """
@@ -128,12 +129,23 @@ class Ledger:
         self._run("UPDATE attempt SET status = 'ok', http = 200, usd = ? WHERE id = ?", (reply.usd, attempt))
         self._run("COMMIT")
 
-    def spent(self) -> float:
-        """USD of all attempts with a known price, lost ones at their highest; no request ever gave money back."""
-        return self._run("SELECT coalesce(sum(max(usd, 0.0)), 0.0) FROM attempt")[0][0]
+    def discard(self, key: str) -> None:
+        """An answer that says nothing of use: it stays on record, paid as it is, and the question is asked again."""
+        self._run("UPDATE call SET stop = 'discarded' WHERE key = ?", (key,))
+
+    def spent(self, *steps: str) -> float:
+        """USD of all attempts (of some steps, where named) with a known price, lost ones at their highest; no request ever
+        gave money back."""
+        where = f" WHERE step IN ({','.join('?' * len(steps))})" if steps else ""
+        return self._run(f"SELECT coalesce(sum(max(usd, 0.0)), 0.0) FROM attempt{where}", steps)[0][0]
+
+    def refusals(self, model: str) -> list[str]:
+        """What the endpoint said where it refused a question to this model, each saying once."""
+        query = "SELECT DISTINCT error FROM attempt WHERE model = ? AND status = 'refused' AND error IS NOT NULL"
+        return [str(row["error"]) for row in self._run(query, (model,))]
 
     def spending(self) -> list[dict[str, Any]]:
-        """One row per step and model; `usd` is None where any price was unknown."""
+        """One row per step and model; `usd` is None where any price was unknown, `seconds` those of the answers."""
         return [dict(row) for row in self._run(SPENDING)]
 
     def typical(self, step: str) -> tuple[float, float] | None:

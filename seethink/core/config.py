@@ -81,7 +81,7 @@ LONGEST_SHOWN = 80  # characters of a value in an error
 def resolve(model: type[C], arguments: Sequence[str]) -> C:
     """Config from command-line arguments. Raises UserError with a suggestion for unknown keys.
 
-    Bare arguments are the `input` (of a report: the `study`) and the `other`, for verbs that have them.
+    Bare arguments are the `input` (of a report: the `study`) and the `other`, for verbs that have them; of a table, its `runs`.
     """
     values: dict[str, Any] = {}
     sources: list[tuple[str, dict[str, Any]]] = []
@@ -104,6 +104,8 @@ def resolve(model: type[C], arguments: Sequence[str]) -> C:
             _merge(values, copy.deepcopy(sources[-1][1]))
         elif bare := [name for name in ("input", "study", "other") if name in keys and name not in values]:
             values[bare[0]] = argument
+        elif "runs" in keys:
+            values["runs"] = [*values.get("runs", []), argument]
         else:
             raise UserError(f"unexpected argument {argument!r}", remedy="Use @file.toml or --key value")
     return whole(build(model, values, lambda place: _source(sources, place)))

@@ -1,14 +1,18 @@
-"""A function of the user's, named "module:function" on the command line or in the config given there, never by data."""
+"""What the user names as "module:name" or "file.py:name" on the command line or in the config given there, never by data."""
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from seethink.core.errors import UserError
+from seethink.core.store import hash_text
 
 
 def load_function(name: str, what: str) -> Callable[..., Any]:
@@ -16,15 +20,49 @@ def load_function(name: str, what: str) -> Callable[..., Any]:
     module_name, colon, function_name = name.partition(":")
     if not (colon and function_name and all(part.isidentifier() for part in module_name.split("."))):
         raise UserError(f"{what} {name!r} is not of the form module:function", remedy="E.g. my_domain.steps:check")
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())  # last: nothing there stands in for what is installed
-    try:
-        module = importlib.import_module(module_name)
-    except (ImportError, SyntaxError) as error:
-        raise UserError(
-            f"{what} {name!r} cannot be imported ({error})", remedy="Call it from its folder, or add that to PYTHONPATH"
-        ) from None
-    function = vars(module).get(function_name)
+    function = vars(_module(module_name, f"{what} {name!r}")).get(function_name)
     if not callable(function):
         raise UserError(f"{module_name} has no function {function_name!r}", remedy="Name the function after the colon")
     return function
+
+
+def load_object(name: str, what: str) -> tuple[Any, Path]:
+    """(what "module:NAME" or "file.py:NAME" names, the file it stands in). Raises UserError where there is nothing."""
+    module_name, _, attribute = name.rpartition(":")
+    is_file = module_name.endswith(".py")
+    if not attribute.isidentifier() or not (is_file or all(part.isidentifier() for part in module_name.split("."))):
+        remedy = "E.g. my_module:NAME or folder/my_file.py:NAME"
+        raise UserError(f"{what} {name!r} is not of the form module:NAME", remedy=remedy)
+    module = (_file if is_file else _module)(module_name, f"{what} {name!r}")
+    if attribute not in vars(module):
+        raise UserError(f"{module_name} has no {attribute!r}", remedy="Give the name that stands there after the colon")
+    return vars(module)[attribute], Path(module.__file__ or module_name)
+
+
+def _module(name: str, what: str) -> ModuleType:
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # last: nothing there stands in for what is installed
+    try:
+        return importlib.import_module(name)
+    except (ImportError, SyntaxError) as error:
+        raise UserError(
+            f"{what} cannot be imported ({error})", remedy="Call it from its folder, or add that to PYTHONPATH"
+        ) from None
+
+
+def _file(path: str, what: str) -> ModuleType:
+    """A file as a module of its own, whose name no other file has."""
+    name = f"{Path(path).stem}_{hash_text(os.path.abspath(path))}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    if not os.path.isfile(path) or spec is None or spec.loader is None:
+        raise UserError("file not found", where=path, remedy="Check the path")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # classes of the file look themselves up here
+    try:
+        spec.loader.exec_module(module)
+    except (ImportError, SyntaxError) as error:
+        del sys.modules[name]
+        raise UserError(f"{what} cannot be imported ({error})", where=path, remedy="Repair the file") from None
+    return module

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from seethink.core.config import Config, Effect
 from seethink.core.url import BaseUrl, KeyName
@@ -88,11 +88,29 @@ class DataConfig(Config):
 
 
 class ExportConfig(Config):
-    """Write a data set in another trainer's format."""
+    """Write a data set in another trainer's format, or an evaluation in that of another program for evaluations."""
 
-    data: Path = Field(description="JSONL of samples (rl.jsonl) or of samples with completions (sft.jsonl)")
-    format: Literal["trl", "messages", "verl", "easyr1", "swift", "sharegpt", "paper"] = Field(
-        description="trl, verl, easyr1, swift: GRPO; messages, sharegpt, swift: SFT; paper: the published JSON"
+    data: Path = Field(description="JSONL of samples (rl.jsonl, sft.jsonl with completions); or an evaluation's folder")
+    format: Literal["trl", "messages", "verl", "easyr1", "swift", "sharegpt", "paper", "vlmevalkit", "inspect"] = Field(
+        description="trl, verl, easyr1, swift: GRPO; messages, sharegpt, swift: SFT; paper: the published JSON; "
+        "vlmevalkit, inspect: an evaluation"
     )
-    out: Annotated[Path, Effect.OUTPUT] = Field(description="file to write")
+    out: Annotated[Path, Effect.OUTPUT] = Field(description="file to write; of an evaluation, a folder or a file")
     system: Path | None = Field(default=None, description="text file with a system prompt; none: no system message")
+    table: Path | None = Field(
+        default=None, description="of vlmevalkit: its own TSV of the board, where the evaluation read another file"
+    )
+    task: str = Field(
+        default="", description="of an evaluation on a board you wrote: my_board.py:BOARD, as it was given to eval"
+    )
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> ExportConfig:
+        if self.format in ("vlmevalkit", "inspect"):
+            if self.system is not None:
+                raise ValueError("an evaluation has had its system prompt: leave system out")
+        elif self.task or self.table:
+            raise ValueError(f"table and task are settings of evaluations, not of {self.format}")
+        if self.format == "inspect" and self.table:
+            raise ValueError("table is a setting of vlmevalkit")
+        return self

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from seethink.core.nouns import Sample, Score, Trace, Verdict
 from seethink.core.store import DataRow
+from seethink.evals.questions import JudgeQuestion
 
 
 class Response(NamedTuple):
@@ -61,13 +62,15 @@ class Profile:
              only the meaning tells and a grading judge may be asked
     extract  the question to an extraction judge, of an item and a response; None: this profile asks none
     grade    the question to a grading judge, of an item and an answer; None: this profile asks none
+    whole    reads a response as it came, answer tags and all, as the original does; otherwise what stands in them alone
     quirks   known defects of the original that are reproduced for the sake of comparable numbers, in words
     """
 
     read: Callable[[Sample, str], Reading | None]
     score: Callable[[Sequence[tuple[Sample, str]]], list[Verdict | None]]
-    extract: Callable[[Sample, str], str] | None = None
-    grade: Callable[[Sample, str], str] | None = None
+    extract: Callable[[Sample, str], JudgeQuestion] | None = None
+    grade: Callable[[Sample, str], JudgeQuestion] | None = None
+    whole: bool = False
     quirks: tuple[str, ...] = ()
 
 

@@ -8,11 +8,12 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from seethink.core.config import Config, Effect, Seed
+from seethink.core.errors import UserError
 from seethink.core.url import BaseUrl, KeyName
 from seethink.rewards.config import JudgeConfig, RewardConfig
 from seethink.train.config import ModelConfig, system_prompt
 
-Task = Literal["rows", "mathvista", "mathvision", "mathverse", "dynamath", "wemath", "logicvista", "geoqa"]
+TASKS = ("rows", "mathvista", "mathvision", "mathverse", "dynamath", "wemath", "logicvista", "geoqa")
 
 
 class EvalConfig(Config):
@@ -21,7 +22,10 @@ class EvalConfig(Config):
     former: ClassVar[dict[str, str]] = {"board": "data"}
 
     out: Annotated[Path, Effect.OUTPUT] = Field(description="run folder")
-    task: Task = Field(default="rows", description="which board; rows: a JSONL of samples of your own")
+    task: str = Field(
+        default="rows",
+        description=f"which board: {', '.join(TASKS)} (a JSONL of your own: rows), or one you wrote: my_board.py:BOARD",
+    )
     data: Annotated[Path, Effect.INPUT] = Field(description="its published file or folder; of rows, the JSONL")
     model: Annotated[str, Effect.INPUT] = Field(default="", description="model folder, or the model's name at base_url")
     base_url: Annotated[BaseUrl, Effect.PLACE] = Field(
@@ -88,7 +92,7 @@ class EvalConfig(Config):
         default=False, description="leave items that cannot be used out (drops.parquet) instead of stopping"
     )
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
-        default="auto", description="compute precision of a model folder; auto: bfloat16"
+        default="auto", description="compute precision of a model folder; auto: bfloat16 where the processor has it"
     )
     reward: RewardConfig = RewardConfig()
     seed: Seed = Field(default=0, description="sampling, when temperature > 0, and which pictures are exchanged")
@@ -118,6 +122,14 @@ class EvalConfig(Config):
         if self.min_pixels and self.max_pixels and self.min_pixels > self.max_pixels:
             raise ValueError("min_pixels is larger than max_pixels")
         return self
+
+
+def check_judge(judge: JudgeConfig) -> None:
+    """Raises UserError for half a judge: before responses are made and paid."""
+    if judge.url and not judge.model:
+        raise UserError("the judge has no model", remedy="Give --judge.model, as the endpoint knows it")
+    if judge.url and judge.budget is not None and judge.price is None:
+        raise UserError("the judge's budget needs its price", remedy="Give --judge.price, or no budget")
 
 
 def model_of(config: EvalConfig) -> ModelConfig:
@@ -170,9 +182,10 @@ class JudgeCheckConfig(Config):
 
     out: Annotated[Path, Effect.OUTPUT] = Field(description="run folder")
     items: Annotated[Path, Effect.INPUT] = Field(
-        description='JSONL of {"question", "gold", "response", "right"}, and "extraction" where one is known'
+        description='JSONL of {"question", "gold", "response", "right"} and, where known, "extraction", "choices", "form"; '
+        "or scores.parquet of an evaluation, whose decided rows are the items"
     )
-    judge: JudgeConfig = Field(description="the judge to measure")
+    judge: JudgeConfig = Field(default=JudgeConfig(), description="the judge to measure")
     limit: int = Field(default=0, ge=0, description="only the first items; 0: all")
     overwrite: Annotated[bool, Effect.PLACE] = Field(
         default=False, description="start afresh where the folder holds another run"

@@ -16,6 +16,7 @@ from seethink.core.preflight import Sizes, check_pictures, settle
 from seethink.core.prompt import options_text
 from seethink.core.store import DataRow, hash_file, hash_folder, hash_json, hash_text, read_text
 from seethink.evals.board import Board, asked_as
+from seethink.evals.boards.find import board_hash
 from seethink.evals.config import EvalConfig, model_of, prompt_of
 from seethink.evals.pictures import blank, exchanged, own_pictures, refuse_blind, sized
 
@@ -160,6 +161,7 @@ def inputs_of(config: EvalConfig, items: Items, prompt: str) -> dict[str, str]:
         "data": hash_file(config.data) if config.task == "rows" else dataset_hash(items.own),
         "prompt": prompt,
         "prompts": hash_json([(s.question, s.choices, s.places) for s in items.samples]),
+        "board": board_hash(config.task),
     }
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from math import fsum
 from statistics import fmean
 from typing import Any
 
@@ -21,7 +22,7 @@ def figures(name: str, credits: Sequence[float]) -> dict[str, Any]:
     interval: Interval | None = estimate([credits], share=True) if credits else None  # type: ignore[arg-type]
     if interval is None:
         return {name: None, f"{name}_interval": None}
-    return {name: 100 * interval.estimate, f"{name}_interval": [100 * interval.low, 100 * interval.high]}
+    return {name: 100 * fsum(credits) / len(credits), f"{name}_interval": [100 * interval.low, 100 * interval.high]}
 
 
 def right_share(scores: Sequence[Score]) -> dict[str, Any]:
@@ -59,7 +60,7 @@ def summarise(scores: Sequence[Score]) -> dict[str, Any]:
 
 def alarms(scores: Sequence[Score]) -> dict[str, str]:
     """{alarm: sentence} for answers that say nothing about a model."""
-    came = [s for s in scores if s.reason != "no_response"]
+    came = [s for s in scores if s.stop != "error"]
     decided = [s.ok for s in scores if s.ok is not None]
     found = {}
     if came and all(s.stop == "length" for s in came):

@@ -1,17 +1,13 @@
 """Published benchmark files as records, whatever their container: JSON, JSONL, VLMEvalKit's TSV, Hugging Face parquet.
 
 Boards say what the columns mean; this file knows how they are stored. Pictures inside a file (base64 in a TSV, bytes in
-parquet) are written once, under the hash of their content.
+parquet) are written once, under the hash of their content. Tables are read row by row, so their size does not matter.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import csv
-import hashlib
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,13 +15,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from seethink.core.errors import UserError
+from seethink.core.fields import as_text
 from seethink.core.filetype import unreadable
-from seethink.core.store import atomic, read_json, read_jsonl
+from seethink.core.nouns import Example
+from seethink.core.store import DataRow, read_json, read_jsonl
+from seethink.evals.record_pictures import RecordPictures
 
-SUFFIXES = {b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"GIF8": ".gif", b"RIFF": ".webp", b"BM": ".bmp"}
-OTHER_ROW = 64
-"""A TSV's `image` of at most so many characters is the index of the row that holds the picture."""
-LINES = 2_000  # rows of a table held at once
+BATCH = 50  # rows of a parquet file held at once: pictures are large
+FIELD = 1 << 28  # characters of a field of a table; a quote that never ends would hold the rest of the file
+POINTER = b"version https://git-lfs"
+AGAIN = "Download the file again"
 
 
 class Record(NamedTuple):
@@ -40,35 +39,68 @@ class Record(NamedTuple):
     """Files: of a row that names them, beside the file it stands in; of one that holds them, below `pictures`."""
 
 
-def read_records(path: Path, pictures: Path | None = None, names: tuple[str, ...] = ("image",)) -> Iterator[Record]:
-    """Rows of a file, or of a folder of parquet shards. `names` are the columns that may name or hold pictures.
+def read_records(
+    path: Path, pictures: Path | None = None, names: tuple[str, ...] = ("image",), base: Path | None = None
+) -> Iterator[Record]:
+    """Rows of a file, or of a folder of parquet shards. `names` are the columns that may name or hold pictures, best first.
 
-    Without a folder for `pictures`, those that stand in the file are left out. Raises UserError naming file and row.
+    Names of pictures are relative to `base`, else to the file. Without a folder for `pictures`, those that stand in the file
+    are left out. Raises UserError naming file and row.
     """
     path = Path(path)
-    if path.is_dir():
-        shards = sorted(path.rglob("*.parquet"))
-        if not shards:
-            raise UserError("no parquet files in this folder", where=path, remedy="Name the file of the benchmark")
-        for shard in shards:
-            yield from read_records(shard, pictures, names)
-        return
-    held: dict[str, str] = {}  # index -> picture of a TSV, for rows that point to another
-    for where, key, row in _rows(path):
-        found = []
-        for name in names:
-            values = row.pop(name, None)
-            for value in values if isinstance(values, list) else [values]:
-                file = _picture(value, path.parent, pictures, held, where)
-                if file:
-                    found.append(file)
-                    held[str(row.get("index", ""))] = file
-            if found:
-                break  # `decoded_image` shows what `image` names
-        yield Record(where, key, row, tuple(found))
+    for file in shards(path) if path.is_dir() else [path]:
+        rows = _rows(file, names if pictures is None else ())
+        found = RecordPictures(
+            base or file.parent, pictures, lambda file=file: ((at, row) for at, _, row in _rows(file)), names
+        )
+        for where, key, row in rows:
+            held = [row.pop(name, None) for name in names]
+            yield Record(where, key, row, found.of(held, str(row.get("index", "")), where))
 
 
-def _rows(path: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
+def shards(folder: Path) -> list[Path]:
+    """The parquet files of a folder. Raises UserError where there are none."""
+    if files := sorted(folder.rglob("*.parquet")):
+        return files
+    raise UserError("no parquet files in this folder", where=folder, remedy="Name the file of the benchmark")
+
+
+def column(row: dict[str, Any], where: str, *names: str, default: str | None = None) -> str:
+    """Text of the first of these columns that the row fills. Raises UserError where none is and there is no default."""
+    for name in names:
+        value = row.get(name)
+        if value is not None and value != "":
+            return as_text(value, repr(name), where)
+    if default is None:
+        raise UserError(f"row has no {names[0]!r}", where=where, remedy="Give the published file of this benchmark")
+    return default
+
+
+def unique(rows: Iterable[DataRow]) -> Iterator[DataRow]:
+    """The rows; one whose id was there before becomes a fault in its place."""
+    seen: dict[str, str] = {}
+    for row in rows:
+        if isinstance(row.read, Example) and (first := seen.setdefault(row.id, row.where)) != row.where:
+            fault = UserError(
+                f"id {row.id!r} was already used in {first}", where=row.where, remedy="Ids must be unique"
+            )
+            row = row._replace(read=fault)
+        yield row
+
+
+def in_groups(rows: Iterable[DataRow]) -> Iterator[DataRow]:
+    """Rows with ids `<group>/<member>`, groups in the order of their first row: so the first rows of a board are whole groups.
+    Ids are unique."""
+    groups: dict[str, list[DataRow]] = {}
+    for row in unique(rows):
+        groups.setdefault(row.id.rpartition("/")[0], []).append(row)
+    for members in groups.values():
+        yield from members
+
+
+def _rows(path: Path, skip: tuple[str, ...] = ()) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """(where, key, row); of parquet without the columns to `skip`, unless those are plain names."""
+    _refuse_pointer(path)
     match path.suffix.lower():
         case ".jsonl":
             for number, row in read_jsonl(path):
@@ -78,17 +110,19 @@ def _rows(path: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
         case ".tsv" | ".csv":
             yield from _table(path)
         case ".parquet":
-            try:
-                file, number = pq.ParquetFile(path), 0
-                for batch in file.iter_batches(LINES // 20):  # pictures are large
-                    for row in batch.to_pylist():
-                        number += 1
-                        yield f"{path}:{number}", "", row
-            except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
-                raise UserError(f"not a readable parquet file ({str(error)[:200]})", where=path) from None
+            yield from _shard(path, skip)
         case _:
             remedy = "Give the published JSON, JSONL, TSV or parquet"
             raise UserError("no file of a benchmark", where=path, remedy=remedy)
+
+
+def _refuse_pointer(path: Path) -> None:
+    try:
+        with open(path, "rb") as f:
+            if f.read(len(POINTER)) == POINTER:
+                raise UserError("a pointer of Git LFS", where=path, remedy="Run `git lfs pull` in its folder")
+    except OSError as error:
+        raise unreadable(path, error) from None
 
 
 def _objects(path: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
@@ -103,41 +137,36 @@ def _objects(path: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
 
 
 def _table(path: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    csv.field_size_limit(sys.maxsize)
+    csv.field_size_limit(max(csv.field_size_limit(), FIELD))
+    number = 0
     try:
         with open(path, encoding="utf-8-sig", newline="") as f:
-            reader = csv.DictReader(f, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
-            for number, row in enumerate(reader, 1):
-                yield f"{path}:{number}", "", {name: value for name, value in row.items() if name and value is not None}
+            reader = csv.reader(f, delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True)
+            names = next(reader, [])
+            if len(names) < 2:
+                raise UserError("no table: its first line names no columns", where=path, remedy=AGAIN)
+            for number, fields in enumerate((fields for fields in reader if fields), 1):
+                if len(fields) != len(names):
+                    what = f"row has {len(fields)} fields, and there are {len(names)} columns"
+                    raise UserError(what, where=f"{path}:{number}", remedy=AGAIN)
+                yield f"{path}:{number}", "", dict(zip(names, fields, strict=True))
     except (OSError, UnicodeDecodeError) as error:
         raise unreadable(path, error) from None
     except csv.Error as error:
-        raise UserError(f"not a readable table ({error})", where=path, remedy="Download it again") from None
+        raise UserError(f"not a readable table ({error})", where=f"{path}:{number + 1}", remedy=AGAIN) from None
 
 
-def _picture(value: Any, base: Path, folder: Path | None, held: dict[str, str], where: str) -> str:
-    """A file for what a column says of a picture; '' where it says nothing."""
-    if isinstance(value, dict):  # the layout of the datasets library's Image
-        data, name = value.get("bytes"), value.get("path")
-        return _written(data, folder) if isinstance(data, bytes) else str(base / name) if name else ""
-    if not isinstance(value, str) or not value:
-        return ""
-    if value in held and len(value) <= OTHER_ROW:
-        return held[value]
-    if len(value) <= 4 * OTHER_ROW:
-        return str(base / value)
+def _shard(path: Path, skip: tuple[str, ...]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    number = 0
     try:
-        return _written(base64.b64decode(value, validate=True), folder)
-    except binascii.Error:
-        raise UserError("its picture is not base64", where=where, remedy="Download the file again") from None
-
-
-def _written(data: bytes, folder: Path | None) -> str:
-    if folder is None:
-        return ""
-    suffix = next((suffix for magic, suffix in SUFFIXES.items() if data.startswith(magic)), ".img")
-    file = folder / (hashlib.blake2b(data, digest_size=12).hexdigest() + suffix)
-    if not file.exists():
-        with atomic(file) as temporary:  # a kill must not leave half of it under this name
-            temporary.write_bytes(data)
-    return str(file)
+        with pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20) as file:
+            columns = [
+                f.name for f in file.schema_arrow if f.name not in skip or f.type in (pa.string(), pa.large_string())
+            ]
+            for batch in file.iter_batches(BATCH, columns=columns):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield f"{path}:{number}", "", row
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
+        what = f"not a readable parquet file ({str(error)[:200]})"
+        raise UserError(what, where=f"{path}:{number + 1}" if number else path, remedy=AGAIN) from None

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from seethink.core.nouns import Verdict
 from seethink.core.tags import ANSWER, ANSWER_END
 from seethink.evals.board import Grade, Profile, Reading, Response
+from seethink.evals.questions import JudgeQuestion
 
 STATES = ("right", "wrong", "unparsed", "judge_failed")
 NO_RESPONSE, TRUNCATED, REFUSAL = "no_response", "truncated", "refusal"
@@ -21,20 +23,20 @@ UNREADABLE, GRADER, SCORING = "invalid_response_format", "grader_failed", "scori
 REASONS = (NO_RESPONSE, TRUNCATED, REFUSAL, UNREADABLE, GRADER, SCORING)
 """Why a response is undecided, or was no answer."""
 _REFUSED = re.compile(
-    r"(?i)\b(?:i(?:'m| am) sorry\b|i can(?:no|')t (?:assist|help|answer|process|view|see)|unable to assist)"
+    r"(?i)\b(?:i(?:['’]m| am) sorry\b|i can(?:no|['’])t (?:assist|help|answer|process|view|see)|unable to assist)"
 )
 
 
-class Judge(Protocol):
+class AnswerJudge(Protocol):
     """Answers to questions of a profile, in order; None for a question that got no usable reply."""
 
     name: str
 
-    def extract(self, questions: Sequence[str]) -> list[str | None]:
+    def extract(self, questions: Sequence[JudgeQuestion]) -> list[str | None]:
         """The short answer that each response gives; "" where the judge says that it gives none."""
         ...
 
-    def grade(self, questions: Sequence[str]) -> list[bool | None]:
+    def grade(self, questions: Sequence[JudgeQuestion]) -> list[bool | None]:
         """Whether each answer means what the gold means."""
         ...
 
@@ -55,75 +57,86 @@ def scored_part(text: str) -> str:
     return text
 
 
-def grade(profile: Profile, responses: Sequence[Response], judge: Judge | None = None) -> list[Grade]:
+def grade(profile: Profile, responses: Sequence[Response], judge: AnswerJudge | None = None) -> list[Grade]:
     """One Grade per response, in order. Without a judge, what only a judge could tell is unparsed."""
-    parts = [scored_part(r.trace.text) for r in responses]
-    readings: list[Reading | None] = [
-        Reading(r.extraction, "extraction") if r.extraction is not None
-        else None if r.trace.stop == "error" else profile.read(r.sample, part)
-        for r, part in zip(responses, parts, strict=True)
-    ]  # fmt: skip
-    verdicts: list[Verdict | None] = [None] * len(responses)
-    _score(profile, responses, readings, verdicts, range(len(responses)))
-    failed: set[int] = set()
+    work = [_Work(r, r.trace.text if profile.whole else scored_part(r.trace.text)) for r in responses]
+    came = [w for w in work if w.came]
+    for w in came:
+        given = w.response.extraction
+        w.reading = profile.read(w.response.sample, w.part) if given is None else Reading(given, "extraction")
+    _score(profile, came)
     if judge and profile.extract:
-        asked = [
-            i
-            for i, (r, reading, verdict) in enumerate(zip(responses, readings, verdicts, strict=True))
-            if _unread(reading, verdict) and r.extraction is None and r.trace.stop != "error" and parts[i].strip()
-        ]
-        replies = judge.extract([profile.extract(responses[i].sample, parts[i]) for i in asked])
-        for i, reply in zip(asked, replies, strict=True):
-            readings[i] = Reading(reply, f"judge {judge.name}") if reply else None
-            verdicts[i] = None
-            if reply is None:
-                failed.add(i)
-        _score(profile, responses, readings, verdicts, asked)
+        asked = [w for w in came if w.response.extraction is None and w.part.strip() and w.unread]
+        replies = judge.extract([profile.extract(w.response.sample, w.part) for w in asked])
+        for w, reply in zip(asked, replies, strict=True):
+            w.failed, w.verdict = reply is None, None
+            w.reading = None if reply is None else Reading(reply, f"judge {judge.name}")
+        _score(profile, asked)
     if judge and profile.grade:
-        asked = [i for i, reading in enumerate(readings) if reading and verdicts[i] is None]
-        replies = judge.grade([profile.grade(responses[i].sample, readings[i].answer) for i in asked])  # type: ignore[union-attr]
-        for i, same in zip(asked, replies, strict=True):
-            verdicts[i] = None if same is None else Verdict(same, f"judge {judge.name}")
-            if same is None:
-                failed.add(i)
-    return [
-        _settled(r, part, reading, verdict, i in failed)
-        for i, (r, part, reading, verdict) in enumerate(zip(responses, parts, readings, verdicts, strict=True))
-    ]
+        asked = [w for w in came if w.answer and w.open]
+        replies = judge.grade([profile.grade(w.response.sample, w.answer) for w in asked])
+        for w, same in zip(asked, replies, strict=True):
+            w.failed = same is None
+            w.verdict = None if same is None else Verdict(same, f"judge {judge.name}")
+    return [_settled(w) for w in work]
 
 
-def _unread(reading: Reading | None, verdict: Verdict | None) -> bool:
-    """Whether rules found no answer, or one that they do not understand."""
-    return reading is None or (verdict is not None and verdict.ok is None)
+@dataclass(slots=True)
+class _Work:
+    """A response on its way to a verdict."""
+
+    response: Response
+    part: str
+    """What of it is scored."""
+    reading: Reading | None = None
+    verdict: Verdict | None = None
+    failed: bool = False
+    """A judge was asked last, and gave no usable reply."""
+
+    @property
+    def came(self) -> bool:
+        """Whether there is anything to score."""
+        given = (self.response.extraction or "").strip()
+        return self.response.trace.stop != "error" and bool(given or self.response.trace.text.strip())
+
+    @property
+    def answer(self) -> str:
+        """As it was read; "" where none was."""
+        return self.reading.answer.strip() if self.reading else ""
+
+    @property
+    def open(self) -> bool:
+        """Whether rules leave it to the meaning of the answer."""
+        return self.verdict is None or (self.verdict.ok is None and not self.verdict.reason)
+
+    @property
+    def unread(self) -> bool:
+        """Whether rules found no answer, or one that they do not understand."""
+        return not self.answer or (self.verdict is not None and self.verdict.ok is None)
 
 
-def _score(
-    profile: Profile,
-    responses: Sequence[Response],
-    readings: Sequence[Reading | None],
-    verdicts: list[Verdict | None],
-    which: Sequence[int],
-) -> None:
-    """Verdicts of those readings that there are, put in their places."""
-    read = [i for i in which if (r := readings[i]) is not None and r.answer.strip()]
-    pairs = [(responses[i].sample, readings[i].answer) for i in read]  # type: ignore[union-attr]
-    for i, verdict in zip(read, profile.score(pairs), strict=True):
-        by = readings[i].by  # type: ignore[union-attr]
-        verdicts[i] = verdict and Verdict(verdict.ok, " > ".join(filter(None, (by, verdict.by))), verdict.reason)
+def _score(profile: Profile, work: Sequence[_Work]) -> None:
+    """Verdicts on those answers that there are."""
+    read = [(w, w.reading) for w in work if w.reading and w.answer]
+    verdicts = profile.score([(w.response.sample, reading.answer) for w, reading in read]) if read else []
+    for (w, reading), verdict in zip(read, verdicts, strict=True):
+        by = " > ".join(filter(None, (reading.by, verdict.by if verdict else "")))
+        w.verdict = verdict and Verdict(verdict.ok, by, verdict.reason)
 
 
-def _settled(response: Response, part: str, reading: Reading | None, verdict: Verdict | None, failed: bool) -> Grade:
+def _settled(w: _Work) -> Grade:
     """The last word on a response, undecided ones with their reason."""
-    text = response.trace.text
-    scored = part if part != text else None
-    answer = reading.answer if reading else None
-    if response.trace.stop == "error" or not (text.strip() or (response.extraction or "").strip()):
-        return Grade(Verdict(None, "endpoint" if response.trace.stop == "error" else "rule", NO_RESPONSE), None)
-    if failed:
+    trace, verdict = w.response.trace, w.verdict
+    if not w.came:
+        return Grade(Verdict(None, "endpoint" if trace.stop == "error" else "rule", NO_RESPONSE), None)
+    scored = w.part if w.part != trace.text else None
+    answer = w.reading.answer if w.reading else None
+    if w.failed:
         return Grade(Verdict(None, "judge", GRADER), answer, scored=scored)
     if verdict is not None and (verdict.ok is not None or verdict.reason):
         return Grade(verdict, answer, scored=scored)
-    by = verdict.by if verdict else reading.by if reading else "rule"
-    cut = response.trace.stop == "length"
-    reason = TRUNCATED if cut else REFUSAL if _REFUSED.search(text[:400]) else UNREADABLE
+    by = verdict.by if verdict else w.reading.by if w.reading else "rule"
+    if w.answer and verdict is None:
+        return Grade(Verdict(None, by, SCORING), answer, scored=scored)  # only a grading judge could tell
+    reason = TRUNCATED if trace.stop == "length" else REFUSAL if _REFUSED.search(trace.text[:400]) else UNREADABLE
     return Grade(Verdict(None, by, reason), answer, scored=scored)

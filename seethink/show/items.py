@@ -6,7 +6,7 @@ Every folder this project writes can be looked at: a study, an evaluation, the r
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import groupby
 from pathlib import Path
 from string import ascii_uppercase
@@ -20,19 +20,33 @@ from seethink.core.run import read_log
 from seethink.core.store import load_samples, read_jsonl, read_record, typed
 from seethink.core.tables import read_table
 from seethink.data.kept import read_verdict
+from seethink.evals.evaluated import load_board
+from seethink.evals.verdicts import STATES
 from seethink.rewards import RewardConfig, Rewarder
 from seethink.show.marked import Piece, pieces
 from seethink.study.folder import Study, load_study
-from seethink.traces.analyse import analyse
+from seethink.traces.analyse import analyse, cut_off
 from seethink.traces.run import completion_of
 from seethink.traces.steps import Checker
 
 FLAGS = ("flipped", "truncated", "undecided", "lucky", "right", "wrong")
 SAMPLE_KEYS = ("board", "data", "source", "samples", "input")  # where a run's config names the samples it used
-SHOWN = ("reward", "advantage", "status", "stop", "tokens", "entropy", "weights_version", "judged by")
+SHOWN = (
+    "reward",
+    "advantage",
+    "status",
+    "reason",
+    "decided_by",
+    "stop",
+    "tokens",
+    "entropy",
+    "weights_version",
+    "judged by",
+)
 THRESHOLDS = {"box": {"correct"}, "open": {"correct"}}  # settings of the reward that decide what counts as right
 ROLLOUT, SCORE = ("round", "sample_id", "group", "text", "reward", "status"), ("sample_id", "part", "text", "ok")
 """Columns that a table must have to be shown."""
+SEARCHED = 2_000  # characters of a text that a search looks through
 DATA_FILES = ("traces.jsonl", "sft.jsonl", "rl.jsonl", "board.jsonl")
 
 
@@ -51,6 +65,14 @@ class Attempt:
     graded: bool = True
     """False for a trace nobody graded, as in a data set: then ok is None without being undecided."""
 
+    @property
+    def state(self) -> str:
+        """Its verdict in a word; empty where nobody graded it."""
+        if self.ok is None:
+            status = self.details.get("status", "")
+            return status if status in STATES else "undecided" if self.graded else ""
+        return "right" if self.ok else "wrong"
+
 
 @dataclass(frozen=True, slots=True)
 class Item:
@@ -59,6 +81,8 @@ class Item:
     sample: Sample
     part: str
     attempts: list[Attempt]
+    tags: list[str] = field(default_factory=list)
+    """Flags that whoever put the attempts side by side gives it."""
 
     @property
     def options(self) -> dict[str, str]:
@@ -77,7 +101,17 @@ class Item:
             "right": bool(verdicts) and all(verdicts),
             "wrong": bool(verdicts) and not any(verdicts),
         }
-        return [flag for flag in FLAGS if found[flag]]
+        return [*self.tags, *(flag for flag in FLAGS if found[flag])]
+
+    @property
+    def searched(self) -> str:
+        """What a search looks through: id, question, and of every attempt its answer, reason and rung; lower case."""
+        keys = ("status", "reason", "decided_by")
+        said = [text for a in self.attempts for text in (a.answer or "", *(a.details.get(key, "") for key in keys))]
+        words = dict.fromkeys(
+            text[:SEARCHED] for text in (self.sample.id, self.part, self.sample.question, *said) if text
+        )
+        return "\n".join(words).lower()
 
 
 def from_study(study: Study, arms: Sequence[str], seed: int, checker: Checker | None) -> list[Item]:
@@ -91,7 +125,7 @@ def from_study(study: Study, arms: Sequence[str], seed: int, checker: Checker | 
     if not runs:
         raise UserError("no finished evaluation of these arms", where=study.folder, remedy="Finish the study first")
     tables = [(run.arm, {s.sample_id: asdict(s) for s in run.scores}) for run in runs]
-    return _join(study.board, tables, checker)
+    return side_by_side(study.board, tables, checker)
 
 
 def from_rollouts(folder: Path, samples: dict[str, Sample], checker: Checker | None) -> list[Item]:
@@ -141,8 +175,12 @@ def load_items(
         if other and not (other / "scores.parquet").exists():
             raise UserError("no scores.parquet here", where=other, remedy="Give a second evaluation folder")
         names = ["/".join(folder.resolve().parts[1:][-3:]) for folder in folders]  # enough to tell two runs apart
-        rows = [{row["sample_id"]: row for row in read_table(folder / "scores.parquet", SCORE)} for folder in folders]
-        return _join(_samples_of(run, samples), list(zip(names, rows, strict=True)), checker)
+        tables = [
+            table
+            for folder, name in zip(folders, names, strict=True)
+            for table in _by_draw(name, read_table(folder / "scores.parquet", SCORE))
+        ]
+        return side_by_side(_samples_of(run, samples), tables, checker)
     if (run / "rollouts.parquet").exists() or (run / "rollouts.jsonl").exists():
         return from_rollouts(run, _samples_of(run, samples), checker)
     for name in DATA_FILES:
@@ -154,16 +192,20 @@ def load_items(
 def attempt(label: str, row: dict[str, Any], sample: Sample, checker: Checker | None) -> Attempt:
     """A completion with its marks; `row` holds text, ok and whatever else its table recorded."""
     ok, text = row.get("ok"), row["text"] or ""
-    stats = analyse(text, sample, checker, ok=ok, stop=row.get("stop") or "stop")
+    stop = row.get("stop") or "stop"
+    lucky = analyse(text, sample, checker, ok=ok, stop=stop).lucky if checker else None
     recorded = {key: row[key] for key in SHOWN if row.get(key) is not None}
     shown = {key: f"{value:.3g}" if isinstance(value, float) else str(value) for key, value in recorded.items()}
+    shown = {key: value for key, value in shown.items() if value}
     graded = "status" in row or ok is not None
     return Attempt(
-        label, pieces(text, sample, checker), ok, row.get("answer"), shown, stats.truncated, stats.lucky, graded
+        label, pieces(text, sample, checker), ok, row.get("answer"), shown, cut_off(text, stop), lucky, graded
     )
 
 
-def _join(samples: dict[str, Sample], tables: list[tuple[str, dict[str, dict]]], checker: Checker | None) -> list[Item]:
+def side_by_side(
+    samples: dict[str, Sample], tables: list[tuple[str, dict[str, dict]]], checker: Checker | None
+) -> list[Item]:
     """One item per row of the first table, with the attempts of every table that has it."""
     items = []
     for sample_id, first in tables[0][1].items():
@@ -173,11 +215,21 @@ def _join(samples: dict[str, Sample], tables: list[tuple[str, dict[str, dict]]],
     return items
 
 
+def _by_draw(name: str, rows: list[dict[str, Any]]) -> list[tuple[str, dict[str, dict]]]:
+    """(label, rows by id) of an evaluation: one table, or one for each of its draws."""
+    tables: dict[int, dict[str, dict]] = {}
+    for row in rows:
+        tables.setdefault(row.get("draw") or 0, {})[row["sample_id"]] = row
+    return [(name if len(tables) == 1 else f"{name} #{draw + 1}", tables[draw]) for draw in sorted(tables)]
+
+
 def _samples_of(run: Path, samples: Path | None) -> dict[str, Sample]:
     """Samples from the file given, else from the one the run's config names."""
     if samples:
         return {s.id: s for s in load_samples(samples)}
     config = read_record(run / "config.json")
+    if (task := config.get("task", "rows")) != "rows":
+        return load_board(task, config, run)
     for path in (Path(config[key]) for key in SAMPLE_KEYS if isinstance(config.get(key), str)):
         if path.suffix == ".jsonl" and path.is_file():
             return {s.id: s for s in load_samples(path)}

@@ -1,17 +1,19 @@
-"""`seethink view`: static pages to look at samples and traces, with filters; they work from the disk, without a server.
+"""`seethink view`: static pages to look at samples and traces, with filters and a search; they work from the disk, no server.
 
     seethink view runs/eval [runs/eval2]                an evaluation, or two side by side
     seethink view runs/study --arms grpo,base           two arms of a study
     seethink view runs/grpo                             groups of rollouts
     seethink view data/sft.jsonl                        a data set
 
-Items are written in chunks of JSON that the page loads as they are needed, so thousands of them stay light. What a model
-wrote is data for the page, set as text and never as HTML.
+Items are written in chunks of JSON that the page loads as they are needed, so thousands of them stay light; a search looks
+through the index alone. Filters, search and position stand in the address, after `#`. What a model wrote is data for the page,
+set as text and never as HTML.
 """
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -54,29 +56,46 @@ def run(config: ViewConfig, dry_run: bool = False) -> None:
         print(f"truth of statements is not shown: {unchecked}")
 
 
-def write_pages(out: Path, title: str, items: Sequence[Item], checked: bool, unchecked: str = "") -> None:
-    """index.html, index.js (what the filters need), items-<n>.js (the items) and images/."""
+def write_pages(
+    out: Path,
+    title: str,
+    items: Sequence[Item],
+    checked: bool,
+    unchecked: str = "",
+    name: str = "view",
+    more: dict[str, Any] | None = None,
+) -> None:
+    """index.html, index.js (what filters and search need), items-<n>.js (the items) and images/.
+
+    Another page over items is a template that extends the viewer's: `name` is its name, `more` what it prints.
+    """
     chunks = [items[at : at + CHUNK] for at in range(0, len(items), CHUNK)]
     for stale in out.glob("items-*.js"):
         stale.unlink()
     for number, chunk in enumerate(chunks):
         rows = [item_row(item, out / "images") for item in chunk]
         write_text(out / f"items-{number}.js", call("seethink.chunk", number, rows))
-    index = [{"id": i.sample.id, "kind": i.sample.kind, "part": i.part, "flags": i.flags} for i in items]
+    index = [
+        {"id": i.sample.id, "kind": i.sample.kind, "part": i.part, "flags": i.flags, "text": i.searched} for i in items
+    ]
     write_text(out / "index.js", call("seethink.index", CHUNK, index))
+    counts = Counter(flag for row in index for flag in row["flags"])
+    tags = sorted({tag for item in items for tag in item.tags})
     page = {
         "title": title,
         "count": len(items),
         "kinds": list(dict.fromkeys(i.sample.kind for i in items)),
         "board_parts": list(dict.fromkeys(i.part for i in items)),
-        "flags": {flag: n for flag in FLAGS if (n := sum(flag in item.flags for item in items))},
+        "flags": {flag: counts[flag] for flag in dict.fromkeys([*tags, *FLAGS]) if counts[flag]},
         "checked": checked,
         "unchecked": unchecked,
         "base_css": asset("base.css"),
         "view_css": asset("view.css"),
         "script": asset("view.js"),
+        **(more or {}),
     }
-    write_text(out / "index.html", environment().get_template("view.html.j2").render(page))
+    file = out / ("index.html" if name == "view" else f"{name}.html")
+    write_text(file, environment().get_template(f"{name}.html.j2").render(page))
 
 
 def item_row(item: Item, images: Path) -> dict[str, Any]:
@@ -102,6 +121,7 @@ def attempt_row(attempt: Attempt) -> dict[str, Any]:
     return {
         "label": attempt.label,
         "ok": attempt.ok,
+        "state": attempt.state,
         "graded": attempt.graded,
         "answer": attempt.answer,
         "details": attempt.details,

@@ -60,7 +60,8 @@ class ModelConfig(Config):
     )
     lora_alpha: float = Field(default=32.0, gt=0, description="LoRA scale: updates are multiplied by alpha / rank")
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
-        default="auto", description="compute precision: bfloat16 autocast, or float32; auto: bfloat16"
+        default="auto",
+        description="compute precision: bfloat16 autocast, or float32; auto: bfloat16 where the processor has it",
     )
     checkpoint_layers: Annotated[bool, Effect.MANNER] = Field(
         default=False,
@@ -168,7 +169,8 @@ class SelectConfig(JobConfig):
         default=None, description='system prompt, or @file; none: the system.txt of each model folder; "": no prompt'
     )
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
-        default="auto", description="compute precision: bfloat16 autocast, or float32; auto: bfloat16"
+        default="auto",
+        description="compute precision: bfloat16 autocast, or float32; auto: bfloat16 where the processor has it",
     )
     max_prompt_tokens: Annotated[int, Effect.PLACE] = Field(
         default=8192, ge=1, description="longer prompts are refused, never cut"

@@ -1,6 +1,14 @@
 """What is scored and how: one file per benchmark, and a row here."""
 
 from seethink.evals.board import Board
-from seethink.evals.boards import geoqa, rows
+from seethink.evals.boards import dynamath, geoqa, logicvista, mathverse, mathvista, rows, wemath
 
-BOARDS: dict[str, Board] = {"rows": rows.BOARD, "geoqa": geoqa.BOARD}
+BOARDS: dict[str, Board] = {
+    "rows": rows.BOARD,
+    "dynamath": dynamath.BOARD,
+    "geoqa": geoqa.BOARD,
+    "logicvista": logicvista.BOARD,
+    "mathverse": mathverse.BOARD,
+    "mathvista": mathvista.BOARD,
+    "wemath": wemath.BOARD,
+}

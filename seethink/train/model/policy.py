@@ -123,8 +123,17 @@ def load_policy(settings: ModelConfig, ranks: Ranks | None = None, weights: torc
     set_stops(model, tokenizer, settings.stop, folder)
     use_onednn(model)
     model = model.to("cpu" if ranks.mesh else ranks.device).eval()
-    dtype = torch.float32 if settings.dtype == "float32" else torch.bfloat16
+    dtype = compute_dtype(settings.dtype, ranks.device)
     return Policy(model, tokenizer, processor, folder, system, dtype, settings.max_prompt_tokens, ranks=ranks)
+
+
+def compute_dtype(name: str, device: torch.device) -> torch.dtype:
+    """Precision of a setting `dtype`. `auto` is bfloat16, but float32 on a CPU that has to emulate it, which takes four times as long."""
+    if name == "auto":
+        has = torch.cpu.get_capabilities()
+        able = device.type != "cpu" or any(has.get(unit) for unit in ("avx512_bf16", "amx_bf16", "bf16"))
+        name = "bfloat16" if able else "float32"
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]
 
 
 def save_policy(policy: Policy, folder: Path) -> None:
