@@ -85,7 +85,7 @@ def test_a_dry_run_says_what_would_be_asked_and_does_nothing(tmp_path, capsys):
     said = capsys.readouterr().out
     for words in (
         "4 items of", "at most 16 calls to name (4 per item), at most 1000 tokens each", "[image]question 0",
-        "4 pictures (own), any number of to 1020 pixels: 1 have more or fewer", "calls to the judge j", "no system prompt",
+        "4 pictures (own), pixel budget: at most 1020, which 1 do not keep as they are", "calls to the judge j", "no system prompt",
     ):  # fmt: skip
         assert words in said
     usd = float(said.partition("answers cost at most ")[2].split()[0])
