@@ -46,7 +46,7 @@ async def _ask_all(config: EvalConfig, asked: Sequence[Question], answered: int,
         return Response(sample, trace, draw, reply.seconds)
 
     with closing(Ledger(config.out / LEDGER)) as ledger, progress("eval", answered + len(asked), answered) as bar:
-        budget = Budget(config.budget, _paid(ledger))
+        budget = Budget(config.budget, ledger.spent(STEP))  # what a judge has cost is for its own
         async with Client(endpoint_of(config), ledger, budget) as client:
 
             async def work() -> None:
@@ -71,11 +71,6 @@ def endpoint_of(config: EvalConfig) -> Endpoint:
         price=config.price,
         in_flight=config.batch,
     )
-
-
-def _paid(ledger: Ledger) -> float:
-    """USD for answers so far; what a judge has cost is for its own budget."""
-    return sum(max(row["usd"] or 0.0, 0.0) for row in ledger.spending() if row["step"] == STEP)
 
 
 def spending(out: Path) -> dict[str, Any]:

@@ -37,10 +37,10 @@ def pictures_in_words(config: EvalConfig, items: Items) -> str:
     paths = {path for sample in items.samples for path in sample.images}
     said = f"{len(paths)} pictures ({config.images})"
     if not any(budget):
-        return f"{said}, pixel budget: {'none' if config.base_url else 'the model folder’s own'}"
-    said += f", {budget[0] or 'any number of'} to {budget[1] or 'any number of'} pixels"
+        return f"{said}, pixel budget: {'none' if config.base_url else 'that of the model folder'}"
+    bounds = [f"at {word} {n}" for word, n in zip(("least", "most"), budget, strict=True) if n]
     resized = sum(fitted(items.sizes[path], *budget) != items.sizes[path] for path in paths)
-    return f"{said}: {resized} have more or fewer"
+    return f"{said}, pixel budget: {' and '.join(bounds)}, which {resized} do not keep as they are"
 
 
 def judge_in_words(config: EvalConfig, board: Board, profile: str, answers: int) -> str:

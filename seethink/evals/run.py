@@ -127,7 +127,9 @@ def evaluate(config: EvalConfig, ranks: Any) -> dict[str, Any] | None:
 def opened(config: EvalConfig, board: Board, inputs: dict[str, str]) -> Run:
     """The run folder."""
     folder = Run.open(config.out, "eval", config, inputs, overwrite=config.overwrite)
-    if config.overwrite:  # which may have emptied it, also of the pictures that were taken out of the board's file
+    if (
+        config.overwrite and not config.predictions
+    ):  # which may have emptied it, also of the pictures that were taken out of the board's file
         read_rows(config, board, config.out / TAKEN)
     return folder
 
