@@ -54,9 +54,16 @@ def folder(path: Path, rows: list[Score], task: str = "mathvision", model: str =
     if found["judge_failed"]:
         found |= {"score": None, "score_interval": None}
     board = {"board": TITLES.get(task, task), "task": task, "model": model}
-    config = {"task": task, "data": str(path / "gone.json"), "model": model, "predictions": changes.pop("predictions", None)}
+    config = {
+        "task": task,
+        "data": str(path / "gone.json"),
+        "model": model,
+        "predictions": changes.pop("predictions", None),
+    }
     write_json(path / "config.json", config)
-    write_json(path / "manifest.json", {"seethink": "0", "git": "abc", "versions": {"numpy": "2"}, "inputs": {"model": "m1"}})
+    write_json(
+        path / "manifest.json", {"seethink": "0", "git": "abc", "versions": {"numpy": "2"}, "inputs": {"model": "m1"}}
+    )
     write_json(path / "done.json", {"key": "k", "summary": {**board, **SETTINGS, **found, "left_out": {}, **changes}})
     write_jsonl(path / "alarms.jsonl", [{"alarm": "a", "text": text} for text in changes.get("alarms", [])])
     write_table(path / "scores.parquet", rows)

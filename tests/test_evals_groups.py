@@ -1,7 +1,8 @@
-"""DynaMath and We-Math, whose items belong together, and MathVerse: published results reproduced, nothing missing passed over."""
+"""DynaMath and We-Math, whose items belong together: published results reproduced, nothing missing passed over."""
 
 from __future__ import annotations
 
+import base64
 import csv
 import json
 from collections import Counter, defaultdict
@@ -19,10 +20,11 @@ from seethink.core.nouns import Sample, Score, Trace
 from seethink.core.store import read_json, write_jsonl
 from seethink.core.tables import read_table
 from seethink.evals.board import Board, Response
-from seethink.evals.boards import dynamath, mathverse, wemath
+from seethink.evals.boards import dynamath, wemath
 from seethink.evals.boards.wemath import split_options
 from seethink.evals.rules import dynamath as rules
 from seethink.evals.verdicts import grade, state
+from tests.fake_api import FakeApi
 
 
 def samples(board: Board, path: Path) -> list[Sample]:
@@ -51,6 +53,43 @@ def eval_with(tmp_path: Path, task: str, data: Path, rows: list[dict], profile: 
     call = ["eval", "--task", task, "--data", str(data), "--predictions", str(tmp_path / "p.jsonl")]
     assert main([*call, "--profile", profile, "--out", str(out)]) == 0
     return read_json(out / "done.json")["summary"], read_table(out / "scores.parquet")
+
+
+def ask(out: Path, task: str, data: Path, answer: str, *more: str) -> tuple[dict, int]:
+    """Summary of an evaluation through an endpoint that always says the same, and how many pictures it was sent."""
+    with FakeApi(answer=lambda body: answer) as api:
+        call = ["eval", "--task", task, "--data", str(data), "--out", str(out), "--profile", "official", *more]
+        assert main([*call, "--base_url", api.base_url, "--model", "name"]) == 0
+        parts = [part for body in api.bodies for part in body["messages"][-1]["content"]]
+    return read_json(out / "done.json")["summary"], sum(part["type"] == "image_url" for part in parts)
+
+
+def test_real_pictures_are_asked_about_in_whole_groups(shared, tmp_path, capsys):
+    data = shared / "data"
+    summary, sent = ask(tmp_path / "w", "wemath", data / "wemath" / "testmini.json", "Answer: B", "--limit", "36")
+    assert (sent, summary["problems"], summary["incomplete"], summary["n"]) == (36, 12, 0, 36)
+    assert summary["score"] is not None and not summary["complete"]
+    reply = '{"solution": "so", "short answer": "4"}'
+    summary, sent = ask(tmp_path / "d", "dynamath", data / "dynamath", reply, "--limit", "120", "--skip_bad")
+    assert summary["n"] == 48 and summary["questions"] == 12
+    assert sent == 44, "four variants equal others, word for word and pixel for pixel, and are asked once"
+    assert summary["score"] is None and "72 of (question, variant) missing" in summary["no_score"]
+    assert 0 < summary["average"] < 100
+    summary, sent = ask(tmp_path / "e", "dynamath", data / "dynamath", reply, "--limit", "4")
+    assert sent == summary["n"] == 4 and summary["score"] is None
+    call = [
+        "eval",
+        "--task",
+        "dynamath",
+        "--data",
+        str(data / "dynamath"),
+        "--limit",
+        "5",
+        "--out",
+        str(tmp_path / "f"),
+    ]
+    assert main([*call, "--base_url", "http://127.0.0.1:9", "--model", "name"]) == 2
+    assert "trial5/dataset.json:1" in capsys.readouterr().err
 
 
 # DynaMath
@@ -159,6 +198,7 @@ def test_rules_of_vlmevalkit_for_dynamath(shared):
         ("text", "Cape Town", '{"short answer": "town"}', "right", "wrong"),
         ("text", "Cape Town", '{"short answer": "It is Cape Town."}', "wrong", "right"),
         ("text", "May", "", "unparsed", "unparsed"),
+        ("text", "743", '{"short answer": 743}', "unparsed", "right"),
     ],
 )
 def test_the_profiles_of_dynamath_differ_as_their_originals_do(answer_type, gold, text, leaderboard, official):
@@ -381,123 +421,40 @@ def test_the_profiles_of_we_math(text, leaderboard, official):
     assert states(wemath.BOARD, "official", [(sample, text)]) == [official]
 
 
-# MathVerse
-
-
-def vision_only(n: int, version: str = "Vision Only", **more) -> dict:
-    """A row as testmini.json has it."""
-    about = {"split": "testmini", "source": "GeoQA", "subject": "Plane Geometry", "subfield": "Angle"}
-    row = {
-        "sample_index": str(n),
-        "problem_index": str(n),
-        "problem_version": version,
-        "question": "",
-        "image": f"{n}.png",
-    }
-    row |= {
-        "answer": "D",
-        "question_type": "multi-choice",
-        "metadata": about,
-        "query_wo": "Reply.",
-        "query_cot": "Reason.",
-    }
-    return row | {"question_for_eval": f"How large is angle {n}?"} | more
-
-
-def test_only_the_rows_of_vision_only_are_the_board(tmp_path):
-    versions = ["Text Dominant", "Text Lite", "Vision Intensive", "Vision Dominant", "Vision Only"]
-    path = tmp_path / "testmini.json"
-    path.write_text(json.dumps([vision_only(n, versions[n % 5]) for n in range(50)]))
-    found = samples(mathverse.BOARD, path)
-    assert [s.id for s in found] == [str(n) for n in range(4, 50, 5)]
-    assert {(s.meta["part"], s.kind, s.gold) for s in found} == {("Plane Geometry", "choice", "D")}
-    assert found[0].images == (str(tmp_path / "4.png"),)
-    tsv = tmp_path / "MathVerse_MINI_Vision_Only.tsv"
-    rows = [vision_only(n, metadata=str(vision_only(n)["metadata"]), index=n) for n in range(4, 50, 5)]
-    lines = [list(rows[0]), *(list(map(str, row.values())) for row in rows)]
-    tsv.write_text("".join("\t".join(line) + "\n" for line in lines))
-    pq.write_table(pa.Table.from_pylist([vision_only(n) for n in range(4, 50, 5)]), tmp_path / "testmini.parquet")
-    for other in (tsv, tmp_path / "testmini.parquet"):
-        assert [(s.id, s.meta, s.question) for s in samples(mathverse.BOARD, other)] == [
-            (s.id, s.meta, s.question) for s in found
-        ]
-    asked = {name: ask(found[0]).question for name, ask in mathverse.BOARD.prompts.items()}
-    assert asked == {"leaderboard": "Reply.", "reasoning": "Reason."}
-
-
-def test_files_of_mathverse_that_are_not_the_board(shared, tmp_path):
-    text_only = shared / "data" / "mathverse" / "testmini_text_only.json"
-    found = samples(mathverse.BOARD, text_only)
-    assert len(found) == 788 and not any(s.images for s in found)
-    assert {s.meta["part"] for s in found} == {
-        f"Text Only: {p}" for p in ("Plane Geometry", "Solid Geometry", "Functions")
-    }
-    assert Counter(s.kind for s in found)["choice"] == 426
-    assert mathverse.metric([score(s, True) for s in found])["problem_version"] == "Text Only"
-    path = tmp_path / "rows.json"
-    for rows, said in (
-        (
-            [vision_only(1, "Text Lite"), vision_only(2, "Text Only")],
-            "no row with problem_version 'Vision Only', but 'Text",
-        ),
-        ([{"a": 1}], "but ''"),
-        ([], "but none at all"),
-    ):
-        path.write_text(json.dumps(rows))
-        with pytest.raises(UserError, match=said):
-            list(mathverse.load(path))
-    path.write_text(
-        json.dumps([vision_only(1), vision_only(1), vision_only(2, answer=None), vision_only(3, metadata="{")])
+def test_we_math_from_a_table_and_from_parquet(shared, tmp_path):
+    raw = json.loads((shared / "data" / "wemath" / "testmini.json").read_text())[:4]
+    want = samples(wemath.BOARD, shared / "data" / "wemath" / "testmini.json")
+    by_id = {s.id: s for s in want}
+    png = (shared / "data" / "wemath" / raw[0]["image_path"]).read_bytes()
+    pq.write_table(
+        pa.Table.from_pylist([{**r, "image_path": {"bytes": png, "path": r["image_path"]}} for r in raw]),
+        tmp_path / "testmini.parquet",
     )
-    assert [row.read.what for row in mathverse.load(path) if isinstance(row.read, UserError)] == [
-        f"id '1' was already used in {path}:1", "row has no 'answer'", "'metadata' is no object",
+    names = ["index", "ID", "key", "question", "answer", "image", *"ABCDE", "knowledge concept", "hint"]
+    with open(tmp_path / "WeMath.tsv", "w", newline="") as f:
+        table = csv.writer(f, delimiter="\t")
+        table.writerow(names)
+        for n, row in enumerate(raw):
+            options = split_options(row["option"])
+            row = {**row, "index": n, "hint": "", **{letter: options.get(letter, "") for letter in "ABCDE"}}
+            table.writerow([{**row, "image": base64.b64encode(png).decode()}[name] for name in names])
+    for name in ("testmini.parquet", "WeMath.tsv"):
+        found = [row.read.sample for row in wemath.load(tmp_path / name, tmp_path / "pictures")]
+        assert [(s.id, s.gold, s.choices, s.meta) for s in found] == [
+            (s.id, s.gold, s.choices, s.meta) for s in (by_id[f"{r['ID']}/{r['key']}"] for r in raw)
+        ]
+        assert all(Path(s.images[0]).read_bytes() == png for s in found)
+    (tmp_path / "cut.json").write_text(
+        json.dumps([{**raw[0], "key": "2steps_3"}, {**raw[1], "answer": "H"}, {"ID": "a"}])
+    )
+    assert [row.read.what for row in wemath.load(tmp_path / "cut.json")] == [
+        "key '2steps_3' names no step", "answer 'H' is none of the options A, B, C, D, E", "row has no 'key'",
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("profile", ["leaderboard", "official"])
-def test_mathverse_needs_a_judge_except_for_equal_extractions(profile):
-    meta = {"question_for_eval": "How large is angle 1?"}
-    sample = Sample("4", "mathverse", (), "Reply.", "D ", "choice", meta=meta)
-    assert states(mathverse.BOARD, profile, [(sample, "D")]) == ["unparsed"]
-    for extraction, want in (("D", "right"), ("Extracted Answer: D", "right"), ("null", "unparsed"), ("C", "unparsed")):
-        assert states(mathverse.BOARD, profile, [(sample, "so D")], extraction) == [want]
-    two_stages = mathverse.BOARD.profiles[profile]
-    assert two_stages.extract and two_stages.grade
-    assert mathverse.with_question(sample).question == "How large is angle 1?"
-
-
-class FakeJudge:
-    """Extracts what it is told to, and finds that answers mean the same where it is told to."""
-
-    name = "fake"
-
-    def __init__(self, reply: str | None, same: bool | None):
-        self.reply, self.same, self.asked = reply, same, 0
-
-    def extract(self, questions):
-        self.asked += len(questions)
-        return [self.reply] * len(questions)
-
-    def grade(self, questions):
-        self.asked += len(questions)
-        return [self.same] * len(questions)
-
-
-@pytest.mark.parametrize(
-    ("reply", "same", "want", "asked"),
-    [
-        ("D", None, "right", 1),
-        ("140", True, "right", 2),
-        ("140", False, "wrong", 2),
-        ("140", None, "judge_failed", 2),
-        (None, True, "judge_failed", 1),
-        ("", True, "unparsed", 1),
-    ],
-)
-def test_two_stages_of_mathverse(monkeypatch, reply, same, want, asked):
-    for name in ("ask_value", "ask_same"):
-        monkeypatch.setattr(mathverse, name, lambda sample, text: f"{sample.question} {text}")
-    sample = Sample("4", "m", (), "Reply.", "D", "choice", meta={"question_for_eval": "How large?"})
-    judge = FakeJudge(reply, same)
-    (got,) = grade(mathverse.BOARD.profiles["leaderboard"], [Response(sample, Trace("4", "m", "so 140"))], judge)
-    assert (state(got.verdict), judge.asked) == (want, asked)
+def test_what_is_asked_on_we_math(shared):
+    first = samples(wemath.BOARD, shared / "data" / "wemath" / "testmini.json")[0]
+    asked = {name: ask(first).question for name, ask in wemath.BOARD.prompts.items()}
+    assert list(asked) == ["leaderboard", "official", "direct", "reasoning"]
+    assert all(text.startswith(asked["leaderboard"]) for text in asked.values())
+    assert asked["leaderboard"].endswith("\nD. 4000, 3000\nE. No correct answer") and "<Answer>" in asked["official"]

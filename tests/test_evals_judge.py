@@ -5,16 +5,21 @@ from __future__ import annotations
 import re
 import sqlite3
 import time
-from contextlib import closing
+from contextlib import closing, nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from seethink.core.config import build
 from seethink.core.errors import UserError
 from seethink.core.nouns import Sample, Trace
+from seethink.core.store import read_json, write_jsonl
+from seethink.core.tables import read_table
 from seethink.evals import questions
-from seethink.evals.board import Profile, Response, per_item
-from seethink.evals.config import EvalConfig
+from seethink.evals import run as eval_run
+from seethink.evals.board import Profile, Reading, Response, per_item
+from seethink.evals.config import EvalConfig, check_judge
 from seethink.evals.judge import STEPS, open_judge, read_reply
 from seethink.evals.questions import HEAD, SHORT, TAIL, ask_letter, ask_letters, ask_same, ask_value
 from seethink.evals.verdicts import Verdict, grade, state
@@ -27,9 +32,7 @@ VALUE = Sample("2", "s", (), "How many?", GOLD, "math")
 
 def config(folder: Path, api: FakeApi | None, **judge) -> EvalConfig:
     settings = {"url": api.base_url if api else "", "model": "referee", "key_env": "NO_SUCH_KEY", "seconds": 20}
-    return EvalConfig.model_validate(
-        {"out": folder, "data": folder / "b.jsonl", "model": "m", "judge": {**settings, **judge}}
-    )
+    return build(EvalConfig, {"out": folder, "data": folder / "b.jsonl", "model": "m", "judge": {**settings, **judge}})
 
 
 def ask(folder, api, what, step="extract", **judge):
@@ -301,11 +304,71 @@ def test_the_budget_is_the_judges_own_and_ends_the_run_with_code_4(tmp_path):
         assert ask(tmp_path, api, letters(21), budget=0.5, **price)[-1] == "B"
 
 
-@pytest.mark.parametrize(("judge", "words"), [({"model": ""}, "no model"), ({"budget": 1.0}, "price")])
+@pytest.mark.parametrize(
+    ("judge", "words"), [({"model": ""}, "no model"), ({"budget": 1.0}, "needs its price"), ({"url": ""}, "")]
+)
 def test_half_a_judge_is_refused_before_anything_is_asked(tmp_path, judge, words):
-    with FakeApi() as api, pytest.raises(UserError, match=words):
-        ask(tmp_path, api, letters(1), **judge)
-    assert not api.bodies
+    with FakeApi() as api, pytest.raises(UserError, match=words) if words else nullcontext():
+        check_judge(config(tmp_path, api, **judge).judge)
+
+
+# ------------------------------------------------------------------------------------------------------ evaluations
+
+
+def evaluate(tmp_path, monkeypatch, url: str, **more):
+    """Four answers to GeoQA under a profile whose rules read one of them; the summary and the table."""
+    profile = Profile(
+        lambda sample, text: Reading(text, "bare") if len(text) == 1 else None,
+        per_item(lambda sample, answer: Verdict(answer == sample.gold, "letter")),
+        ask_letter,
+    )
+    board = replace(eval_run.BOARDS["geoqa"], profiles={"judged": profile})
+    monkeypatch.setitem(eval_run.BOARDS, "geoqa", board)
+    golds, texts = "ABCD", ["A", "I take B", "I take B", "I'm sorry."]
+    write_jsonl(tmp_path / "test_answers.jsonl", [{"question_id": n, "text": gold} for n, gold in enumerate(golds)])
+    write_jsonl(tmp_path / "predictions.jsonl", [{"id": str(n), "text": text} for n, text in enumerate(texts)])
+    paths = {
+        "out": tmp_path / "run",
+        "data": tmp_path / "test_answers.jsonl",
+        "predictions": tmp_path / "predictions.jsonl",
+    }
+    judge = {"url": url, "model": "referee", "key_env": "NO_SUCH_KEY", "seconds": 2.0}
+    summary = eval_run.run(build(EvalConfig, {**paths, "task": "geoqa", "judge": judge, **more}))
+    return summary, read_table(tmp_path / "run" / "scores.parquet")
+
+
+def obedient(body) -> str:
+    return '{"answer": "B"}' if "I take B" in last_text(body) else '{"answer": null}'
+
+
+def test_a_dead_judge_gives_a_whole_table_and_no_score_and_the_same_command_asks_again(tmp_path, monkeypatch):
+    """Dead, then rubbish, then alive."""
+    for answer in (None, lambda body: "correct", obedient):
+        with FakeApi(answer=answer or obedient) as api:
+            url = api.base_url if answer else "http://127.0.0.1:9/v1"
+            summary, rows = evaluate(tmp_path, monkeypatch, url)
+        if answer is obedient:
+            break
+        assert summary and (summary["right"], summary["judge_failed"], summary["n"]) == (1, 3, 4)
+        assert summary["score"] is None and read_json(tmp_path / "run" / "done.json")["summary"]["score"] is None
+        assert [(r["status"], r["ok"]) for r in rows] == [("right", True)] + [("judge_failed", None)] * 3
+        assert "no usable reply on 3 answers" in (tmp_path / "run" / "alarms.jsonl").read_text()
+    assert summary and summary["score"] == 50.0
+    assert [(r["status"], r["reason"], r["decided_by"]) for r in rows] == [
+        ("right", "", "bare > letter"), ("right", "", "judge referee > letter"), ("wrong", "", "judge referee > letter"),
+        ("unparsed", "refusal", "judge referee"),
+    ]  # fmt: skip
+
+
+def test_a_score_in_spite_of_it_is_given_when_asked(tmp_path, monkeypatch):
+    summary, _ = evaluate(tmp_path, monkeypatch, "http://127.0.0.1:9/v1", accept_failures=True)
+    assert summary and (summary["score"], summary["judge_failed"]) == (25.0, 3)
+
+
+def test_without_a_judge_nothing_is_asked(tmp_path, monkeypatch):
+    summary, _ = evaluate(tmp_path, monkeypatch, "")
+    assert summary and (summary["unparsed"], summary["judge_failed"], summary["score"]) == (3, 0, 25.0)
+    assert not (tmp_path / "run" / "ledger.sqlite").exists()
 
 
 # ---------------------------------------------------------------------------------------------------------- hostile

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from seethink.cli import main
+from seethink.core.config import build
 from seethink.core.errors import UserError
 from seethink.core.nouns import Sample, Trace, Verdict
 from seethink.core.store import read_json, write_json, write_jsonl
@@ -43,7 +44,7 @@ def settings(tmp_path: Path, api: FakeApi, items=ITEMS, **more) -> JudgeCheckCon
     if path is None:
         write_jsonl(path := tmp_path / "items.jsonl", items)
     judge = {"url": api.base_url, "model": "referee", "key_env": "NO_SUCH_KEY", "seconds": 20, **more.pop("judge", {})}
-    return JudgeCheckConfig.model_validate({"out": tmp_path / "run", "items": path, "judge": judge, **more})
+    return build(JudgeCheckConfig, {"out": tmp_path / "run", "items": path, "judge": judge, **more})
 
 
 @pytest.mark.parametrize(
@@ -178,7 +179,7 @@ def test_decided_rows_of_an_evaluation_are_items(tmp_path, capsys):
     with FakeApi(answer=referee) as api:
         where = ["--items", str(evaluation(tmp_path)), "--out", str(tmp_path / "run")]
         assert main(["eval", "judge-check", *where, "--judge.url", api.base_url, "--judge.model", "r", "--json"]) == 0
-        assert len(api.bodies) == 2 and "number 0?" in last_text(api.bodies[0])
+        assert len(api.bodies) == 2 and any("number 0?" in last_text(body) for body in api.bodies)
     found = json.loads(capsys.readouterr().out)
     assert (found["agreement"], found["kappa"], found["extraction_agreement"]) == (100.0, 1.0, 100.0)
 
@@ -192,3 +193,34 @@ def test_scores_without_their_folder_or_data_are_refused(tmp_path):
         write_json(tmp_path / "config.json", {"task": "nothing"})
         with pytest.raises(UserError, match="not the scores of an evaluation"):
             run(settings(tmp_path, api, path=path))
+
+
+def test_published_extractions_as_a_judge(tmp_path, shared):
+    """Real answers of LogicVista: whoever reads them as published agrees with all published verdicts; one who always says A,
+    as often as `A` alone would be right."""
+    runs = read_json(shared / "golden" / "logicvista_official.json")["models"]
+    asked = read_json(shared / "data" / "logicvista" / "dataset.json")
+    (rows,) = (run["items"] for run in runs if run["model"] == "LLAVA13B")
+    items, replies = [], {}
+    for row in rows:
+        if not any(row["truth"]):
+            continue
+        question, said = asked[row["id"]]["question"].strip(), ", ".join(row["extracted"])
+        replies[question, row["raw"]] = said
+        texts = {"question": question, "gold": ", ".join(row["truth"]), "response": row["raw"], "extraction": said}
+        items.append({"id": row["id"], **texts, "right": bool(row["match"]), "form": "letters"})
+
+    def published(body) -> str:
+        item = last_text(body).partition("Now the item that counts.\n\nQuestion: ")[2]
+        question, _, rest = item.partition("\n\nResponse:\n")
+        response = rest.partition("\n")[2].rpartition("\n=== ")[0]
+        return json.dumps({"answer": replies[question, response]})
+
+    with FakeApi(answer=published) as api:
+        found = run(settings(tmp_path / "all", api, items=items))
+    assert found and (found["items"], found["unusable"], found["agreement"], found["kappa"]) == (447, 0, 100.0, 1.0)
+    assert found["right_right"] == sum(item["right"] for item in items) and found["extraction_agreement"] == 100.0
+    with FakeApi(answer=lambda body: '{"answer": "A"}') as api:
+        found = run(settings(tmp_path / "one", api, items=items))
+    assert found and found["right_right"] + found["wrong_right"] == sum(item["gold"] == "a" for item in items)
+    assert found["kappa"] < 0.5 < found["right_wrong"]

@@ -111,3 +111,27 @@ def test_an_older_ledger_becomes_private(path):
             file.chmod(0o644)
         with closing(Ledger(path)):
             assert [file.stat().st_mode & 0o777 for file in (path, *beside)] == [0o600] * 3
+
+
+def test_a_discarded_answer_is_asked_again_and_stays_paid(path):
+    with closing(Ledger(path)) as ledger:
+        ledger.discard("k0")
+        ledger.discard("unknown")
+        assert ledger.find("k0") is None and ledger.find("k1") and ledger.spent() == 400 * 0.25
+        assert ledger.spending()[0]["calls"] == 400 and ledger.spending()[0]["prompt_tokens"] == 1200
+        ledger.answered(ledger.sent("k0", "t", "m", 1.0), "k0", "t", "m", REPLY)
+        assert (
+            ledger.find("k0") == ledger.find("k1") and ledger.spent("s") == 100.0 and ledger.spent("s", "t") == 100.25
+        )
+
+
+def test_what_an_endpoint_refused_is_known_once_and_by_model(path):
+    with closing(Ledger(path)) as ledger:
+        for name, model, error in (
+            ("refused", "m", "no"),
+            ("refused", "m", "no"),
+            ("refused", "n", "never"),
+            ("server", "m", "busy"),
+        ):
+            ledger.failed(ledger.sent("bad", "s", model, 1.0), name, 400, 0.0, error)
+        assert (ledger.refusals("m"), ledger.refusals("n"), ledger.refusals("o")) == (["no"], ["never"], [])

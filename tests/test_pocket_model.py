@@ -36,10 +36,10 @@ def model(tokenizer):
     return make_model(tokenizer, seed=0).eval()
 
 
-@pytest.mark.parametrize("profile", [IID, OOD])
-def test_every_word_of_every_style_is_known(tokenizer, profile):
+@pytest.mark.parametrize("hardness", [IID, OOD])
+def test_every_word_of_every_style_is_known(tokenizer, hardness):
     for index in range(60):
-        sample, scene = draw_sample("test", index, profile)
+        sample, scene = draw_sample("test", index, hardness)
         for persona in PERSONAS.values():
             text = compose(*reason(scene, read(sample.question), persona, Random(index)))
             ids = tokenizer(text)["input_ids"] + prompt_ids(sample.question, "careful", tokenizer)

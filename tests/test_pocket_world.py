@@ -24,8 +24,8 @@ CROSS = Thing("red", "cross", 3, 1, (4, 60, 24, 80))
 SCENE = Scene((CIRCLE, SQUARE, CROSS))
 
 
-def drawn(count=200, profile=IID):
-    return [draw_sample("test", index, profile) for index in range(count)]
+def drawn(count=200, hardness=IID):
+    return [draw_sample("test", index, hardness) for index in range(count)]
 
 
 def ask_about(scene, question, choices=()):
@@ -48,17 +48,17 @@ def test_the_world_is_the_one_that_was_published():
     assert set(TASKS_OF_KIND) <= set(KINDS)
 
 
-@pytest.mark.parametrize("profile", [IID, OOD])
-def test_scenes_keep_their_bounds(profile):
-    for sample, scene in drawn(150, profile):
+@pytest.mark.parametrize("hardness", [IID, OOD])
+def test_scenes_keep_their_bounds(hardness):
+    for sample, scene in drawn(150, hardness):
         for thing in scene.things:
             x1, y1, x2, y2 = thing.box
             assert all(edge % 4 == 0 for edge in thing.box) and x2 - x1 == y2 - y1
             assert (thing.column - 1) * 28 <= x1 < x2 <= thing.column * 28
             assert (thing.row - 1) * 28 <= y1 < y2 <= thing.row * 28
         if sample.kind != "math":
-            assert profile.things[0] <= len(scene.things) <= profile.things[1]
-            assert any((t.colour, t.shape) in UNSEEN for t in scene.things) == profile.unseen_pairs
+            assert hardness.things[0] <= len(scene.things) <= hardness.things[1]
+            assert any((t.colour, t.shape) in UNSEEN for t in scene.things) == hardness.unseen_pairs
 
 
 def test_a_thing_is_drawn_where_its_box_says():
@@ -89,9 +89,9 @@ def test_equations(curve, equation):
     assert curve.equation == equation
 
 
-@pytest.mark.parametrize("profile", [IID, OOD])
-def test_scene_caption_and_question_read_back(profile):
-    for sample, scene in drawn(200, profile):
+@pytest.mark.parametrize("hardness", [IID, OOD])
+def test_scene_caption_and_question_read_back(hardness):
+    for sample, scene in drawn(200, hardness):
         assert scene_from_json(sample.meta["scene"]) == scene
         assert read_caption(write_caption(scene)) == scene
         query = read(sample.question)

@@ -16,7 +16,7 @@ from seethink.show.marked import pieces
 from seethink.show.pages import SIDE, copy_picture, picture_uri
 from seethink.show.view import CHUNK, ViewConfig, call, run
 from seethink.study.folder import load_study
-from tests import browser, synthetic_study
+from tests import browser, synthetic_evals, synthetic_study
 
 CHECKER = "tests.synthetic_study:check"
 needs_browser = pytest.mark.skipif(browser.CHROMIUM is None, reason="no Chromium on this machine")
@@ -240,3 +240,101 @@ def test_a_hostile_trace_is_only_text(study, tmp_path):
     assert any(synthetic_study.HOSTILE in text for text in seen.results[1]) and seen.results[2] == 0
     assert "owned" not in seen.title and seen.errors == []
     assert not re.search(r"<script>document", (tmp_path / "index.html").read_text())
+
+
+SEARCH = """(async () => {{ const f = document.getElementById('find'), before = document.body.dataset.drawn;
+f.value = {0!r}; f.dispatchEvent(new Event('input'));
+while (document.body.dataset.drawn === before) await new Promise(r => setTimeout(r, 5));
+return document.getElementById('shown').textContent; }})()"""
+KEY = "document.dispatchEvent(new KeyboardEvent('keydown', {{key: {0!r}, bubbles: true}}))"
+KEY_AT = "document.activeElement.dispatchEvent(new KeyboardEvent('keydown', {{key: {0!r}, bubbles: true}}))"
+
+
+def test_an_evaluation_of_any_board_finds_its_items(tmp_path):
+    """Its config names task and data; of several answers to an item each is shown; without the data it is said."""
+    scores = [synthetic_evals.score(i, i % 2 == 0, draw=d, text=f"draw {d}") for i in range(3) for d in range(2)]
+    run_path = synthetic_evals.folder(tmp_path / "run", scores, "geoqa")
+    with pytest.raises(UserError, match="data of this board are gone"):
+        view(run_path, tmp_path / "v")
+    write_jsonl(tmp_path / "answers.jsonl", [{"question_id": i, "text": "B"} for i in range(3)])
+    write_json(run_path / "config.json", {"task": "geoqa", "data": str(tmp_path / "answers.jsonl")})
+    rows = view(run_path, tmp_path / "v")
+    assert [row["gold"] for row in rows] == ["B", "B", "B"]
+    assert [[text_of(a) for a in row["attempts"]] for row in rows] == [["draw 0", "draw 1"]] * 3
+    assert rows[0]["attempts"][0]["label"].endswith("run #1")
+
+
+def test_the_search_looks_through_what_is_known_of_an_item(study, tmp_path):
+    view(study / "arms/grpo/seed0/eval", tmp_path)
+    index = arguments((tmp_path / "index.js").read_text())[1]
+    row = next(r for r in index if r["kind"] == "choice")
+    assert row["id"] in row["text"] and "which colour" in row["text"] and row["text"] == row["text"].lower()
+
+
+def test_a_states_word_is_that_of_its_score(tmp_path):
+    scores = [synthetic_evals.score(0, None, reason="refusal"), synthetic_evals.score(1, None, status="judge_failed")]
+    run_path = synthetic_evals.folder(tmp_path / "run", scores, "rows")
+    save_samples(tmp_path / "board.jsonl", [Sample(str(i), "s", (), "q", "1", "digit") for i in range(2)])
+    write_json(run_path / "config.json", {"task": "rows", "data": str(tmp_path / "board.jsonl")})
+    rows = view(run_path, tmp_path / "v")
+    assert [row["attempts"][0]["state"] for row in rows] == ["unparsed", "judge_failed"]
+    assert rows[0]["attempts"][0]["details"]["reason"] == "refusal" and rows[0]["flags"] == ["undecided"]
+
+
+@needs_browser
+def test_search_address_and_keys(study, tmp_path):
+    expected = view(study, tmp_path)
+    at, focus = "location.hash", "document.activeElement.dataset.id"
+    scripts = [
+        SEARCH.format("colour FIRST"),
+        at,
+        KEY.format("j"),
+        focus,
+        at,
+        KEY_AT.format("j"),
+        focus,
+        KEY_AT.format("k"),
+        focus,
+    ]
+    scripts += [
+        KEY_AT.format("/"),
+        "document.activeElement.id",
+        KEY_AT.format("j"),
+        KEY_AT.format("Escape"),
+        "document.activeElement.tagName",
+    ]
+    scripts += [
+        SEARCH.format("no such words"),
+        SEARCH.format(""),
+        KEY.format("n"),
+        "document.getElementById('shown').textContent",
+        at,
+    ]
+    seen = browser.look(tmp_path / "index.html", scripts=scripts)
+    found = [row["id"] for row in expected if row["kind"] in ("choice", "box") and "colour" in row["question"]]
+    results = seen.results
+    assert seen.errors == [] and results[0].startswith(f"{len(found)} of 120") and results[1] == "#find=colour+FIRST"
+    assert results[3] == found[0] and results[4] == f"#find=colour+FIRST&item={found[0]}"
+    assert (results[6], results[8]) == (found[1], found[0])
+    assert results[10] == "find" and results[13] == "BODY" and results[14].startswith("0 of 120")
+    assert results[15].startswith("120 of 120, page 1") and results[17].startswith("120 of 120, page 2")
+    assert results[18] == "#page=2"
+
+
+@needs_browser
+def test_a_view_can_be_passed_on_by_its_address(study, tmp_path):
+    expected = view(study, tmp_path)
+    shown, back = "document.getElementById('shown').textContent", "location.hash = {0!r}"
+    flipped = [row["id"] for row in expected if "flipped" in row["flags"]]
+    scripts = [back.format(f"#flags=flipped&item={flipped[-1]}"), shown, "document.activeElement.dataset.id"]
+    scripts += [
+        "document.querySelectorAll('.flag[aria-pressed=true]').length",
+        back.format("#kind=math&page=99"),
+        shown,
+    ]
+    scripts += [back.format("#kind=nonsense&flags=x&page=y&find=%E0%A4%A"), "document.body.dataset.drawn > 0"]
+    seen = browser.look(tmp_path / "index.html", scripts=scripts)
+    last = -(-len(flipped) // 20)
+    assert seen.errors == [] and seen.results[1] == f"{len(flipped)} of 120, page {last} of {last}"
+    assert seen.results[2] == flipped[-1] and seen.results[3] == 1 and seen.results[7] is True
+    assert seen.results[5] == "24 of 120, page 2 of 2"

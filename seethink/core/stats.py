@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats as scipy_stats
+from scipy import special
 
 DRAWS = 4_000
 LEVEL = 0.95
@@ -118,7 +118,7 @@ def wilson(successes: int, n: int) -> Interval:
     """Wilson score interval of a proportion; [0, 1] for n = 0 is a ValueError, not an answer."""
     if not 0 <= successes <= n or n == 0:
         raise ValueError(f"no proportion: {successes} of {n}")
-    z, share = scipy_stats.norm.ppf((1 + LEVEL) / 2), successes / n
+    z, share = special.ndtri((1 + LEVEL) / 2), successes / n
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     return Interval(share, max(0.0, float(centre - half)), min(1.0, float(centre + half)))
@@ -129,7 +129,7 @@ def mcnemar(a: Outcomes, b: Outcomes) -> float:
     pairs = ~(np.isnan(a) | np.isnan(b))
     only_a, only_b = int(np.sum((a > b) & pairs)), int(np.sum((a < b) & pairs))
     differing = only_a + only_b
-    return float(scipy_stats.binomtest(only_a, differing).pvalue) if differing else 1.0
+    return float(min(1.0, 2 * special.bdtr(min(only_a, only_b), differing, 0.5))) if differing else 1.0
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -144,7 +144,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 def minimum_detectable_effect(error: float) -> float:
     """True difference that a two-sided test finds four times out of five (POWER), given the standard error of the estimate."""
-    return float((scipy_stats.norm.ppf((1 + LEVEL) / 2) + scipy_stats.norm.ppf(POWER)) * error)
+    return float((special.ndtri((1 + LEVEL) / 2) + special.ndtri(POWER)) * error)
 
 
 def unseen(items: int) -> float:

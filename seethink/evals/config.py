@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from seethink.core.config import Config, Effect, Seed
+from seethink.core.errors import UserError
 from seethink.core.url import BaseUrl, KeyName
 from seethink.rewards.config import JudgeConfig, RewardConfig
 from seethink.train.config import ModelConfig, system_prompt
@@ -123,6 +124,14 @@ class EvalConfig(Config):
         return self
 
 
+def check_judge(judge: JudgeConfig) -> None:
+    """Raises UserError for half a judge: before responses are made and paid."""
+    if judge.url and not judge.model:
+        raise UserError("the judge has no model", remedy="Give --judge.model, as the endpoint knows it")
+    if judge.url and judge.budget is not None and judge.price is None:
+        raise UserError("the judge's budget needs its price", remedy="Give --judge.price, or no budget")
+
+
 def model_of(config: EvalConfig) -> ModelConfig:
     """The model folder of an evaluation, as trainers name theirs."""
     return ModelConfig(
@@ -176,7 +185,7 @@ class JudgeCheckConfig(Config):
         description='JSONL of {"question", "gold", "response", "right"} and, where known, "extraction", "choices", "form"; '
         "or scores.parquet of an evaluation, whose decided rows are the items"
     )
-    judge: JudgeConfig = Field(description="the judge to measure")
+    judge: JudgeConfig = Field(default=JudgeConfig(), description="the judge to measure")
     limit: int = Field(default=0, ge=0, description="only the first items; 0: all")
     overwrite: Annotated[bool, Effect.PLACE] = Field(
         default=False, description="start afresh where the folder holds another run"

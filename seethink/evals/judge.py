@@ -45,7 +45,7 @@ SCHEMAS = {"extract": _schema("answer", ["string", "null"]), "grade": _schema("s
 
 @contextmanager
 def open_judge(config: EvalConfig | JudgeCheckConfig) -> Iterator[EndpointJudge | None]:
-    """The judge that the settings name, None where they name none: then nobody is asked. Raises UserError for half a judge."""
+    """The judge that the settings name, None where they name none: then nobody is asked."""
     if not config.judge.url:
         yield None
         return
@@ -57,8 +57,6 @@ class EndpointJudge:
     """Answers in order, None where there was no usable one. Blocks; raises UserError (code 4) for a spent budget."""
 
     def __init__(self, config: JudgeConfig, ledger: Ledger):
-        if not config.model:
-            raise UserError("the judge has no model", remedy="Give --judge.model, as the endpoint knows it")
         self.name, self.version = config.model, version()
         self._config, self._ledger = config, ledger
         self._endpoint = Endpoint(
@@ -70,7 +68,6 @@ class EndpointJudge:
             in_flight=config.in_flight,
             timeout=config.seconds,
         )
-        self._client(ledger)  # a budget without a price is refused before anything is asked
         self._untaken: set[str] = set()
         """Parameters that the endpoint does not take."""
         for said in ledger.refusals(config.model):
@@ -114,17 +111,16 @@ class EndpointJudge:
 
     async def _ask_all(self, step: str, questions: list[JudgeQuestion], bar: Progress) -> dict[str, Any]:
         """{text: what the judge says} of those that got a usable reply."""
-        slots = asyncio.Semaphore(
-            self._config.in_flight
-        )  # the clock of a question starts when it leaves, not in a queue
+        slots = asyncio.Semaphore(self._config.in_flight)  # a question's clock starts when it leaves, not in a queue
 
         async def one(question: JudgeQuestion) -> str | bool | None:
             async with slots:
                 value = await self._answer(client, step, question)
-            bar.advance(text=f"{client.budget.spent:.2f} USD" if self._config.price else "")
+            bar.advance(text=f"{budget.spent:.2f} USD" if self._config.price else "")
             return value
 
-        async with self._client(self._ledger) as client:
+        budget = Budget(self._config.budget, self._ledger.spent(*STEPS), setting="--judge.budget")
+        async with Client(self._endpoint, self._ledger, budget) as client:
             tasks = {q.text: asyncio.create_task(one(q)) for q in questions}
             try:
                 await asyncio.wait(tasks.values(), return_when=asyncio.FIRST_EXCEPTION)
@@ -185,10 +181,6 @@ class EndpointJudge:
     def _key(self, step: str, text: str, extra: dict[str, Any] | None = None) -> str:
         params = {**self._endpoint.params, **(self._extra(step) if extra is None else extra)}
         return call_key(self._endpoint.model, user_message(text), params, 0)
-
-    def _client(self, ledger: Ledger) -> Client:
-        budget = Budget(self._config.budget, ledger.spent(*STEPS), setting="--judge.budget")
-        return Client(self._endpoint, ledger, budget)
 
 
 def wordings(question: JudgeQuestion) -> tuple[str, str]:

@@ -29,7 +29,7 @@ from seethink.core.terminal import one_line
 from seethink.core.url import public
 from seethink.evals.board import Grade, Profile, Response, per_item
 from seethink.evals.boards import BOARDS
-from seethink.evals.config import JudgeCheckConfig
+from seethink.evals.config import JudgeCheckConfig, check_judge
 from seethink.evals.judge import open_judge
 from seethink.evals.questions import JudgeQuestion, ask_letter, ask_letters, ask_same, ask_value, version
 from seethink.evals.verdicts import grade, state
@@ -61,6 +61,7 @@ def run(config: JudgeCheckConfig, dry_run: bool = False) -> dict[str, Any] | Non
         return None
     if not config.judge.url:
         raise UserError("no judge is named", remedy="Give --judge.url and --judge.model")
+    check_judge(config.judge)
     inputs = {"asked": hash_json([version(), [(k.response.sample.question, k.right, k.extraction) for k in items]])}
     with Run.open(config.out, "eval judge-check", config, inputs, overwrite=config.overwrite) as folder:
         if not folder.done or folder.summary["unusable"]:
@@ -147,9 +148,9 @@ def _extract(sample: Sample, text: str) -> JudgeQuestion:
 
 
 def _score(sample: Sample, answer: str) -> Verdict | None:
-    """Letters are compared; of anything else that is not the gold by the letter, only the meaning tells."""
+    """Letters are compared, in any order; of anything else that is not the gold by the letter, only the meaning tells."""
     if sample.kind == "choice":
-        return Verdict(plain(answer) == plain(sample.gold), "letters")
+        return Verdict(sorted(plain(answer)) == sorted(plain(sample.gold)), "letters")
     return Verdict(True, "equal") if plain(answer) in map(plain, sample.golds) else None
 
 

@@ -17,8 +17,8 @@ import numpy as np
 
 from seethink.core.errors import UserError
 from seethink.core.nouns import Score
-from seethink.core.stats import Comparison, compare
-from seethink.evals.finished import Evaluated
+from seethink.core.stats import DRAWS, Comparison, compare
+from seethink.evals.evaluated import Evaluated
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,8 @@ class ScorePair:
 
     a: list[Score]
     b: list[Score]
+    values: tuple[float | None, float | None]
+    """Share right of the decided draws on either side; None where none is decided."""
 
     @property
     def id(self) -> str:
@@ -36,11 +38,6 @@ class ScorePair:
     def unit(self) -> str:
         """Its cluster, or itself where it is independent."""
         return self.a[0].cluster or self.id
-
-    @property
-    def values(self) -> tuple[float | None, float | None]:
-        """Share right of the decided draws on either side; None where none is decided."""
-        return _share(self.a), _share(self.b)
 
     @property
     def decided(self) -> bool:
@@ -77,7 +74,8 @@ def pair(a: Evaluated, b: Evaluated) -> list[ScorePair]:
         what = f"both are {a.title}, but of other items: dataset hash {hashes[0]} and {hashes[1]}"
         raise UserError(what, where=b.folder, remedy="Compare runs of one file, with one --limit and one --skip_bad")
     rows_a, rows_b = _by_item(a.scores), _by_item(b.scores)
-    pairs = [ScorePair(rows, rows_b[key]) for key, rows in rows_a.items() if key in rows_b]
+    both = ((rows, rows_b[key]) for key, rows in rows_a.items() if key in rows_b)
+    pairs = [ScorePair(one, other, (_share(one), _share(other))) for one, other in both]
     if not pairs:
         raise UserError("these runs share no item", where=b.folder, remedy="Compare evaluations of one board")
     return pairs
@@ -88,7 +86,7 @@ def same_responses(pairs: Sequence[ScorePair]) -> bool:
     return all([s.text for s in p.a] == [s.text for s in p.b] for p in pairs)
 
 
-def difference(pairs: Sequence[ScorePair], seed: int = 0) -> Comparison | None:
+def difference(pairs: Sequence[ScorePair], seed: int = 0, draws: int = DRAWS) -> Comparison | None:
     """Share right of B minus that of A over items decided on both sides, as fractions; None where there are none.
 
     Single independent items with one draw: p is McNemar's exact one. Else the bootstrap's, over clusters.
@@ -102,7 +100,7 @@ def difference(pairs: Sequence[ScorePair], seed: int = 0) -> Comparison | None:
         return None
     weight = len(units) / sum(map(len, units.values()))  # so that the mean over units is the mean over items
     table = np.array([[weight * sum(column) for column in zip(*rows, strict=True)] for rows in units.values()])
-    return compare(table[:, 1], table[:, 0], seed)
+    return compare(table[:, 1], table[:, 0], seed, draws)
 
 
 def board_difference(
@@ -148,7 +146,7 @@ def disagreements(pairs: Sequence[ScorePair], examples: int = 3) -> list[Disagre
 def table_row(p: ScorePair) -> dict[str, Any]:
     """A row of pairs.parquet: of several draws the first speaks for rung, reason and answer."""
     a, b = p.a[0], p.b[0]
-    (value_a, value_b) = p.values
+    value_a, value_b = p.values
     return {
         "sample_id": p.id, "part": a.part, "level": a.level, "kind": a.kind, "cluster": a.cluster, "outcome": p.outcome,
         "value_a": value_a, "value_b": value_b, "status_a": a.status, "status_b": b.status, "answer_a": a.answer,

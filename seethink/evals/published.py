@@ -8,7 +8,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from seethink.evals.finished import Evaluated
+from seethink.evals.evaluated import Evaluated
 
 
 @dataclass(frozen=True, slots=True)

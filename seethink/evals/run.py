@@ -27,7 +27,7 @@ from seethink.evals.answers import ask_endpoint, questions, spending
 from seethink.evals.board import Board, Grade, Response
 from seethink.evals.boards import rows
 from seethink.evals.boards.find import find_board
-from seethink.evals.config import EvalConfig, model_of, prompt_in_words
+from seethink.evals.config import EvalConfig, check_judge, model_of, prompt_in_words
 from seethink.evals.items import TAKEN, Items, inputs_of, named, not_exchanged, read_items, read_rows, shown, way_to_ask
 from seethink.evals.metrics import alarms
 from seethink.evals.predictions import read_predictions
@@ -60,6 +60,7 @@ def run(config: EvalConfig, dry_run: bool = False) -> dict[str, Any] | None:
 
     Raises UserError for a bad board, model, endpoint or folder; the same call again resumes.
     """
+    check_judge(config.judge)
     local = config.predictions is None and not config.base_url
     if local:
         check_folder(model_of(config).path)
@@ -150,7 +151,7 @@ def answer(folder: Run, config: EvalConfig, board: Board, items: Items, ranks: A
     A call that failed is asked again.
     """
     if config.predictions:
-        return read_predictions(config.predictions, items.samples, board.left_out, config.model)
+        return read_predictions(config.predictions, items.own, board.left_out, config.model)
     samples, answered = [], {}
     with ranks.together():
         if ranks.first:
@@ -168,7 +169,7 @@ def answer(folder: Run, config: EvalConfig, board: Board, items: Items, ranks: A
     if not ranks.first:
         return []
     answered = log.gather(folder, items.samples, config.samples) if ranks.world > 1 else answered
-    responses = log.settle(folder, items.samples, answered, config.samples)
+    responses = log.settle(folder, items.own, answered, config.samples)
     failed = [r.trace.text for r in responses if r.trace.stop == "error"]
     if len(failed) == len(responses):
         raise endpoint_failed(config.base_url, failed[0], len(failed))

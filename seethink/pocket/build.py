@@ -21,7 +21,7 @@ from seethink.pocket.world import (
     IID,
     OOD,
     SIZE,
-    Profile,
+    Hardness,
     Scene,
     draw_curve,
     draw_things,
@@ -42,7 +42,7 @@ WITH_CONTEXT = {"clevr_math", "math_puma", "allava_laion"}
 """Sources that bring a text of their own, as in the paper, and need no captioner."""
 
 
-def draw_sample(stream: str, index: int, profile: Profile = IID, part: str = "") -> tuple[Sample, Scene]:
+def draw_sample(stream: str, index: int, hardness: Hardness = IID, part: str = "") -> tuple[Sample, Scene]:
     """Sample `index` of a stream (a name that holds the seed), without its picture. The kinds take turns."""
     rng = Random(f"{stream}/{index}")
     kinds = tuple(TASKS_OF_KIND)
@@ -50,7 +50,7 @@ def draw_sample(stream: str, index: int, profile: Profile = IID, part: str = "")
     task = tasks[index // len(kinds) % len(tasks)]
     query = None
     while query is None:
-        scene = draw_curve(rng, profile) if task == "equation" else draw_things(rng, profile)
+        scene = draw_curve(rng, hardness) if task == "equation" else draw_things(rng, hardness)
         query = ask(scene, task, rng)
     source = SOURCES[task]
     meta = {"scene": scene_to_json(scene), "task": task, "image_size": [SIZE, SIZE], "coords": "pixel"}
@@ -70,11 +70,11 @@ def draw_sample(stream: str, index: int, profile: Profile = IID, part: str = "")
     return sample, scene
 
 
-def draw_pool(out: Path, stream: str, count: int, profile: Profile = IID, part: str = "") -> Iterator[Sample]:
+def draw_pool(out: Path, stream: str, count: int, hardness: Hardness = IID, part: str = "") -> Iterator[Sample]:
     """Samples of a stream; their pictures are written below `out`."""
     (out / "images").mkdir(parents=True, exist_ok=True)
     for index in range(count):
-        sample, scene = draw_sample(stream, index, profile, part)
+        sample, scene = draw_sample(stream, index, hardness, part)
         path = out / sample.images[0]
         render(scene).save(path)
         yield replace(sample, images=(str(path),))

@@ -22,7 +22,7 @@ from seethink.pocket.questions import ask, phrase
 from seethink.pocket.render import render
 from seethink.pocket.teacher import Persona, plan, reason
 from seethink.pocket.tokens import COLUMN_WORDS, EDGE_WORDS, LETTER_WORDS, ROW_WORDS, TERMS, prompt
-from seethink.pocket.world import COLOURS, GRID, IID, LATTICE, SHAPES, SIZE, Profile, Scene, draw_curve, draw_things
+from seethink.pocket.world import COLOURS, GRID, IID, LATTICE, SHAPES, SIZE, Hardness, Scene, draw_curve, draw_things
 
 IMAGE_TOKENS, IGNORE = GRID * GRID, -100
 STYLES = {"concise": "system", "careful": "system_careful"}
@@ -126,9 +126,9 @@ class TokenRow:
         self.question += [question] * len(ids)
 
 
-def draw_gallery(rng: Random, count: int, profile: Profile = IID, curves: float = 0.2) -> Gallery:
+def draw_gallery(rng: Random, count: int, hardness: Hardness = IID, curves: float = 0.2) -> Gallery:
     """`count` scenes, a share of them with curves."""
-    scenes = [draw_curve(rng, profile) if rng.random() < curves else draw_things(rng, profile) for _ in range(count)]
+    scenes = [draw_curve(rng, hardness) if rng.random() < curves else draw_things(rng, hardness) for _ in range(count)]
     pictures = torch.from_numpy(np.stack([np.asarray(render(scene)) for scene in scenes]))
     return Gallery(scenes, pictures, torch.tensor([_words(scene) for scene in scenes]))
 

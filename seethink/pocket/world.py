@@ -75,7 +75,7 @@ class Scene:
 
 
 @dataclass(frozen=True, slots=True)
-class Profile:
+class Hardness:
     """How hard scenes are: fewest and most things, whether unseen pairs occur, and bounds on |a| + |b| of curves."""
 
     things: tuple[int, int]
@@ -83,30 +83,30 @@ class Profile:
     coefficients: tuple[int, int]
 
 
-IID = Profile((3, 6), False, (0, 4))
-OOD = Profile((7, 9), True, (5, 6))
-SMALL = Profile((2, 3), False, IID.coefficients)
+IID = Hardness((3, 6), False, (0, 4))
+OOD = Hardness((7, 9), True, (5, 6))
+SMALL = Hardness((2, 3), False, IID.coefficients)
 """The first lessons of pretraining."""
 
 
-def draw_things(rng: Random, profile: Profile = IID) -> Scene:
+def draw_things(rng: Random, hardness: Hardness = IID) -> Scene:
     """A scene of things. Few colours and shapes each, so that there is something to count."""
     colours, shapes = rng.sample(COLOURS, 3), rng.sample(SHAPES, 3)
-    pairs = [(c, s) for c in colours for s in shapes if profile.unseen_pairs or (c, s) not in UNSEEN]
-    count = rng.randint(*profile.things)
+    pairs = [(c, s) for c in colours for s in shapes if hardness.unseen_pairs or (c, s) not in UNSEEN]
+    count = rng.randint(*hardness.things)
     cells = sorted(rng.sample(range(GRID * GRID), count))
     chosen = [rng.choice(pairs) for _ in cells]
-    if profile.unseen_pairs:
+    if hardness.unseen_pairs:
         unseen = [p for p in UNSEEN if p[0] in colours]
         chosen[rng.randrange(count)] = rng.choice(sorted(unseen)) if unseen else rng.choice(sorted(UNSEEN))
     return Scene(tuple(_thing(rng, cell, *pair) for cell, pair in zip(cells, chosen, strict=True)))
 
 
-def draw_curve(rng: Random, profile: Profile = IID) -> Scene:
+def draw_curve(rng: Random, hardness: Hardness = IID) -> Scene:
     """A scene with a line, or a parabola one time in four; its points at x = 0 and x = 1 are in the picture."""
-    pairs = [(c, s) for c in COLOURS for s in SHAPES if profile.unseen_pairs or (c, s) not in UNSEEN]
+    pairs = [(c, s) for c in COLOURS for s in SHAPES if hardness.unseen_pairs or (c, s) not in UNSEEN]
     beside = _thing(rng, rng.randrange(GRID * GRID), *rng.choice(pairs))
-    least, most = profile.coefficients
+    least, most = hardness.coefficients
     while True:
         form = "parabola" if rng.random() < 0.25 else "line"
         curve = Curve(form, rng.choice((-3, -2, -1, 1, 2, 3)), rng.randint(-3, 3), rng.choice(COLOURS))

@@ -21,8 +21,8 @@ from seethink.core.store import write_json, write_text
 from seethink.core.tables import write_table
 from seethink.evals.boards import BOARDS
 from seethink.evals.config import CompareConfig
-from seethink.evals.finished import Evaluated, samples_of
-from seethink.evals.finished import read_evaluation as read
+from seethink.evals.evaluated import Evaluated, samples_of
+from seethink.evals.evaluated import read_evaluation as read
 from seethink.evals.pairs import (
     Disagreement,
     ScorePair,
@@ -116,7 +116,9 @@ def notes(a: Evaluated, b: Evaluated, pairs: Sequence[ScorePair]) -> list[str]:
             found.append(f"{side} has no score of its own: judgements or answers are missing there")
     undecided = sum(not p.decided for p in pairs)
     if undecided:
-        found.append(f"{undecided:,} items are undecided on a side; they are in no difference, and wrong on neither side")
+        found.append(
+            f"{undecided:,} items are undecided on a side; they are in no difference, and wrong on neither side"
+        )
     if len(a.scores) != len(b.scores) and not any(s.draw for s in a.scores + b.scores):
         found.append("one side holds items that the other lacks; they are left out")
     return found
@@ -133,8 +135,14 @@ def control(a: Evaluated, b: Evaluated, found: dict[str, Any]) -> str:
     low, high = sorted(sign * limit for limit in found["interval"])
     text = f"With the picture {own:.1f} % of the items are right, with {what} {other:.1f} %: "
     if found["word"] == "not distinguishable":
-        return text + f"the picture makes no difference that can be told ({sign * found['difference']:+.1f} points [{low:.1f}, {high:.1f}])"
-    return text + f"{sign * found['difference']:+.1f} points [{low:.1f}, {high:.1f}] are owed to the picture, the rest needs none"
+        return (
+            text
+            + f"the picture makes no difference that can be told ({sign * found['difference']:+.1f} points [{low:.1f}, {high:.1f}])"
+        )
+    return (
+        text
+        + f"{sign * found['difference']:+.1f} points [{low:.1f}, {high:.1f}] are owed to the picture, the rest needs none"
+    )
 
 
 def board_of(a: Evaluated, b: Evaluated) -> tuple[dict[str, Sample], str]:
@@ -161,13 +169,25 @@ def in_words(found: dict[str, Any]) -> str:
 
 
 def _side(run: Evaluated, name: str) -> dict[str, Any]:
-    keys = ("profile", "prompt", "images", "judge", "score", "score_interval", *(s for s in ("average",) if s in run.summary))
+    keys = (
+        "profile",
+        "prompt",
+        "images",
+        "judge",
+        "score",
+        "score_interval",
+        *(s for s in ("average",) if s in run.summary),
+    )
     return {"name": name, "folder": str(run.folder), "model": run.model, **{key: run.summary.get(key) for key in keys}}
 
 
 def _names(a: Evaluated, b: Evaluated) -> tuple[str, str]:
     """What tells the two apart, in few words: the first settings that differ, else the folders."""
-    for keys in (("model",), ("profile", "prompt", "images", "judge"), ("max_pixels", "max_tokens", "temperature", "samples")):
+    for keys in (
+        ("model",),
+        ("profile", "prompt", "images", "judge"),
+        ("max_pixels", "max_tokens", "temperature", "samples"),
+    ):
         if changed := [key for key in keys if a.summary.get(key) != b.summary.get(key)]:
             return tuple(", ".join(_named(run, key) for key in changed) for run in (a, b))  # type: ignore[return-value]
     return a.folder.name, b.folder.name
@@ -200,11 +220,17 @@ def _groups(pairs: Sequence[ScorePair], column: str, seed: int) -> dict[str, dic
         groups.setdefault(getattr(p.a[0], column), []).append(p)
     if len(groups) < 2:
         return {}
-    compared = {name: (rows, difference(rows, seed)) for name, rows in sorted(groups.items())}
+    compared = {name: (rows, difference(rows, seed, draws=1_000)) for name, rows in sorted(groups.items())}
     known = [name for name, (_, c) in compared.items() if c]
     adjusted = dict(zip(known, holm([c.p for _, c in compared.values() if c]), strict=True))
     return {
-        name or "–": {"items": len(rows), **_shares(rows), **_numbers(c), "p_holm": adjusted.get(name), "flips": flips(rows)}
+        name or "–": {
+            "items": len(rows),
+            **_shares(rows),
+            **_numbers(c),
+            "p_holm": adjusted.get(name),
+            "flips": flips(rows),
+        }
         for name, (rows, c) in compared.items()
     }
 
@@ -243,7 +269,10 @@ def _items(pairs: Sequence[ScorePair], samples: dict[str, Sample], labels: Seque
         for label, scores in zip(labels, (p.a, p.b), strict=True):
             for s in scores:
                 name = label if len(scores) == 1 else f"{label} #{s.draw + 1}"
-                row = {key: getattr(s, key) for key in ("text", "ok", "stop", "status", "reason", "decided_by", "answer", "tokens")}
+                row = {
+                    key: getattr(s, key)
+                    for key in ("text", "ok", "stop", "status", "reason", "decided_by", "answer", "tokens")
+                }
                 item.attempts.append(attempt(name, row, item.sample, None))
         items.append(item)
     return items

@@ -19,7 +19,7 @@ from seethink.core.prompt import options_text
 from seethink.core.stats import Interval
 from seethink.core.store import write_text
 from seethink.core.terminal import clean
-from seethink.evals.finished import Evaluated, read_evaluation, samples_of
+from seethink.evals.evaluated import Evaluated, read_evaluation, samples_of
 from seethink.evals.metrics import right_share
 from seethink.evals.published import mismatches, published
 from seethink.evals.verdicts import STATES
@@ -28,9 +28,18 @@ from seethink.show.pages import asset, environment, picture_uri
 SHOWN = 4  # items of every state
 LONGEST = 1_500  # characters of a response on the page
 LABELS = {
-    "average": "Average over all answers", "score_loose": "Score, loose", "reward": "Mean reward", "accuracy": "Of decided ones",
+    "average": "Average over all answers", "best": "Best case", "score_loose": "Score, loose", "rm_rate": "Rote memorisation rate",
+    "rm_rate_loose": "Rote memorisation rate, loose", "S1": "Right in one step", "S2": "Right in two steps", "S3": "Right in three steps",
+    "four_dimensions": "Kinds of problems, by what was mastered", "worst_by_part": "Worst case by part", "worst_by_level": "Worst case by level",
 }  # fmt: skip
 """Second numbers of a board by their key in the summary; others are called by their key."""
+TABLE_NOTES = {
+    LABELS["four_dimensions"]: "IK: neither the steps nor the whole. IG: the steps, not the whole. CM: both. RM: the whole without its "
+    "steps. Strict asks for every step, loose for one. The RM rate is among problems right as a whole.",
+    LABELS["worst_by_part"]: "Percent of questions right in every variant, beside the average over all answers.",
+}  # fmt: skip
+COUNTS = ("items", "draws", "questions", "problems", "incomplete", "undecided_answers")
+"""Numbers of a summary that are no percent."""
 STATE_WORDS = {
     "right": "decided, and right",
     "wrong": "decided, and not right",
@@ -41,7 +50,7 @@ DESCRIBED = {
     "board", "task", "model", "profile", "quirks", "prompt", "dataset_hash", "prompt_hash", "system_hash", "images", "min_pixels",
     "max_pixels", "max_tokens", "temperature", "samples", "judge", "n", *STATES, "coverage", "decided", "accuracy", "mean_reward",
     "cut", "length", "reasons", "decided_by", "by_kind", "by_part", "by_level", "failed", "left_out", "complete", "score",
-    "score_interval",
+    "score_interval", "spending", "no_score",
 }  # fmt: skip
 """What of a summary has a place of its own on the page; whatever else stands there is shown by its key."""
 CONTENTS = {
@@ -84,6 +93,7 @@ def assemble(run: Evaluated) -> dict[str, Any]:
         "counted": counted(summary),
         "second": second_numbers(summary),
         "tables": tables(summary),
+        "table_notes": TABLE_NOTES,
         "states": [(state, summary.get(state, 0), STATE_WORDS[state]) for state in STATES],
         "reasons": ordered(summary.get("reasons", {})),
         "rungs": ordered(summary.get("decided_by", {})),
@@ -102,7 +112,7 @@ def assemble(run: Evaluated) -> dict[str, Any]:
         "depends": depends(run),
         "quirks": summary.get("quirks", []),
         **shown_items(run),
-        "spending": spending(run.folder),
+        "spending": (summary.get("spending") or {}).get("steps", spending(run.folder)),
         "tokens": sum(s.tokens for s in run.scores),
         "seconds": sum(s.seconds for s in run.scores),
         "manifest": {key: run.manifest.get(key) for key in ("seethink", "git", "python", "platform")},
@@ -128,7 +138,9 @@ def why_none(summary: dict[str, Any]) -> str:
         why.append(f"the judge gave no usable reply on {answers(n)}")
     if n := summary.get("failed"):
         why.append(f"{answers(n)} never came")
-    return " and ".join(why) or "the board gave none: nothing was scored"
+    if reason := summary.get("no_score"):
+        why.append(str(reason))
+    return " and ".join(why) or "the board gave none"
 
 
 def counted(summary: dict[str, Any]) -> str:
@@ -145,7 +157,7 @@ def answers(n: int) -> str:
 
 def second_numbers(summary: dict[str, Any]) -> list[tuple[str, Interval]]:
     """(what it is, its value) of every other number with a place beside the score."""
-    names = [key for key, value in summary.items() if key not in DESCRIBED and _is_number(value)]
+    names = [key for key, value in summary.items() if key not in (*DESCRIBED, *COUNTS) and _is_number(value)]
     found = [(LABELS.get(name, name.replace("_", " ")), headline(summary, name)) for name in names]
     if summary.get("accuracy") is not None and summary.get("unparsed"):
         found.append(("Right among decided answers alone", Interval(*[summary["accuracy"]] * 3)))
@@ -195,17 +207,21 @@ def depends(run: Evaluated) -> list[tuple[str, str]]:
         "Data set": f"hash {s.get('dataset_hash') or 'not recorded'}",
         "Answers": f"{run.model}, hash {hashes.get('predictions') or hashes.get('model') or 'not recorded'}",
         "Profile": str(s.get("profile", "not recorded")),
-        "Prompt": unknown if run.elsewhere else f"{s.get('prompt')}, hash {s.get('prompt_hash')}",
+        "Prompt": unknown
+        if run.elsewhere and not run.config.get("prompt")
+        else f"{s.get('prompt')}, hash {s.get('prompt_hash')}",
         "System prompt": unknown if run.elsewhere else f"hash {s['system_hash']}" if s.get("system_hash") else "none",
         "Pictures": f"{s.get('images', 'own')}, pixels {unknown if run.elsewhere else pixels}",
         "Token cap": unknown if run.elsewhere else _number(s.get("max_tokens")),
         "Cut answers": f"{s.get('cut', 0):,}",
-        "Temperature": unknown if run.elsewhere else f"{s.get('temperature', 0):g}",
+        "Temperature": unknown if run.elsewhere else f"{s.get('temperature') or 0:g}",
         "Answers per item": str(s.get("samples", 1)),
         "Judge": judge,
     }
-    more = {key.replace("_", " ").capitalize(): value for key, value in s.items() if key not in DESCRIBED}
-    return [*rows.items(), *((key, value) for key, value in more.items() if isinstance(value, str) and value)]
+    for key, value in s.items():
+        if key in COUNTS or (key not in DESCRIBED and isinstance(value, str) and value):
+            rows[key.replace("_", " ").capitalize()] = value if isinstance(value, str) else _number(value)
+    return list(rows.items())
 
 
 def shown_items(run: Evaluated) -> dict[str, Any]:
@@ -274,5 +290,5 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _number(value: int | None) -> str:
+def _number(value: float | None) -> str:
     return "the model's own" if value is None else f"{value:,}"

@@ -20,18 +20,29 @@ from seethink.core.run import read_log
 from seethink.core.store import load_samples, read_jsonl, read_record, typed
 from seethink.core.tables import read_table
 from seethink.data.kept import read_verdict
-from seethink.evals.finished import load_board
-from seethink.rewards import RewardConfig, Rewarder
+from seethink.evals.evaluated import load_board
 from seethink.evals.verdicts import STATES
+from seethink.rewards import RewardConfig, Rewarder
 from seethink.show.marked import Piece, pieces
 from seethink.study.folder import Study, load_study
-from seethink.traces.analyse import analyse
+from seethink.traces.analyse import analyse, cut_off
 from seethink.traces.run import completion_of
 from seethink.traces.steps import Checker
 
 FLAGS = ("flipped", "truncated", "undecided", "lucky", "right", "wrong")
 SAMPLE_KEYS = ("board", "data", "source", "samples", "input")  # where a run's config names the samples it used
-SHOWN = ("reward", "advantage", "status", "reason", "decided_by", "stop", "tokens", "entropy", "weights_version", "judged by")
+SHOWN = (
+    "reward",
+    "advantage",
+    "status",
+    "reason",
+    "decided_by",
+    "stop",
+    "tokens",
+    "entropy",
+    "weights_version",
+    "judged by",
+)
 THRESHOLDS = {"box": {"correct"}, "open": {"correct"}}  # settings of the reward that decide what counts as right
 ROLLOUT, SCORE = ("round", "sample_id", "group", "text", "reward", "status"), ("sample_id", "part", "text", "ok")
 """Columns that a table must have to be shown."""
@@ -97,7 +108,9 @@ class Item:
         """What a search looks through: id, question, and of every attempt its answer, reason and rung; lower case."""
         keys = ("status", "reason", "decided_by")
         said = [text for a in self.attempts for text in (a.answer or "", *(a.details.get(key, "") for key in keys))]
-        words = dict.fromkeys(text[:SEARCHED] for text in (self.sample.id, self.part, self.sample.question, *said) if text)
+        words = dict.fromkeys(
+            text[:SEARCHED] for text in (self.sample.id, self.part, self.sample.question, *said) if text
+        )
         return "\n".join(words).lower()
 
 
@@ -179,13 +192,14 @@ def load_items(
 def attempt(label: str, row: dict[str, Any], sample: Sample, checker: Checker | None) -> Attempt:
     """A completion with its marks; `row` holds text, ok and whatever else its table recorded."""
     ok, text = row.get("ok"), row["text"] or ""
-    stats = analyse(text, sample, checker, ok=ok, stop=row.get("stop") or "stop")
+    stop = row.get("stop") or "stop"
+    lucky = analyse(text, sample, checker, ok=ok, stop=stop).lucky if checker else None
     recorded = {key: row[key] for key in SHOWN if row.get(key) is not None}
     shown = {key: f"{value:.3g}" if isinstance(value, float) else str(value) for key, value in recorded.items()}
     shown = {key: value for key, value in shown.items() if value}
     graded = "status" in row or ok is not None
     return Attempt(
-        label, pieces(text, sample, checker), ok, row.get("answer"), shown, stats.truncated, stats.lucky, graded
+        label, pieces(text, sample, checker), ok, row.get("answer"), shown, cut_off(text, stop), lucky, graded
     )
 
 

@@ -16,7 +16,7 @@ from seethink.core.errors import UserError
 from seethink.core.guard import refuse_foreign
 from seethink.core.store import write_json, write_text
 from seethink.evals.config import TableConfig
-from seethink.evals.finished import Evaluated, read_evaluation
+from seethink.evals.evaluated import Evaluated, read_evaluation
 from seethink.evals.published import Published, mismatches, published
 from seethink.show.evaluation import why_none
 from seethink.show.pages import asset, environment

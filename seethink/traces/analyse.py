@@ -121,7 +121,7 @@ def analyse(
         repeated=repeated_ngrams([word.lower() for word in _WORD.findall(thinking)]),
         hesitations=hesitations,
         revisions=revisions,
-        truncated=stop == "length" or (THINK in text and THINK_END not in text),
+        truncated=cut_off(text, stop),
         claim=said[-1].value if said else None,
         agrees=agree(said[-1].value, answer, sample) if said and answer and sample else None,
         ok=ok,
@@ -143,6 +143,11 @@ def hesitation_rate(texts: Sequence[str]) -> float:
     thoughts, markers = [split(text)[0] for text in texts], lexicon.load(HESITATION)
     words = sum(map(count_words, thoughts))
     return 100 * sum(len(lexicon.find(thinking, markers)) for thinking in thoughts) / words if words else 0.0
+
+
+def cut_off(text: str, stop: str) -> bool:
+    """Whether a completion hit its limit, or never closed its thinking."""
+    return stop == "length" or (THINK in text and THINK_END not in text)
 
 
 def count_words(text: str) -> int:

@@ -48,12 +48,12 @@ def files(path: Path) -> list[Path]:
 def _file(file: Path, pictures: Path | None) -> Iterator[DataRow]:
     variant = _variant_in(file.parent.name) or _variant_in(file.name)
     for record in read_records(file, pictures, ("decoded_image", "image")):
-        name = str(record.row.get("qid", record.row.get("id", record.key)))
         try:
-            sample = _sample(record, name, variant)
+            sample = _sample(record, variant)
             yield DataRow(record.where, sample.id, Example(sample, ""))
         except UserError as fault:
-            yield DataRow(record.where, f"{name}/{variant or record.row.get('varid', '')}", fault)
+            name = record.row.get("qid", record.row.get("id", record.key))
+            yield DataRow(record.where, f"{name}/{record.row.get('varid', variant)}", fault)
 
 
 def _variant_in(name: str) -> int:
@@ -62,8 +62,9 @@ def _variant_in(name: str) -> int:
     return int(found[1]) if found else 0
 
 
-def _sample(record: Record, name: str, variant: int) -> Sample:
+def _sample(record: Record, variant: int) -> Sample:
     row, where = record.row, record.where
+    name = column(row, where, "qid", "id", default=record.key)
     number = column(row, where, "varid", default=str(variant or ""))
     if number not in map(str, range(1, VARIANTS + 1)):
         raise UserError(

@@ -131,7 +131,7 @@ _TWO_STAGES = Profile(
 )
 
 BOARD = Board(
-    title="MathVerse testmini Vision Only",
+    title="MathVerse testmini",  # the summary's problem_version says which version
     load=load,
     profiles={
         "leaderboard": _TWO_STAGES,

@@ -17,7 +17,7 @@ from seethink.core.store import DataRow
 from seethink.evals.board import Board, Profile, Reading, asked_as, per_item
 from seethink.evals.metrics import right_share
 from seethink.evals.prompts import LETTER, VALUE, direct, with_options, with_reasoning
-from seethink.evals.questions import ask_letter, ask_value
+from seethink.evals.questions import JudgeQuestion, ask_letter, ask_value
 from seethink.evals.records import Record, read_records
 from seethink.evals.rules.nearest import nearest
 from seethink.evals.rules.options import NONE, can_infer, lettered
@@ -126,7 +126,7 @@ def _form(sample: Sample) -> str:
     return LETTER if sample.kind == "choice" else VALUE
 
 
-def ask(sample: Sample, text: str) -> str:
+def ask(sample: Sample, text: str) -> JudgeQuestion:
     return ask_letter(sample, text) if sample.kind == "choice" else ask_value(sample, text)
 
 

@@ -1,7 +1,15 @@
 """How DynaMath's answers are read and compared: VLMEvalKit's way (`leaderboard`) and that of the authors' scripts (`official`).
 
 Both ask for a JSON object whose "short answer" is scored. They differ in how lenient they are with the JSON, in whether letters
-may stand within words, and in which of two texts has to contain the other. Sources: VLMEvalKit, vlmeval/dataset/dynamath.py;
+may stand within words, and in which of two texts has to contain the other. Where this departs from them:
+
+- An empty answer is none; VLMEvalKit finds it right for every text, since every text contains it.
+- VLMEvalKit looks for the right letter among the first three characters of a response in which neither rules nor its judge can
+  find one. That helps only answers that nobody understood, and is left out.
+- Where VLMEvalKit or a script would stop with an error, or write a list as text, there is no answer.
+- opensource_json_eval.py takes the last line of a response without JSON, less its last character. Here there is no answer.
+
+Sources: VLMEvalKit, vlmeval/dataset/dynamath.py;
 DynaMath, evaluation/gpt4o/gpt_4o_json_eval.py and evaluation/opensource_json_eval.py.
 """
 
@@ -38,6 +46,8 @@ def read_leaderboard(sample: Sample, text: str) -> Reading | None:
     found = _short_answer(text, strict=False)
     if isinstance(found, str) and _understood(sample, found) is not None:
         return Reading(found, "json")
+    if found is not None and sample.kind != "choice" and sample.meta["answer_type"] != "float":
+        return None
     return Reading(text, "whole") if _understood(sample, text) is not None else None
 
 

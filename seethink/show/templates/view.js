@@ -67,7 +67,7 @@ const seethink = (() => {
     const card = element("article", undefined, "item"), left = element("div"), list = element("dl");
     card.tabIndex = -1;
     card.dataset.id = item.id;
-    card.addEventListener("focusin", () => { if (current !== item.id) { current = item.id; note(); } });
+    card.addEventListener("focusin", () => stand(item.id));
     item.images.forEach(source => {
       if (!source) { left.append(element("p", "picture not found", "missing")); return; }
       const image = element("img");
@@ -123,9 +123,11 @@ const seethink = (() => {
     if (focus) reach(focus === "last" ? cards.at(-1) : focus === "first" ? cards[0] : cards.find(c => c.dataset.id === focus));
     document.body.dataset.drawn = String(turn);
   };
+  const stand = id => { if (id && current !== id) { current = id; note(); } };
   const reach = card => {
     if (!card) return;
     card.focus({preventScroll: true});
+    stand(card.dataset.id);
     const bar = document.querySelector(".bar");
     const over = getComputedStyle(bar).position === "sticky" ? bar.offsetHeight : 0;
     window.scrollTo({top: card.getBoundingClientRect().top + window.scrollY - over - 12, behavior: "instant"});

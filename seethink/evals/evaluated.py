@@ -15,6 +15,9 @@ from seethink.core.tables import read_table
 COLUMNS = ("sample_id", "part", "ok", "status", "text", "stop")
 """What a table of scores holds in any case."""
 
+PICTURES = (".images", "images")
+"""Folders below a run where pictures that stood in the board's file may lie."""
+
 
 @dataclass(frozen=True, slots=True)
 class Evaluated:
@@ -73,8 +76,8 @@ def load_board(task: str, config: dict[str, Any], folder: Path) -> dict[str, Sam
     data = config.get("data", config.get("board"))
     if task not in BOARDS or not isinstance(data, str) or not Path(data).exists():
         raise UserError("the data of this board are gone", where=data or folder, remedy="Give them back their place")
-    pictures = folder / "images"
-    rows = BOARDS[task].load(Path(data), pictures if pictures.is_dir() else None)
+    pictures = next((place for name in PICTURES if (place := folder / name).is_dir()), None)
+    rows = BOARDS[task].load(Path(data), pictures)
     return {row.read.sample.id: row.read.sample for row in rows if not isinstance(row.read, UserError)}
 
 
