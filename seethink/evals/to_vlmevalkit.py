@@ -23,7 +23,7 @@ from seethink.core.prompt import prompt_text
 from seethink.core.store import well_formed
 from seethink.evals.asked import asked, data_of, finished_at, items, model_name
 from seethink.evals.board import Board
-from seethink.evals.finished import Evaluated
+from seethink.evals.evaluated import Evaluated
 from seethink.evals.records import read_records
 
 Row = dict[str, Any]
