@@ -17,7 +17,7 @@ from seethink.core.store import DataRow
 from seethink.evals.board import Board, Profile, Reading, asked_as, per_item
 from seethink.evals.metrics import right_share
 from seethink.evals.prompts import LETTER, VALUE, direct, with_options, with_reasoning
-from seethink.evals.questions import ask_letter, ask_value
+from seethink.evals.questions import ask_answer
 from seethink.evals.records import Record, read_records
 from seethink.evals.rules.mathv_numbers import OverBudget
 from seethink.evals.rules.mathv_text import answer_in, same
@@ -98,10 +98,6 @@ def stepwise(sample: Sample) -> str:
     return f"Work on this problem step by step. Write the result once, in \\boxed{{}}: {form}.\n{_listed(sample)}"
 
 
-def ask(sample: Sample, text: str) -> str:
-    return ask_letter(sample, text) if sample.kind == "choice" else ask_value(sample, text)
-
-
 # As VLMEvalKit scores (vlmeval/dataset/utils/mathv.py).
 
 
@@ -159,7 +155,7 @@ BOARD = Board(
         "leaderboard": Profile(
             leaderboard_read,
             per_item(leaderboard_score),
-            extract=ask,
+            extract=ask_answer,
             quirks=(
                 "only the first box counts, up to its first closing brace: \\boxed{\\frac{1}{2}} reads as \\frac{1",
                 "values closer than a millionth are equal, so 1/3 equals (3^1008-1)/3^1009",
