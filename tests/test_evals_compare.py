@@ -124,8 +124,8 @@ def test_the_same_responses_under_two_profiles(tmp_path):
     assert found["a"]["name"] == "profile leaderboard" and found["b"]["name"] == "profile strict"
     assert found["flips"]["undecided on B"] == 3 and found["flips"]["worse"] == 2
     md = (tmp_path / "out" / "compare.md").read_text()
-    assert r"| can\_infer | box | wrong | right | 3 |" in md and "1: B, B" not in md and "refusal" in md
-    assert "5: B, B" in md
+    assert r"| can\_infer | box | wrong | right | 3 |" in md and "refusal" in md
+    assert "1: B, refusal" in md and "5: B" in md and "B, B" not in md
 
 
 def test_other_responses_are_no_disagreement_of_rules(tmp_path):

@@ -152,7 +152,7 @@ def counted(summary: dict[str, Any]) -> str:
 
 
 def answers(n: int) -> str:
-    return "1 answer" if n == 1 else f"{n:,} answers"
+    return "1 answer" if n == 1 else f"{n} answers"
 
 
 def second_numbers(summary: dict[str, Any]) -> list[tuple[str, Interval]]:
@@ -202,7 +202,7 @@ def depends(run: Evaluated) -> list[tuple[str, str]]:
     left_out = "; ".join(f"{name}: {why}" for name, why in (s.get("left_out") or {}).items())
     judge = s.get("judge") or "none: what only a judge could tell is unparsed"
     rows = {
-        "Board": f"{run.title}, {s.get('n', 0):,} answers{'' if s.get('complete', True) else ', not the whole set'}",
+        "Board": f"{run.title}, {s.get('n', 0)} answers{'' if s.get('complete', True) else ', not the whole set'}",
         "Left out": left_out or "nothing",
         "Data set": f"hash {s.get('dataset_hash') or 'not recorded'}",
         "Answers": f"{run.model}, hash {hashes.get('predictions') or hashes.get('model') or 'not recorded'}",
@@ -213,7 +213,7 @@ def depends(run: Evaluated) -> list[tuple[str, str]]:
         "System prompt": unknown if run.elsewhere else f"hash {s['system_hash']}" if s.get("system_hash") else "none",
         "Pictures": f"{s.get('images', 'own')}, pixels {unknown if run.elsewhere else pixels}",
         "Token cap": unknown if run.elsewhere else _number(s.get("max_tokens")),
-        "Cut answers": f"{s.get('cut', 0):,}",
+        "Cut answers": f"{s.get('cut', 0)}",
         "Temperature": unknown if run.elsewhere else f"{s.get('temperature') or 0:g}",
         "Answers per item": str(s.get("samples", 1)),
         "Judge": judge,
@@ -291,4 +291,4 @@ def _is_number(value: Any) -> bool:
 
 
 def _number(value: float | None) -> str:
-    return "the model's own" if value is None else f"{value:,}"
+    return "the model's own" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
