@@ -183,6 +183,7 @@ def test_what_is_written_holds_every_pair(tmp_path):
     assert found == read_json(out / "compare.json")
     table = read_table(out / "pairs.parquet")
     assert [row["outcome"] for row in table] == ["same", "worse", "better", "same", "undecided on A"]
+    assert "The scores themselves lie +20.0 points apart" in (out / "compare.md").read_text()
     assert table[4]["value_a"] is None and table[4]["reason_a"] == "invalid_response_format"
     rows = rows_of(out)
     assert [row["id"] for row in rows] == ["1", "2", "4", "0", "3"], "what differs comes first"
