@@ -117,9 +117,9 @@ def notes(a: Evaluated, b: Evaluated, pairs: Sequence[ScorePair]) -> list[str]:
     undecided = sum(not p.decided for p in pairs)
     if undecided:
         found.append(f"{undecided} items are undecided on a side; they are in no difference, and wrong on neither side")
-    scores = [run.summary.get("score") for run in (a, b)]
+    scores = [run.summary["score"] for run in (a, b) if run.summary.get("score") is not None]
     only = sum(p.outcome in ("undecided on A", "undecided on B") for p in pairs)
-    if only and None not in scores:
+    if only and len(scores) == 2:
         found.append(
             f"The scores themselves lie {scores[1] - scores[0]:+.1f} points apart: they count what is undecided as not right, and "
             f"{only} items are undecided on one side alone"

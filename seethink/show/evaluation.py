@@ -71,15 +71,18 @@ class GroupRow:
     """Right among all; None while the judge failed on any of them."""
 
 
-def write(folder: Path) -> None:
-    """From done.json, scores.parquet, config.json, manifest.json, alarms.jsonl (and the board, where it still is)."""
-    page = assemble(read_evaluation(folder))
+def write(folder: Path, samples: dict[str, Sample] | None = None) -> None:
+    """From done.json, scores.parquet, config.json, manifest.json, alarms.jsonl (and the board, where it still is).
+
+    `samples` are the items by id where the caller has them: a folder by itself runs no code of a board that its user wrote.
+    """
+    page = assemble(read_evaluation(folder), samples)
     for name, markdown in (("eval.html", False), ("eval.md", True)):
         text = environment(markdown).get_template(f"{name}.j2").render(page)
         write_text(folder / name.replace("eval", "report"), text.encode("utf-8", "replace").decode())
 
 
-def assemble(run: Evaluated) -> dict[str, Any]:
+def assemble(run: Evaluated, samples: dict[str, Sample] | None = None) -> dict[str, Any]:
     """Everything the templates print."""
     summary, task = run.summary, run.task
     board = published()
@@ -111,7 +114,7 @@ def assemble(run: Evaluated) -> dict[str, Any]:
         "differs": board.differs.get(task, []),
         "depends": depends(run),
         "quirks": summary.get("quirks", []),
-        **shown_items(run),
+        **shown_items(run, samples),
         "spending": (summary.get("spending") or {}).get("steps", spending(run.folder)),
         "tokens": sum(s.tokens for s in run.scores),
         "seconds": sum(s.seconds for s in run.scores),
@@ -224,10 +227,10 @@ def depends(run: Evaluated) -> list[tuple[str, str]]:
     return list(rows.items())
 
 
-def shown_items(run: Evaluated) -> dict[str, Any]:
+def shown_items(run: Evaluated, samples: dict[str, Sample] | None) -> dict[str, Any]:
     """Items of every state, the first ones of every reason and rung in turn, with question and picture where there are any."""
     try:
-        samples, gone = samples_of(run), ""
+        samples, gone = samples_of(run) if samples is None else samples, ""
     except UserError as error:
         samples, gone = {}, error.what
     shown = {}
