@@ -199,18 +199,21 @@ def name_of(found: Evaluated) -> str:
 
 
 def table_path(found: Evaluated, out: Path) -> Path:
-    """Where VLMEvalKit looks for it: work folder/model/run/model_dataset.tsv; a name that ends in .tsv is taken as it is."""
-    if out.suffix == ".tsv":
-        return out
+    """Where VLMEvalKit looks for it below its work folder; a name that ends in .tsv is taken as it is."""
+    return out if out.suffix == ".tsv" else out / place(found)
+
+
+def place(found: Evaluated) -> Path:
+    """model/run/model_dataset.tsv, the run named by date and hash."""
     name, date = name_of(found), finished_at(found)[:10].replace("-", "")
-    run = f"T{date}_G{found.manifest['key'][:8]}"
-    return out / name / run / f"{name}_{target(found)[0]}.tsv"
+    return Path(name, f"T{date}_G{found.manifest['key'][:8]}", f"{name}_{target(found)[0]}.tsv")
 
 
 def command(found: Evaluated, out: Path) -> str:
     """What to call in VLMEvalKit's environment."""
-    where = out.parent if out.suffix == ".tsv" else out
+    if out.suffix == ".tsv":
+        return f"VLMEvalKit looks for it as WORK_DIR/{place(found)}"
     return (
         f"PRED_FORMAT=tsv python run.py --mode eval --data {target(found)[0]} --model {name_of(found)} "
-        f"--work-dir {where.absolute()} --judge NAME"
+        f"--work-dir {out.absolute()} --judge NAME"
     )
