@@ -21,6 +21,7 @@ from seethink.evals import local as eval_local
 from seethink.evals import run as eval_run
 from seethink.evals.boards import BOARDS, rows
 from seethink.evals.config import EvalConfig
+from seethink.evals.predictions import read_predictions
 from seethink.evals.records import read_records
 from seethink.train.model.policy import EncodedPrompt, _expand_images, rope_positions
 from seethink.train.rollout.sampler import LocalSampler
@@ -257,3 +258,10 @@ def test_vllm_where_it_is_not_installed(world, tmp_path, monkeypatch):  # noqa: 
     monkeypatch.setitem(sys.modules, "vllm", None)
     with pytest.raises(UserError, match="vLLM cannot be imported"):
         eval_run.run(local(world, tmp_path / "run", engine="vllm"))
+
+
+def test_half_a_character_that_a_model_wrote_is_no_fault(tmp_path):
+    (tmp_path / "p.jsonl").write_text('{"id": "a", "text": "5 \\ud83d"}\n')
+    samples = [Sample("a", "s", (), "q", "5", "digit")]
+    (response,) = read_predictions(tmp_path / "p.jsonl", samples, {}, "m")
+    assert response.trace.text == "5 \ufffd"

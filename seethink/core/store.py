@@ -110,15 +110,18 @@ def read_record(path: Path) -> Any:
         raise UserError("not valid JSON", where=path, remedy="Repair or remove the file") from None
 
 
-def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(row number from 1, object) of every non-empty line. Raises UserError naming file and row."""
-    for number, row in read_lines(path):
+def read_jsonl(path: Path, repair: bool = False) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(row number from 1, object) of every non-empty line. Raises UserError naming file and row.
+
+    `repair` is for what models wrote: half a character is U+FFFD there, and no fault.
+    """
+    for number, row in read_lines(path, repair):
         if isinstance(row, UserError):
             raise row
         yield number, row
 
 
-def read_lines(path: Path) -> Iterator[tuple[int, dict[str, Any] | UserError]]:
+def read_lines(path: Path, repair: bool = False) -> Iterator[tuple[int, dict[str, Any] | UserError]]:
     """The same with what is wrong in the place of a row that is none. Raises UserError for a file of another kind."""
     try:
         with open(path, encoding="utf-8-sig") as f:
@@ -128,7 +131,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, dict[str, Any] | UserError]]:
                     continue
                 where = f"{path}:{number}"
                 try:
-                    row = _parse(line)
+                    row = _parse(line, repair)
                     if not isinstance(row, dict):
                         row = UserError("row is not a JSON object", where=where, remedy="Write one object per line")
                 except UserError as fault:
@@ -141,11 +144,13 @@ def read_lines(path: Path) -> Iterator[tuple[int, dict[str, Any] | UserError]]:
         raise unreadable(path, error) from None
 
 
-def _parse(text: str) -> Any:
+def _parse(text: str, repair: bool = False) -> Any:
     """JSON whose texts can be written again. Raises UserError that names no file yet."""
     try:
         value = json.loads(text)
-        if "\\u" in text:  # the only way to half of a surrogate pair
+        if "\\u" in text and repair:
+            value = well_formed(value)
+        elif "\\u" in text:  # the only way to half of a surrogate pair
             json.dumps(value, ensure_ascii=False).encode()
     except json.JSONDecodeError as error:
         raise UserError(f"not valid JSON ({error.msg} at column {error.colno})") from None

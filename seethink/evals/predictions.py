@@ -32,7 +32,7 @@ def read_predictions(path: Path, samples: list[Sample], left_out: Mapping[str, s
     Raises UserError for an id that is not on the board, given twice, a row without a text, or a draw that is left out.
     """
     known, found = {sample.id for sample in samples}, {}
-    for number, row in read_jsonl(path):
+    for number, row in read_jsonl(path, repair=True):
         where = f"{path}:{number}"
         if (name := _id(row, where)) in left_out and name not in known:
             continue
