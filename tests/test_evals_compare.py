@@ -124,8 +124,8 @@ def test_the_same_responses_under_two_profiles(tmp_path):
     assert found["a"]["name"] == "profile leaderboard" and found["b"]["name"] == "profile strict"
     assert found["flips"]["undecided on B"] == 3 and found["flips"]["worse"] == 2
     md = (tmp_path / "out" / "compare.md").read_text()
-    assert r"| can\_infer | box | wrong | right | 3 |" in md and "1: B, B" not in md and "refusal" in md
-    assert "5: B, B" in md
+    assert r"| can\_infer | box | wrong | right | 3 |" in md and "refusal" in md
+    assert "1: B, refusal" in md and "5: B" in md and "B, B" not in md
 
 
 def test_other_responses_are_no_disagreement_of_rules(tmp_path):
@@ -183,6 +183,7 @@ def test_what_is_written_holds_every_pair(tmp_path):
     assert found == read_json(out / "compare.json")
     table = read_table(out / "pairs.parquet")
     assert [row["outcome"] for row in table] == ["same", "worse", "better", "same", "undecided on A"]
+    assert "The scores themselves lie +20.0 points apart" in (out / "compare.md").read_text()
     assert table[4]["value_a"] is None and table[4]["reason_a"] == "invalid_response_format"
     rows = rows_of(out)
     assert [row["id"] for row in rows] == ["1", "2", "4", "0", "3"], "what differs comes first"

@@ -180,7 +180,7 @@ def test_what_can_be_no_export_is_refused(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="not there any more"):
         exported(run_folder, tmp_path / "out", "inspect")
     (run_folder / "done.json").unlink()
-    with pytest.raises(UserError, match="has not finished"):
+    with pytest.raises(UserError, match="no finished evaluation"):
         exported(run_folder, tmp_path / "out")
 
 

@@ -19,6 +19,7 @@ from seethink.core.tables import read_table
 from seethink.evals import questions
 from seethink.evals import run as eval_run
 from seethink.evals.board import Profile, Reading, Response, per_item
+from seethink.evals.boards import BOARDS
 from seethink.evals.config import EvalConfig, check_judge
 from seethink.evals.judge import STEPS, open_judge, read_reply
 from seethink.evals.questions import HEAD, SHORT, TAIL, ask_letter, ask_letters, ask_same, ask_value
@@ -322,8 +323,8 @@ def evaluate(tmp_path, monkeypatch, url: str, **more):
         per_item(lambda sample, answer: Verdict(answer == sample.gold, "letter")),
         ask_letter,
     )
-    board = replace(eval_run.BOARDS["geoqa"], profiles={"judged": profile})
-    monkeypatch.setitem(eval_run.BOARDS, "geoqa", board)
+    board = replace(BOARDS["geoqa"], profiles={"judged": profile})
+    monkeypatch.setitem(BOARDS, "geoqa", board)
     golds, texts = "ABCD", ["A", "I take B", "I take B", "I'm sorry."]
     write_jsonl(tmp_path / "test_answers.jsonl", [{"question_id": n, "text": gold} for n, gold in enumerate(golds)])
     write_jsonl(tmp_path / "predictions.jsonl", [{"id": str(n), "text": text} for n, text in enumerate(texts)])

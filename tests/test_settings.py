@@ -13,12 +13,15 @@ from seethink.cli import VERBS, load, main, split_verb
 from seethink.core.config import Config, build, describe, resolve
 from seethink.core.errors import UserError
 from seethink.data.config import DataConfig
+from seethink.evals.config import EvalConfig
 from seethink.study.plan import merge
 from seethink.train.config import GRPOConfig, ModelConfig, SFTConfig
 
 CONFIGS = {verb: load(settings) for verb, (settings, _, _) in VERBS.items()}
 NESTED = [(verb, key) for verb, config in CONFIGS.items() for key, _ in describe(config) if "." in key]
-NEEDED = {"base_url": "http://h/v1", "format": "trl", "models": ["m"]}
+NEEDED = {"base_url": "http://h/v1", "format": "trl", "models": ["m"], "runs": ["x"]}
+ONE_OF = {EvalConfig: {"model": "x"}}
+"""What a config needs of several settings that each have a default."""
 OTHERS = [True, False, 1, 0.25, 3, "x", "http://h", ["x"], [1.0, 2.0], [["a", "b"]], {"a": 1}]
 
 
@@ -30,7 +33,7 @@ def settings_of(config: Config) -> dict[str, Any]:
 def needed(config: type[Config]) -> dict[str, Any]:
     """Values for what has no default."""
     required = [key for key, (_, default, _) in describe(config) if default == "required"]
-    return merge(*(nested(key, NEEDED.get(key, "x")) for key in required))
+    return merge(*(nested(key, NEEDED.get(key, "x")) for key in required), ONE_OF.get(config, {}))
 
 
 def nested(key: str, value: Any) -> dict[str, Any]:

@@ -126,7 +126,8 @@ def build(model: type[C], values: dict[str, Any], where: object | Callable[[Sequ
             raise UserError(f"{key} is required", where=where, remedy=f"Give --{key}") from None
         shown = repr(first["input"])
         shown = shown if len(shown) <= LONGEST_SHOWN else f"{shown[:LONGEST_SHOWN]}..."
-        raise UserError(f"{key} = {shown}: {first['msg'].lower()}", where=where) from None
+        said = first["msg"].removeprefix("Value error, ")
+        raise UserError(f"{key} = {shown}: {said.lower()}" if key else said, where=where) from None
 
 
 def where_of(info: ValidationInfo) -> object:

@@ -106,11 +106,8 @@ class ExportConfig(Config):
 
     @model_validator(mode="after")
     def _one_kind(self) -> ExportConfig:
-        if self.format in ("vlmevalkit", "inspect"):
-            if self.system is not None:
-                raise ValueError("an evaluation has had its system prompt: leave system out")
-        elif self.task or self.table:
-            raise ValueError(f"table and task are settings of evaluations, not of {self.format}")
-        if self.format == "inspect" and self.table:
-            raise ValueError("table is a setting of vlmevalkit")
+        if self.format in ("vlmevalkit", "inspect") and self.system:
+            raise ValueError("an evaluation has had its system prompt: leave system out")
+        if self.format not in ("vlmevalkit", "inspect") and self.task or self.format != "vlmevalkit" and self.table:
+            raise ValueError("table is a setting of vlmevalkit, and task of evaluations")
         return self

@@ -18,11 +18,11 @@ from seethink.evals.responses import Keep
 STEP = "eval"
 LEDGER = "ledger.sqlite"
 
-Asked = tuple[Sample, int]
+ItemDraw = tuple[Sample, int]
 """An item, and which of its answers, from 0."""
 
 
-def ask_endpoint(config: EvalConfig, asked: Sequence[Asked], answered: int, keep: Keep) -> None:
+def ask_endpoint(config: EvalConfig, asked: Sequence[ItemDraw], answered: int, keep: Keep) -> None:
     """Asks and keeps every answer as it comes; a call that failed is kept with its reason. `answered` were kept before.
 
     Raises UserError where no question would be answered: endpoint dead (code 3), budget spent (code 4).
@@ -30,7 +30,7 @@ def ask_endpoint(config: EvalConfig, asked: Sequence[Asked], answered: int, keep
     asyncio.run(_ask_all(config, asked, answered, keep))
 
 
-async def _ask_all(config: EvalConfig, asked: Sequence[Asked], answered: int, keep: Keep) -> None:
+async def _ask_all(config: EvalConfig, asked: Sequence[ItemDraw], answered: int, keep: Keep) -> None:
     prompt, waiting = prompt_of(config), iter(asked)
     system = [{"role": "system", "content": prompt}] if prompt else []
 
@@ -84,6 +84,6 @@ def spending(out: Path) -> dict[str, Any]:
     return {**total, "usd": sum(row["usd"] for row in steps) if priced else None, "steps": steps}
 
 
-def questions(samples: Sequence[Sample], draws: int) -> Iterator[Asked]:
+def questions(samples: Sequence[Sample], draws: int) -> Iterator[ItemDraw]:
     """Every item as often as it is to be answered."""
     return ((sample, draw) for sample in samples for draw in range(draws))

@@ -14,7 +14,7 @@ from seethink.core.store import DataRow, hash_file, read_record
 from seethink.evals.board import Board
 from seethink.evals.boards.find import find_board
 from seethink.evals.config import EvalConfig
-from seethink.evals.finished import Evaluated, read_evaluation
+from seethink.evals.evaluated import Evaluated, read_evaluation
 from seethink.evals.items import TAKEN, dataset_hash, way_to_ask
 
 

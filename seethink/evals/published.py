@@ -75,8 +75,8 @@ def _asked_otherwise(summary: dict[str, Any], settings: dict[str, Any]) -> list[
     found = []
     for key, word in (("max_pixels", "pixels at most"), ("max_tokens", "tokens at most")):
         if (value := summary.get(key)) != settings[key]:
-            ours = "the model's own limit" if value is None else f"{value:,}"
-            found.append(f"{ours} {word}, published {settings[key]:,}".replace("limit pixels at most", "pixel limit"))
+            ours = "the model's own limit" if value is None else str(value)
+            found.append(f"{ours} {word}, published {settings[key]}".replace("limit pixels at most", "pixel limit"))
     if (images := summary.get("images", "own")) != settings["images"]:
         found.append(f"{images} pictures: a control, no result")
     if (samples := summary.get("samples", 1)) != settings["samples"]:

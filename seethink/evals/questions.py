@@ -34,6 +34,13 @@ class JudgeQuestion(NamedTuple):
     """The answer of a reply in its plain form, "" where it says that there is none; None for a reply of no use."""
 
 
+def ask_answer(sample: Sample, text: str) -> JudgeQuestion:
+    """Letters of a choice question, else a value or words."""
+    if sample.kind != "choice":
+        return ask_value(sample, text)
+    return ask_letters(sample, text) if sample.meta.get("several") else ask_letter(sample, text)
+
+
 def ask_letter(sample: Sample, text: str) -> JudgeQuestion:
     """Which one option the response chooses: a letter, of those that there are where the item lists its options."""
     letters = string.ascii_uppercase[: len(sample.choices)] if len(sample.choices) > 1 else string.ascii_uppercase

@@ -43,7 +43,7 @@ def gather(folder: Run, samples: Sequence[Sample], draws: int) -> dict[Key, Resp
 
 def settle(folder: Run, samples: Sequence[Sample], answered: dict[Key, Response], draws: int) -> list[Response]:
     """Every answer in the order of the board, which is also that of LOG from now on."""
-    responses = [answered[sample.id, draw] for sample in samples for draw in range(draws)]
+    responses = [answered[sample.id, draw]._replace(sample=sample) for sample in samples for draw in range(draws)]
     folder.keep_rows(LOG, [_row(response) for response in responses])
     return responses
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from seethink.core.nouns import Reward, Sample, Verdict
 from seethink.core.tags import TAGS, THINK, THINK_END, compose, extract
 from seethink.evals.board import Profile, Reading
-from seethink.evals.questions import JudgeQuestion, ask_letter, ask_letters, ask_same, ask_value
+from seethink.evals.questions import ask_answer, ask_same
 from seethink.evals.verdicts import SCORING
 from seethink.rewards.config import RewardConfig, SymbolicConfig
 from seethink.rewards.maths.decide import TEXT_ONLY
@@ -106,11 +106,4 @@ def _untagged(answer: str) -> str:
     return answer
 
 
-def ask(sample: Sample, text: str) -> JudgeQuestion:
-    """Letters of a choice question, else a value or words."""
-    if sample.kind != "choice":
-        return ask_value(sample, text)
-    return ask_letters(sample, text) if sample.meta.get("several") else ask_letter(sample, text)
-
-
-STRICT = Profile(read, score, extract=ask, grade=ask_same)
+STRICT = Profile(read, score, extract=ask_answer, grade=ask_same)

@@ -23,7 +23,7 @@ from seethink.core.prompt import prompt_parts
 from seethink.core.store import hash_text, well_formed
 from seethink.evals.asked import finished_at, model_name
 from seethink.evals.board import Board
-from seethink.evals.finished import Evaluated
+from seethink.evals.evaluated import Evaluated
 
 VALUES = {"right": "C", "wrong": "I"}
 """Correct and incorrect; anything else is N, no answer."""

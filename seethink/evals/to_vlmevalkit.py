@@ -23,10 +23,10 @@ from seethink.core.prompt import prompt_text
 from seethink.core.store import well_formed
 from seethink.evals.asked import asked, data_of, finished_at, items, model_name
 from seethink.evals.board import Board
-from seethink.evals.finished import Evaluated
+from seethink.evals.evaluated import Evaluated
 from seethink.evals.records import read_records
 
-Row = dict[str, Any]
+Columns = dict[str, Any]
 FAILED = "Failed to obtain answer via API."
 """What VLMEvalKit writes, and looks for, where a model gave no answer."""
 SAME_GOLD = 0.01
@@ -35,7 +35,7 @@ SEEDS = 501
 """Questions of DynaMath, of which each has ten variants."""
 
 
-def mathvista(sample: Sample, row: Row) -> Row:
+def mathvista(sample: Sample, row: Columns) -> Columns:
     options, meta = row["choices"] or [], row["metadata"]
     of_choice = row["question_type"] == "multi_choice"
     return {
@@ -50,7 +50,7 @@ def mathvista(sample: Sample, row: Row) -> Row:
     }
 
 
-def mathvision(sample: Sample, row: Row) -> Row:
+def mathvision(sample: Sample, row: Columns) -> Columns:
     return {
         "index": int(sample.id),
         "choices": repr(list(row["options"])),
@@ -59,7 +59,7 @@ def mathvision(sample: Sample, row: Row) -> Row:
     }
 
 
-def mathverse(sample: Sample, row: Row) -> Row:
+def mathverse(sample: Sample, row: Columns) -> Columns:
     """`metadata` is turned into JSON there by exchanging quotes, so that an apostrophe in it must not be one."""
     return {
         "index": int(row["sample_index"]),
@@ -73,7 +73,7 @@ def mathverse(sample: Sample, row: Row) -> Row:
     }
 
 
-def dynamath(sample: Sample, row: Row) -> Row:
+def dynamath(sample: Sample, row: Columns) -> Columns:
     """The worst case there is looked up by the index of the first variant, which therefore is the question's number."""
     question, variant = map(int, sample.id.split("/"))
     return {
@@ -87,11 +87,11 @@ def dynamath(sample: Sample, row: Row) -> Row:
     }
 
 
-def wemath(sample: Sample, row: Row) -> Row:
+def wemath(sample: Sample, row: Columns) -> Columns:
     raise KeyError("index")
 
 
-def logicvista(sample: Sample, row: Row) -> Row:
+def logicvista(sample: Sample, row: Columns) -> Columns:
     return {
         "index": int(sample.id.removeprefix("v1_")),
         "answer": row["answer"],
@@ -99,7 +99,7 @@ def logicvista(sample: Sample, row: Row) -> Row:
     }
 
 
-TARGETS: dict[str, tuple[str, Callable[[Sample, Row], Row], tuple[str, ...]]] = {
+TARGETS: dict[str, tuple[str, Callable[[Sample, Columns], Columns], tuple[str, ...]]] = {
     "mathvista": ("MathVista_MINI", mathvista, ("choices", "answer", "answer_option", "question_type", "answer_type", "task", "skills")),
     "mathvision": ("MathVision", mathvision, ("choices", "answer", "category")),
     "mathverse": ("MathVerse_MINI_Vision_Only", mathverse, ("answer", "question_for_eval", "metadata", "problem_version")),
@@ -154,7 +154,7 @@ def refuse_other_board(board: Board, found: Evaluated, samples: dict[str, Sample
         raise UserError(what, where=table, remedy=remedy)
 
 
-def rows_of(board: Board, found: Evaluated, data: Path) -> dict[str, tuple[str, Row]]:
+def rows_of(board: Board, found: Evaluated, data: Path) -> dict[str, tuple[str, Columns]]:
     """id of an item -> (file:row, what stands there), without pictures."""
     places = {row.where: row.id for row in items(board, found, data)}
     files = dict.fromkeys(Path(where.rpartition(":")[0]) for where in places)
@@ -171,7 +171,7 @@ def prediction(score: Score) -> str:
     return FAILED if score.stop == "error" else score.text if score.scored is None else score.scored
 
 
-def written(rows: list[Row]) -> str:
+def written(rows: list[Columns]) -> str:
     """Text of the table. NUL, at which its reader would stop, becomes the sign for what cannot be shown."""
     text = io.StringIO(newline="")
     names = [name for name in dict.fromkeys(name for row in rows for name in row) if name != "prediction"]
@@ -184,7 +184,7 @@ def written(rows: list[Row]) -> str:
     return text.getvalue()
 
 
-def target(found: Evaluated) -> tuple[str, Callable[[Sample, Row], Row], tuple[str, ...]]:
+def target(found: Evaluated) -> tuple[str, Callable[[Sample, Columns], Columns], tuple[str, ...]]:
     """Raises UserError for a board that VLMEvalKit does not have."""
     if found.task not in TARGETS:
         raise UserError(
@@ -199,18 +199,21 @@ def name_of(found: Evaluated) -> str:
 
 
 def table_path(found: Evaluated, out: Path) -> Path:
-    """Where VLMEvalKit looks for it: work folder/model/run/model_dataset.tsv; a name that ends in .tsv is taken as it is."""
-    if out.suffix == ".tsv":
-        return out
+    """Where VLMEvalKit looks for it below its work folder; a name that ends in .tsv is taken as it is."""
+    return out if out.suffix == ".tsv" else out / place(found)
+
+
+def place(found: Evaluated) -> Path:
+    """model/run/model_dataset.tsv, the run named by date and hash."""
     name, date = name_of(found), finished_at(found)[:10].replace("-", "")
-    run = f"T{date}_G{found.manifest['key'][:8]}"
-    return out / name / run / f"{name}_{target(found)[0]}.tsv"
+    return Path(name, f"T{date}_G{found.manifest['key'][:8]}", f"{name}_{target(found)[0]}.tsv")
 
 
 def command(found: Evaluated, out: Path) -> str:
     """What to call in VLMEvalKit's environment."""
-    where = out.parent if out.suffix == ".tsv" else out
+    if out.suffix == ".tsv":
+        return f"VLMEvalKit looks for it as WORK_DIR/{place(found)}"
     return (
         f"PRED_FORMAT=tsv python run.py --mode eval --data {target(found)[0]} --model {name_of(found)} "
-        f"--work-dir {where.absolute()} --judge NAME"
+        f"--work-dir {out.absolute()} --judge NAME"
     )

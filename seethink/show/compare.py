@@ -97,7 +97,7 @@ def measured(a: Evaluated, b: Evaluated, pairs: Sequence[ScorePair], seed: int) 
         "items": len(pairs),
         "decided": sum(p.decided for p in pairs),
         "flips": flips(pairs),
-        "test": "McNemar's exact test" if exact else f"bootstrap over {clusters:,} clusters",
+        "test": "McNemar's exact test" if exact else f"bootstrap over {clusters} clusters",
         **_shares(pairs),
         **_numbers(difference(pairs, seed)),
         "board_score": _numbers(board_difference(pairs, BOARDS[a.task].metric, seed)) if a.task in BOARDS else None,
@@ -116,8 +116,13 @@ def notes(a: Evaluated, b: Evaluated, pairs: Sequence[ScorePair]) -> list[str]:
             found.append(f"{side} has no score of its own: judgements or answers are missing there")
     undecided = sum(not p.decided for p in pairs)
     if undecided:
+        found.append(f"{undecided} items are undecided on a side; they are in no difference, and wrong on neither side")
+    scores = [run.summary["score"] for run in (a, b) if run.summary.get("score") is not None]
+    only = sum(p.outcome in ("undecided on A", "undecided on B") for p in pairs)
+    if only and len(scores) == 2:
         found.append(
-            f"{undecided:,} items are undecided on a side; they are in no difference, and wrong on neither side"
+            f"The scores themselves lie {scores[1] - scores[0]:+.1f} points apart: they count what is undecided as not right, and "
+            f"{only} items are undecided on one side alone"
         )
     if len(a.scores) != len(b.scores) and not any(s.draw for s in a.scores + b.scores):
         found.append("one side holds items that the other lacks; they are left out")
@@ -163,7 +168,7 @@ def in_words(found: dict[str, Any]) -> str:
         return f"no item is decided on both sides, {found['board']}"
     low, high = found["interval"]
     return (
-        f"B - A {found['difference']:+.1f} points [{low:.1f}, {high:.1f}], p {found['p']:.3g}, {found['board']}: "
+        f"B - A {round(found['difference'], 1) + 0.0:+.1f} points [{low:.1f}, {high:.1f}], p {found['p']:.3g}, {found['board']}: "
         f"{f['better']} better, {f['worse']} worse of {found['decided']} decided on both sides"
     )
 

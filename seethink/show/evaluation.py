@@ -71,15 +71,18 @@ class GroupRow:
     """Right among all; None while the judge failed on any of them."""
 
 
-def write(folder: Path) -> None:
-    """From done.json, scores.parquet, config.json, manifest.json, alarms.jsonl (and the board, where it still is)."""
-    page = assemble(read_evaluation(folder))
+def write(folder: Path, samples: dict[str, Sample] | None = None) -> None:
+    """From done.json, scores.parquet, config.json, manifest.json, alarms.jsonl (and the board, where it still is).
+
+    `samples` are the items by id where the caller has them: a folder by itself runs no code of a board that its user wrote.
+    """
+    page = assemble(read_evaluation(folder), samples)
     for name, markdown in (("eval.html", False), ("eval.md", True)):
         text = environment(markdown).get_template(f"{name}.j2").render(page)
         write_text(folder / name.replace("eval", "report"), text.encode("utf-8", "replace").decode())
 
 
-def assemble(run: Evaluated) -> dict[str, Any]:
+def assemble(run: Evaluated, samples: dict[str, Sample] | None = None) -> dict[str, Any]:
     """Everything the templates print."""
     summary, task = run.summary, run.task
     board = published()
@@ -111,7 +114,7 @@ def assemble(run: Evaluated) -> dict[str, Any]:
         "differs": board.differs.get(task, []),
         "depends": depends(run),
         "quirks": summary.get("quirks", []),
-        **shown_items(run),
+        **shown_items(run, samples),
         "spending": (summary.get("spending") or {}).get("steps", spending(run.folder)),
         "tokens": sum(s.tokens for s in run.scores),
         "seconds": sum(s.seconds for s in run.scores),
@@ -152,7 +155,7 @@ def counted(summary: dict[str, Any]) -> str:
 
 
 def answers(n: int) -> str:
-    return "1 answer" if n == 1 else f"{n:,} answers"
+    return "1 answer" if n == 1 else f"{n} answers"
 
 
 def second_numbers(summary: dict[str, Any]) -> list[tuple[str, Interval]]:
@@ -202,7 +205,7 @@ def depends(run: Evaluated) -> list[tuple[str, str]]:
     left_out = "; ".join(f"{name}: {why}" for name, why in (s.get("left_out") or {}).items())
     judge = s.get("judge") or "none: what only a judge could tell is unparsed"
     rows = {
-        "Board": f"{run.title}, {s.get('n', 0):,} answers{'' if s.get('complete', True) else ', not the whole set'}",
+        "Board": f"{run.title}, {s.get('n', 0)} answers{'' if s.get('complete', True) else ', not the whole set'}",
         "Left out": left_out or "nothing",
         "Data set": f"hash {s.get('dataset_hash') or 'not recorded'}",
         "Answers": f"{run.model}, hash {hashes.get('predictions') or hashes.get('model') or 'not recorded'}",
@@ -213,7 +216,7 @@ def depends(run: Evaluated) -> list[tuple[str, str]]:
         "System prompt": unknown if run.elsewhere else f"hash {s['system_hash']}" if s.get("system_hash") else "none",
         "Pictures": f"{s.get('images', 'own')}, pixels {unknown if run.elsewhere else pixels}",
         "Token cap": unknown if run.elsewhere else _number(s.get("max_tokens")),
-        "Cut answers": f"{s.get('cut', 0):,}",
+        "Cut answers": f"{s.get('cut', 0)}",
         "Temperature": unknown if run.elsewhere else f"{s.get('temperature') or 0:g}",
         "Answers per item": str(s.get("samples", 1)),
         "Judge": judge,
@@ -224,10 +227,10 @@ def depends(run: Evaluated) -> list[tuple[str, str]]:
     return list(rows.items())
 
 
-def shown_items(run: Evaluated) -> dict[str, Any]:
+def shown_items(run: Evaluated, samples: dict[str, Sample] | None) -> dict[str, Any]:
     """Items of every state, the first ones of every reason and rung in turn, with question and picture where there are any."""
     try:
-        samples, gone = samples_of(run), ""
+        samples, gone = samples_of(run) if samples is None else samples, ""
     except UserError as error:
         samples, gone = {}, error.what
     shown = {}
@@ -291,4 +294,4 @@ def _is_number(value: Any) -> bool:
 
 
 def _number(value: float | None) -> str:
-    return "the model's own" if value is None else f"{value:,}"
+    return "the model's own" if value is None else f"{value:g}" if isinstance(value, float) else str(value)

@@ -196,7 +196,7 @@ def attempt(label: str, row: dict[str, Any], sample: Sample, checker: Checker | 
     lucky = analyse(text, sample, checker, ok=ok, stop=stop).lucky if checker else None
     recorded = {key: row[key] for key in SHOWN if row.get(key) is not None}
     shown = {key: f"{value:.3g}" if isinstance(value, float) else str(value) for key, value in recorded.items()}
-    shown = {key: value for key, value in shown.items() if value}
+    shown = {key: value for key, value in shown.items() if value and (key, value) != ("tokens", "0")}
     graded = "status" in row or ok is not None
     return Attempt(
         label, pieces(text, sample, checker), ok, row.get("answer"), shown, cut_off(text, stop), lucky, graded

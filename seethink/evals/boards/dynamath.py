@@ -18,7 +18,7 @@ from seethink.core.nouns import Example, Sample, Score
 from seethink.core.store import DataRow
 from seethink.evals.board import Board, Profile, asked_as, per_item
 from seethink.evals.metrics import figures, right_share
-from seethink.evals.questions import ask_letter, ask_value
+from seethink.evals.questions import ask_answer
 from seethink.evals.records import Record, column, in_groups, read_records, shards
 from seethink.evals.rules import dynamath as rules
 from seethink.evals.strict import STRICT
@@ -185,7 +185,7 @@ BOARD = Board(
         "leaderboard": Profile(
             rules.read_leaderboard,
             per_item(rules.score_leaderboard),
-            extract=lambda sample, text: (ask_letter if sample.kind == "choice" else ask_value)(sample, text),
+            extract=ask_answer,
             quirks=rules.QUIRKS_LEADERBOARD,
         ),
         "official": Profile(rules.read_official, per_item(rules.score_official), quirks=rules.QUIRKS_OFFICIAL),

@@ -17,7 +17,7 @@ from seethink.core.store import DataRow
 from seethink.evals.board import Board, Profile, Reading, asked_as, per_item
 from seethink.evals.metrics import right_share
 from seethink.evals.prompts import LETTER, VALUE, direct, with_options, with_reasoning
-from seethink.evals.questions import JudgeQuestion, ask_letter, ask_value
+from seethink.evals.questions import ask_answer
 from seethink.evals.records import Record, read_records
 from seethink.evals.rules.nearest import nearest
 from seethink.evals.rules.options import NONE, can_infer, lettered
@@ -126,10 +126,6 @@ def _form(sample: Sample) -> str:
     return LETTER if sample.kind == "choice" else VALUE
 
 
-def ask(sample: Sample, text: str) -> JudgeQuestion:
-    return ask_letter(sample, text) if sample.kind == "choice" else ask_value(sample, text)
-
-
 # As VLMEvalKit scores (vlmeval/dataset/utils/mathvista.py).
 
 
@@ -206,7 +202,7 @@ BOARD = Board(
         "leaderboard": Profile(
             leaderboard_read,
             per_item(leaderboard_score),
-            extract=ask,
+            extract=ask_answer,
             quirks=(
                 "the two items whose answer is a list are never right",
                 "a float must be equal, not equal when rounded; a whole number written 7.0 is not read",
@@ -216,7 +212,7 @@ BOARD = Board(
         "official": Profile(
             official_read,
             per_item(official_score),
-            extract=ask,
+            extract=ask_answer,
             quirks=(
                 "an answer that is no letter and no option becomes the option with the least edit distance",
                 "a whole number is cut, not rounded: 7.9 is 7",
