@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import sqlite3
@@ -131,10 +132,14 @@ def test_kills_of_the_tiny_model(pictures, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_give_the_answers_of_one(world, tmp_path):  # noqa: F811
-    shared = ["--data", str(world / "board.jsonl"), "--model", str(BASE), "--batch", "3", "--max_tokens", "48"]
+def test_two_processes_are_killed_and_give_the_answers_of_one(world, tmp_path):  # noqa: F811
+    shared = ["--data", str(world / "board.jsonl"), "--model", str(BASE), "--batch", "2", "--max_tokens", "48"]
     shared += ["--device", "cpu"]
     finish("--out", str(tmp_path / "one"), *shared)
+    child = start("--out", str(tmp_path / "two"), "--gpus", "2", *shared)
+    kill_when(child, lambda: any(read_log(path) for path in (tmp_path / "two").glob("responses-*.jsonl")))
+    with open(tmp_path / "two" / ".lock") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # its processes end with it
     output = finish("--out", str(tmp_path / "two"), "--gpus", "2", *shared)
     assert output.count("eval: score") == 1, "only the first rank speaks"
     texts = [

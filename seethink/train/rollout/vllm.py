@@ -98,7 +98,7 @@ class InProcessEngine:
         except ImportError as error:
             raise UserError(
                 f"vLLM cannot be imported ({error})",
-                remedy="Install vllm beside seethink, or use --sampler.engine local",
+                remedy="Install vllm beside seethink, or use --sampler.engine local (eval: --engine local)",
             ) from None
         self.vllm, self.gpu, self.asleep = vllm, device.type == "cuda", False
         on_cpu = {
