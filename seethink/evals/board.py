@@ -63,6 +63,7 @@ class Profile:
     extract  the question to an extraction judge, of an item and a response; None: this profile asks none
     grade    the question to a grading judge, of an item and an answer; None: this profile asks none
     whole    reads a response as it came, answer tags and all, as the original does; otherwise what stands in them alone
+    rules_first  a stored extraction stands for the judge's reply: what rules read in the response goes before it
     quirks   known defects of the original that are reproduced for the sake of comparable numbers, in words
     """
 
@@ -71,6 +72,7 @@ class Profile:
     extract: Callable[[Sample, str], JudgeQuestion] | None = None
     grade: Callable[[Sample, str], JudgeQuestion] | None = None
     whole: bool = False
+    rules_first: bool = False
     quirks: tuple[str, ...] = ()
 
 

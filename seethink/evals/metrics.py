@@ -89,6 +89,11 @@ def by(column: str, scores: Sequence[Score]) -> Mapping[str, dict[str, Any]]:
     for score in scores:
         groups[getattr(score, column)].append(score)
     return {
-        value: {"n": len(rows), "right": sum(s.ok is True for s in rows), **accuracy(rows)}
+        value: {
+            "n": len(rows),
+            "right": (right := sum(s.ok is True for s in rows)),
+            "score": 100 * right / len(rows),
+            **accuracy(rows),
+        }
         for value, rows in sorted(groups.items())
     }

@@ -63,8 +63,14 @@ def grade(profile: Profile, responses: Sequence[Response], judge: AnswerJudge | 
     came = [w for w in work if w.came]
     for w in came:
         given = w.response.extraction
-        w.reading = profile.read(w.response.sample, w.part) if given is None else Reading(given, "extraction")
+        by_rules = given is None or profile.rules_first
+        w.reading = profile.read(w.response.sample, w.part) if by_rules else Reading(given or "", "extraction")
     _score(profile, came)
+    if profile.rules_first:
+        stored = [w for w in came if w.unread and w.response.extraction is not None]
+        for w in stored:
+            w.reading, w.verdict = Reading(w.response.extraction or "", "extraction"), None
+        _score(profile, stored)
     if judge and profile.extract:
         asked = [w for w in came if w.response.extraction is None and w.part.strip() and w.unread]
         replies = judge.extract([profile.extract(w.response.sample, w.part) for w in asked])

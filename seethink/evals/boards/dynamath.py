@@ -186,6 +186,7 @@ BOARD = Board(
             rules.read_leaderboard,
             per_item(rules.score_leaderboard),
             extract=ask_answer,
+            rules_first=True,
             quirks=rules.QUIRKS_LEADERBOARD,
         ),
         "official": Profile(rules.read_official, per_item(rules.score_official), quirks=rules.QUIRKS_OFFICIAL),

@@ -101,33 +101,25 @@ def stepwise(sample: Sample) -> str:
 # As VLMEvalKit scores (vlmeval/dataset/utils/mathv.py).
 
 
-def _from_box(text: str) -> str:
-    """The first box up to its first closing brace; the text where it has none."""
-    held, closing, _ = text.partition("\\boxed{")[2].partition("}")
-    return held if closing else text
-
-
 def leaderboard_read(sample: Sample, text: str) -> Reading | None:
     """A letter, right or wrong; a value only if it is the right one."""
-    said = _from_box(text)
     if sample.kind == "choice":
-        letter = can_infer(said, sample.meta["options"])
+        letter = can_infer(text, sample.meta["options"])
         return Reading(letter, "option rules") if letter else None
     try:
-        return Reading(said, "equal value") if is_equal(said, sample.gold) else None
+        return Reading(text, "equal value") if is_equal(text, sample.gold) else None
     except OverBudget:
         return None
 
 
 def leaderboard_score(sample: Sample, answer: str) -> Verdict:
-    said = _from_box(answer)
     if sample.kind == "choice":
-        letter = can_infer(said, sample.meta["options"])
+        letter = can_infer(answer, sample.meta["options"])
         if letter is None:
             return Verdict(None, "letter", UNREADABLE)
         return Verdict(letter == sample.gold, "letter", REFUSAL if letter == NONE else "")
     try:
-        return Verdict(is_equal(said, sample.gold), "value")
+        return Verdict(is_equal(answer, sample.gold), "value")
     except OverBudget:
         return Verdict(None, "value", SCORING)
 
@@ -156,8 +148,8 @@ BOARD = Board(
             leaderboard_read,
             per_item(leaderboard_score),
             extract=ask_answer,
+            rules_first=True,
             quirks=(
-                "only the first box counts, up to its first closing brace: \\boxed{\\frac{1}{2}} reads as \\frac{1",
                 "values closer than a millionth are equal, so 1/3 equals (3^1008-1)/3^1009",
                 "numbers with a root, pi or a function equal nothing but their own text",
                 "a degree sign is dropped, a percent is a hundredth",

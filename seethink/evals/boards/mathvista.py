@@ -203,6 +203,7 @@ BOARD = Board(
             leaderboard_read,
             per_item(leaderboard_score),
             extract=ask_answer,
+            rules_first=True,
             quirks=(
                 "the two items whose answer is a list are never right",
                 "a float must be equal, not equal when rounded; a whole number written 7.0 is not read",

@@ -208,6 +208,7 @@ BOARD = Board(
             read_leaderboard,
             per_item(score_leaderboard),
             extract=ask_letter,
+            rules_first=True,
             quirks=("the English article A counts as option A where it is the only letter near the end",),
         ),
         "official": Profile(
