@@ -143,6 +143,14 @@ def test_the_scored_part_is_the_prediction_and_text_stays_data(tmp_path, monkeyp
     assert other["prediction"] == FAILED
 
 
+def test_a_text_that_a_table_would_take_for_none_stays_one(tmp_path, monkeypatch):
+    texts = {"1": "<answer></answer>", "2": "None"}
+    path = exported(evaluated(tmp_path, "mathvista", FILES["mathvista"], texts, monkeypatch), tmp_path / "out")
+    assert [row["prediction"] for row in table(path)] == [" ", " None"]
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed; what it reads is tested where it is")
+    assert list(pandas.read_csv(path, sep="\t")["prediction"]) == [" ", " None"]
+
+
 def test_its_own_table_is_passed_on_as_it_is(tmp_path, monkeypatch):
     """Also where the evaluation read another file: We-Math's answers are looked up by the index of that table."""
     run_folder = evaluated(tmp_path, "wemath", FILES["wemath"], {"2steps_1/2steps_multi": "C"}, monkeypatch)

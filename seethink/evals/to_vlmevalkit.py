@@ -29,6 +29,24 @@ from seethink.evals.records import read_records
 Columns = dict[str, Any]
 FAILED = "Failed to obtain answer via API."
 """What VLMEvalKit writes, and looks for, where a model gave no answer."""
+MISSING = {
+    "",
+    "#N/A",
+    "#N/A N/A",
+    "#NA",
+    "<NA>",
+    "N/A",
+    "NA",
+    "NULL",
+    "NaN",
+    "None",
+    "n/a",
+    "nan",
+    "null",
+    "-NaN",
+    "-nan",
+}
+"""Texts that pandas reads as no text at all, on which its scorers fail; a blank before them keeps them texts."""
 SAME_GOLD = 0.01
 """Share of items whose answers may differ between two files of one board: an option that stands there twice, a repaired gold."""
 SEEDS = 501
@@ -168,7 +186,8 @@ def rows_of(board: Board, found: Evaluated, data: Path) -> dict[str, tuple[str, 
 
 def prediction(score: Score) -> str:
     """What was scored, or the mark of an answer that never came."""
-    return FAILED if score.stop == "error" else score.text if score.scored is None else score.scored
+    said = score.text if score.scored is None else score.scored
+    return FAILED if score.stop == "error" else f" {said}" if said in MISSING else said
 
 
 def written(rows: list[Columns]) -> str:
