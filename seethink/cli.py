@@ -37,7 +37,7 @@ VERBS = {
     "eval": ("evals.config:EvalConfig", "cli:evaluate", "score a model, an endpoint or predictions on a board"),
     "eval compare": ("evals.config:CompareConfig", "show.compare:run", "compare two evaluations item by item"),
     "eval table": ("evals.config:TableConfig", "show.table:run", "the paper's table of six benchmarks, with its rows"),
-    "eval judge-check": ("evals.config:JudgeCheckConfig", "evals.judge_check:run", "measure a judge on known verdicts"),
+    "eval judge-check": ("evals.config:JudgeCheckConfig", "evals.judge.check:run", "measure a judge on known verdicts"),
     "traces": ("traces.config:TracesConfig", "traces.run:run", "analyse hesitation, length and step truth of traces"),
     "study": ("study.config:StudyConfig", "cli:study", "run all arms with matched controls; no plan: the pocket study"),
     "report": ("show.config:ReportConfig", "show.report:run", "render report.html of a study"),
@@ -129,7 +129,7 @@ def evaluate(config: Any, dry_run: bool = False) -> dict[str, Any] | None:
 def export(config: Any, dry_run: bool = False) -> None:
     """Data sets and evaluations are written by rooms of their own."""
     of_evaluation = config.format in ("vlmevalkit", "inspect")
-    load("evals.export:run" if of_evaluation else "data.export:run")(config, dry_run)
+    load("evals.export.export:run" if of_evaluation else "data.export:run")(config, dry_run)
 
 
 def split_verb(arguments: list[str]) -> tuple[str, list[str]]:

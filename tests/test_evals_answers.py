@@ -20,8 +20,8 @@ from seethink.core.store import DataRow, read_json, save_samples, write_json
 from seethink.core.tables import read_table
 from seethink.core.tags import compose
 from seethink.evals import run as eval_run
+from seethink.evals.answers.pictures import exchanged, own_pictures
 from seethink.evals.config import EvalConfig
-from seethink.evals.pictures import exchanged, own_pictures
 from seethink.pocket.build import build as build_world
 from tests.fake_api import FakeApi, last_text
 
@@ -230,8 +230,8 @@ def test_local_answers_change_with_the_pictures(world, tmp_path):
 
 @pytest.mark.parametrize("budget", [{}, {"max_pixels": 262144}, {"min_pixels": 40000, "max_pixels": 90000}])
 def test_tokens_are_counted_before_as_they_are_encoded(tmp_path, capsys, budget):
+    from seethink.evals.answers.local import check_prompts
     from seethink.evals.config import model_of
-    from seethink.evals.local import check_prompts
     from seethink.train.model.policy import encode_prompt, load_policy
 
     config = local(tmp_path, tmp_path / "run", **budget)

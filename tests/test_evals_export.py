@@ -17,14 +17,14 @@ from seethink.core.nouns import Example, Sample, Verdict
 from seethink.core.store import DataRow, save_samples, write_json, write_jsonl
 from seethink.data.config import ExportConfig
 from seethink.evals import run as eval_run
-from seethink.evals import to_inspect
 from seethink.evals.board import Board, Profile, Reading, asked_as, per_item
 from seethink.evals.boards import BOARDS
 from seethink.evals.config import TASKS, EvalConfig
-from seethink.evals.export import run
+from seethink.evals.export import inspect as to_inspect
+from seethink.evals.export.export import run
+from seethink.evals.export.vlmevalkit import FAILED, TARGETS
+from seethink.evals.files.records import read_records
 from seethink.evals.metrics import right_share
-from seethink.evals.records import read_records
-from seethink.evals.to_vlmevalkit import FAILED, TARGETS
 
 HOSTILE = '=cmd|"/c calc"\t<script>alert(1)</script>\r\nline "two"\0 __import__("os")'
 

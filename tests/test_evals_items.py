@@ -17,12 +17,12 @@ from seethink.core.nouns import Example, Sample
 from seethink.core.run import read_log
 from seethink.core.store import DataRow, save_samples, write_jsonl
 from seethink.core.tags import compose
-from seethink.evals import local as eval_local
 from seethink.evals import run as eval_run
+from seethink.evals.answers import local as eval_local
+from seethink.evals.answers.predictions import read_predictions
 from seethink.evals.boards import BOARDS, rows
 from seethink.evals.config import EvalConfig
-from seethink.evals.predictions import read_predictions
-from seethink.evals.records import read_records
+from seethink.evals.files.records import read_records
 from seethink.train.model.policy import EncodedPrompt, _expand_images, rope_positions
 from seethink.train.rollout.sampler import LocalSampler
 from seethink.train.rollout.vllm import Answer

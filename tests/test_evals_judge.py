@@ -16,13 +16,13 @@ from seethink.core.errors import UserError
 from seethink.core.nouns import Sample, Trace
 from seethink.core.store import read_json, write_jsonl
 from seethink.core.tables import read_table
-from seethink.evals import questions
 from seethink.evals import run as eval_run
 from seethink.evals.board import Profile, Reading, Response, per_item
 from seethink.evals.boards import BOARDS
 from seethink.evals.config import EvalConfig, check_judge
-from seethink.evals.judge import STEPS, open_judge, read_reply
-from seethink.evals.questions import HEAD, SHORT, TAIL, ask_letter, ask_letters, ask_same, ask_value
+from seethink.evals.judge import questions
+from seethink.evals.judge.judge import STEPS, open_judge, read_reply
+from seethink.evals.judge.questions import HEAD, SHORT, TAIL, ask_letter, ask_letters, ask_same, ask_value
 from seethink.evals.verdicts import Verdict, grade, state
 from tests.fake_api import FakeApi, last_text
 

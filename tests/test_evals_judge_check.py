@@ -15,7 +15,7 @@ from seethink.core.store import read_json, write_json, write_jsonl
 from seethink.core.tables import read_table, write_table
 from seethink.evals.board import Grade, Response
 from seethink.evals.config import JudgeCheckConfig
-from seethink.evals.judge_check import Known, kappa, measures, plain, run
+from seethink.evals.judge.check import Known, kappa, measures, plain, run
 from tests.fake_api import FakeApi, last_text
 
 CHOICES = ["red", "green", "blue"]

@@ -240,7 +240,7 @@ def test_stored_extraction_is_scored_as_it_is():
         (item("\\frac{4}{5}"), "0.8", True),
         (item("60"), "The answer is 60.", None),  # for a judge
         (item("60"), "61", None),
-        (item("\\frac{1}{2}"), "\\boxed{\\frac{1}{2}}", None),  # cut at the first closing brace
+        (item("\\frac{1}{2}"), "\\boxed{\\frac{1}{2}}", True),
         (item("B", ("red", "blue")), "The answer is B", True),
         (item("B", ("red", "blue")), "It is red.", False),
         (item("B", ("red", "blue")), "It is red or blue.", None),

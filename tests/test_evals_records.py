@@ -15,7 +15,7 @@ from PIL import Image
 from seethink.core.errors import UserError
 from seethink.core.nouns import Example, Sample
 from seethink.core.store import DataRow
-from seethink.evals.records import column, in_groups, read_records, shards, unique
+from seethink.evals.files.records import column, in_groups, read_records, shards, unique
 
 
 def picture(n: int, kind: str = "PNG", size: int = 24) -> bytes:

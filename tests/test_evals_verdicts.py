@@ -6,7 +6,7 @@ import pytest
 
 from seethink.core.nouns import Sample, Trace, Verdict
 from seethink.evals.board import Profile, Reading, Response
-from seethink.evals.questions import ask_letter, ask_same, ask_value
+from seethink.evals.judge.questions import ask_letter, ask_same, ask_value
 from seethink.evals.verdicts import REASONS, STATES, grade, scored_part, state
 
 SAMPLE = Sample("1", "s", (), "Which?", "B", "choice", ("one", "two", "three"))

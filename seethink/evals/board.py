@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from seethink.core.nouns import Sample, Score, Trace, Verdict
 from seethink.core.store import DataRow
-from seethink.evals.questions import JudgeQuestion
+from seethink.evals.judge.questions import JudgeQuestion
 
 
 class Response(NamedTuple):

@@ -15,10 +15,10 @@ from seethink.core.nouns import Drop, Example, Sample
 from seethink.core.preflight import Sizes, check_pictures, settle
 from seethink.core.prompt import options_text
 from seethink.core.store import DataRow, hash_file, hash_folder, hash_json, hash_text, read_text
+from seethink.evals.answers.pictures import blank, exchanged, own_pictures, refuse_blind, sized
 from seethink.evals.board import Board, asked_as
 from seethink.evals.boards.find import board_hash
 from seethink.evals.config import EvalConfig, model_of, prompt_of
-from seethink.evals.pictures import blank, exchanged, own_pictures, refuse_blind, sized
 
 TAKEN = ".images"  # pictures that stand in a board's file; a name that leaves the run folder unclaimed
 PLACE = re.compile(r"\{([A-Za-z_]\w*)\}")
@@ -86,7 +86,7 @@ def read_items(config: EvalConfig, board: Board, ask: Callable[[Sample], Sample]
     if config.images == "shuffled":
         asked = _exchanged(asked, config.seed)
     if config.predictions is None and not config.base_url and not dry_run:
-        from seethink.evals.local import check_prompts  # here: endpoints are evaluated without torch
+        from seethink.evals.answers.local import check_prompts  # here: endpoints are evaluated without torch
 
         asked = check_prompts(config, asked, sizes)
     examples, drops = settle(asked, config.data, config.skip_bad)

@@ -22,15 +22,15 @@ from seethink.core.preflight import write_drops
 from seethink.core.run import Run
 from seethink.core.tables import write_table
 from seethink.data.overlap import data_behind, overlap
-from seethink.evals import responses as log
-from seethink.evals.answers import ask_endpoint, questions, spending
+from seethink.evals.answers import responses as log
+from seethink.evals.answers.endpoint import ask_endpoint, questions, spending
+from seethink.evals.answers.predictions import read_predictions
 from seethink.evals.board import Board, Grade, Response
 from seethink.evals.boards import rows
 from seethink.evals.boards.find import find_board
 from seethink.evals.config import EvalConfig, check_judge, model_of, prompt_in_words
 from seethink.evals.items import TAKEN, Items, inputs_of, named, not_exchanged, read_items, read_rows, shown, way_to_ask
 from seethink.evals.metrics import alarms
-from seethink.evals.predictions import read_predictions
 from seethink.evals.preview import say_plan
 from seethink.evals.summary import described, in_words, missing, results
 from seethink.evals.verdicts import grade, state
@@ -165,7 +165,7 @@ def answer(folder: Run, config: EvalConfig, board: Board, items: Items, ranks: A
             waiting = [q for q in questions(samples, config.samples) if (q[0].id, q[1]) not in known]
             ask_endpoint(config, waiting, len(known), keep)
         else:
-            from seethink.evals.local import run_model
+            from seethink.evals.answers.local import run_model
 
             run_model(config, samples, known, ranks, keep)
     if not ranks.first:
@@ -187,7 +187,7 @@ def graded(board: Board, profile: str, responses: list[Response], config: EvalCo
         undecided = iter(lost)
         grades = [next(undecided if r.trace.stop == "error" else given) for r in responses]
     else:
-        from seethink.evals.judge import open_judge
+        from seethink.evals.judge.judge import open_judge
 
         with open_judge(config) as judge:
             grades = grade(board.profiles[profile], responses, judge)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from seethink.core.nouns import Reward, Sample, Verdict
 from seethink.core.tags import TAGS, THINK, THINK_END, compose, extract
 from seethink.evals.board import Profile, Reading
-from seethink.evals.questions import ask_answer, ask_same
+from seethink.evals.judge.questions import ask_answer, ask_same
 from seethink.evals.verdicts import SCORING
 from seethink.rewards.config import RewardConfig, SymbolicConfig
 from seethink.rewards.maths.decide import TEXT_ONLY

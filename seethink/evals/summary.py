@@ -8,6 +8,7 @@ from seethink.core.nouns import Score
 from seethink.core.store import hash_json
 from seethink.evals.board import Board
 from seethink.evals.config import EvalConfig, model_of
+from seethink.evals.judge.questions import version
 from seethink.evals.metrics import summarise
 from seethink.evals.samples import over_draws
 from seethink.evals.verdicts import NO_RESPONSE, STATES
@@ -39,6 +40,7 @@ def described(board: Board, profile: str, inputs: dict[str, str], config: EvalCo
         "temperature": None if elsewhere else config.temperature,
         "samples": config.samples,
         "judge": config.judge.model if config.judge.url else "",
+        "judge_version": version() if config.judge.url else "",
     }
 
 

@@ -15,7 +15,7 @@ from typing import Protocol
 from seethink.core.nouns import Verdict
 from seethink.core.tags import ANSWER, ANSWER_END
 from seethink.evals.board import Grade, Profile, Reading, Response
-from seethink.evals.questions import JudgeQuestion
+from seethink.evals.judge.questions import JudgeQuestion
 
 STATES = ("right", "wrong", "unparsed", "judge_failed")
 NO_RESPONSE, TRUNCATED, REFUSAL = "no_response", "truncated", "refusal"

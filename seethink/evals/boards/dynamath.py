@@ -17,9 +17,9 @@ from seethink.core.errors import UserError
 from seethink.core.nouns import Example, Sample, Score
 from seethink.core.store import DataRow
 from seethink.evals.board import Board, Profile, asked_as, per_item
+from seethink.evals.files.records import Record, column, in_groups, read_records, shards
+from seethink.evals.judge.questions import ask_answer
 from seethink.evals.metrics import figures, right_share
-from seethink.evals.questions import ask_answer
-from seethink.evals.records import Record, column, in_groups, read_records, shards
 from seethink.evals.rules import dynamath as rules
 from seethink.evals.strict import STRICT
 

@@ -15,9 +15,9 @@ from seethink.core.errors import UserError
 from seethink.core.nouns import Example, Sample, Verdict
 from seethink.core.store import DataRow, read_jsonl
 from seethink.evals.board import Board, Profile, Reading, asked_as, per_item
+from seethink.evals.files.records import read_records
 from seethink.evals.metrics import right_share
 from seethink.evals.prompts import LETTER, direct, with_options, with_reasoning
-from seethink.evals.records import read_records
 from seethink.evals.strict import STRICT
 
 _OPTION = re.compile(r"(?m)^([A-D]):(.*)$")

@@ -18,9 +18,9 @@ from seethink.core.errors import UserError
 from seethink.core.nouns import Example, Sample, Score, Verdict
 from seethink.core.store import DataRow
 from seethink.evals.board import Board, Profile, Reading, asked_as, per_item
+from seethink.evals.files.records import Record, column, read_records, unique
+from seethink.evals.judge.questions import ask_same, ask_value
 from seethink.evals.metrics import right_share
-from seethink.evals.questions import ask_same, ask_value
-from seethink.evals.records import Record, column, read_records, unique
 from seethink.evals.strict import STRICT
 from seethink.evals.verdicts import UNREADABLE
 

@@ -15,10 +15,10 @@ from seethink.core.errors import UserError
 from seethink.core.nouns import Example, Sample, Verdict
 from seethink.core.store import DataRow
 from seethink.evals.board import Board, Profile, Reading, asked_as, per_item
+from seethink.evals.files.records import Record, read_records
+from seethink.evals.judge.questions import ask_answer
 from seethink.evals.metrics import right_share
 from seethink.evals.prompts import LETTER, VALUE, direct, with_options, with_reasoning
-from seethink.evals.questions import ask_answer
-from seethink.evals.records import Record, read_records
 from seethink.evals.rules.mathv_numbers import OverBudget
 from seethink.evals.rules.mathv_text import answer_in, same
 from seethink.evals.rules.mathv_vlmevalkit import is_equal

@@ -11,9 +11,9 @@ from typing import Any
 from seethink.ask import Budget, CallFailed, Client, Endpoint, Ledger, sample_message
 from seethink.core.nouns import Sample, Trace
 from seethink.core.progress import progress
+from seethink.evals.answers.responses import Keep
 from seethink.evals.board import Response
 from seethink.evals.config import EvalConfig, prompt_of
-from seethink.evals.responses import Keep
 
 STEP = "eval"
 LEDGER = "ledger.sqlite"

@@ -23,7 +23,7 @@ from seethink.ask.messages import call_key
 from seethink.core.errors import UserError
 from seethink.core.progress import Progress, progress
 from seethink.evals.config import EvalConfig, JudgeCheckConfig
-from seethink.evals.questions import JudgeQuestion, version
+from seethink.evals.judge.questions import JudgeQuestion, version
 from seethink.rewards.config import JudgeConfig
 
 STEPS = ("extract", "grade")

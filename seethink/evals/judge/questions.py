@@ -96,7 +96,7 @@ def short_answer(answer: str) -> str | None:
 
 @cache
 def _prompt(name: str) -> str:
-    return Path(__file__).with_name(f"judge_{name}.txt").read_text(encoding="utf-8").strip()
+    return Path(__file__).with_name(f"{name}.txt").read_text(encoding="utf-8").strip()
 
 
 def _about(name: str, sample: Sample, text: str, form: Callable[[str], str | None], reply: str) -> JudgeQuestion:

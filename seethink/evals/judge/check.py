@@ -30,8 +30,8 @@ from seethink.core.url import public
 from seethink.evals.board import Grade, Profile, Response, per_item
 from seethink.evals.boards import BOARDS
 from seethink.evals.config import JudgeCheckConfig, check_judge
-from seethink.evals.judge import open_judge
-from seethink.evals.questions import JudgeQuestion, ask_letter, ask_letters, ask_same, ask_value, version
+from seethink.evals.judge.judge import open_judge
+from seethink.evals.judge.questions import JudgeQuestion, ask_letter, ask_letters, ask_same, ask_value, version
 from seethink.evals.verdicts import grade, state
 
 FORMS = {"letter": ask_letter, "letters": ask_letters, "value": ask_value}

@@ -19,7 +19,7 @@ from seethink.core.fields import as_text
 from seethink.core.filetype import unreadable
 from seethink.core.nouns import Example
 from seethink.core.store import DataRow, read_json, read_jsonl
-from seethink.evals.record_pictures import RecordPictures
+from seethink.evals.files.pictures import RecordPictures
 
 BATCH = 50  # rows of a parquet file held at once: pictures are large
 FIELD = 1 << 28  # characters of a field of a table; a quote that never ends would hold the rest of the file

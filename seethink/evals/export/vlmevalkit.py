@@ -21,10 +21,10 @@ from seethink.core.errors import UserError
 from seethink.core.nouns import Sample, Score
 from seethink.core.prompt import prompt_text
 from seethink.core.store import well_formed
-from seethink.evals.asked import asked, data_of, finished_at, items, model_name
 from seethink.evals.board import Board
 from seethink.evals.evaluated import Evaluated
-from seethink.evals.records import read_records
+from seethink.evals.export.asked import asked, data_of, finished_at, items, model_name
+from seethink.evals.files.records import read_records
 
 Columns = dict[str, Any]
 FAILED = "Failed to obtain answer via API."

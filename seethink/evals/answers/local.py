@@ -13,9 +13,9 @@ from seethink.core.nouns import Sample, Trace
 from seethink.core.preflight import Sizes
 from seethink.core.progress import progress
 from seethink.core.store import DataRow
+from seethink.evals.answers.responses import Keep, Key
 from seethink.evals.board import Response
 from seethink.evals.config import EvalConfig, model_of
-from seethink.evals.responses import Keep, Key
 from seethink.train.dist import Ranks
 from seethink.train.model.policy import EncodedPrompt, Policy, encode_prompt, load_policy
 from seethink.train.preflight import check_lengths, load_reader

@@ -21,9 +21,9 @@ from seethink.core.images import portable
 from seethink.core.nouns import Sample, Score
 from seethink.core.prompt import prompt_parts
 from seethink.core.store import hash_text, well_formed
-from seethink.evals.asked import finished_at, model_name
 from seethink.evals.board import Board
 from seethink.evals.evaluated import Evaluated
+from seethink.evals.export.asked import finished_at, model_name
 
 VALUES = {"right": "C", "wrong": "I"}
 """Correct and incorrect; anything else is N, no answer."""

@@ -3,8 +3,8 @@
 seethink export --data runs/eval --format vlmevalkit --out outputs
 seethink export --data runs/eval --format inspect --out logs
 
-vlmevalkit  the prediction table that VLMEvalKit scores with its own rules and judge (`to_vlmevalkit.py`)
-inspect     a log that `inspect view` opens (`to_inspect.py`)
+vlmevalkit  the prediction table that VLMEvalKit scores with its own rules and judge (`vlmevalkit.py`)
+inspect     a log that `inspect view` opens (`inspect.py`)
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from pathlib import Path
 from seethink.core.errors import UserError
 from seethink.core.store import write_text
 from seethink.data.config import ExportConfig
-from seethink.evals import to_inspect, to_vlmevalkit
-from seethink.evals.asked import asked, board_of, read_whole
+from seethink.evals.export import inspect, vlmevalkit
+from seethink.evals.export.asked import asked, board_of, read_whole
 
 
 def run(config: ExportConfig, dry_run: bool = False) -> None:
@@ -23,13 +23,13 @@ def run(config: ExportConfig, dry_run: bool = False) -> None:
     found = read_whole(config.data)
     board = board_of(found, config.task)
     if config.format == "inspect":
-        path = to_inspect.log_path(found, config.out)
-        text = to_inspect.log_text(found, board, asked(board, found))
+        path = inspect.log_path(found, config.out)
+        text = inspect.log_text(found, board, asked(board, found))
         after = f"inspect view --log-dir {path.parent}"
     else:
-        path = to_vlmevalkit.table_path(found, config.out)
-        text = to_vlmevalkit.table_text(found, board, config.table)
-        after = to_vlmevalkit.command(found, config.out)
+        path = vlmevalkit.table_path(found, config.out)
+        text = vlmevalkit.table_text(found, board, config.table)
+        after = vlmevalkit.command(found, config.out)
     refuse_other(path, text)
     if not dry_run:
         write_text(path, text)

@@ -1,0 +1,1 @@
+"""Evaluations as other programs read them: VLMEvalKit and Inspect."""

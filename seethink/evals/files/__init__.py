@@ -1,0 +1,1 @@
+"""Published benchmark files, whatever their container, as records with their pictures."""

@@ -1,0 +1,1 @@
+"""The judge: what it is asked, how its replies are read, and how well it judges."""
