@@ -219,7 +219,7 @@ def depends(run: Evaluated) -> list[tuple[str, str]]:
         "Cut answers": f"{s.get('cut', 0)}",
         "Temperature": unknown if run.elsewhere else f"{s.get('temperature') or 0:g}",
         "Answers per item": str(s.get("samples", 1)),
-        "Judge": judge,
+        "Judge": judge if not s.get("judge_version") else f"{judge}, questions {s['judge_version']}",
     }
     for key, value in s.items():
         if key in COUNTS or (key not in DESCRIBED and isinstance(value, str) and value):
