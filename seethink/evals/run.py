@@ -32,7 +32,7 @@ from seethink.evals.config import EvalConfig, check_judge, model_of, prompt_in_w
 from seethink.evals.items import TAKEN, Items, inputs_of, named, not_exchanged, read_items, read_rows, shown, way_to_ask
 from seethink.evals.metrics import alarms
 from seethink.evals.preview import say_plan
-from seethink.evals.summary import described, in_words, missing, results
+from seethink.evals.summary import described, in_words, missing, results, whole
 from seethink.evals.verdicts import grade, state
 from seethink.train.alarms import raise_new
 from seethink.train.model.folder import check_folder, pixel_budget
@@ -116,9 +116,9 @@ def evaluate(config: EvalConfig, ranks: Any) -> dict[str, Any] | None:
         write_table(folder.path("scores.parquet"), scores)
         summary = {**described(board, profile, inputs, config), **results(board, scores, config)}
         summary["left_out"] = {d.sample_id: d.detail for d in items.drops if d.reason == "left_out"}
-        summary["complete"] = not board.sizes or items.rows in board.sizes
+        summary["complete"] = whole(board, items, summary)
         summary["spending"] = spending(config.out)
-        raise_new(folder, {**alarms(scores), **missing(summary, board, items.rows, config)}, None)
+        raise_new(folder, {**alarms(scores), **missing(summary, board, items, config)}, None)
         folder.finish(**summary)
         print(f"eval: {in_words(summary)}, {config.out}")
         return folder.summary

@@ -8,6 +8,7 @@ from seethink.core.nouns import Score
 from seethink.core.store import hash_json
 from seethink.evals.board import Board
 from seethink.evals.config import EvalConfig, model_of
+from seethink.evals.items import Items
 from seethink.evals.judge.questions import version
 from seethink.evals.metrics import summarise
 from seethink.evals.samples import over_draws
@@ -61,7 +62,13 @@ def without_numbers(value: Any) -> Any:
     return None if isinstance(value, float | list) else value
 
 
-def missing(summary: dict[str, Any], board: Board, rows_found: int, config: EvalConfig) -> dict[str, str]:
+def whole(board: Board, items: Items, summary: dict[str, Any]) -> bool:
+    """Whether what was evaluated is the published set: all of its rows, and of the kind that its numbers are about."""
+    counted = len(items.samples) + len(summary["left_out"])
+    return not board.sizes or (items.rows in board.sizes and counted == items.rows and not summary.get("another_set"))
+
+
+def missing(summary: dict[str, Any], board: Board, items: Items, config: EvalConfig) -> dict[str, str]:
     """{alarm: sentence} for what keeps a number from being compared."""
     found = {}
     if n := summary["failed"]:
@@ -72,7 +79,8 @@ def missing(summary: dict[str, Any], board: Board, rows_found: int, config: Eval
         found["judge_failed"] = INCOMPLETE.format(what=f"the judge gave no usable reply on {n} answers")
     if not summary["complete"]:
         sizes = " or ".join(map(str, board.sizes))
-        found["subset"] = f"{rows_found} rows, {board.title} has {sizes}: this number compares with no published one"
+        what = summary.get("another_set") or f"{len(items.samples)} items, {board.title} has {sizes}"
+        found["subset"] = f"{what}: this number compares with no published one"
     if summary["images"] != "own":
         found["control"] = f"pictures are {summary['images']}: this number is a control"
     return found

@@ -120,7 +120,8 @@ def with_question(sample: Sample) -> Sample:
 def metric(scores: list[Score]) -> dict[str, Any]:
     """Share right, and which version of the problems it is of."""
     text_only = any(s.part.startswith(TEXT_ONLY) for s in scores)
-    return {**right_share(scores), "problem_version": TEXT_ONLY if text_only else VERSION}
+    other = {"another_set": f"{TEXT_ONLY} problems, not {VERSION}"} if text_only else {}
+    return {**right_share(scores), "problem_version": TEXT_ONLY if text_only else VERSION, **other}
 
 
 _TWO_STAGES = Profile(

@@ -178,5 +178,5 @@ BOARD = Board(
         "reasoning": asked_as(lambda sample: with_reasoning(_listed(sample), _form(sample))),
     },
     metric=right_share,
-    sizes=(3040, 304),
+    sizes=(3040,),
 )
