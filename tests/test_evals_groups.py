@@ -207,10 +207,12 @@ def test_the_profiles_of_dynamath_differ_as_their_originals_do(answer_type, gold
     assert states(dynamath.BOARD, "official", pair) == [official]
 
 
-@pytest.mark.parametrize("profile", ["leaderboard", "official"])
-def test_a_stored_extraction_is_scored_as_it_is(profile):
+@pytest.mark.parametrize(("profile", "rules_first"), [("leaderboard", True), ("official", False)])
+def test_a_stored_extraction_stands_for_the_judge_or_for_the_whole_reading(profile, rules_first):
     for extraction, want in (("4.0004", "right"), ("5", "wrong"), ("", "unparsed")):
-        assert states(dynamath.BOARD, profile, [(item("float", "4"), '{"short answer": "4"}')], extraction) == [want]
+        read = [(item("float", "4"), '{"short answer": "4"}')]
+        assert states(dynamath.BOARD, profile, read, extraction) == ["right" if rules_first else want]
+        assert states(dynamath.BOARD, profile, [(item("float", "4"), "?")], extraction) == [want]
 
 
 @pytest.mark.parametrize("profile", ["leaderboard", "official"])

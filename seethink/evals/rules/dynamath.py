@@ -6,7 +6,7 @@ may stand within words, and in which of two texts has to contain the other. Wher
 - An empty answer is none; VLMEvalKit finds it right for every text, since every text contains it.
 - VLMEvalKit looks for the right letter among the first three characters of a response in which neither rules nor its judge can
   find one. That helps only answers that nobody understood, and is left out.
-- Where VLMEvalKit or a script would stop with an error, or write a list as text, there is no answer.
+- Where VLMEvalKit or a script would stop with an error, there is no answer.
 - opensource_json_eval.py takes the last line of a response without JSON, less its last character. Here there is no answer.
 
 Sources: VLMEvalKit, vlmeval/dataset/dynamath.py;
@@ -64,13 +64,11 @@ def score_leaderboard(sample: Sample, answer: str) -> Verdict:
 
 
 def read_official(sample: Sample, text: str) -> Reading | None:
-    """The short answer of a response that is JSON, or of the JSON in it; a number in it counts as its text."""
+    """The short answer of a response that is JSON, or of the JSON in it; whatever it is counts as its text."""
     found = _short_answer(text, strict=True)
     if found is None:
         found = _short_answer(_json_part(text), strict=False)
-    if isinstance(found, bool) or not isinstance(found, str | int | float):
-        return None
-    return Reading(str(found), "json")
+    return None if found is None else Reading(str(found), "json")
 
 
 def score_official(sample: Sample, answer: str) -> Verdict:
