@@ -40,13 +40,14 @@ def right_share(scores: Sequence[Score]) -> dict[str, Any]:
 def summarise(scores: Sequence[Score]) -> dict[str, Any]:
     """What every board counts: items by state, reason and rung, coverage, and the same by part, level and kind."""
     states = Counter(s.status for s in scores)
+    lengths = [s.tokens for s in scores if s.tokens]  # of predictions nobody may know them
     return {
         "n": len(scores),
         **{name: states[name] for name in STATES},
         "coverage": 100 * (states["right"] + states["wrong"]) / len(scores) if scores else None,
         **accuracy(scores),
         "cut": sum(s.stop == "length" for s in scores),
-        "length": fmean(s.tokens for s in scores) if scores else None,
+        "length": fmean(lengths) if lengths else None,
         "reasons": dict(Counter(s.reason for s in scores if s.reason)),
         "decided_by": dict(Counter(s.decided_by for s in scores if s.ok is not None)),
         "by_kind": by("kind", scores),

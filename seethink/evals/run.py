@@ -116,6 +116,7 @@ def evaluate(config: EvalConfig, ranks: Any) -> dict[str, Any] | None:
         write_table(folder.path("scores.parquet"), scores)
         summary = {**described(board, profile, inputs, config), **results(board, scores, config)}
         summary["left_out"] = {d.sample_id: d.detail for d in items.drops if d.reason == "left_out"}
+        summary["dropped"] = len(items.drops) - len(summary["left_out"])
         summary["complete"] = whole(board, items, summary)
         summary["spending"] = spending(config.out)
         raise_new(folder, {**alarms(scores), **missing(summary, board, items, config)}, None)

@@ -142,11 +142,11 @@ def control(a: Evaluated, b: Evaluated, found: dict[str, Any]) -> str:
     if found["word"] == "not distinguishable":
         return (
             text
-            + f"the picture makes no difference that can be told ({sign * found['difference']:+.1f} points [{low:.1f}, {high:.1f}])"
+            + f"the picture makes no difference that can be told ({sign * found['difference'] + 0.0:+.1f} points [{low:.1f}, {high:.1f}])"
         )
     return (
         text
-        + f"{sign * found['difference']:+.1f} points [{low:.1f}, {high:.1f}] are owed to the picture, the rest needs none"
+        + f"{sign * found['difference'] + 0.0:+.1f} points [{low:.1f}, {high:.1f}] are owed to the picture, the rest needs none"
     )
 
 

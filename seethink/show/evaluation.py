@@ -48,8 +48,8 @@ STATE_WORDS = {
 }
 DESCRIBED = {
     "board", "task", "model", "profile", "quirks", "prompt", "dataset_hash", "prompt_hash", "system_hash", "images", "min_pixels",
-    "max_pixels", "max_tokens", "temperature", "samples", "judge", "n", *STATES, "coverage", "decided", "accuracy", "mean_reward",
-    "cut", "length", "reasons", "decided_by", "by_kind", "by_part", "by_level", "failed", "left_out", "complete", "score",
+    "max_pixels", "max_tokens", "temperature", "samples", "judge", "judge_version", "n", *STATES, "coverage", "decided", "accuracy", "mean_reward",
+    "cut", "length", "reasons", "decided_by", "by_kind", "by_part", "by_level", "failed", "left_out", "dropped", "complete", "score",
     "score_interval", "spending", "no_score",
 }  # fmt: skip
 """What of a summary has a place of its own on the page; whatever else stands there is shown by its key."""
@@ -203,6 +203,8 @@ def depends(run: Evaluated) -> list[tuple[str, str]]:
     pixels = f"least {_number(s.get('min_pixels'))}, most {_number(s.get('max_pixels'))}"
     hashes = run.manifest.get("inputs", {})
     left_out = "; ".join(f"{name}: {why}" for name, why in (s.get("left_out") or {}).items())
+    if n := s.get("dropped"):
+        left_out = "; ".join(filter(None, (left_out, f"{n} rows that cannot be used, see drops.parquet")))
     judge = s.get("judge") or "none: what only a judge could tell is unparsed"
     rows = {
         "Board": f"{run.title}, {s.get('n', 0)} answers{'' if s.get('complete', True) else ', not the whole set'}",
