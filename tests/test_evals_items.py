@@ -15,7 +15,7 @@ from seethink.core.config import build
 from seethink.core.errors import UserError
 from seethink.core.nouns import Example, Sample
 from seethink.core.run import read_log
-from seethink.core.store import DataRow, save_samples, write_jsonl
+from seethink.core.store import DataRow, save_samples, write_json, write_jsonl
 from seethink.core.tags import compose
 from seethink.evals import run as eval_run
 from seethink.evals.answers import local as eval_local
@@ -265,3 +265,17 @@ def test_half_a_character_that_a_model_wrote_is_no_fault(tmp_path):
     samples = [Sample("a", "s", (), "q", "5", "digit")]
     (response,) = read_predictions(tmp_path / "p.jsonl", samples, {}, "m")
     assert response.trace.text == "5 \ufffd"
+
+
+def test_what_only_a_judge_could_read_is_said_where_there_is_none(tmp_path):
+    rows = {
+        f"v1_{i}": {"imagename": "a.png", "question": "Which?", "answer": "B", "skill": ["spatial"]} for i in (0, 1)
+    }
+    write_json(tmp_path / "dataset.json", rows)
+    write_jsonl(tmp_path / "p.jsonl", [{"id": name, "text": "It is B."} for name in rows])
+    shared = dict(task="logicvista", data=tmp_path / "dataset.json", predictions=tmp_path / "p.jsonl")
+    eval_run.run(EvalConfig(out=tmp_path / "rules", profile="leaderboard", **shared))
+    said = {row["alarm"]: row["text"] for row in read_log(tmp_path / "rules" / "alarms.jsonl")}
+    assert said.keys() == {"undecided", "no_judge", "subset"} and said["no_judge"].startswith("2 of 2 answers")
+    eval_run.run(EvalConfig(out=tmp_path / "own", profile="strict", **shared))
+    assert {row["alarm"] for row in read_log(tmp_path / "own" / "alarms.jsonl")} == {"subset"}

@@ -15,6 +15,7 @@ from seethink.evals.samples import over_draws
 from seethink.evals.verdicts import NO_RESPONSE, STATES
 from seethink.train.model.folder import pixel_budget
 
+SOME = 0.05  # share of answers from which it is worth a word that nobody could read them
 INCOMPLETE = "{what}: no score is given (--accept_failures gives one, in which they count as not right)"
 
 
@@ -77,6 +78,10 @@ def missing(summary: dict[str, Any], board: Board, items: Items, config: EvalCon
         found["failed"] = INCOMPLETE.format(what=f"{n} answers {whose}{again}")
     if n := summary["judge_failed"]:
         found["judge_failed"] = INCOMPLETE.format(what=f"the judge gave no usable reply on {n} answers")
+    profile = board.profiles[summary["profile"]]
+    if (profile.extract or profile.grade) and not config.judge.url and summary["unparsed"] >= SOME * summary["n"]:
+        what = f"{summary['unparsed']} of {summary['n']} answers are read by no rule of {summary['profile']}"
+        found["no_judge"] = f"{what}, which asks a judge then, and there is none (--judge.url): they count as not right"
     if not summary["complete"]:
         sizes = " or ".join(map(str, board.sizes))
         what = summary.get("another_set") or f"{len(items.samples)} items, {board.title} has {sizes}"
