@@ -10,14 +10,15 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from seethink.core.errors import UserError
-from seethink.core.nouns import Example, Sample, Score
+from seethink.core.nouns import Sample, Score
 from seethink.core.store import DataRow
 from seethink.evals.board import Board, Profile, asked_as, per_item
-from seethink.evals.files.records import Record, column, in_groups, read_records, shards
+from seethink.evals.files.records import Record, column, data_row, in_groups, read_records, shards
 from seethink.evals.judge.questions import ask_answer
 from seethink.evals.metrics import figures, right_share
 from seethink.evals.rules import dynamath as rules
@@ -48,12 +49,8 @@ def files(path: Path) -> list[Path]:
 def _file(file: Path, pictures: Path | None) -> Iterator[DataRow]:
     variant = _variant_in(file.parent.name) or _variant_in(file.name)
     for record in read_records(file, pictures, ("decoded_image", "image")):
-        try:
-            sample = _sample(record, variant)
-            yield DataRow(record.where, sample.id, Example(sample, ""))
-        except UserError as fault:
-            name = record.row.get("qid", record.row.get("id", record.key))
-            yield DataRow(record.where, f"{name}/{record.row.get('varid', variant)}", fault)
+        name = f"{record.row.get('qid', record.row.get('id', record.key))}/{record.row.get('varid', variant)}"
+        yield data_row(record, name, partial(_sample, record, variant))
 
 
 def _variant_in(name: str) -> int:

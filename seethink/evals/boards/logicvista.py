@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from seethink.core.errors import UserError
-from seethink.core.nouns import Example, Sample, Verdict
+from seethink.core.nouns import Sample, Verdict
 from seethink.core.store import DataRow
 from seethink.evals.board import Board, Profile, Reading, asked_as, per_item
-from seethink.evals.files.records import Record, read_records
+from seethink.evals.files.records import Record, data_row, read_records
 from seethink.evals.judge.questions import ask_letters
 from seethink.evals.metrics import right_share
 from seethink.evals.prompts import LETTERS, direct, with_reasoning
@@ -35,10 +36,7 @@ def load(path: Path, pictures: Path | None = None) -> Iterator[DataRow]:
     for record in read_records(path, pictures):
         name = record.key or str(record.row.get("id") or record.row.get("index") or "")
         name = f"v1_{name}" if name.isdecimal() else name
-        try:
-            yield DataRow(record.where, name, Example(_sample(name, record, path), ""))
-        except UserError as fault:
-            yield DataRow(record.where, name, fault)
+        yield data_row(record, name, partial(_sample, name, record, path))
 
 
 def _sample(name: str, record: Record, path: Path) -> Sample:

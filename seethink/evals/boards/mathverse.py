@@ -11,14 +11,15 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from seethink.core.errors import UserError
-from seethink.core.nouns import Example, Sample, Score, Verdict
+from seethink.core.nouns import Sample, Score, Verdict
 from seethink.core.store import DataRow
 from seethink.evals.board import Board, Profile, Reading, asked_as, per_item
-from seethink.evals.files.records import Record, column, read_records, unique
+from seethink.evals.files.records import Record, column, data_row, read_records, unique
 from seethink.evals.judge.questions import ask_same, ask_value
 from seethink.evals.metrics import right_share
 from seethink.evals.strict import STRICT
@@ -50,10 +51,7 @@ def _rows(path: Path, pictures: Path | None) -> Iterator[DataRow]:
         seen[version] = seen.get(version, 0) + 1
         if version in (VERSION, TEXT_ONLY):
             name = str(record.row.get("sample_index") or record.row.get("index") or "")
-            try:
-                yield DataRow(record.where, name, Example(_sample(record, version), ""))
-            except UserError as fault:
-                yield DataRow(record.where, name, fault)
+            yield data_row(record, name, partial(_sample, record, version))
     if VERSION not in seen and seen.keys() != {TEXT_ONLY}:
         what = f"no row with problem_version {VERSION!r}, but {', '.join(map(repr, seen)) or 'none at all'}"
         raise UserError(what, where=path, remedy="Give testmini.json, or VLMEvalKit's MathVerse_MINI_Vision_Only.tsv")

@@ -6,16 +6,15 @@ model what is left. The markers <image1>, ... of a question stay in its text: th
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from seethink.core.errors import UserError
-from seethink.core.nouns import Example, Sample, Verdict
+from seethink.core.nouns import Sample, Verdict
 from seethink.core.store import DataRow
 from seethink.evals.board import Board, Profile, Reading, asked_as, per_item
-from seethink.evals.files.records import Record, read_records
+from seethink.evals.files.records import Record, data_row, read_records, texts
 from seethink.evals.judge.questions import ask_answer
 from seethink.evals.metrics import right_share
 from seethink.evals.prompts import LETTER, VALUE, direct, with_options, with_reasoning
@@ -26,19 +25,13 @@ from seethink.evals.rules.options import NONE, can_infer, lettered
 from seethink.evals.strict import STRICT
 from seethink.evals.verdicts import REFUSAL, SCORING, UNREADABLE
 
-MAX_LISTED = 10_000
-"""Characters of a list that a table holds as text."""
-
 
 def load(path: Path, pictures: Path | None = None) -> Iterator[DataRow]:
     """Items of test.jsonl or testmini.jsonl, of VLMEvalKit's TSV or of Hugging Face parquet."""
     for record in read_records(path, pictures, ("decoded_image", "image")):
         row = record.row
         name = next((str(row[key]) for key in ("id", "index") if row.get(key) not in (None, "")), record.key)
-        try:
-            yield DataRow(record.where, name, Example(_sample(name, record), ""))
-        except UserError as fault:
-            yield DataRow(record.where, name, fault)
+        yield data_row(record, name, partial(_sample, name, record))
 
 
 def _sample(name: str, record: Record) -> Sample:
@@ -47,7 +40,7 @@ def _sample(name: str, record: Record) -> Sample:
     answer = str(answer) if isinstance(answer, int | float) and not isinstance(answer, bool) else answer
     if not (name and isinstance(question, str) and question and isinstance(answer, str) and answer.strip()):
         raise UserError("no id, question and answer", where=where, remedy="Give the published test or testmini split")
-    options = _options(row.get("options", row.get("choices")), where)
+    options = lettered(texts(row.get("options", row.get("choices")), where))
     if options and answer not in options:
         raise UserError("its answer is the letter of no option", where=where, remedy="Download the file again")
     return Sample(
@@ -64,18 +57,6 @@ def _sample(name: str, record: Record) -> Sample:
             "options": options,
         },
     )
-
-
-def _options(choices: Any, where: str) -> dict[str, str]:
-    """Option texts by letter, {} of a free question. A table holds them as a Python list in text."""
-    if isinstance(choices, str) and len(choices) <= MAX_LISTED:
-        try:
-            choices = ast.literal_eval(choices or "[]")
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
-            choices = None
-    if not isinstance(choices, list | tuple) or not all(isinstance(text, str) for text in choices):
-        raise UserError("its options are no list of texts", where=where, remedy="Download the file again")
-    return lettered(list(choices))
 
 
 # What is asked.

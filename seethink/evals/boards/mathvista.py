@@ -6,16 +6,16 @@ every response that is not plainly one of these, and compare what it extracts as
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from seethink.core.errors import UserError
-from seethink.core.nouns import Example, Sample, Verdict
+from seethink.core.nouns import Sample, Verdict
 from seethink.core.store import DataRow
 from seethink.evals.board import Board, Profile, Reading, asked_as, per_item
-from seethink.evals.files.records import Record, read_records
+from seethink.evals.files.records import Record, data_row, read_records, texts
 from seethink.evals.judge.questions import ask_answer
 from seethink.evals.metrics import right_share
 from seethink.evals.prompts import LETTER, VALUE, direct, with_options, with_reasoning
@@ -25,8 +25,6 @@ from seethink.evals.strict import STRICT
 from seethink.evals.verdicts import REFUSAL, UNREADABLE
 
 ANSWER_TYPES = ("text", "integer", "float", "list")
-MAX_LISTED = 10_000
-"""Characters of a list that a table holds as text."""
 FORMS = {
     "text": "the letter of an option, as in A or C",
     "integer": "a whole number, as in 4 or 17",
@@ -39,10 +37,7 @@ def load(path: Path, pictures: Path | None = None) -> Iterator[DataRow]:
     """Items of testmini.json, of VLMEvalKit's TSV or of Hugging Face parquet."""
     for record in read_records(path, pictures, ("decoded_image", "image")):
         name = str(record.row.get("pid") or record.row.get("index") or record.key)
-        try:
-            yield DataRow(record.where, name, Example(_sample(name, record), ""))
-        except UserError as fault:
-            yield DataRow(record.where, name, fault)
+        yield data_row(record, name, partial(_sample, name, record))
 
 
 def _sample(name: str, record: Record) -> Sample:
@@ -52,7 +47,7 @@ def _sample(name: str, record: Record) -> Sample:
         what = "no question with an answer and its type"
         raise UserError(what, where=where, remedy="Give testmini, the split whose answers are published")
     chosen = row.get("question_type") == "multi_choice"
-    options = _options(row.get("choices"), where) if chosen else {}
+    options = lettered(texts(row.get("choices"), where)) if chosen else {}
     letters = [letter for letter, text in options.items() if text == answer]
     if chosen and not letters:
         raise UserError("its answer is none of its choices", where=where, remedy="Download the file again")
@@ -78,18 +73,6 @@ def _sample(name: str, record: Record) -> Sample:
         choices=tuple(options.values()),
         meta=meta,
     )
-
-
-def _options(choices: Any, where: str) -> dict[str, str]:
-    """Option texts by letter. A table holds them as a Python list in text."""
-    if isinstance(choices, str) and len(choices) <= MAX_LISTED:
-        try:
-            choices = ast.literal_eval(choices)
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
-            choices = None
-    if not isinstance(choices, list) or not choices or not all(isinstance(text, str) for text in choices):
-        raise UserError("its choices are no list of texts", where=where, remedy="Download the file again")
-    return lettered(choices)
 
 
 def _precision(row: dict[str, Any], question: str) -> int:

@@ -11,14 +11,15 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from seethink.core.errors import UserError
-from seethink.core.nouns import Example, Sample, Score, Verdict
+from seethink.core.nouns import Sample, Score, Verdict
 from seethink.core.store import DataRow
 from seethink.evals.board import Board, Profile, Reading, asked_as, per_item
-from seethink.evals.files.records import Record, column, in_groups, read_records
+from seethink.evals.files.records import Record, column, data_row, in_groups, read_records
 from seethink.evals.judge.questions import ask_letter
 from seethink.evals.metrics import figures
 from seethink.evals.rules.options import NONE, can_infer
@@ -39,11 +40,7 @@ def load(path: Path, pictures: Path | None = None) -> Iterator[DataRow]:
 def _rows(path: Path, pictures: Path | None) -> Iterator[DataRow]:
     for record in read_records(path, pictures, ("image", "image_path")):
         name = f"{record.row.get('ID', record.row.get('id', ''))}/{record.row.get('key', '')}"
-        try:
-            sample = _sample(record)
-            yield DataRow(record.where, sample.id, Example(sample, ""))
-        except UserError as fault:
-            yield DataRow(record.where, name, fault)
+        yield data_row(record, name, partial(_sample, record))
 
 
 def _sample(record: Record) -> Sample:

@@ -6,8 +6,9 @@ parquet) are written once, under the hash of their content. Tables are read row 
 
 from __future__ import annotations
 
+import ast
 import csv
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +18,7 @@ import pyarrow.parquet as pq
 from seethink.core.errors import UserError
 from seethink.core.fields import as_text
 from seethink.core.filetype import unreadable
-from seethink.core.nouns import Example
+from seethink.core.nouns import Example, Sample
 from seethink.core.store import DataRow, read_json, read_jsonl
 from seethink.evals.files.pictures import RecordPictures
 
@@ -25,6 +26,8 @@ BATCH = 50  # rows of a parquet file held at once: pictures are large
 FIELD = 1 << 28  # characters of a field of a table; a quote that never ends would hold the rest of the file
 POINTER = b"version https://git-lfs"
 AGAIN = "Download the file again"
+MAX_LISTED = 10_000
+"""Characters of a list that a table holds as text."""
 
 
 class Record(NamedTuple):
@@ -74,6 +77,27 @@ def column(row: dict[str, Any], where: str, *names: str, default: str | None = N
     if default is None:
         raise UserError(f"row has no {names[0]!r}", where=where, remedy="Give the published file of this benchmark")
     return default
+
+
+def texts(value: Any, where: str) -> list[str]:
+    """A list of texts, which a table holds as a Python list in a text. Raises UserError for anything else."""
+    if isinstance(value, str) and len(value) <= MAX_LISTED:
+        try:
+            value = ast.literal_eval(value or "[]")
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            value = None
+    if not isinstance(value, list | tuple) or not all(isinstance(text, str) for text in value):
+        raise UserError("its options are no list of texts", where=where, remedy=AGAIN)
+    return list(value)
+
+
+def data_row(record: Record, name: str, make: Callable[[], Sample]) -> DataRow:
+    """The item that `make` makes of a record, or what is wrong with it in its place, under `name`."""
+    try:
+        sample = make()
+        return DataRow(record.where, sample.id, Example(sample, ""))
+    except UserError as fault:
+        return DataRow(record.where, name, fault)
 
 
 def unique(rows: Iterable[DataRow]) -> Iterator[DataRow]:
