@@ -267,6 +267,13 @@ def test_half_a_character_that_a_model_wrote_is_no_fault(tmp_path):
     assert response.trace.text == "5 \ufffd"
 
 
+@pytest.mark.parametrize(("stored", "read"), [("5", "5"), (5, "5"), (0.5, "0.5"), (None, None)])
+def test_a_stored_extraction_may_be_a_number(stored, read, tmp_path):
+    write_jsonl(tmp_path / "p.jsonl", [{"id": "a", "text": "so", "extraction": stored}])
+    (response,) = read_predictions(tmp_path / "p.jsonl", [Sample("a", "s", (), "q", "5", "digit")], {}, "m")
+    assert response.extraction == read
+
+
 def test_what_only_a_judge_could_read_is_said_where_there_is_none(tmp_path):
     rows = {
         f"v1_{i}": {"imagename": "a.png", "question": "Which?", "answer": "B", "skill": ["spatial"]} for i in (0, 1)

@@ -64,7 +64,11 @@ def _id(row: dict[str, Any], where: str) -> str:
 
 
 def _prediction(row: dict[str, Any], where: str) -> Prediction:
-    text, extraction = typed(row, "text", str, where), typed(row, "extraction", str, where)
+    text, extraction = typed(row, "text", str, where), row.get("extraction")
+    if isinstance(extraction, int | float) and not isinstance(extraction, bool):  # a number that somebody stored as one
+        extraction = str(extraction)
+    elif extraction is not None:
+        extraction = typed(row, "extraction", str, where)
     if text is None:
         remedy = "Write what the model answered, or leave the row out"
         raise UserError("row has no text", where=where, remedy=remedy)
