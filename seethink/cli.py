@@ -122,7 +122,10 @@ def evaluate(config: Any, dry_run: bool = False) -> dict[str, Any] | None:
     """Score, then show; the summary, which of several processes the first has."""
     summary = load("evals.run:run")(config, dry_run)
     if summary is not None:
-        load("show.evaluation:write")(config.out)
+        # code of a board that the user wrote runs here, where it was named, and by no folder
+        load("show.evaluation:write")(
+            config.out, load("evals.evaluated:board_items")(config.task, config.data, config.out)
+        )
     return summary
 
 

@@ -62,6 +62,8 @@ def test_the_board_of_the_example_runs(tmp_path, monkeypatch, capsys):
     plates(tmp_path, monkeypatch)
     evaluate, export = (shlex.split(line)[1:] for line in COMMANDS if "plates.py:BOARD" in line)
     assert main([*evaluate, "--accept_failures"]) == 0, capsys.readouterr().err
+    page = (tmp_path / "runs/plates/report.html").read_text()
+    assert "KL-4567" in page and "question not at hand" not in page, "its items are shown, golds and all"
     summary = read_json(tmp_path / "runs/plates/done.json")["summary"]
     assert [summary[name] for name in ("n", "right", "wrong", "unparsed", "score", "board")] == [
         5,

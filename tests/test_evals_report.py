@@ -235,9 +235,10 @@ def test_bare_arguments_of_a_table_are_its_runs(six, tmp_path):
 
 
 def test_a_board_that_is_gone_or_unknown_is_named(tmp_path):
-    for task, data in (("rows", "gone.jsonl"), ("my_board.py:BOARD", str(tmp_path))):
-        with pytest.raises(UserError, match="data of this board are gone"):
-            load_board(task, {"data": data}, tmp_path)
+    with pytest.raises(UserError, match="data of this board are gone"):
+        load_board("rows", {"data": "gone.jsonl"}, tmp_path)
+    with pytest.raises(UserError, match="one that its user wrote .my_board.py:BOARD., and a folder starts no code"):
+        load_board("my_board.py:BOARD", {"data": str(tmp_path)}, tmp_path)
 
 
 @needs_browser

@@ -9,14 +9,13 @@ from typing import Any
 from seethink.core.errors import UserError
 from seethink.core.nouns import Sample, Score
 from seethink.core.run import read_log
-from seethink.core.store import read_record
+from seethink.core.store import DataRow, read_record
 from seethink.core.tables import read_table
+from seethink.evals.board import Board
+from seethink.evals.items import TAKEN
 
 COLUMNS = ("sample_id", "part", "ok", "status", "text", "stop")
 """What a table of scores holds in any case."""
-
-PICTURES = (".images", "images")
-"""Folders below a run where pictures that stood in the board's file may lie."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +69,28 @@ def samples_of(evaluated: Evaluated) -> dict[str, Sample]:
 
 
 def load_board(task: str, config: dict[str, Any], folder: Path) -> dict[str, Sample]:
-    """The same from a run's settings. Raises UserError where the board is unknown or its file is gone."""
-    from seethink.evals.boards import BOARDS  # here: every board with its rules
-
+    """The same from a run's settings. Raises UserError where its file is gone, or the board is one that its user wrote."""
     data = config.get("data", config.get("board"))
-    if task not in BOARDS or not isinstance(data, str) or not Path(data).exists():
+    if ":" in task:
+        what = f"its board is one that its user wrote ({task}), and a folder starts no code"
+        raise UserError(what, where=folder, remedy="report.html of the run shows its questions")
+    if not isinstance(data, str) or not Path(data).exists():
         raise UserError("the data of this board are gone", where=data or folder, remedy="Give them back their place")
-    pictures = next((place for name in PICTURES if (place := folder / name).is_dir()), None)
-    rows = BOARDS[task].load(Path(data), pictures)
+    return board_items(task, Path(data), folder)
+
+
+def board_items(task: str, data: Path, folder: Path) -> dict[str, Sample]:
+    """Items of a board by id; of the user's own too: `task` is what the user named. Pictures from inside its file lie in `folder`."""
+    from seethink.evals.boards.find import find_board  # here: every board with its rules
+
+    rows = board_rows(find_board(task), folder, data)
     return {row.read.sample.id: row.read.sample for row in rows if not isinstance(row.read, UserError)}
+
+
+def board_rows(board: Board, folder: Path, data: Path) -> list[DataRow]:
+    """Rows of a board's file. Pictures that stand in it were written when it was evaluated, into `folder`."""
+    pictures = folder / TAKEN
+    return list(board.load(data, pictures if pictures.is_dir() else None))
 
 
 def _object(path: Path) -> dict[str, Any]:

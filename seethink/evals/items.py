@@ -19,6 +19,7 @@ from seethink.evals.answers.pictures import blank, exchanged, own_pictures, refu
 from seethink.evals.board import Board, asked_as
 from seethink.evals.boards.find import board_hash
 from seethink.evals.config import EvalConfig, model_of, prompt_of
+from seethink.evals.files.records import unique
 
 TAKEN = ".images"  # pictures that stand in a board's file; a name that leaves the run folder unclaimed
 PLACE = re.compile(r"\{([A-Za-z_]\w*)\}")
@@ -79,7 +80,7 @@ def read_items(config: EvalConfig, board: Board, ask: Callable[[Sample], Sample]
     """
     loaded = read_rows(config, board, taken)
     left = [Drop(row.id, "", "check", "left_out", board.left_out[row.id]) for row in loaded if _left_out(row, board)]
-    found, sizes = _unique([row for row in loaded if not _left_out(row, board)]), {}
+    found, sizes = list(unique(row for row in loaded if not _left_out(row, board))), {}
     if config.predictions is None:
         found, sizes = check_pictures(found)
     asked = [row._replace(read=_asked(row.read, ask)) for row in found]
@@ -109,20 +110,6 @@ def read_rows(config: EvalConfig, board: Board, taken: Path) -> list[DataRow]:
 def _left_out(row: DataRow, board: Board) -> bool:
     """Whether a row is none of the items, as the board says, and indeed cannot be used."""
     return row.id in board.left_out and isinstance(row.read, UserError)
-
-
-def _unique(rows: list[DataRow]) -> list[DataRow]:
-    """The rows, a fault in the place of each whose id an earlier one has."""
-    first: dict[str, str] = {}
-    found = []
-    for row in rows:
-        if isinstance(row.read, Example) and (name := row.read.sample.id) in first:
-            what = f"id {name[:80]!r} was already used in {first[name]}"
-            row = row._replace(read=UserError(what, where=row.where, remedy="Ids must be unique"))
-        elif isinstance(row.read, Example):
-            first[name] = row.where
-        found.append(row)
-    return found
 
 
 def _asked(read: Example | UserError, ask: Callable[[Sample], Sample]) -> Example | UserError:

@@ -10,12 +10,12 @@ from pathlib import Path
 from seethink.core.config import build
 from seethink.core.errors import UserError
 from seethink.core.nouns import Sample
-from seethink.core.store import DataRow, hash_file, read_record
+from seethink.core.store import hash_file, read_record
 from seethink.evals.board import Board
 from seethink.evals.boards.find import find_board
 from seethink.evals.config import EvalConfig
-from seethink.evals.evaluated import Evaluated, read_evaluation
-from seethink.evals.items import TAKEN, dataset_hash, way_to_ask
+from seethink.evals.evaluated import Evaluated, board_rows, read_evaluation
+from seethink.evals.items import dataset_hash, way_to_ask
 
 
 def read_whole(folder: Path) -> Evaluated:
@@ -57,7 +57,9 @@ def board_of(found: Evaluated, task: str = "") -> Board:
 def asked(board: Board, found: Evaluated) -> dict[str, Sample]:
     """id -> item as the model was asked it, in the order of the scores. Raises UserError where the file has changed since."""
     data = data_of(found)
-    known = {row.id: row.read.sample for row in items(board, found, data) if not isinstance(row.read, UserError)}
+    known = {
+        row.id: row.read.sample for row in board_rows(board, found.folder, data) if not isinstance(row.read, UserError)
+    }
     ids = list(dict.fromkeys(score.sample_id for score in found.scores))
     own = [known[name] for name in ids if name in known]
     now = hash_file(data) if found.task == "rows" else dataset_hash(own)
@@ -75,9 +77,3 @@ def data_of(found: Evaluated) -> Path:
         remedy = "Bring it back, or call from the folder in which seethink eval was called"
         raise UserError("the board's file is not there any more", where=data, remedy=remedy)
     return data
-
-
-def items(board: Board, found: Evaluated, data: Path) -> list[DataRow]:
-    """Rows of the board. Pictures that stand in its file were written when it was evaluated, into this folder."""
-    pictures = found.folder / TAKEN
-    return list(board.load(data, pictures if pictures.is_dir() else None))

@@ -22,8 +22,8 @@ from seethink.core.nouns import Sample, Score
 from seethink.core.prompt import prompt_text
 from seethink.core.store import well_formed
 from seethink.evals.board import Board
-from seethink.evals.evaluated import Evaluated
-from seethink.evals.export.asked import asked, data_of, finished_at, items, model_name
+from seethink.evals.evaluated import Evaluated, board_rows
+from seethink.evals.export.asked import asked, data_of, finished_at, model_name
 from seethink.evals.files.records import read_records
 
 Columns = dict[str, Any]
@@ -162,7 +162,9 @@ def refuse_other_board(board: Board, found: Evaluated, samples: dict[str, Sample
     """Raises UserError for a table that is no TSV, lacks items that were evaluated, or has other answers to them."""
     if table.suffix.lower() != ".tsv":
         raise UserError("no TSV", where=table, remedy="Give the table that VLMEvalKit keeps in LMUData")
-    theirs = {row.id: row.read.sample for row in items(board, found, table) if not isinstance(row.read, UserError)}
+    theirs = {
+        row.id: row.read.sample for row in board_rows(board, found.folder, table) if not isinstance(row.read, UserError)
+    }
     remedy = "Give the table of this very board"
     if missing := [name for name in samples if name not in theirs]:
         raise UserError(f"{len(missing)} items are not in this table, {missing[0]!r}", where=table, remedy=remedy)
@@ -174,7 +176,7 @@ def refuse_other_board(board: Board, found: Evaluated, samples: dict[str, Sample
 
 def rows_of(board: Board, found: Evaluated, data: Path) -> dict[str, tuple[str, Columns]]:
     """id of an item -> (file:row, what stands there), without pictures."""
-    places = {row.where: row.id for row in items(board, found, data)}
+    places = {row.where: row.id for row in board_rows(board, found.folder, data)}
     files = dict.fromkeys(Path(where.rpartition(":")[0]) for where in places)
     return {
         places[record.where]: (record.where, record.row)

@@ -104,11 +104,10 @@ def unique(rows: Iterable[DataRow]) -> Iterator[DataRow]:
     """The rows; one whose id was there before becomes a fault in its place."""
     seen: dict[str, str] = {}
     for row in rows:
-        if isinstance(row.read, Example) and (first := seen.setdefault(row.id, row.where)) != row.where:
-            fault = UserError(
-                f"id {row.id!r} was already used in {first}", where=row.where, remedy="Ids must be unique"
-            )
-            row = row._replace(read=fault)
+        name = row.read.sample.id if isinstance(row.read, Example) else ""
+        if name and (first := seen.setdefault(name, row.where)) != row.where:
+            what = f"id {name[:80]!r} was already used in {first}"
+            row = row._replace(read=UserError(what, where=row.where, remedy="Ids must be unique"))
         yield row
 
 
