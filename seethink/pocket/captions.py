@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+from random import Random
 
-from seethink.pocket.questions import box_text
-from seethink.pocket.world import COLOURS, SHAPES, Curve, Scene, Thing
+from seethink.pocket.questions import Query, answerable, box_text
+from seethink.pocket.world import COLOURS, HEIGHT, SHAPES, Curve, Scene, Thing
 
 _THING = re.compile(
     rf"({'|'.join(COLOURS)}) ({'|'.join(SHAPES)}) at row-(\d) column-(\d) with box \((\d+), (\d+)\),\( ?(\d+), (\d+)\)"
@@ -41,6 +43,28 @@ def read_caption(text: str) -> Scene | None:
     if not things and not curve:
         return None
     return Scene(tuple(sorted(things, key=lambda t: (t.row, t.column))), curve)
+
+
+def misread(scene: Scene, query: Query, rate: float, rng: Random) -> Scene:
+    """The scene as an unfaithful caption would tell it: each thing keeps its colour and its shape, and a curve each of its
+    two numbers, with probability 1 - rate. The question can still be answered, though perhaps not rightly."""
+    for _ in range(8):
+        things = tuple(
+            replace(t, colour=_other(t.colour, COLOURS, rate, rng), shape=_other(t.shape, SHAPES, rate, rng))
+            for t in scene.things
+        )
+        curve = scene.curve
+        if curve:
+            a, b = ((n + rng.choice((-1, 1)) if rng.random() < rate else n) for n in (curve.a, curve.b))
+            curve = replace(curve, a=a or 1, b=max(-HEIGHT, min(HEIGHT, b)))
+        told = Scene(things, curve)
+        if answerable(told, query):
+            return told
+    return scene
+
+
+def _other(word: str, words: tuple[str, ...], rate: float, rng: Random) -> str:
+    return rng.choice([w for w in words if w != word]) if rng.random() < rate else word
 
 
 def _article(word: str) -> str:

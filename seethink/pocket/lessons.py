@@ -18,11 +18,11 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from seethink.core.tags import compose
-from seethink.pocket.questions import ask, phrase
+from seethink.pocket.questions import PLURALS, ask, phrase
 from seethink.pocket.render import render
 from seethink.pocket.teacher import Persona, plan, reason
-from seethink.pocket.tokens import COLUMN_WORDS, EDGE_WORDS, LETTER_WORDS, ROW_WORDS, TERMS, prompt
-from seethink.pocket.world import COLOURS, GRID, IID, LATTICE, SHAPES, SIZE, Hardness, Scene, draw_curve, draw_things
+from seethink.pocket.tokens import COLUMN_WORDS, EDGE_WORDS, LETTER_WORDS, ROW_WORDS, prompt
+from seethink.pocket.world import COLOURS, GRID, HEIGHT, IID, LATTICE, SHAPES, SIZE, Hardness, Scene, draw_curve, draw_things
 
 IMAGE_TOKENS, IGNORE = GRID * GRID, -100
 STYLES = {"concise": "system", "careful": "system_careful"}
@@ -31,10 +31,15 @@ TEACHERS = {
     "concise": Persona(leak=0.0, wrong_answer=0.0),
     "careful": Persona(hesitation=0.7, recheck=0.2, detour=0.2, leak=0.0, wrong_answer=0.0),
 }
-HEIGHTS = tuple(str(n) for n in range(-4, 5))
-WORD_GROUPS = (ROW_WORDS, COLUMN_WORDS, (*COLOURS, "empty"), SHAPES, *EDGE_WORDS, ("line", "parabola"), TERMS, HEIGHTS)
-"""Words an image token should resemble, one of each group: row, column, colour, shape, four edges; of a curve its form,
-its term in x and its height at x = 0."""
+HEIGHTS = tuple(str(n) for n in range(-HEIGHT, HEIGHT + 1))
+WORD_GROUPS = (ROW_WORDS, COLUMN_WORDS, (*COLOURS, "empty"), SHAPES, *EDGE_WORDS, ("line", "parabola"), HEIGHTS)
+"""Words an image token should resemble, one of each group: row, column, colour, shape, four edges; of a curve its form and
+its height, left of the middle that at x = 0, right of it that at x = 1: no token has to carry two."""
+DRAWN = ("equation", "arithmetic", "arithmetic")
+"""Questions about a picture of a curve."""
+SINK = 4.0
+"""Weight of "nothing" beside every thing that is counted: attention then falls on n of them by n / (n + SINK), which tells
+six from five."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,7 @@ class Lesson:
     tasks   questions asked about each picture of things
     curves  pictures of curves in a row
     bare    share of answers without thinking
-    hasty   share of concise answers that skip the steps and state only the last one
+    glance  share of concise counts and equations that skip their steps
     """
 
     style: str
@@ -53,7 +58,7 @@ class Lesson:
     tasks: tuple[str, ...] = ("where", "where", "colour_at", "shape_right", "count", "subtract", "describe")
     curves: int = 4
     bare: float = 0.03
-    hasty: float = 0.0
+    glance: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -81,6 +86,8 @@ class LessonBatch:
     labels    [B, T] IGNORE outside completions
     look      [B, T] place in the row of what a completion token is about (an image token, an option), or IGNORE
     letter    [B, T] for the word of an option the place of its letter, else IGNORE
+    match     [B, T] for the word of a seen thing the place of the asked word where it is that, of "nothing" where not
+    tally     [B, T, T] for the sign before a count how attention should lie: on what is counted, and on "nothing"
     scene     [images] index in the gallery, in the order of the documents
     """
 
@@ -90,6 +97,8 @@ class LessonBatch:
     labels: Tensor
     look: Tensor
     letter: Tensor
+    match: Tensor
+    tally: Tensor
     scene: Tensor
 
 
@@ -101,6 +110,8 @@ class TokenRow:
     labels: list[int] = field(default_factory=list)
     look: list[int] = field(default_factory=list)
     letter: list[int] = field(default_factory=list)
+    match: list[int] = field(default_factory=list)
+    tally: dict[int, dict[int, float]] = field(default_factory=dict)
     positions: list[tuple[int, ...]] = field(default_factory=list)
     document: list[int] = field(default_factory=list)
     question: list[int] = field(default_factory=list)
@@ -121,6 +132,7 @@ class TokenRow:
         self.labels += [IGNORE] * before + (ids[before:] if look else [])
         self.look += [IGNORE] * before + list(look)
         self.letter += list(letter) + [IGNORE] * (len(ids) - len(letter))
+        self.match += [IGNORE] * len(ids)
         self.positions += positions
         self.document += [self.documents] * len(ids)
         self.question += [question] * len(ids)
@@ -156,7 +168,7 @@ def draw_batch(gallery: Gallery, tokenizer: PreTrainedTokenizerBase, rng: Random
         rows.append(TokenRow())
         for _ in range(lesson.curves):
             scenes.append(rng.choice(curves))
-            _add_document(rows[-1], gallery.scenes[scenes[-1]], lesson, ("equation",), tokenizer, rng)
+            _add_document(rows[-1], gallery.scenes[scenes[-1]], lesson, DRAWN, tokenizer, rng)
     padding: Any = tokenizer.pad_token_id  # transformers declares no type of its ids
     return _collate(rows, scenes, padding)
 
@@ -189,7 +201,7 @@ def _add_document(
     places = _positions(len(start), first)
     row.add(start, places)
     after = max(max(p) for p in places) + 1
-    teacher = replace(TEACHERS[lesson.style], hasty=lesson.hasty if lesson.style == "concise" else 0.0)
+    teacher = replace(TEACHERS[lesson.style], glance=lesson.glance if lesson.style == "concise" else 0.0)
     for number, task in enumerate(tasks, 1):
         if query := ask(scene, task, rng):
             think, text = reason(scene, query, teacher, rng)
@@ -201,6 +213,24 @@ def _add_document(
             look = [_place(about, offset + first, here, words) for about in topics]
             letter = [here + i if word in LETTER_WORDS else IGNORE for i, word in enumerate(["", *words[:-1]], -1)]
             row.add(asked + answer, [(after + i,) * 3 for i in range(len(asked) + len(answer))], number, look, letter)
+            if task in ("count", "subtract"):
+                _count(row, here, words, list(tokenizer.convert_ids_to_tokens(answer)), query.word)
+
+
+def _count(row: TokenRow, here: int, asked: list[str], said: list[str], word: str) -> None:
+    """Where to look while counting, in a question of a row: which seen words are the asked one, and what adds up."""
+    at = here + len(asked)  # of the think tag, which stands for "nothing"
+    question = here + asked.index(PLURALS[word])
+    seen: dict[str, list[int]] = {word: [], "objects": []}
+    for i, token in enumerate(said):
+        if token in COLUMN_WORDS and i + 2 < len(said):
+            seen["objects"].append(at + i)
+            for k in (i + 1, i + 2):
+                row.match[at + k] = question if said[k] == word else at
+                seen[word] += [at + k] if said[k] == word else []
+        elif token == ":" and said[i + 1] == str(len(seen.get(said[i - 1], ""))):  # not where rows were said twice
+            share = 1 / (len(seen[said[i - 1]]) + SINK)
+            row.tally[at + i] = {at: SINK * share, **dict.fromkeys(seen[said[i - 1]], share)}
 
 
 def _place(about: int | str | None, image: int, question: int, words: list[str]) -> int:
@@ -229,6 +259,8 @@ def _topics(think: str, answer: str, true: set[str]) -> list[int | str | None]:
             about[:-1] = [place] * (len(words) - 1)
         elif words[1] == "is":
             about[2] = words[0]
+        elif at := re.match(r" ?x = ([01]) y", statement):
+            about[3:6] = [GRID + GRID // 2 - 1 + int(at[1])] * 3  # a cell left of the middle, or right of it
         else:
             row = int(words[0][-1]) if words[0] in ROW_WORDS else row
             for i, word in enumerate(words):
@@ -251,13 +283,17 @@ def _collate(rows: list[TokenRow], scenes: list[int], padding: int) -> LessonBat
     ids = pad([row.ids for row in rows], padding)
     labels = pad([row.labels for row in rows], IGNORE)
     look, letter = pad([row.look for row in rows], IGNORE), pad([row.letter for row in rows], IGNORE)
+    match, tally = pad([row.match for row in rows], IGNORE), torch.zeros(len(rows), length, length)
+    for of, row in enumerate(rows):
+        for at, shares in row.tally.items():
+            tally[of, at, list(shares)] = torch.tensor(list(shares.values()))
     document, question = pad([row.document for row in rows], 0), pad([row.question for row in rows], 0)
     positions = torch.stack([pad([[p[axis] for p in row.positions] for row in rows], 0) for axis in range(3)])
     same = document[:, :, None] == document[:, None, :]
     shared = (question[:, None, :] == 0) | (question[:, :, None] == question[:, None, :])
     allowed = same & shared & torch.ones(length, length, dtype=torch.bool).tril()
     mask = torch.zeros(allowed.shape).masked_fill(~allowed, torch.finfo(torch.float32).min)[:, None]
-    return LessonBatch(ids, positions, mask, labels, look, letter, torch.tensor(scenes))
+    return LessonBatch(ids, positions, mask, labels, look, letter, match, tally, torch.tensor(scenes))
 
 
 def _words(scene: Scene) -> list[list[int]]:
@@ -269,10 +305,9 @@ def _words(scene: Scene) -> list[list[int]]:
         looks = [len(COLOURS), IGNORE, *[IGNORE] * 4]
         if thing:
             looks = [COLOURS.index(thing.colour), SHAPES.index(thing.shape), *(e // LATTICE for e in thing.box)]
-        graph = [IGNORE] * 3
+        graph = [IGNORE] * 2
         if curve:
-            term = curve.equation.split()[2]
-            graph = [int(curve.form == "parabola"), TERMS.index(term), HEIGHTS.index(str(curve.b))]
+            graph = [int(curve.form == "parabola"), HEIGHTS.index(str(curve.at(int(column >= GRID // 2))))]
         cells.append([row, column, *looks, *graph])
     return cells
 

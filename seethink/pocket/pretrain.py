@@ -49,10 +49,15 @@ from seethink.pocket.model import Model, make_model
 from seethink.pocket.questions import TASKS_OF_KIND
 from seethink.pocket.tokens import make_tokenizer, save_side_files
 from seethink.pocket.world import SMALL
+from seethink.train.model.policy import compute_dtype
 
 LOOK_WEIGHT = 0.3
+SEEING = 0.3
+"""Weight of the words of image tokens while the language layers learn."""
+CAREFUL = 3
+"""One batch in so many is in the careful style."""
 FINDING = ("where",) * 8 + ("colour_at",) * 3
-TALKING = ("where", "colour_at", "shape_right", "count", "count", "subtract", "describe")
+TALKING = ("where", "colour_at", "shape_right", "count", "count", "subtract", "describe", "shape_at")
 
 
 def run(config: PretrainConfig, dry_run: bool = False) -> dict[str, Any]:
@@ -82,28 +87,50 @@ def pretrain(config: PretrainConfig, run: Run) -> tuple[Model, dict[str, Marks]]
     torch.set_num_threads(config.threads)
     rng, tokenizer = Random(f"pretrain-{config.seed}"), make_tokenizer()
     model = make_model(tokenizer, config.seed)
+    if config.start:
+        model = Model.from_pretrained(config.start, attn_implementation="eager", dtype=torch.float32)
     small, gallery = draw_gallery(rng, config.scenes // 6, SMALL), draw_gallery(rng, config.scenes, curves=0.3)
     groups = [torch.tensor(tokenizer.convert_tokens_to_ids(list(words))) for words in WORD_GROUPS]
     trial = set_paper(f"trial-{config.seed}", config.trial)
 
-    def see(_: int) -> dict[str, Tensor]:
-        return {"words": word_loss(model, gallery, torch.tensor(rng.sample(range(len(gallery.scenes)), 48)), groups)}
+    def see(_: int, pictures: int = 48) -> dict[str, Tensor]:
+        return {"see": word_loss(model, gallery, _pick(gallery, pictures, rng), groups)}
 
     def look(_: int) -> dict[str, Tensor]:
         lesson = Lesson("concise", rows=config.rows, tasks=FINDING, curves=config.curves, bare=0.0)
         return language_loss(model, small, draw_batch(small, tokenizer, rng, lesson))
 
-    def talk(step: int, hasty: float = 0.0) -> dict[str, Tensor]:
-        style = tuple(STYLES)[step % 2]
-        lesson = Lesson(style, rows=config.rows, tasks=TALKING, curves=config.curves, hasty=hasty)
-        return language_loss(model, gallery, draw_batch(gallery, tokenizer, rng, lesson))
+    def talk(step: int, glance: float) -> dict[str, Tensor]:
+        style = "concise" if step % CAREFUL else "careful"
+        lesson = Lesson(style, rows=config.rows, tasks=TALKING, curves=config.curves, glance=glance)
+        seen = SEEING * see(step, 16)["see"]  # else reading curves is forgotten
+        return {**language_loss(model, gallery, draw_batch(gallery, tokenizer, rng, lesson)), "see": seen}
 
-    _train(model, run, "see", see, config.see_steps, config.lr, None)
-    _train(model, run, "look", look, config.look_steps, config.lr, None)
-    _train(model, run, "talk", talk, config.talk_steps, config.lr, lambda: _trial(model, tokenizer, trial, run))
-    _train(model, run, "hurry", partial(talk, hasty=config.hasty), config.hurry_steps, config.lr / 2, None)
+    def marked() -> dict[str, float]:
+        return _trial(model, tokenizer, trial)
+
+    _train(model, run, "see", see, config.see_steps, config.lr)
+    _keep(model, run, "see")
+    _train(model, run, "look", look, config.look_steps, config.lr)
+    _keep(model, run, "look")
+    _train(model, run, "talk", partial(talk, glance=config.glance), config.talk_steps, config.lr, marked)
+    _keep(model, run, "zero")
+    _train(model, run, "hurry", partial(talk, glance=config.hurry), config.hurry_steps, config.lr / 2, marked)
     card = set_paper(f"card-{config.seed}", config.exam)
     return model, {style: examine(model.eval(), tokenizer, card, style) for style in STYLES}
+
+
+def _pick(gallery: Gallery, pictures: int, rng: Random) -> Tensor:
+    """Indices of random pictures, more than half of them curves, which are harder to read."""
+    curves = round(0.58 * pictures)
+    index = range(len(gallery.scenes))
+    drawn = [i for i in index if gallery.scenes[i].curve], [i for i in index if not gallery.scenes[i].curve]
+    return torch.tensor(rng.sample(drawn[0], curves) + rng.sample(drawn[1], pictures - curves))
+
+
+def _keep(model: Model, run: Run, stage: str) -> None:
+    model.save_pretrained(run.path(stage))
+    save_side_files(run.path(stage))
 
 
 def _train(
@@ -113,18 +140,18 @@ def _train(
     losses: Callable[[int], dict[str, Tensor]],
     steps: int,
     lr: float,
-    trial: Callable[[], dict[str, float]] | None,
+    trial: Callable[[], dict[str, float]] = dict,
 ) -> None:
-    """AdamW over one stage: warm-up, then cosine to a tenth; bf16 autocast, fp32 weights."""
+    """AdamW over one stage: warm-up, then cosine to a tenth; fp32 weights, bf16 autocast where the processor has it."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.98), weight_decay=0.01)
     model.train()
-    start = time.perf_counter()
+    start, dtype = time.perf_counter(), compute_dtype("auto", torch.device("cpu"))
     for step in range(1, steps + 1):
         done = step / steps
         rate = lr * min(1.0, step / 30) * (0.55 + 0.45 * math.cos(math.pi * done))
         for group in optimizer.param_groups:
             group["lr"] = rate
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", dtype, enabled=dtype == torch.bfloat16):
             parts = losses(step)
         optimizer.zero_grad()
         sum(parts.values(), torch.zeros(())).backward()
@@ -134,11 +161,11 @@ def _train(
             values = {name: value.item() for name, value in parts.items()}
             left = (time.perf_counter() - start) * (steps - step) / step
             print(f"{stage} {step}/{steps}  {_short(values)}  {left:.0f} s left", flush=True)
-            marks = trial() if trial and (step % 100 == 0 and step < steps) else {}
+            marks = trial() if step % 100 == 0 or step == steps else {}
             run.log(step, stage=stage, lr=rate, **values, **marks)
 
 
-def _trial(model: Model, tokenizer: PreTrainedTokenizerBase, paper: Paper, run: Run) -> dict[str, float]:
+def _trial(model: Model, tokenizer: PreTrainedTokenizerBase, paper: Paper) -> dict[str, float]:
     """Accuracy in between, in the concise style."""
     marks = examine(model.eval(), tokenizer, paper, "concise")
     model.train()
@@ -152,7 +179,7 @@ def _short(values: dict[str, float]) -> str:
 
 def word_loss(model: Model, gallery: Gallery, index: Tensor, groups: list[Tensor]) -> Tensor:
     """Cross-entropy of the words that describe each image token, through the tied head, summed over word groups."""
-    parts: Any = model  # modules do not declare their parts
+    parts: Any = model
     features = parts.model.language_model.norm(image_tokens(model, to_patches(gallery.pictures[index])))
     embedding = parts.get_input_embeddings().weight
     losses = []
@@ -188,8 +215,16 @@ def language_loss(model: Model, gallery: Gallery, batch: LessonBatch) -> dict[st
     )
     labels, look = batch.labels[:, 1:], batch.look[:, 1:]
     words = cross_entropy(output.logits[:, :-1].flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORE)
-    gaze = _gaze(output.attentions[1][:, 0, :-1], look) + _gaze(output.attentions[0][:, 0], batch.letter)
-    return {"words": words, "look": LOOK_WEIGHT * gaze}
+    first, second, third = output.attentions
+    gaze = _gaze(second[:, 0, :-1], look) + _gaze(first[:, 0], batch.letter)
+    count = _gaze(first[:, 1], batch.match) + _spread(third[:, 0], batch.tally)
+    return {"words": words, "look": LOOK_WEIGHT * gaze, "count": LOOK_WEIGHT * count}
+
+
+def _spread(attention: Tensor, target: Tensor) -> Tensor:
+    """Mean cross-entropy of attention [B, T, S] to how it should lie [B, T, S], over tokens for which that is known."""
+    known = target.sum(-1) > 0
+    return -(target * (attention.float() + 1e-6).log()).sum() / known.sum().clamp(min=1)
 
 
 def _gaze(attention: Tensor, target: Tensor) -> Tensor:

@@ -12,16 +12,17 @@ from importlib.resources import files
 from random import Random
 
 from seethink.core.nouns import Kind
-from seethink.pocket.world import COLOURS, SHAPES, Scene, Thing
+from seethink.pocket.world import COLOURS, HEIGHT, SHAPES, Scene, Thing
 
 LETTERS = "ABCD"
-PLURALS = {shape: shape + ("es" if shape.endswith("s") else "s") for shape in SHAPES}
+PLURALS = {word: word + ("es" if word.endswith("s") else "s") for word in (*COLOURS, *SHAPES)}
+"""What a question counts: reds, crosses. Words of their own, so that the asked word is never taken for a seen one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A question as data. `task` is a section of prompts/questions.txt; `word` what it asks about ("red", "circles",
-    "blue cross"); `cell` a (row, column); `choices` the options."""
+    """A question as data. `task` is a section of prompts/questions.txt; `word` what it asks about ("red", "circle",
+    "blue cross", "objects"); `cell` a (row, column), of arithmetic its two numbers; `choices` the options."""
 
     task: str
     word: str = ""
@@ -37,23 +38,32 @@ KIND_OF_TASK: dict[str, Kind] = {
     "equation": "math",
     "where": "box",
     "describe": "open",
+    "arithmetic": "math",
+    "shape_at": "choice",
 }
-TASKS_OF_KIND = {k: tuple(t for t, v in KIND_OF_TASK.items() if v == k) for k in dict.fromkeys(KIND_OF_TASK.values())}
-"""The kinds that this world can ask, in the order in which they take turns."""
+OLD_TASKS = ("arithmetic", "shape_at")
+"""What the base has learned and no pool asks for: whoever trains on the pools may forget it."""
+TASKS_OF_KIND = {
+    kind: tuple(t for t, k in KIND_OF_TASK.items() if k == kind and t not in OLD_TASKS)
+    for kind in dict.fromkeys(KIND_OF_TASK.values())
+}
+"""The kinds that the pools ask, in the order in which they take turns."""
 
 
 def ask(scene: Scene, task: str, rng: Random) -> Query | None:
     """A question of that task which the scene can answer, or None."""
     if task == "equation":
         return Query(task) if scene.curve else None
+    if task == "arithmetic":
+        return Query(task, cell=(rng.randint(-HEIGHT, HEIGHT), rng.randint(-HEIGHT, HEIGHT)))
     if scene.curve or not scene.things:
         return None
+    thing = rng.choice(scene.things)
     if task in ("count", "subtract"):
-        thing = rng.choice(scene.things)
         return Query(task, rng.choice((thing.colour, thing.shape)))
-    if task == "colour_at":
-        thing = rng.choice(scene.things)
-        return Query(task, cell=(thing.row, thing.column), choices=_options(thing.colour, COLOURS, rng))
+    if task in ("colour_at", "shape_at"):
+        right, words = (thing.colour, COLOURS) if task == "colour_at" else (thing.shape, SHAPES)
+        return Query(task, cell=(thing.row, thing.column), choices=_options(right, words, rng))
     if task == "shape_right":
         pairs = [(t, n) for t in scene.things if (n := right_of(scene, t)) and len(scene.matching(t.name)) == 1]
         if not pairs:
@@ -71,16 +81,16 @@ def answerable(scene: Scene, query: Query) -> bool:
     """Whether the scene holds what the question refers to, once and only once where it names one thing."""
     if query.task == "equation":
         return scene.curve is not None
-    if query.task == "colour_at":
+    if query.task in ("colour_at", "shape_at"):
         thing = scene.at(*query.cell)
-        return thing is not None and thing.colour in query.choices
+        return thing is not None and looks(thing, query) in query.choices
     if query.task in ("where", "shape_right"):
         named = scene.matching(query.word)
         if len(named) != 1 or query.task == "where":
             return len(named) == 1
         beside = right_of(scene, named[0])
         return beside is not None and beside.shape in query.choices
-    return query.task in ("count", "subtract") or bool(scene.row(query.cell[0]))
+    return query.task in ("count", "subtract", "arithmetic") or bool(scene.row(query.cell[0]))
 
 
 def answer(scene: Scene, query: Query) -> str:
@@ -89,8 +99,10 @@ def answer(scene: Scene, query: Query) -> str:
         return str(len(scene.matching(query.word)))
     if query.task == "subtract":
         return str(len(scene.things) - len(scene.matching(query.word)))
-    if query.task == "colour_at":
-        return LETTERS[query.choices.index(subject(scene, query).colour)]
+    if query.task == "arithmetic":
+        return str(query.cell[0] - query.cell[1])
+    if query.task in ("colour_at", "shape_at"):
+        return LETTERS[query.choices.index(looks(subject(scene, query), query))]
     if query.task == "shape_right":
         return LETTERS[query.choices.index(neighbour(scene, query).shape)]
     if query.task == "equation" and scene.curve:
@@ -103,6 +115,11 @@ def answer(scene: Scene, query: Query) -> str:
 def subject(scene: Scene, query: Query) -> Thing:
     """The thing that an answerable question names, by its cell or by its looks."""
     return scene.at(*query.cell) or scene.matching(query.word)[0]
+
+
+def looks(thing: Thing, query: Query) -> str:
+    """What a question about one cell asks of the thing that lies there."""
+    return thing.colour if query.task == "colour_at" else thing.shape
 
 
 def neighbour(scene: Scene, query: Query) -> Thing:
@@ -126,10 +143,13 @@ def phrase(query: Query, rng: Random) -> str:
     """The question as text, in one of the wordings of its task."""
     word, (row, column) = query.word, query.cell
     if query.task in ("count", "subtract"):
-        word = f"{word} objects" if word in COLOURS else PLURALS[word]
+        word = PLURALS[word]
     elif query.task == "where" and word in COLOURS:
         word = f"{word} object"
-    text = rng.choice(sections("questions")[query.task]).format(word=word, row=f"row-{row}", column=f"column-{column}")
+    text = rng.choice(sections("questions")[query.task])
+    if query.task == "arithmetic":
+        return text.format(row=row, column=column)
+    text = text.format(word=word, row=f"row-{row}", column=f"column-{column}")
     options = " ".join(f"{letter}) {choice}" for letter, choice in zip(LETTERS, query.choices, strict=False))
     return f"{text} {options}".strip()
 
@@ -143,8 +163,8 @@ def read(text: str) -> Query | None:
     found = match.groupdict()
     options = re.match(r"\s*A\) (\w+) B\) (\w+) C\) (\w+) D\) (\w+)", text[match.end() :])
     cell = (int(found["row"]) if found.get("row") else 0, int(found["column"]) if found.get("column") else 0)
-    words = (found.get("word") or "").removesuffix(" objects").removesuffix(" object")
-    word = next((shape for shape, plural in PLURALS.items() if plural == words), words)
+    words = (found.get("word") or "").removesuffix(" object")
+    word = next((one for one, plural in PLURALS.items() if plural == words), words)
     return Query(task, word, cell, options.groups() if options else ())
 
 
@@ -164,9 +184,12 @@ def sections(name: str) -> dict[str, list[str]]:
 @cache
 def _patterns() -> list[tuple[str, re.Pattern[str]]]:
     """(task, pattern) of every wording; a pattern ends where the options begin."""
-    slots = {"word": r"(?P<word>[a-z]+(?: [a-z]+)?)", "row": r"row-(?P<row>\d)", "column": r"column-(?P<column>\d)"}
+    places = {"row": r"row-(?P<row>\d)", "column": r"column-(?P<column>\d)"}
+    numbers = {"row": r"(?P<row>-?\d)", "column": r"(?P<column>-?\d)"}
+    slots = {"word": r"(?P<word>[a-z]+(?: [a-z]+)?)"}
+    of = {task: slots | (numbers if task == "arithmetic" else places) for task in sections("questions")}
     return [
-        (task, re.compile(re.sub(r"\\{(\w+)\\}", lambda m: slots[m.group(1)], re.escape(template))))
+        (task, re.compile(re.sub(r"\\{(\w+)\\}", lambda m, t=task: of[t][m.group(1)], re.escape(template))))
         for task, wordings in sections("questions").items()
         for template in wordings
     ]

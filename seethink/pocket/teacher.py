@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from random import Random
 
 from seethink.core.nouns import Sample
+from seethink.pocket.captions import misread
 from seethink.pocket.checker import check
-from seethink.pocket.questions import KIND_OF_TASK, LETTERS, Query, answer, neighbour, sections, subject
+from seethink.pocket.questions import KIND_OF_TASK, LETTERS, Query, answer, looks, neighbour, sections, subject
 from seethink.pocket.world import COLOURS, GRID, SHAPES, Scene, Thing, scene_to_json
 
 
@@ -31,8 +32,10 @@ class Persona:
     """A remark about "the caption", which the rewriter has to turn into "the image"."""
     wrong_answer: float = 0.04
     """The final answer is wrong, so that verification has something to find."""
-    hasty: float = 0.0
-    """Share of traces that go straight to the last statement of the plan (to none, where it has only one)."""
+    glance: float = 0.0
+    """Share of counts and equations answered at a glance: of the plan only the number, or the form of the curve."""
+    misread: float = 0.0
+    """Facts of the caption that are told wrongly, each at this rate: the trace is true of another picture."""
     words: int = 60
     """No more hesitation once a trace has this many words."""
 
@@ -42,13 +45,22 @@ PERSONAS = {
     "pocket-r1-careful": Persona(hesitation=0.7, recheck=0.3),
     "pocket-r1-corrected": Persona(hesitation=0.7, recheck=0.15, detour=0.35),
     "pocket-r1-hesitant": Persona(hesitation=0.7, recheck=0.15, detour=0.35, uncorrected=0.25),
+    "pocket-r1-false": Persona(detour=0.35, uncorrected=1.0),
+    "pocket-r1-ungrounded": Persona(misread=0.15),
+    "pocket-r1-glance": Persona(glance=1.0),
 }
-"""Simulated teachers by model name: concise; doubting without a false statement; every false statement corrected; a
-quarter of them left standing."""
+"""Simulated teachers by model name. Style and truth vary apart: concise (plain, true); careful (doubts, never false);
+corrected (doubts, every false statement corrected); hesitant (doubts, a quarter of them left standing); false (plain, all of
+them left standing); ungrounded (plain, from a caption that is partly wrong); glance (plain, true, without working it out)."""
+
+
+WORKED_OUT = ("count", "subtract", "equation")
+"""Tasks whose plan has steps that a hasty answer leaves out."""
 
 
 def reason(scene: Scene, query: Query, persona: Persona, rng: Random) -> tuple[str, str]:
     """(think, answer) for a question that the scene can answer."""
+    scene = misread(scene, query, persona.misread, rng) if persona.misread else scene
     sample = _as_sample(scene, query)
     parts: list[str] = []
     if rng.random() < persona.leak:
@@ -56,8 +68,8 @@ def reason(scene: Scene, query: Query, persona: Persona, rng: Random) -> tuple[s
     elif rng.random() < 0.3:
         parts.append(rng.choice(sections("fillers")["neutral"]))
     statements = plan(scene, query)
-    if persona.hasty and rng.random() < persona.hasty:
-        statements = statements[1:][-1:]
+    if query.task in WORKED_OUT and rng.random() < persona.glance:
+        statements = statements[:1] if query.task == "equation" else statements[-1:]
     for statement in statements:
         parts += _say(statement, sample, persona, rng, room=persona.words - len(" ".join(parts).split()))
     gold = answer(scene, query)
@@ -72,8 +84,12 @@ def plan(scene: Scene, query: Query) -> list[str]:
         if query.task == "subtract":
             counts = [f"objects : {total}", *counts, f"{total} - {found} = {total - found}"]
         return [row_statement(scene, row) for row in range(1, GRID + 1)] + counts
-    if query.task == "colour_at":
-        return [_place(subject(scene, query)), _option(subject(scene, query).colour, query)]
+    if query.task == "arithmetic":
+        first, second = query.cell
+        return [f"{first} - {second} = {first - second}"]
+    if query.task in ("colour_at", "shape_at"):
+        thing = subject(scene, query)
+        return [_place(thing), _option(looks(thing, query), query)]
     if query.task == "shape_right":
         thing = neighbour(scene, query)
         following = f"next column-{thing.column} {thing.name}"

@@ -15,6 +15,8 @@ GRID = SIZE // CELL
 COLOURS = ("red", "green", "blue", "yellow", "purple", "orange")
 SHAPES = ("circle", "square", "triangle", "cross")
 RADII = (8, 10, 12)
+HEIGHT = 4
+"""Axes reach from minus this to this; so do a curve's heights at x = 0 and x = 1."""
 UNSEEN = frozenset({("purple", "circle"), ("orange", "square"), ("green", "triangle"), ("blue", "cross")})
 """Pairs that no training scene shows; the out-of-distribution part does."""
 
@@ -110,7 +112,7 @@ def draw_curve(rng: Random, hardness: Hardness = IID) -> Scene:
     while True:
         form = "parabola" if rng.random() < 0.25 else "line"
         curve = Curve(form, rng.choice((-3, -2, -1, 1, 2, 3)), rng.randint(-3, 3), rng.choice(COLOURS))
-        if least <= abs(curve.a) + abs(curve.b) <= most and abs(curve.at(1)) <= 4:
+        if least <= abs(curve.a) + abs(curve.b) <= most and abs(curve.at(1)) <= HEIGHT:
             return Scene((beside,), curve)
 
 
