@@ -139,14 +139,14 @@ def right_of(scene: Scene, thing: Thing) -> Thing | None:
     return next((t for t in scene.row(thing.row) if t.column > thing.column), None)
 
 
-def phrase(query: Query, rng: Random) -> str:
-    """The question as text, in one of the wordings of its task."""
+def phrase(query: Query, rng: Random, unseen: bool = False) -> str:
+    """The question as text, in one of the wordings of its task; an `unseen` one is in no lesson and in no pool."""
     word, (row, column) = query.word, query.cell
     if query.task in ("count", "subtract"):
         word = PLURALS[word]
     elif query.task == "where" and word in COLOURS:
         word = f"{word} object"
-    text = rng.choice(sections("questions")[query.task])
+    text = rng.choice(sections("unseen" if unseen else "questions")[query.task])
     if query.task == "arithmetic":
         return text.format(row=row, column=column)
     text = text.format(word=word, row=f"row-{row}", column=f"column-{column}")
@@ -188,10 +188,10 @@ def _patterns() -> list[tuple[str, re.Pattern[str]]]:
     numbers = {"row": r"(?P<row>-?\d)", "column": r"(?P<column>-?\d)"}
     slots = {"word": r"(?P<word>[a-z]+(?: [a-z]+)?)"}
     of = {task: slots | (numbers if task == "arithmetic" else places) for task in sections("questions")}
+    known = [(task, text) for name in ("questions", "unseen") for task, texts in sections(name).items() for text in texts]
     return [
         (task, re.compile(re.sub(r"\\{(\w+)\\}", lambda m, t=task: of[t][m.group(1)], re.escape(template))))
-        for task, wordings in sections("questions").items()
-        for template in wordings
+        for task, template in known
     ]
 
 

@@ -35,7 +35,7 @@ _SPLIT = r"(?<=[a-z])[,.](?=\s|$)|\?"  # a comma or stop after a word, but not i
 
 def words() -> list[str]:
     """All ordinary words in a fixed order."""
-    texts = [text for name in ("questions", "fillers") for lines in sections(name).values() for text in lines]
+    texts = [text for name in ("questions", "unseen", "fillers") for lines in sections(name).values() for text in lines]
     texts += [prompt("system"), prompt("system_careful")]
     prose = [w for text in texts for w in re.sub(_SPLIT, r" \g<0> ", text).split() if "{" not in w]
     looks = (COLOURS, SHAPES, PLURALS.values(), ROW_WORDS, COLUMN_WORDS, LETTERS, LETTER_WORDS)

@@ -19,6 +19,8 @@ HEIGHT = 4
 """Axes reach from minus this to this; so do a curve's heights at x = 0 and x = 1."""
 UNSEEN = frozenset({("purple", "circle"), ("orange", "square"), ("green", "triangle"), ("blue", "cross")})
 """Pairs that no training scene shows; the out-of-distribution part does."""
+UNSEEN_CURVES = frozenset({(2, 1), (-1, 2), (1, -3), (-2, -1)})
+"""(a, b) of curves that no training scene shows, though none is harder than those that do; the part `unseen` asks for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,15 +80,19 @@ class Scene:
 
 @dataclass(frozen=True, slots=True)
 class Hardness:
-    """How hard scenes are: fewest and most things, whether unseen pairs occur, and bounds on |a| + |b| of curves."""
+    """How hard scenes are: fewest and most things, whether unseen pairs occur, and bounds on |a| + |b| of curves; whether
+    these, and the wording of the question, are ones that training never shows."""
 
     things: tuple[int, int]
     unseen_pairs: bool
     coefficients: tuple[int, int]
+    unseen: bool = False
 
 
 IID = Hardness((3, 6), False, (0, 4))
 OOD = Hardness((7, 9), True, (5, 6))
+UNSEEN_AS_HARD = Hardness(IID.things, False, IID.coefficients, unseen=True)
+"""As hard as training, but other curves and other words."""
 SMALL = Hardness((2, 3), False, IID.coefficients)
 """The first lessons of pretraining."""
 
@@ -112,7 +118,8 @@ def draw_curve(rng: Random, hardness: Hardness = IID) -> Scene:
     while True:
         form = "parabola" if rng.random() < 0.25 else "line"
         curve = Curve(form, rng.choice((-3, -2, -1, 1, 2, 3)), rng.randint(-3, 3), rng.choice(COLOURS))
-        if least <= abs(curve.a) + abs(curve.b) <= most and abs(curve.at(1)) <= HEIGHT:
+        fits = least <= abs(curve.a) + abs(curve.b) <= most and abs(curve.at(1)) <= HEIGHT
+        if fits and ((curve.a, curve.b) in UNSEEN_CURVES) == hardness.unseen:
             return Scene((beside,), curve)
 
 
