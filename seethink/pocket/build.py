@@ -13,14 +13,15 @@ from seethink.core.nouns import Example, Sample
 from seethink.core.store import save_examples, save_samples
 from seethink.core.tags import compose
 from seethink.pocket.captions import write_caption
-from seethink.pocket.config import BuildConfig
-from seethink.pocket.questions import KIND_OF_TASK, TASKS_OF_KIND, answer, ask, phrase, read
+from seethink.pocket.config import SIZES, BuildConfig
+from seethink.pocket.questions import KIND_OF_TASK, OLD_TASKS, TASKS_OF_KIND, answer, ask, phrase, read
 from seethink.pocket.render import render
 from seethink.pocket.teacher import PERSONAS, reason
 from seethink.pocket.world import (
     IID,
     OOD,
     SIZE,
+    UNSEEN_AS_HARD,
     Hardness,
     Scene,
     draw_curve,
@@ -37,17 +38,21 @@ SOURCES = {
     "equation": "math_puma",
     "where": "coco",
     "describe": "allava_laion",
+    **dict.fromkeys(OLD_TASKS, "old_skills"),
 }
 WITH_CONTEXT = {"clevr_math", "math_puma", "allava_laion"}
 """Sources that bring a text of their own, as in the paper, and need no captioner."""
 
 
-def draw_sample(stream: str, index: int, hardness: Hardness = IID, part: str = "") -> tuple[Sample, Scene]:
-    """Sample `index` of a stream (a name that holds the seed), without its picture. The kinds take turns."""
+def draw_sample(
+    stream: str, index: int, hardness: Hardness = IID, part: str = "", tasks: tuple[str, ...] = ()
+) -> tuple[Sample, Scene]:
+    """Sample `index` of a stream (a name that holds the seed), without its picture. The kinds take turns, or these tasks."""
     rng = Random(f"{stream}/{index}")
     kinds = tuple(TASKS_OF_KIND)
-    tasks = TASKS_OF_KIND[kinds[index % len(kinds)]]
-    task = tasks[index // len(kinds) % len(tasks)]
+    turn = index if tasks else index // len(kinds)
+    tasks = tasks or TASKS_OF_KIND[kinds[index % len(kinds)]]
+    task = tasks[turn % len(tasks)]
     query = None
     while query is None:
         scene = draw_curve(rng, hardness) if task == "equation" else draw_things(rng, hardness)
@@ -59,7 +64,7 @@ def draw_sample(stream: str, index: int, hardness: Hardness = IID, part: str = "
         id=name,
         source=source,
         images=(f"images/{name}.png",),
-        question=phrase(query, rng),
+        question=phrase(query, rng, hardness.unseen),
         gold=answer(scene, query),
         kind=KIND_OF_TASK[task],
         choices=query.choices,
@@ -70,11 +75,13 @@ def draw_sample(stream: str, index: int, hardness: Hardness = IID, part: str = "
     return sample, scene
 
 
-def draw_pool(out: Path, stream: str, count: int, hardness: Hardness = IID, part: str = "") -> Iterator[Sample]:
+def draw_pool(
+    out: Path, stream: str, count: int, hardness: Hardness = IID, part: str = "", tasks: tuple[str, ...] = ()
+) -> Iterator[Sample]:
     """Samples of a stream; their pictures are written below `out`."""
     (out / "images").mkdir(parents=True, exist_ok=True)
     for index in range(count):
-        sample, scene = draw_sample(stream, index, hardness, part)
+        sample, scene = draw_sample(stream, index, hardness, part, tasks)
         path = out / sample.images[0]
         render(scene).save(path)
         yield replace(sample, images=(str(path),))
@@ -83,20 +90,28 @@ def draw_pool(out: Path, stream: str, count: int, hardness: Hardness = IID, part
 def run(config: BuildConfig, dry_run: bool = False) -> None:
     """The verb. Raises UserError for a folder of other files."""
     refuse_foreign(config.out, "sft_pool.jsonl")
-    for name, rows in build(**dict(config), dry_run=dry_run).items():
+    for name, rows in build(config.out, config.seed, dry_run, **config.sizes).items():
         print(f"{rows} rows -> {config.out / name}")
 
 
-def build(out: Path, seed: int, sft: int, rl: int, board: int, ood: int, dry_run: bool = False) -> dict[str, int]:
-    """Write the world below `out`; returns rows per file. Streams have names of their own, so seeds never meet."""
-    iid, harder = draw_pool(out, f"board-{seed}", board, IID, "iid"), draw_pool(out, f"ood-{seed}", ood, OOD, "ood")
+def build(out: Path, seed: int, dry_run: bool = False, **sizes: int) -> dict[str, int]:
+    """Write the world below `out`; returns rows per file. Streams have names of their own, so seeds never meet.
+
+    `sizes`: samples of sft, rl, board (as drawn for training), unseen (as hard, other curves and words), ood (harder), old;
+    none where not given.
+    """
+    sizes = dict.fromkeys(SIZES, 0) | sizes
+    parts = (("board", IID, "iid"), ("unseen", UNSEEN_AS_HARD, "unseen"), ("ood", OOD, "ood"))
+    board = (draw_pool(out, f"{name}-{seed}", sizes[name], hardness, part) for name, hardness, part in parts)
     streams = {
-        "sft_pool.jsonl": draw_pool(out, f"sft-{seed}", sft),
-        "rl_pool.jsonl": draw_pool(out, f"rl-{seed}", rl),
-        "board.jsonl": chain(iid, harder),
+        "sft_pool.jsonl": draw_pool(out, f"sft-{seed}", sizes["sft"]),
+        "rl_pool.jsonl": draw_pool(out, f"rl-{seed}", sizes["rl"]),
+        "board.jsonl": chain.from_iterable(board),
+        "old.jsonl": draw_pool(out, f"old-{seed}", sizes["old"], part="old", tasks=OLD_TASKS),
     }
     if dry_run:
-        return {"sft_pool.jsonl": sft, "rl_pool.jsonl": rl, "board.jsonl": board + ood}
+        on_board = sum(sizes[name] for name, _, _ in parts)
+        return dict(zip(streams, (sizes["sft"], sizes["rl"], on_board, sizes["old"]), strict=True))
     pools = {name: list(stream) for name, stream in streams.items()}
     rows = {name: save_samples(out / name, samples) for name, samples in pools.items()}
     for model in PERSONAS:

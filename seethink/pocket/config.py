@@ -10,16 +10,29 @@ from pydantic import Field, ValidationInfo, field_validator
 from seethink.core.config import Config, Effect, Seed, where_of
 from seethink.core.names import check_names
 
+SIZES = ("sft", "rl", "board", "unseen", "ood", "old")
 
-class BuildConfig(Config):
-    """Write the pocket world: pictures, pools, board, and SFT files of each simulated teacher."""
 
-    out: Annotated[Path, Effect.OUTPUT] = Field(description="folder to write")
+class PoolSizes(Config):
+    """The files of a pocket world."""
+
     seed: Seed = Field(default=0, description="every stream of scenes derives from it")
     sft: int = Field(default=2000, ge=0, description="samples in sft_pool.jsonl")
     rl: int = Field(default=2000, ge=0, description="samples in rl_pool.jsonl")
     board: int = Field(default=1000, ge=0, description="held-out items drawn like the training pools")
+    unseen: int = Field(default=300, ge=0, description="held-out items as hard as these, with new curves and wordings")
     ood: int = Field(default=300, ge=0, description="harder items: more objects, unseen pairs, larger numbers")
+    old: int = Field(default=300, ge=0, description="items of old.jsonl: skills of the base that no pool asks for")
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        return {name: getattr(self, name) for name in SIZES}
+
+
+class BuildConfig(PoolSizes):
+    """Write the pocket world: pictures, pools, board, and SFT files of each simulated teacher."""
+
+    out: Annotated[Path, Effect.OUTPUT] = Field(description="folder to write")
 
 
 class TeachConfig(Config):
@@ -52,21 +65,19 @@ class PretrainConfig(Config):
     glance: float = Field(default=0.3, ge=0, le=1, description="share of concise counts and equations without steps")
     hurry_steps: int = Field(default=60, ge=0, description="last steps, in which that share is another")
     hurry: float = Field(default=0.7, ge=0, le=1, description="this one")
-    start: Annotated[Path | None, Effect.INPUT] = Field(default=None, description="go on from this model; none: nothing")
+    start: Annotated[Path | None, Effect.INPUT] = Field(
+        default=None, description="go on from this model; none: nothing"
+    )
     lr: float = Field(default=2e-3, gt=0, description="peak learning rate of every stage")
     trial: int = Field(default=200, ge=5, description="questions of an exam in between")
     exam: int = Field(default=1000, ge=5, description="questions of the final exam, per style")
 
 
-class World(Config):
+class World(PoolSizes):
     """What the pocket study is made of: `prepare.settings` of its plan."""
 
-    seed: Seed = Field(default=0, description="every scene derives from it")
     sft: int = Field(default=800, ge=1, description="questions given to the teachers")
     examples: int = Field(default=600, ge=1, description="SFT examples of each style, out of those all styles kept")
-    rl: int = Field(default=2000, ge=1, description="RL questions")
-    board: int = Field(default=1000, ge=1, description="held-out items")
-    ood: int = Field(default=300, ge=0, description="harder held-out items")
     teachers: dict[str, str] = Field(default={}, description="style: model name of the simulated teacher")
 
     @field_validator("teachers")

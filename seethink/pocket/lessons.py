@@ -22,7 +22,19 @@ from seethink.pocket.questions import PLURALS, ask, phrase
 from seethink.pocket.render import render
 from seethink.pocket.teacher import Persona, plan, reason
 from seethink.pocket.tokens import COLUMN_WORDS, EDGE_WORDS, LETTER_WORDS, ROW_WORDS, prompt
-from seethink.pocket.world import COLOURS, GRID, HEIGHT, IID, LATTICE, SHAPES, SIZE, Hardness, Scene, draw_curve, draw_things
+from seethink.pocket.world import (
+    COLOURS,
+    GRID,
+    HEIGHT,
+    IID,
+    LATTICE,
+    SHAPES,
+    SIZE,
+    Hardness,
+    Scene,
+    draw_curve,
+    draw_things,
+)
 
 IMAGE_TOKENS, IGNORE = GRID * GRID, -100
 STYLES = {"concise": "system", "careful": "system_careful"}

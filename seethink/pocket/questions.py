@@ -188,7 +188,9 @@ def _patterns() -> list[tuple[str, re.Pattern[str]]]:
     numbers = {"row": r"(?P<row>-?\d)", "column": r"(?P<column>-?\d)"}
     slots = {"word": r"(?P<word>[a-z]+(?: [a-z]+)?)"}
     of = {task: slots | (numbers if task == "arithmetic" else places) for task in sections("questions")}
-    known = [(task, text) for name in ("questions", "unseen") for task, texts in sections(name).items() for text in texts]
+    known = [
+        (task, text) for name in ("questions", "unseen") for task, texts in sections(name).items() for text in texts
+    ]
     return [
         (task, re.compile(re.sub(r"\\{(\w+)\\}", lambda m, t=task: of[t][m.group(1)], re.escape(template))))
         for task, template in known

@@ -32,7 +32,7 @@ from seethink.pocket.teacher import PERSONAS, reason
 from seethink.pocket.world import scene_from_json
 
 CAPTIONER, REWRITER, JUDGE = "pocket-captioner", "pocket-rewriter", "pocket-judge"
-POOLS = ("sft_pool.jsonl", "rl_pool.jsonl", "board.jsonl")
+POOLS = ("sft_pool.jsonl", "rl_pool.jsonl", "board.jsonl", "old.jsonl")
 MODELS = (CAPTIONER, *PERSONAS, REWRITER, JUDGE)
 UNKNOWN_IMAGE = "The image shows something that the pocket captioner does not know."
 IMAGE_TOKENS = 16

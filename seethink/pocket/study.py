@@ -42,7 +42,8 @@ def prepare(config: StudyConfig, dry_run: bool = False) -> StudyConfig:
                 settings |= {"source": config.out / "world" / "sft_pool.jsonl", "out": config.out / "data" / style}
                 pipeline.run(build(DataConfig, {**settings, "base_url": teacher.base_url, "overwrite": True}))
         match_examples(config.out / "data", world)
-    data = {"rl": config.out / "world" / "rl_pool.jsonl"}
+    files = {"rl": "rl_pool.jsonl", "sft_pool": "sft_pool.jsonl", "old": "old.jsonl"}
+    data = {name: config.out / "world" / file for name, file in files.items()}
     data |= {style: config.out / "data" / f"{style}.jsonl" for style in world.teachers}
     return config.model_copy(
         update={
@@ -58,10 +59,22 @@ def make_world(out: Path, world: World) -> None:
     """Pictures, pools and board; a change of the settings or of the code that draws makes them anew."""
     inside(out.parent, out)
     settings = world.model_copy(update={"teachers": {}, "examples": 1})
-    code = hash_json([hash_file(PACKAGE / name) for name in ("world.py", "render.py", "questions.py", "build.py")])
+    code = hash_json(
+        [
+            hash_file(PACKAGE / name)
+            for name in (
+                "world.py",
+                "render.py",
+                "questions.py",
+                "build.py",
+                "prompts/questions.txt",
+                "prompts/unseen.txt",
+            )
+        ]
+    )
     with Run.open(out, "pocket build", settings, {"code": code}, overwrite=True) as folder:
         if not folder.done:
-            rows = world_files.build(out, world.seed, world.sft, world.rl, world.board, world.ood)
+            rows = world_files.build(out, world.seed, **world.sizes)
             folder.finish(**rows)
 
 
