@@ -17,7 +17,7 @@ from seethink.pocket.exam import decode, examine, set_paper  # noqa: E402
 from seethink.pocket.lessons import IGNORE, STYLES, Lesson, draw_batch, draw_gallery, prompt_ids, to_patches  # noqa: E402
 from seethink.pocket.model import make_model  # noqa: E402
 from seethink.pocket.pretrain import run  # noqa: E402
-from seethink.pocket.questions import read  # noqa: E402
+from seethink.pocket.questions import PLURALS, read  # noqa: E402
 from seethink.pocket.render import render  # noqa: E402
 from seethink.pocket.teacher import PERSONAS, reason  # noqa: E402
 from seethink.pocket.tokens import make_tokenizer, save_side_files  # noqa: E402
@@ -139,3 +139,19 @@ def test_the_shipped_base_reads_pictures_and_leaves_room():
     tokenizer = AutoTokenizer.from_pretrained(BASE)
     marks = examine(model, tokenizer, set_paper("test", 100), "concise")
     assert 0.3 < marks.mean < 0.7 and marks.reward["box"] > 0.3 and marks.tokens < 45
+
+
+def test_lessons_say_where_counting_looks(tokenizer):
+    """A seen word looks at the asked word where it is that, at the think tag where not; a count at what it counts."""
+    gallery = draw_gallery(Random(3), 12, curves=0.0)
+    batch = draw_batch(gallery, tokenizer, Random(5), Lesson("concise", rows=4, tasks=("count",), asked=1, bare=0.0))
+    words = [tokenizer.convert_ids_to_tokens(row) for row in batch.ids[:4].tolist()]
+    for row, said in enumerate(words):
+        (colon,) = (i for i in range(len(said)) if batch.tally[row, i].any())
+        asked, count, think = said[colon - 1], int(said[colon + 1]), said.index("<think>")
+        counted = [i for i in batch.tally[row, colon].nonzero().flatten().tolist() if i != think]
+        assert len(counted) == count and {said[i] for i in counted} == {asked}
+        assert batch.tally[row, colon].sum() == pytest.approx(1.0)
+        for i in (batch.match[row] != IGNORE).nonzero().flatten().tolist():
+            place = int(batch.match[row, i])
+            assert place == (said.index(PLURALS[asked]) if said[i] == asked else think)

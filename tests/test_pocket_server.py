@@ -103,17 +103,17 @@ def test_rewrite_changes_only_captions():
 
 
 @pytest.mark.parametrize(
-    ("question", "gold", "said", "verdict"),
+    ("gold", "said", "verdict"),
     [
-        ("How many red objects are there?", "3", "3", "Yes"),
-        ("How many red objects are there?", "3", "4", "No"),
-        ("Which equation describes the graph?", "y = 2x + 1", "y = 2x+1", "Yes"),
-        ("Describe row-1 from left to right.", "red circle blue square", "red circle blue square", "Yes"),
-        ("Describe row-1 from left to right.", "red circle blue square", "red circle", "No"),
+        ("3", "3", "Yes"),
+        ("3", "4", "No"),
+        ("y = 2x + 1", "y = 2x+1", "Yes"),
+        ("red circle blue square", "Red circle blue square", "Yes"),
+        ("red circle blue square green cross", "red circle blue square green circle", "No"),
     ],
 )
-def test_judge(question, gold, said, verdict):
-    assert judge(question, gold, said) == verdict
+def test_judge(gold, said, verdict):
+    assert judge(gold, said) == verdict
 
 
 @pytest.mark.parametrize("body", [b"{", b"[]", b"{}", {"model": "pocket-judge", "messages": [{"content": 3}]}])

@@ -109,9 +109,9 @@ def test_nothing_is_read_from_other_text():
 @pytest.mark.parametrize(
     ("question", "gold"),
     [
-        ("How many red objects are there?", "2"),
+        ("How many reds are there?", "2"),
         ("Count the crosses.", "1"),
-        ("Subtract all red objects. How many objects are left?", "1"),
+        ("Subtract all reds. How many objects are left?", "1"),
         ("Which colour is at row-1 column-4? A) red B) green C) blue D) orange", "C"),
         ("Which shape comes right after the red circle? A) cross B) square C) circle D) triangle", "B"),
         ("Where is the cross?", "(4, 60),( 24, 80)"),
@@ -170,7 +170,7 @@ def test_checker_survives_anything(garbage):
 
 
 def test_personas_do_what_they_say():
-    false, doubts = {}, {}
+    false, doubts, said = {}, {}, {}
     for name, persona in PERSONAS.items():
         steps, words = [], []
         for index, (sample, scene) in enumerate(drawn(150)):
@@ -179,11 +179,15 @@ def test_personas_do_what_they_say():
             steps += [(s.truth, slots[s.slot].truth) for s in check(sample, think) if s.slot]
             words += think.split()
         false[name] = (sum(not now for now, _ in steps), sum(not last for _, last in steps))
+        said[name] = len(words)
         doubts[name] = sum(word in ("hmm", "wait", "double-check", "mistake", "check") for word in words)
-    assert false["pocket-r1-concise"] == false["pocket-r1-careful"] == (0, 0)
+    true = [f"pocket-r1-{style}" for style in ("concise", "careful", "glance")]
+    assert [false[name] for name in true] == [(0, 0)] * 3
     assert false["pocket-r1-corrected"][0] > 50 and false["pocket-r1-corrected"][1] == 0
-    assert false["pocket-r1-hesitant"][1] > 10
-    assert doubts["pocket-r1-concise"] == 0 and min(v for k, v in doubts.items() if k != "pocket-r1-concise") > 100
+    assert min(false[f"pocket-r1-{style}"][1] for style in ("hesitant", "false", "ungrounded")) > 10
+    hesitant = {f"pocket-r1-{style}" for style in ("careful", "corrected", "hesitant")}
+    assert {name for name, words in doubts.items() if words} == hesitant and min(map(doubts.get, hesitant)) > 100
+    assert said["pocket-r1-glance"] < 0.7 * said["pocket-r1-concise"]
 
 
 def test_wrong_answers_are_wrong_and_right_ones_right():

@@ -129,5 +129,6 @@ def simulated_examples(samples: Iterable[Sample], model: str, seed: int) -> list
         query = read(sample.question)
         assert query is not None  # a question of this world can be read back
         think, text = reason(scene_from_json(sample.meta["scene"]), query, persona, rng)
-        examples.append(Example(sample, compose(think, text)))
+        if text == sample.gold:  # an unfaithful caption may lead astray
+            examples.append(Example(sample, compose(think, text)))
     return examples

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
@@ -55,10 +55,10 @@ class PretrainConfig(Config):
 
     out: Annotated[Path, Effect.OUTPUT] = Field(description="run folder; the checkpoint is in model/")
     seed: Seed = Field(default=0, description="weights, scenes and order of lessons")
+    size: Literal["small", "base", "large"] = Field(default="base", description="3, 5 or 8 attention heads")
     threads: int = Field(default=2, ge=1, description="cores; another number gives slightly other weights")
     scenes: int = Field(default=6000, ge=100, description="training pictures, drawn once")
-    rows: int = Field(default=10, ge=4, description="pictures of things in a batch")
-    curves: int = Field(default=4, ge=1, description="pictures of curves in a row; a third as many rows hold curves")
+    rows: int = Field(default=40, ge=6, description="pictures of things in a batch, beside a third as many of curves")
     see_steps: int = Field(default=600, ge=0, description="steps of the vision stage")
     look_steps: int = Field(default=350, ge=0, description="steps of finding one thing")
     talk_steps: int = Field(default=360, ge=0, description="steps of all kinds, both styles; decides when it stops")

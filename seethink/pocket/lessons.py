@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import cycle, islice
 from random import Random
 from typing import Any
 
@@ -58,17 +59,17 @@ six from five."""
 class Lesson:
     """One batch of teaching.
 
-    rows    documents about things; a third as many rows hold curves
-    tasks   questions asked about each picture of things
-    curves  pictures of curves in a row
+    rows    documents about things; a third as many are about curves
+    tasks   what is asked about pictures of things, in turn
+    asked   of these for each picture: few, since attention costs the square of a row
     bare    share of answers without thinking
     glance  share of concise counts and equations that skip their steps
     """
 
     style: str
-    rows: int = 12
+    rows: int = 40
     tasks: tuple[str, ...] = ("where", "where", "colour_at", "shape_right", "count", "subtract", "describe")
-    curves: int = 4
+    asked: int = 2
     bare: float = 0.03
     glance: float = 0.0
 
@@ -171,16 +172,13 @@ def draw_batch(gallery: Gallery, tokenizer: PreTrainedTokenizerBase, rng: Random
     """Questions about random scenes of the gallery, all in the lesson's style."""
     things = [i for i, s in enumerate(gallery.scenes) if not s.curve]
     curves = [i for i, s in enumerate(gallery.scenes) if s.curve]
-    rows, scenes = [], []
-    for _ in range(lesson.rows):
-        scenes.append(rng.choice(things))
-        rows.append(TokenRow())
-        _add_document(rows[-1], gallery.scenes[scenes[-1]], lesson, lesson.tasks, tokenizer, rng)
-    for _ in range(lesson.rows // 3):
-        rows.append(TokenRow())
-        for _ in range(lesson.curves):
-            scenes.append(rng.choice(curves))
-            _add_document(rows[-1], gallery.scenes[scenes[-1]], lesson, DRAWN, tokenizer, rng)
+    turns = cycle(rng.sample(lesson.tasks, len(lesson.tasks)))
+    asked = [(rng.choice(things), tuple(islice(turns, lesson.asked))) for _ in range(lesson.rows)]
+    asked += [(rng.choice(curves), DRAWN) for _ in range(lesson.rows // 3)] if curves else []
+    rows = [TokenRow() for _ in asked]
+    for row, (scene, tasks) in zip(rows, asked, strict=True):
+        _add_document(row, gallery.scenes[scene], lesson, tasks, tokenizer, rng)
+    scenes = [scene for scene, _ in asked]
     padding: Any = tokenizer.pad_token_id  # transformers declares no type of its ids
     return _collate(rows, scenes, padding)
 

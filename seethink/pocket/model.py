@@ -1,4 +1,4 @@
-"""The pocket model: a real Qwen2.5-VL of 1.5 million parameters, with an initialisation that learns to look things up.
+"""The pocket model: a real Qwen2.5-VL of 1.5 million parameters (.9 and 3.1 in its other sizes), with an initialisation that learns to look things up.
 
 Trained transformers attend from a word to places that hold the same word and copy what lies there. Starting the
 language layers close to that (Wq = c Wk, Wo = d Wv^T; Trockman and Kolter 2023, arXiv 2305.09828, call it mimetic)
@@ -16,11 +16,14 @@ from seethink.pocket.world import SIZE
 
 Model = Qwen2_5_VLForConditionalGeneration
 QUERY_GAIN, OUTPUT_GAIN = 2.0, 1.9
-EMBEDDING_STD = 0.08  # 1 / sqrt(hidden): logits of the tied head start near unit variance
+HEADS = {"small": 3, "base": 5, "large": 8}
+"""Size -> attention heads of the language layers, 32 wide each."""
 
 
-def make_config(tokenizer: PreTrainedTokenizerBase) -> Qwen2_5_VLConfig:
-    """Architecture: 16 image tokens for a 112 x 112 picture, one per cell of the grid."""
+def make_config(tokenizer: PreTrainedTokenizerBase, size: str = "base") -> Qwen2_5_VLConfig:
+    """Architecture: 16 image tokens for a 112 x 112 picture, one per cell of the grid. `size` is one of HEADS."""
+    heads = HEADS[size]
+    width = 32 * heads
     names = ("image_pad", "video_pad", "vision_start", "vision_end", "im_end")
     ids: dict[str, Any] = {name: tokenizer.convert_tokens_to_ids(f"<|{name}|>") for name in names}
     ends: dict[str, Any] = {"eos_token_id": ids["im_end"], "pad_token_id": tokenizer.pad_token_id}
@@ -29,7 +32,7 @@ def make_config(tokenizer: PreTrainedTokenizerBase) -> Qwen2_5_VLConfig:
         "depth": 2,
         "num_heads": 3,
         "intermediate_size": 256,
-        "out_hidden_size": 160,
+        "out_hidden_size": width,
         "patch_size": 14,
         "spatial_merge_size": 2,
         "temporal_patch_size": 2,
@@ -39,11 +42,11 @@ def make_config(tokenizer: PreTrainedTokenizerBase) -> Qwen2_5_VLConfig:
     }
     text = {
         "vocab_size": len(tokenizer),
-        "hidden_size": 160,
+        "hidden_size": width,
         "num_hidden_layers": 3,
-        "num_attention_heads": 5,
-        "num_key_value_heads": 5,
-        "intermediate_size": 448,
+        "num_attention_heads": heads,
+        "num_key_value_heads": heads,
+        "intermediate_size": 14 * width // 5,
         "max_position_embeddings": 1024,
         "rms_norm_eps": 1e-6,
         "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [4, 6, 6]},
@@ -63,17 +66,18 @@ def make_config(tokenizer: PreTrainedTokenizerBase) -> Qwen2_5_VLConfig:
     )
 
 
-def make_model(tokenizer: PreTrainedTokenizerBase, seed: int) -> Model:
+def make_model(tokenizer: PreTrainedTokenizerBase, seed: int, size: str = "base") -> Model:
     """Untrained model with mimetic language layers, eager attention (fastest at this size), fp32."""
     torch.manual_seed(seed)
-    config = make_config(tokenizer)
+    config = make_config(tokenizer, size)
     config._attn_implementation = "eager"
     model = Model(config)
     ends = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
     model.generation_config = GenerationConfig(**ends, do_sample=False, max_new_tokens=160)
     parts: Any = model  # modules do not declare their parts
     with torch.no_grad():
-        torch.nn.init.normal_(parts.get_input_embeddings().weight, std=EMBEDDING_STD)
+        embedding = parts.get_input_embeddings().weight  # logits of the tied head start near unit variance
+        torch.nn.init.normal_(embedding, std=embedding.shape[1] ** -0.5)
         for layer in parts.model.language_model.layers:
             attention = layer.self_attn
             width = attention.k_proj.weight.shape[1]

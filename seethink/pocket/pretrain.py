@@ -86,7 +86,7 @@ def pretrain(config: PretrainConfig, run: Run) -> tuple[Model, dict[str, Marks]]
     """The trained model and its marks per style on questions that decided nothing."""
     torch.set_num_threads(config.threads)
     rng, tokenizer = Random(f"pretrain-{config.seed}"), make_tokenizer()
-    model = make_model(tokenizer, config.seed)
+    model = make_model(tokenizer, config.seed, config.size)
     if config.start:
         model = Model.from_pretrained(config.start, attn_implementation="eager", dtype=torch.float32)
     small, gallery = draw_gallery(rng, config.scenes // 6, SMALL), draw_gallery(rng, config.scenes, curves=0.3)
@@ -97,12 +97,12 @@ def pretrain(config: PretrainConfig, run: Run) -> tuple[Model, dict[str, Marks]]
         return {"see": word_loss(model, gallery, _pick(gallery, pictures, rng), groups)}
 
     def look(_: int) -> dict[str, Tensor]:
-        lesson = Lesson("concise", rows=config.rows, tasks=FINDING, curves=config.curves, bare=0.0)
+        lesson = Lesson("concise", rows=config.rows, tasks=FINDING, asked=3, bare=0.0)
         return language_loss(model, small, draw_batch(small, tokenizer, rng, lesson))
 
     def talk(step: int, glance: float) -> dict[str, Tensor]:
         style = "concise" if step % CAREFUL else "careful"
-        lesson = Lesson(style, rows=config.rows, tasks=TALKING, curves=config.curves, glance=glance)
+        lesson = Lesson(style, rows=config.rows, tasks=TALKING, glance=glance)
         seen = SEEING * see(step, 16)["see"]  # else reading curves is forgotten
         return {**language_loss(model, gallery, draw_batch(gallery, tokenizer, rng, lesson)), "see": seen}
 

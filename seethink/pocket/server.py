@@ -14,7 +14,6 @@ import base64
 import hashlib
 import re
 import threading
-from collections import Counter
 from dataclasses import dataclass
 from email.message import Message as Headers
 from pathlib import Path
@@ -36,7 +35,6 @@ POOLS = ("sft_pool.jsonl", "rl_pool.jsonl", "board.jsonl", "old.jsonl")
 MODELS = (CAPTIONER, *PERSONAS, REWRITER, JUDGE)
 UNKNOWN_IMAGE = "The image shows something that the pocket captioner does not know."
 IMAGE_TOKENS = 16
-OPEN_AGREES = 0.8  # token F1 from which the judge accepts a description
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +70,7 @@ def run(config: TeachConfig, dry_run: bool = False) -> None:
 
 def know_world(folder: Path) -> dict[str, str]:
     """Captions of every picture of a world folder by image hash. Raises UserError where there is no world."""
-    pools = [path for name in POOLS if (path := Path(folder) / name).is_file()]
+    pools = [path for name in POOLS if (path := Path(folder) / name).is_file() and path.stat().st_size]
     if not pools:
         raise UserError("no pocket world here", where=folder, remedy="Make one with seethink pocket build --out")
     samples = [s for pool in pools for s in load_samples(pool)]
@@ -120,7 +118,7 @@ class Teacher(LocalServer):
         if model == REWRITER:
             return rewrite(_between(text, "text"))
         if model == JUDGE:
-            return judge(_between(text, "question"), _between(text, "reference"), _between(text, "answer_to_judge"))
+            return judge(_between(text, "reference"), _between(text, "answer_to_judge"))
         return self._reason(model, text)
 
     def fault(self) -> str:
@@ -153,14 +151,9 @@ def rewrite(text: str) -> str:
     return re.sub(r"\b([Tt])he (?:caption|description)\b", r"\1he image", text)
 
 
-def judge(question: str, reference: str, candidate: str) -> str:
-    """Yes or No: the same words in the same order; for descriptions, most of the same words."""
-    said, true = candidate.split(), reference.split()
-    query = read(question)
-    if query and query.task == "describe":
-        shared = sum((Counter(said) & Counter(true)).values())
-        return "Yes" if 2 * shared >= OPEN_AGREES * (len(said) + len(true)) else "No"
-    return "Yes" if "".join(said).lower() == "".join(true).lower() else "No"
+def judge(reference: str, candidate: str) -> str:
+    """Yes or No: the same words in the same order, blanks and capitals aside."""
+    return "Yes" if "".join(candidate.split()).lower() == "".join(reference.split()).lower() else "No"
 
 
 def _between(text: str, tag: str) -> str:
