@@ -87,6 +87,10 @@ class DataConfig(Config):
     )
 
 
+SELECTED = "selected.jsonl"
+"""What `curate` writes into its folder."""
+
+
 class ExportConfig(Config):
     """Write a data set in another trainer's format, or an evaluation in that of another program for evaluations."""
 

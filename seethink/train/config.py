@@ -154,6 +154,11 @@ class SamplerConfig(Config):
     importance_cap: float = Field(default=2.0, gt=0, description="importance weights of vLLM's tokens are cut off here")
 
 
+def subset_file(choose: str, size: int) -> str:
+    """Where in its run folder `select` writes the subset of a size."""
+    return f"{choose}-{size}.jsonl"
+
+
 class SelectConfig(JobConfig):
     """Select SFT examples by the perplexity of their completions under one or more models, and cut subsets."""
 

@@ -21,7 +21,7 @@ from seethink.core.progress import Progress, progress
 from seethink.core.run import Run, read_log
 from seethink.core.store import hash_folder, hash_text, save_examples
 from seethink.core.tables import write_table
-from seethink.train.config import ModelConfig, SelectConfig, system_prompt
+from seethink.train.config import ModelConfig, SelectConfig, subset_file, system_prompt
 from seethink.train.dist import Ranks
 from seethink.train.model.policy import Policy, load_policy
 from seethink.train.model.rescore import rescore
@@ -129,11 +129,11 @@ def finish(folder: Run, config: SelectConfig, examples: list[Example]) -> None:
     write_table(folder.path("ranking.parquet"), rows)
     for size in config.sizes:
         kept = sorted(cut(order, size, config.choose))
-        save_examples(folder.path(f"{config.choose}-{size}.jsonl"), [examples[i] for i in kept])
+        save_examples(folder.path(subset_file(config.choose, size)), [examples[i] for i in kept])
     folder.finish(
         examples=len(examples),
         models={f"nll_{m}": str(path) for m, path in enumerate(config.models, 1)},
-        subsets={f"{config.choose}-{size}.jsonl": size for size in config.sizes},
+        subsets={subset_file(config.choose, size): size for size in config.sizes},
         mean_nll=[sum(values) / len(values) for values in nll],
     )
 
