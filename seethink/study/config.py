@@ -10,9 +10,9 @@ from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_v
 from seethink.core.config import Config, Effect, where_of
 from seethink.core.names import check_names
 from seethink.evals.config import EvalConfig
-from seethink.train.config import GRPOConfig, ModelPath, SFTConfig
+from seethink.train.config import GRPOConfig, ModelPath, SelectConfig, SFTConfig
 
-CONFIG_OF = {"sft": SFTConfig, "grpo": GRPOConfig, "eval": EvalConfig}
+CONFIG_OF = {"sft": SFTConfig, "grpo": GRPOConfig, "eval": EvalConfig, "select": SelectConfig}
 """Verb of a stage -> its settings."""
 
 
@@ -57,9 +57,9 @@ class Throughput(Config):
     trained_tokens_per_s: float | None = Field(default=None, gt=0, description="completion tokens a GPU trains on")
     gpus: int | None = Field(default=None, ge=1, description="GPUs that work at once")
     usd_per_gpu_hour: float | None = Field(default=None, ge=0, description="price")
-    weights_gb: float | None = Field(default=None, gt=0, description="of a saved model, where the base is not here")
+    billion_parameters: float | None = Field(default=None, gt=0, description="of a model that is not here")
     completion_tokens: int | None = Field(default=None, ge=1, description="mean of an SFT completion")
-    rows: dict[str, int] = Field(default={}, description="rows of data and sets (of the board: board) not made yet")
+    rows: dict[str, int] = Field(default={}, description="rows of data (of the board: board) that is not here")
     source: str = Field(default="", description="where these figures come from")
 
 
