@@ -85,7 +85,8 @@ class RewardConfig(Config):
     kind_scale: dict[str, float] = Field(default={}, description="factor in [0, 1] per kind, for ablations; default 1")
     format_bonus: float = Field(default=0.0, ge=0, le=1, description="share of the reward paid for the format alone")
     placebo: Literal["", "none", "format", "random"] = Field(
-        default="", description="control: rewards without a look at the answer: always 0, for the format alone, or a coin"
+        default="",
+        description="control: rewards without a look at the answer: always 0, for the format alone, or a coin",
     )
     box: BoxConfig = BoxConfig()
     open: OpenConfig = OpenConfig()
