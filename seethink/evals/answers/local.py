@@ -89,7 +89,7 @@ def run_model(config: EvalConfig, samples: Sequence[Sample], answered: Iterable[
                 for draw, completion in enumerate(group):
                     if (sample.id, draw) in missing:
                         trace = _trace(config, policy, sample, completion)
-                        keep(Response(sample, trace, draw, spent, **values[draw]))
+                        keep(Response(sample, trace, draw, spent)._replace(**values[draw]))
             bar.advance(len(missing))
 
 
