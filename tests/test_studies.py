@@ -170,10 +170,15 @@ def table_of(name: str) -> PublishedTable:
     return published_table(f"published.toml#{name}")
 
 
-def test_published_means_are_the_means_of_their_rows():
+def test_published_means_are_the_means_of_their_rows_but_for_two_which_the_table_names():
+    off = {}
     for name in ("main", "sizes"):
         for row in table_of(name).rows:
-            assert row.scores[-1] == pytest.approx(sum(row.scores[:-1]) / 6, abs=0.06), row.model
+            mean = sum(row.scores[:-1]) / 6
+            if abs(row.scores[-1] - mean) > 0.06:
+                off[row.scores[-1]] = mean
+    assert off == pytest.approx({20.3: 20.633, 30.7: 30.3}, abs=1e-3)
+    assert any("20.3" in note and "30.7" in note for note in table_of("main").not_matched)
 
 
 def test_published_changes_of_sft_give_its_published_means():
