@@ -9,10 +9,11 @@ from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_v
 
 from seethink.core.config import Config, Effect, where_of
 from seethink.core.names import check_names
+from seethink.data.config import CurateConfig
 from seethink.evals.config import EvalConfig
 from seethink.train.config import GRPOConfig, ModelPath, SelectConfig, SFTConfig
 
-CONFIG_OF = {"sft": SFTConfig, "grpo": GRPOConfig, "eval": EvalConfig, "select": SelectConfig}
+CONFIG_OF = {"sft": SFTConfig, "grpo": GRPOConfig, "eval": EvalConfig, "select": SelectConfig, "curate": CurateConfig}
 """Verb of a stage -> its settings."""
 
 
