@@ -15,9 +15,10 @@ from PIL import Image
 
 from seethink.core import stats
 from seethink.core.nouns import Sample
+from seethink.core.overlap import overlap
 from seethink.core.store import load_samples, read_json, read_jsonl, save_samples, write_json, write_jsonl
 from seethink.core.tables import read_table, write_table
-from seethink.data.overlap import data_behind, overlap
+from seethink.data.behind import data_behind
 from seethink.evals import metrics
 from seethink.evals.config import EvalConfig
 from seethink.evals.run import trained_on

@@ -72,6 +72,7 @@ from seethink.train.optimiser import Optimiser
 from seethink.train.preflight import check_data, warn_of_golds
 from seethink.train.rollout.engine import make_sampler, reuses_prefill
 from seethink.train.rollout.sampler import Completion, Sampler, decode
+from seethink.train.watch import Watch, watch_summary
 
 UNSCORED = Reward(None, "unscored", "")
 
@@ -145,6 +146,8 @@ def train(folder: Run, config: GRPOConfig, samples: list[Sample], ranks: Ranks) 
     uses: list[dict[str, Any]] = []  # of a local reward model, in this round
     with ExitStack() as stack:
         rewarder = stack.enter_context(make_rewarder(folder, config, ranks, uses))
+        watch = stack.enter_context(Watch(folder, config, policy, config.rounds, rewarder))
+        watch.begin(start)  # before a sampler gathers the weights
         sampler = make_sampler(policy, config, optimiser.step)
         stack.callback(sampler.close)
         learner = Learner(config, policy, reference, optimiser, sampler, rewarder, kept["kl_coefficient"])
@@ -152,6 +155,7 @@ def train(folder: Run, config: GRPOConfig, samples: list[Sample], ranks: Ranks) 
         bar = stack.enter_context(progress("grpo", config.rounds, start, show=ranks.first))
         for number in range(start, config.rounds):
             meter = Meter(ranks, policy.device)
+            uses.clear()
             with ranks.together():
                 batch = {place: samples[number * config.prompts + place] for place in places}
                 groups = sample(learner, batch, number)
@@ -164,8 +168,7 @@ def train(folder: Run, config: GRPOConfig, samples: list[Sample], ranks: Ranks) 
             metrics |= describe(groups) | meter.metrics() | {"seconds/rollout": sampled}
             metrics |= visits(ranks.gather(uses), local=config.reward.open.scorer in ("model", "chat_model"))
             metrics["tokens_per_s"] = metrics["tokens/generated"] / metrics["seconds"]
-            uses.clear()
-            folder.log(number + 1, **metrics)
+            folder.log(number + 1, **metrics, **watch.after(number + 1))
             folder.write_rows("rollouts.jsonl", rollout_rows(number + 1, groups, sampler.version))
             alarms.raise_new(folder, alarms.grpo(read_log(folder.path("metrics.jsonl"))), number + 1)
             if (number + 1) % config.save_every == 0 or number + 1 == config.rounds:
@@ -381,7 +384,7 @@ def finish(folder: Run, policy: Policy, config: GRPOConfig, samples: list[Sample
     if not policy.ranks.first:
         return
     write_table(folder.path("rollouts.parquet"), read_log(folder.path("rollouts.jsonl")))
-    metrics = read_log(folder.path("metrics.jsonl"))
+    metrics = alarms.training_rows(read_log(folder.path("metrics.jsonl")))
     alarms.raise_new(folder, alarms.at_the_end(metrics), None)
     folder.finish(
         rounds=config.rounds,
@@ -395,4 +398,5 @@ def finish(folder: Run, policy: Policy, config: GRPOConfig, samples: list[Sample
         memory_gb=max(m["memory_gb"] for m in metrics),
         data_order=order_hash([s.id for s in samples]),
         spend=spend,
+        **watch_summary(folder),
     )

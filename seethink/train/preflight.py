@@ -18,7 +18,7 @@ from seethink.core.progress import progress
 from seethink.core.prompt import prompt_parts
 from seethink.core.store import DataRow, read_examples
 from seethink.rewards.check import check_gold
-from seethink.train.config import GRPOConfig, JobConfig, ModelConfig
+from seethink.train.config import GRPOConfig, JobConfig, ModelConfig, TrainingConfig, WatchConfig
 from seethink.train.dist import Ranks
 from seethink.train.model.parts import load_tools, render
 
@@ -60,7 +60,7 @@ class Length(NamedTuple):
 def check_data(
     config: JobConfig, models: Sequence[ModelConfig], ranks: Ranks, completions: bool = False, lengths: bool = True
 ) -> Settled:
-    """The sound rows of `config.data`. Raises UserError for bad ones unless they are to be left out.
+    """The sound rows of `config.data`. Raises UserError for bad ones unless they are to be left out, and for any held-out one.
 
     The first rank looks at pictures and lengths (not at lengths for a dry run), all read the rows.
     """
@@ -75,7 +75,11 @@ def check_data(
     faults = ranks.of_first({i: row.read for i, row in enumerate(checked) if isinstance(row.read, UserError)})
     rows = [row._replace(read=faults.get(i, row.read)) for i, row in enumerate(rows)]
     with ranks.together():
-        return settle(rows, config.data, config.skip_bad, say=ranks.first)
+        settled = settle(rows, config.data, config.skip_bad, say=ranks.first)
+    if isinstance(config, TrainingConfig) and config.watch.data:
+        watched = {"data": config.watch.data, "limit": 0, "skip_bad": False, "watch": WatchConfig()}
+        check_data(config.model_copy(update=watched), models, ranks, lengths=lengths)
+    return settled
 
 
 def check_lengths(rows: list[DataRow], reader: Reader, sizes: Sizes) -> list[DataRow]:
