@@ -32,6 +32,8 @@ NOTHING = (
     ("grad_norm", None, "no gradient was finite"),
 )
 """(metric, its value, what it means): where it holds in every row, nothing is learned. Not finite is logged as null."""
+OF_REWARDS = ("reward/mean", "groups/zero_spread", "tokens/trained")
+"""Those that demonstrations and a teacher do without."""
 
 Row = dict[str, Any]
 Facts = dict[str, Any]
@@ -117,7 +119,10 @@ def first_row(metrics: Iterable[Row], unit: str) -> bool:
 def nothing_learned(metrics: Sequence[Row]) -> str:
     """Why these steps or rounds taught nothing; empty where they may have, or where nothing was recorded."""
     rows = training_rows(metrics)
+    otherwise = any(row.get("demos/tokens") or "teacher/kl" in row for row in rows)
     for key, value, why in NOTHING:
+        if otherwise and key in OF_REWARDS:
+            continue
         if rows and all(key in row and row[key] == value for row in rows):
             return why
     return ""

@@ -22,11 +22,13 @@ from seethink.rewards import RewardConfig, Rewarder
 from seethink.train import alarms
 from seethink.train.alarms import SECONDS, first_row
 from seethink.train.batches import data_order
-from seethink.train.config import GRPOConfig, ScoredWatchConfig, SFTConfig
+from seethink.train.config import GRPOConfig, SFTConfig
 from seethink.train.model.policy import Policy, encode_prompt, save_policy
 from seethink.train.rollout.sampler import Completion, LocalSampler, decode
 
 MAX_TOKENS = 1024  # of an answer, where training samples none
+UNDISTORTED: dict[str, Any] = {"kind_scale": {}, "format_bonus": 0.0, "placebo": ""}
+"""What a reward must be for accuracy to mean what it means in an evaluation: ablations of the training left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +54,9 @@ class Watch:
         self.policy = replace(policy, features={})  # training's pictures stay cached, and are theirs alone
         self.samples = held_out(config) if config.watch.data else []
         self._stack = ExitStack()
-        reward = config.watch.reward if isinstance(config.watch, ScoredWatchConfig) else config.reward
+        reward = config.reward if isinstance(config, GRPOConfig) else config.watch.reward
         self.rewarder = rewarder or self._own(reward)
-        plain = reward.model_copy(update=undistorted(reward))
+        plain = reward.model_copy(update=UNDISTORTED)
         self.judge = self.rewarder if plain == reward else self._own(plain, self.rewarder)
 
     def __enter__(self) -> Watch:
@@ -111,16 +113,17 @@ class Watch:
         rank = self.policy.ranks.rank
         if scored_by and any(sample.kind == "open" for sample in self.samples):
             return self._stack.enter_context(Rewarder(config, scorer=scored_by.scorer()))
-        files = {name: self.folder.path(f"{name}-{rank}.sqlite") for name in ("scores", "ledger")}
-        return self._stack.enter_context(Rewarder(config, **files))
+        scores, ledger = (self.folder.path(f"{name}-{rank}.sqlite") for name in ("scores", "ledger"))
+        return self._stack.enter_context(Rewarder(config, scores=scores, ledger=ledger))
 
     def _leaks(self) -> int:
         """Held-out samples that stand in the training data."""
-        ranks, found = self.policy.ranks, 0
-        with ranks.together():
-            if ranks.first and self.samples:
-                found = len(overlap(self.samples, self.config.data))
-        return found
+        demos = self.config.demos.data if isinstance(self.config, GRPOConfig) else None
+        found: set[str] = set()
+        with self.policy.ranks.together():
+            for data in (self.config.data, demos) if self.samples and self.policy.ranks.first else ():
+                found.update(overlap(self.samples, data) if data else ())
+        return len(found)
 
 
 def held_out(config: SFTConfig | GRPOConfig) -> list[Sample]:
@@ -136,12 +139,6 @@ def watch_summary(folder: Run) -> dict[str, Any]:
     exports = sorted(path.name for path in folder.path(EXPORTS).glob(f"{folder.unit}-*"))
     seconds = sum(row.get(SECONDS, 0.0) for row in read_log(folder.path("metrics.jsonl")))
     return {"exports": [f"{EXPORTS}/{name}" for name in exports], "seconds_held_out": seconds}
-
-
-def undistorted(reward: RewardConfig) -> dict[str, Any]:
-    """What a reward must be for accuracy to mean what it means in an evaluation: ablations of the training left out."""
-    plain = RewardConfig()
-    return {name: getattr(plain, name) for name in ("kind_scale", "format_bonus", "placebo") if hasattr(reward, name)}
 
 
 def held_out_metrics(answers: Sequence[HeldOutAnswer]) -> dict[str, Any]:
