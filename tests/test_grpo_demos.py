@@ -123,7 +123,9 @@ def test_demonstrations_apart_have_a_step_of_their_own_after_the_others():
     policy, stock = tiny_policy()
     groups, demos = rolled(policy, stock), demonstrations(policy)[:1]
     recorder = Recorder(policy)
-    metrics = update(tiny_learner(policy, grpo_config(demos={"data": "d", "apart": True}), optimiser=recorder), groups, demos)
+    metrics = update(
+        tiny_learner(policy, grpo_config(demos={"data": "d", "apart": True}), optimiser=recorder), groups, demos
+    )
     assert len(recorder.seen) == STEPS + 1
     for step, seen in enumerate(recorder.seen[:STEPS]):
         plain_grpo(stock, groups[2 * step : 2 * step + 2], lambda _, rollout: rollout.advantage)
@@ -142,7 +144,9 @@ def test_every_round_has_its_demonstrations_in_the_order_of_whole_passes(every, 
     demos = draw_demos(rows, config)
     rounds = [demos.of_round(number) for number in range(5)]
     assert {number for number, parts in enumerate(rounds) if parts} == rounds_with
-    assert all(len(parts) == (1 if apart else STEPS) and all(len(part) == 3 for part in parts) for parts in rounds if parts)
+    assert all(
+        len(parts) == (1 if apart else STEPS) and all(len(part) == 3 for part in parts) for parts in rounds if parts
+    )
     drawn = [e.sample.id for parts in rounds for part in parts for e in part]
     assert drawn == [e.sample.id for e in demos.drawn]
     assert all(len(set(drawn[at : at + 4])) == len(drawn[at : at + 4]) for at in range(0, len(drawn), 4))
@@ -215,7 +219,9 @@ def test_distillation_brings_the_policy_to_its_teacher():
     prompts, gaps = [tiny_prompt(policy, n, i) for n, i in ((5, 1), (9, 2), (3, 0), (4, 1))], []
     for number in range(40):
         members = LocalSampler(policy).rollout(prompts, 8, 6, 1.0, seed=number)
-        groups = [tiny_group(p, c, [None] * 8, place) for place, (p, c) in enumerate(zip(prompts, members, strict=True))]
+        groups = [
+            tiny_group(p, c, [None] * 8, place) for place, (p, c) in enumerate(zip(prompts, members, strict=True))
+        ]
         teach(policy, teacher, groups, config, exact=True)
         gaps.append(-float(torch.cat([r.by_token for g in groups for r in g.rollouts]).mean()))
         update(learner, groups)

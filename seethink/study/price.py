@@ -138,8 +138,8 @@ class Pricing:
 
     def _watch(self, settings: Any, steps: int, max_tokens: int) -> Work:
         """Evaluations during training: before, every so often, and at the end."""
-        watch = getattr(settings, "watch", None)
-        if watch is None or watch.data is None:
+        watch = settings.watch
+        if watch.data is None:
             return Work()
         items = self.count(watch.data, watch.limit)
         answers = _times(items, steps // watch.every + 2)
