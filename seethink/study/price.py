@@ -88,11 +88,13 @@ class Pricing:
         stated, seconds = self.config.throughput, 0.0
         for tokens, name in ((work.generated, "sampled_tokens_per_s"), (work.trained, "trained_tokens_per_s")):
             speed = getattr(stated, name)
-            if tokens and speed is None:
+            if tokens == 0:
+                continue
+            if speed is None:
                 self.unknown[f"GPU hours: the plan states no throughput.{name}"] = None
-            if tokens is None or (tokens and speed is None):
+            if tokens is None or speed is None:
                 return None
-            seconds += tokens / speed if tokens else 0
+            seconds += tokens / speed
         return seconds / 3600
 
     def work(self, stage: Stage) -> Work:
@@ -155,7 +157,8 @@ class Pricing:
         for one, questions in asked:
             own = _times(answers, questions)
             cost = self._usd(_times(own, one.max_tokens), one.price, one.budget, one.model)
-            calls, usd = (None if x is None or y is None else x + y for x, y in ((calls, own), (usd, cost)))
+            calls = None if calls is None or own is None else calls + own
+            usd = None if usd is None or cost is None else usd + cost
         return calls, usd
 
     def _usd(self, tokens: int | None, price: Any, budget: float | None, model: str) -> float | None:
