@@ -133,7 +133,7 @@ def test_a_placebo_arm_listed_first_is_no_reference_and_does_not_vote(tmp_path):
     edit(folder / "study.json", lambda plan: plan["question"].update(comparisons=pairs[2:]))
     loaded = load_study(folder)
     found = results.contrasts(loaded)
-    assert loaded.reference == "grpo" and [c.word for c in found] == ["worse", "better", "worse"]
+    assert loaded.reference == "grpo" and [c.word for c in found[:3]] == ["worse", "better", "worse"]
     head = results.headline(loaded, found)
     assert head.answer == "Explore. Imitating first hurt." and head.primary.a == "sft-hesitant+grpo"
     row = next(r for r in results.arm_results(loaded) if r.name == "placebo")
@@ -161,7 +161,7 @@ def test_few_seeds_are_named_in_the_headline(small, tmp_path):
 def test_missing_runs_say_not_measured(small):
     shutil.rmtree(small / "arms/sft-hesitant+grpo")
     page = page_of(small)
-    assert "not measured" in page and "1 of 1 comparisons not measured" in page
+    assert "not measured" in page and "2 of 2 comparisons not measured" in page
     assert "Not measured yet." in page
 
 
@@ -263,10 +263,40 @@ def test_evaluations_are_compared_by_what_they_asked_and_how_they_drew(small):
     assert named()["evaluation prompts"] and named()["decoding"] is False
 
 
-def test_training_under_another_system_prompt_is_another_schedule(small):
-    edit(small / "arms/sft-hesitant+grpo/seed1/grpo/manifest.json", lambda m: m["inputs"].update({"model.system": "x"}))
-    controls = {c.name: c.same for c in matched.controls(load_study(small), "sft-hesitant+grpo", "grpo")}
-    assert controls["schedule"] is False
+def test_the_system_prompt_is_a_control_in_training_and_evaluation(small):
+    def same():
+        found = {c.name: c.same for c in matched.controls(load_study(small), "sft-hesitant+grpo", "grpo")}
+        return found["system prompt"], found["schedule"], found["evaluation prompts"]
+
+    assert same() == (True, True, True)
+    manifest = small / "arms/sft-hesitant+grpo/seed1/grpo/manifest.json"
+    edit(manifest, lambda m: m["inputs"].update({"model.system": "x"}))
+    assert same() == (False, True, True)
+    edit(manifest, lambda m: m["inputs"].update({"model.system": ""}))
+    edit(small / "arms/sft-hesitant+grpo/seed1/eval/manifest.json", lambda m: m["inputs"].update(system="x"))
+    assert same() == (False, True, True)
+
+
+@pytest.mark.parametrize(
+    ("stage", "change", "differs"),
+    [
+        (
+            "grpo",
+            {"model": {"max_pixels": 100}},
+            {"pixels", "pixels in training and evaluation"},
+        ),  # of evaluation: kept
+        ("eval", {"max_pixels": 100}, {"pixels", "pixels in training and evaluation"}),
+    ],
+)
+def test_pixels_are_a_control_in_words(small, stage, change, differs):
+    def broken():
+        found = matched.controls(load_study(small), "sft-hesitant+grpo", "grpo")
+        return {c.name: c.detail for c in found if c.same is False}
+
+    assert not broken()
+    edit(small / f"arms/sft-hesitant+grpo/seed1/{stage}/config.json", lambda c: c.update(change))
+    assert broken().keys() == differs
+    assert broken()["pixels"] == "max_pixels 100 / the model's own (larger pictures are shrunk)"
 
 
 def test_models_are_asked_under_the_system_prompt_they_were_trained_under(small):

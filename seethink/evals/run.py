@@ -18,10 +18,11 @@ from typing import Any, TypeVar
 from seethink.ask.client import endpoint_failed
 from seethink.core.errors import UserError
 from seethink.core.nouns import Sample, Score
+from seethink.core.overlap import overlap
 from seethink.core.preflight import write_drops
 from seethink.core.run import Run
 from seethink.core.tables import write_table
-from seethink.data.overlap import data_behind, overlap
+from seethink.data.behind import data_behind
 from seethink.evals.answers import responses as log
 from seethink.evals.answers.endpoint import ask_endpoint, questions, spending
 from seethink.evals.answers.predictions import read_predictions
@@ -65,6 +66,8 @@ def run(config: EvalConfig, dry_run: bool = False) -> dict[str, Any] | None:
     if local:
         check_folder(model_of(config).path)
         pixel_budget(model_of(config).path, config.min_pixels, config.max_pixels)
+        if config.against:
+            check_folder(config.against)
     elif config.chat_template or config.stop:
         raise UserError("chat_template and stop are settings of a model folder", remedy="Set them at the endpoint")
     if dry_run:
@@ -216,4 +219,6 @@ def scored(config: EvalConfig, response: Response, grade: Grade) -> Score:
         level=str(sample.meta.get("level", "")),
         cluster=str(sample.meta.get("cluster", "")),
         draw=response.draw,
+        entropy=response.entropy,
+        kl=response.kl,
     )
