@@ -144,7 +144,7 @@ def test_the_shipped_base_reads_pictures_and_leaves_room():
 def test_lessons_say_where_counting_looks(tokenizer):
     """A seen word looks at the asked word where it is that, at the think tag where not; a count at what it counts."""
     gallery = draw_gallery(Random(3), 12, curves=0.0)
-    batch = draw_batch(gallery, tokenizer, Random(5), Lesson("concise", rows=4, tasks=("count",), asked=1, bare=0.0))
+    batch = draw_batch(gallery, tokenizer, Random(5), Lesson("concise", rows=4, tasks=("count",), room=40, bare=0.0))
     words = [tokenizer.convert_ids_to_tokens(row) for row in batch.ids[:4].tolist()]
     for row, said in enumerate(words):
         (colon,) = (i for i in range(len(said)) if batch.tally[row, i].any())

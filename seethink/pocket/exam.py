@@ -12,14 +12,16 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedTokenizerBase
 
 from seethink.core.nouns import Sample
+from seethink.core.tags import extract
 from seethink.pocket.build import draw_sample
+from seethink.pocket.checker import check
 from seethink.pocket.lessons import pad, prompt_ids, to_patches
 from seethink.pocket.model import Model
 from seethink.pocket.render import render
 from seethink.rewards import RewardConfig, Rewarder
-from seethink.rewards.config import SymbolicConfig
+from seethink.rewards.config import OpenConfig, SymbolicConfig
 
-RULES = Rewarder(RewardConfig(symbolic=SymbolicConfig(on=False)))
+RULES = Rewarder(RewardConfig(symbolic=SymbolicConfig(on=False), open=OpenConfig(correct=1.0)))
 MAX_TOKENS, ROWS = 160, 125
 
 
@@ -37,10 +39,14 @@ class Marks:
 
     accuracy  per kind, in [0, 1]
     reward    mean reward per kind (mean IoU of boxes, mean token F1 of descriptions)
+    empty     per kind, share of answers without a statement before them
+    true      per kind, true statements per answer
     """
 
     accuracy: dict[str, float]
     reward: dict[str, float]
+    empty: dict[str, float]
+    true: dict[str, float]
     tokens: float
     """Mean completion length."""
     cut: float
@@ -67,13 +73,15 @@ def examine(model: Model, tokenizer: PreTrainedTokenizerBase, paper: Paper, styl
         prompts = [prompt_ids(s.question, style, tokenizer) for s in paper.samples[part]]
         rows += decode(model, tokenizer, prompts, paper.pictures[part])
     texts = [str(tokenizer.decode(row, skip_special_tokens=True)) for row in rows]
-    right, rewards = defaultdict(list), defaultdict(list)
-    for sample, reward in zip(paper.samples, RULES.score_batch(paper.samples, texts), strict=True):
-        right[sample.kind].append(bool(RULES.is_correct(reward)))
-        rewards[sample.kind].append(reward.value or 0.0)
+    tables: dict[str, dict[str, list[float]]] = {name: defaultdict(list) for name in ("right", "reward", "empty", "true")}
+    for sample, reward, text in zip(paper.samples, RULES.score_batch(paper.samples, texts), texts, strict=True):
+        steps = [step.truth for step in check(sample, extract(text).think or "") if step.kind != "other"]
+        found = bool(RULES.is_correct(reward)), reward.value or 0.0, not steps, steps.count(True)
+        for table, value in zip(tables.values(), found, strict=True):
+            table[sample.kind].append(value)
     cut = sum(tokenizer.eos_token_id not in row for row in rows) / len(rows)
-    accuracy, reward = ({kind: sum(v) / len(v) for kind, v in table.items()} for table in (right, rewards))
-    return Marks(accuracy, reward, sum(map(len, rows)) / len(rows), cut)
+    means = ({kind: sum(v) / len(v) for kind, v in table.items()} for table in tables.values())
+    return Marks(*means, sum(map(len, rows)) / len(rows), cut)
 
 
 @torch.no_grad()

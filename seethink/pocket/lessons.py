@@ -7,9 +7,9 @@ rechecks, corrected false starts, always about the picture at hand) under the ca
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import cycle, islice
+from itertools import cycle
 from random import Random
 from typing import Any
 
@@ -61,7 +61,7 @@ class Lesson:
 
     rows    documents about things; a third as many are about curves
     tasks   what is asked about pictures of things, in turn
-    asked   of these for each picture: few, since attention costs the square of a row
+    room    tokens from which on a document asks nothing more: short, since attention costs the square of a row
     bare    share of answers without thinking
     glance  share of concise counts and equations that skip their steps
     """
@@ -69,7 +69,7 @@ class Lesson:
     style: str
     rows: int = 40
     tasks: tuple[str, ...] = ("where", "where", "colour_at", "shape_right", "count", "subtract", "describe")
-    asked: int = 2
+    room: int = 90
     bare: float = 0.03
     glance: float = 0.0
 
@@ -173,8 +173,8 @@ def draw_batch(gallery: Gallery, tokenizer: PreTrainedTokenizerBase, rng: Random
     things = [i for i, s in enumerate(gallery.scenes) if not s.curve]
     curves = [i for i, s in enumerate(gallery.scenes) if s.curve]
     turns = cycle(rng.sample(lesson.tasks, len(lesson.tasks)))
-    asked = [(rng.choice(things), tuple(islice(turns, lesson.asked))) for _ in range(lesson.rows)]
-    asked += [(rng.choice(curves), DRAWN) for _ in range(lesson.rows // 3)] if curves else []
+    asked = [(rng.choice(things), turns) for _ in range(lesson.rows)]
+    asked += [(rng.choice(curves), cycle(DRAWN)) for _ in range(lesson.rows // 3)] if curves else []
     rows = [TokenRow() for _ in asked]
     for row, (scene, tasks) in zip(rows, asked, strict=True):
         _add_document(row, gallery.scenes[scene], lesson, tasks, tokenizer, rng)
@@ -201,7 +201,7 @@ def pad(rows: Sequence[Sequence[int]], value: int, left: bool = False) -> Tensor
 
 
 def _add_document(
-    row: TokenRow, scene: Scene, lesson: Lesson, tasks: Sequence[str], tokenizer: PreTrainedTokenizerBase, rng: Random
+    row: TokenRow, scene: Scene, lesson: Lesson, tasks: Iterator[str], tokenizer: PreTrainedTokenizerBase, rng: Random
 ) -> None:
     row.documents += 1
     offset = len(row.ids)
@@ -213,6 +213,8 @@ def _add_document(
     after = max(max(p) for p in places) + 1
     teacher = replace(TEACHERS[lesson.style], glance=lesson.glance if lesson.style == "concise" else 0.0)
     for number, task in enumerate(tasks, 1):
+        if len(row.ids) > lesson.room:
+            return
         if query := ask(scene, task, rng):
             think, text = reason(scene, query, teacher, rng)
             think = "" if rng.random() < lesson.bare else think

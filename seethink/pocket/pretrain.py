@@ -56,8 +56,8 @@ SEEING = 0.3
 """Weight of the words of image tokens while the language layers learn."""
 CAREFUL = 3
 """One batch in so many is in the careful style."""
-FINDING = ("where",) * 8 + ("colour_at",) * 3
-TALKING = ("where", "colour_at", "shape_right", "count", "count", "subtract", "describe", "shape_at")
+FINDING = ("where",) * 8 + ("colour_at",) * 3 + ("shape_at",)
+TALKING = (*("where", "count") * 4, *("subtract", "describe", "shape_right", "colour_at") * 2, "shape_at")
 
 
 def run(config: PretrainConfig, dry_run: bool = False) -> dict[str, Any]:
@@ -97,7 +97,7 @@ def pretrain(config: PretrainConfig, run: Run) -> tuple[Model, dict[str, Marks]]
         return {"see": word_loss(model, gallery, _pick(gallery, pictures, rng), groups)}
 
     def look(_: int) -> dict[str, Tensor]:
-        lesson = Lesson("concise", rows=config.rows, tasks=FINDING, asked=3, bare=0.0)
+        lesson = Lesson("concise", rows=config.rows, tasks=FINDING, bare=0.0)
         return language_loss(model, small, draw_batch(small, tokenizer, rng, lesson))
 
     def talk(step: int, glance: float) -> dict[str, Tensor]:

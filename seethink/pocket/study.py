@@ -19,12 +19,16 @@ from seethink.data import pipeline
 from seethink.data.config import DataConfig
 from seethink.data.kept import load_kept
 from seethink.pocket import build as world_files
-from seethink.pocket.config import World
+from seethink.pocket.config import PretrainConfig, World
 from seethink.pocket.server import CAPTIONER, JUDGE, REWRITER, Teacher
 from seethink.study.config import FurtherEval, StudyConfig
 
 PACKAGE = Path(__file__).parent
 BASE, PROMPTS = PACKAGE / "base", PACKAGE / "prompts"
+SHIPPED = ("zero", "base-b")
+"""Further bases that come with the package: the base before its last stage, and one from another seed."""
+PUPILS: dict[str, dict[str, Any]] = {"small": {"size": "small"}, "large": {"size": "large"}}
+"""Further bases that are built when a plan names them: name -> settings of `seethink pocket pretrain`."""
 
 
 def prepare(config: StudyConfig, dry_run: bool = False) -> StudyConfig:
@@ -49,6 +53,7 @@ def prepare(config: StudyConfig, dry_run: bool = False) -> StudyConfig:
         update={
             "board": config.board if config.board != Path() else config.out / "world" / "board.jsonl",
             "base": config.base if config.base != Path() else BASE,
+            "bases": {name: find_base(config.out, name, path, dry_run) for name, path in config.bases.items()},
             "data": {**data, **config.data},
             "evals": {name: _cued(further) for name, further in config.evals.items()},
         }
@@ -61,23 +66,27 @@ def _cued(further: FurtherEval) -> FurtherEval:
     return further.model_copy(update={"set": {**further.set, "system": f"@{file}"}}) if file.is_file() else further
 
 
+def find_base(out: Path, name: str, given: Path, dry_run: bool) -> Path:
+    """The model of a named base: the one given, the one that ships, or one that is now built beside the study (PUPILS)."""
+    if given != Path() or name not in (*SHIPPED, *PUPILS):
+        return given
+    if name in SHIPPED:
+        return PACKAGE / name
+    school = out.parent / "pocket-bases" / name
+    if not dry_run and not (school / "done.json").exists():
+        print(f"base {name}: built once in {school}, about 20 minutes of one core", flush=True)
+        from seethink.pocket.pretrain import run as pretrain  # torch is slow to import
+
+        pretrain(PretrainConfig(out=school, **PUPILS[name]))
+    return school / "model"
+
+
 def make_world(out: Path, world: World) -> None:
     """Pictures, pools and board; a change of the settings or of the code that draws makes them anew."""
     inside(out.parent, out)
     settings = world.model_copy(update={"teachers": {}, "examples": 1})
-    code = hash_json(
-        [
-            hash_file(PACKAGE / name)
-            for name in (
-                "world.py",
-                "render.py",
-                "questions.py",
-                "build.py",
-                "prompts/questions.txt",
-                "prompts/unseen.txt",
-            )
-        ]
-    )
+    drawn_by = ("world.py", "render.py", "questions.py", "build.py", "prompts/questions.txt", "prompts/unseen.txt")
+    code = hash_json([hash_file(PACKAGE / name) for name in drawn_by])
     with Run.open(out, "pocket build", settings, {"code": code}, overwrite=True) as folder:
         if not folder.done:
             rows = world_files.build(out, world.seed, **world.sizes)
