@@ -20,7 +20,7 @@ from seethink.pocket.config import World
 from seethink.show.report import ReportConfig, run
 from seethink.study.config import Arm, RanStudy, StudyConfig
 from seethink.study.folder import load_study
-from seethink.study.plan import check
+from seethink.study.check import check
 from tests import synthetic_study
 
 ROOT = Path(__file__).parents[1]
@@ -50,7 +50,7 @@ def test_names_differ_in_more_than_capitals(names):
     [
         ('[arms."../../../escaped"]\nstage = "grpo"', "arms"),
         ('[arms.base]\nstage = "grpo"', "arms"),
-        ('[base_styles]\n"../x" = "Think."', "base_styles"),
+        ('[evals."../x"]', "evals"),
     ],
 )
 def test_a_plan_is_refused_when_it_is_read(tmp_path, capsys, toml, key):
