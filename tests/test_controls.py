@@ -227,7 +227,7 @@ def test_the_entropy_before_the_first_update_is_in_the_summary(world, tmp_path):
     [
         ({"reward": {"placebo": "random"}}, "rewards are a placebo (random)"),
         ({"teacher": BASE}, "advantages from"),
-        ({"demos": {"batch": 2, "apart": True}}, "40 demonstrations, 2 in a step apart every 1 rounds"),
+        ({"demos": {"batch": 2, "apart": True}}, "40 demonstrations, 2 in a step apart of every round"),
         ({"images": "blank", "kinds": ["digit", "math"]}, "images blank; only digit, math"),
     ],
 )
