@@ -1,4 +1,5 @@
-"""Render what is never typed: the file list of docs/house.md, README's study table, the benchmark table of docs/engine.md.
+"""Render what is never typed: the file list of docs/house.md, the tables of docs/alarms.md, README's study table, the
+benchmark table of docs/engine.md.
 
 python docs/render.py [--study runs/study]
 """
@@ -35,6 +36,15 @@ def house() -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def alarms(text: str) -> str:
+    """docs/alarms.md with the tables of the rules that a training run and a study go by."""
+    from seethink.core.alarms import alarm_table
+    from seethink.study.alarms import STUDY_RULES
+    from seethink.train.alarms import RULES
+
+    return replace(replace(text, "training", alarm_table(RULES)), "study", alarm_table(STUDY_RULES))
+
+
 def summary(path: Path) -> str:
     """First sentence of a module's docstring, on one line."""
     text = (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").split("\n\n")[0]
@@ -69,6 +79,8 @@ def main() -> None:
     readme = ROOT / "README.md"
     text = readme.read_text(encoding="utf-8")
     (ROOT / "docs" / "house.md").write_text(house(), encoding="utf-8")
+    page = ROOT / "docs" / "alarms.md"
+    page.write_text(alarms(page.read_text(encoding="utf-8")), encoding="utf-8")
     if arguments.study:
         report = (arguments.study / "report.md").read_text(encoding="utf-8").split("\n## Matched")[0].strip()
         text = replace(text, "study", re.sub(r"^# (.*)", r"**\1**", report).replace("\n## ", "\n### "))
