@@ -14,6 +14,7 @@ from seethink.show.items import from_study
 from seethink.show.report import CONTENTS, ReportConfig, choose, marks_of, run
 from seethink.study import costs as ledger
 from seethink.study import matched, results
+from seethink.study.alarms import study_alarms
 from seethink.study.folder import load_study
 from tests import browser, synthetic_study
 
@@ -313,7 +314,7 @@ def test_alarms_of_runs_and_of_the_study(study, html):
     found = [
         results.Contrast("sft-hesitant+grpo", "grpo", "", results.contrasts(loaded)[0].overall, {}, 0.0, "worse", [])
     ]
-    assert any("below grpo" in text for text in results.study_alarms(loaded, found))
+    assert any("below grpo" in text for text in study_alarms(loaded, found))
 
 
 def test_the_ledger_counts_time(study):

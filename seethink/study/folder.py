@@ -19,10 +19,10 @@ import numpy as np
 from seethink.core.config import build
 from seethink.core.errors import UserError
 from seethink.core.nouns import Sample, Score
+from seethink.core.overlap import overlap
 from seethink.core.run import read_log
 from seethink.core.store import load_samples, read_record, typed
 from seethink.core.tables import read_table
-from seethink.data.overlap import overlap
 from seethink.study.config import Question, RanStudy
 
 TRAINING = ("sft", "grpo")
