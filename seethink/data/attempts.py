@@ -68,8 +68,10 @@ def read_attempts(run: Path, data: Path, samples: Sequence[Sample]) -> Attempts:
         name, text, stop = (typed(row, key, str, where) or "" for key in ("sample_id", "text", "stop"))
         drawn = DrawnAnswer(text, typed(row, "ok", bool, where), stop, typed(row, "draw", int, where) or 0)
         answers.setdefault(name, []).append(drawn)
-    for drawn in answers.values():
+    for name, drawn in answers.items():
         drawn.sort(key=lambda answer: answer.draw)
+        if len({answer.draw for answer in drawn}) < len(drawn):
+            raise UserError(f"{name!r} has two answers of one draw", where=scores, remedy="Evaluate again")
     inputs = manifest.get("inputs")
     inputs = inputs if isinstance(inputs, dict) else {}
     asked = [s for s in samples if s.id in answers]

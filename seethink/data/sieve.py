@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -40,12 +41,13 @@ Fault = tuple[str, str]
 
 
 class Sieve:
-    """Entries that are still in, drops of all others; together they are the `rows`."""
+    """Entries that are still in, drops of all others; together they are the `rows`. `kinds` counts the questions of each kind."""
 
     def __init__(self, entries: list[Entry], drops: list[Drop]):
         unreadable = [Sample(drop.sample_id, drop.source, (), "", "", "open") for drop in drops]
         self.rows = [*unreadable, *(entry.sample for entry in entries)]
         self.entries, self.drops = entries, drops
+        self.kinds = Counter({entry.sample.id: entry.sample.kind for entry in entries}.values())
 
     def drop(self, step: str, fault: Callable[[Entry], Fault | None]) -> None:
         """Drop every entry that has a fault."""
