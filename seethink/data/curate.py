@@ -44,7 +44,7 @@ from seethink.data.attempts import SCORES, Attempts, different, read_attempts
 from seethink.data.config import SELECTED, CurateConfig
 from seethink.data.funnel import DROP_COLUMNS, print_funnel
 from seethink.data.kept import read_traces
-from seethink.data.sieve import Entry, Fault, Sieve
+from seethink.data.sieve import Entry, WhyDropped, Sieve
 from seethink.rewards import Rewarder
 from seethink.traces.analyse import analyse
 from seethink.traces.lexicon import content_hash
@@ -148,7 +148,7 @@ def read(config: CurateConfig) -> tuple[Sieve, Attempts | None]:
     return sieve, attempts
 
 
-def unusable(entry: Entry, attempts: Attempts) -> Fault | None:
+def unusable(entry: Entry, attempts: Attempts) -> WhyDropped | None:
     """Why an answer of an evaluation is no trace to our question, whatever it says."""
     if not entry.text.strip():
         return "no_answer", "nothing was answered"
@@ -214,7 +214,7 @@ def keep(sieve: Sieve, config: CurateConfig, rewarder: Rewarder) -> None:
         )
 
 
-def broken(name: str, config: CurateConfig, entry: Entry) -> Fault | None:
+def broken(name: str, config: CurateConfig, entry: Entry) -> WhyDropped | None:
     """Why a trace does not meet a condition; None: it does."""
     reason, holds = CONDITIONS[name]
     met = holds(entry, config)
@@ -223,7 +223,7 @@ def broken(name: str, config: CurateConfig, entry: Entry) -> Fault | None:
     return None if met else ("undecided", "no statement can be checked") if met is None else (reason, "")
 
 
-def too_easy_or_hard(bounds: tuple[float, float], attempts: Attempts, entry: Entry) -> Fault | None:
+def too_easy_or_hard(bounds: tuple[float, float], attempts: Attempts, entry: Entry) -> WhyDropped | None:
     """Why a question is not one that the evaluated model gets right as often as it should; None: it is."""
     if entry.sample.id in attempts.others:
         return OTHER_QUESTION

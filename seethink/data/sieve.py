@@ -36,7 +36,7 @@ class Entry:
         return self.stats
 
 
-Fault = tuple[str, str]
+WhyDropped = tuple[str, str]
 """Reason and detail of a drop."""
 
 
@@ -49,7 +49,7 @@ class Sieve:
         self.entries, self.drops = entries, drops
         self.kinds = Counter({entry.sample.id: entry.sample.kind for entry in entries}.values())
 
-    def drop(self, step: str, fault: Callable[[Entry], Fault | None]) -> None:
+    def drop(self, step: str, fault: Callable[[Entry], WhyDropped | None]) -> None:
         """Drop every entry that has a fault."""
         kept = []
         for entry in self.entries:
@@ -60,7 +60,7 @@ class Sieve:
                 kept.append(entry)
         self.entries = kept
 
-    def drop_others(self, step: str, chosen: Iterable[Entry], fault: Fault) -> None:
+    def drop_others(self, step: str, chosen: Iterable[Entry], fault: WhyDropped) -> None:
         """Drop all but these, which stay in their order."""
         wanted = {id(entry) for entry in chosen}
         self.drop(step, lambda entry: None if id(entry) in wanted else fault)
