@@ -44,7 +44,7 @@ from seethink.data.attempts import SCORES, Attempts, different, read_attempts
 from seethink.data.config import SELECTED, CurateConfig
 from seethink.data.funnel import DROP_COLUMNS, print_funnel
 from seethink.data.kept import read_traces
-from seethink.data.sieve import Entry, WhyDropped, Sieve
+from seethink.data.sieve import Entry, Sieve, WhyDropped
 from seethink.rewards import Rewarder
 from seethink.traces.analyse import analyse
 from seethink.traces.lexicon import content_hash
