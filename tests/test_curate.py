@@ -141,6 +141,21 @@ def test_what_is_left_is_judged_and_counted_whatever_was_asked_for(traces, capsy
     assert rows == ["plain", "aha", "waits"] and capsys.readouterr().err == "  ! no question of kind box is left\n"
 
 
+def test_an_open_answer_that_is_right_in_part_is_said(tmp_path, capsys):
+    """Token F1 of five words out of six is 5/6, from .8 on right."""
+    gold = "orange triangle orange circle orange cross"
+    rows = [
+        Example(sample(n, "open", gold), compose("x", gold.replace("orange cross", f"{n} cross")))
+        for n in ("orange", "blue")
+    ]
+    save_examples(tmp_path / "t.jsonl", rows)
+    assert curated(tmp_path / "t.jsonl", keep=["right"])[2]["open_right_in_part"] == 1
+    assert "1 of 2 open answers count as right and are not all" in capsys.readouterr().err
+    strict = {"open": {"correct": 1.0}}
+    assert curated(tmp_path / "t.jsonl", "strict", keep=["right"], reward=strict)[0] == ["orange"]
+    assert capsys.readouterr().err == ""
+
+
 def test_traces_of_the_pipeline_are_read_and_lose_what_it_noted(tmp_path):
     kept = [Kept(sample("a"), Draft("1 + 1 = 2", "2", "m", 9), Verdict(True, "rule")), Kept(sample("b"), None, None)]
     save_kept(tmp_path / "traces.jsonl", kept)
@@ -200,6 +215,7 @@ def test_text_of_traces_is_text(tmp_path):
         ({"scores": "x", "from_scores": "y", "pass_rate": [0, 1]}, "takes either"),
         ({"pick": "random"}, "settings of from_scores"),
         ({"per_question": 2}, "settings of from_scores"),
+        ({"from_scores": "x", "reward": {"open": {"correct": 1.0}}}, "verdicts of the evaluation"),
     ],
 )
 def test_settings_that_could_not_count_are_refused(tmp_path, settings, message):

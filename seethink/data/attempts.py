@@ -27,7 +27,7 @@ class DrawnAnswer:
     text: str
     ok: bool | None
     """As the evaluation decided it."""
-    stop: str
+    credit: float | None
     draw: int
 
 
@@ -63,10 +63,11 @@ def read_attempts(run: Path, data: Path, samples: Sequence[Sample]) -> Attempts:
         what = f"this is an evaluation on {config['task']}, whose questions are no training data"
         raise UserError(what, where=run, remedy="Evaluate on a JSONL of your own rows")
     answers: dict[str, list[DrawnAnswer]] = {}
-    for number, row in enumerate(read_table(scores, ("sample_id", "ok", "text", "stop")), 1):
+    for number, row in enumerate(read_table(scores, ("sample_id", "ok", "text")), 1):
         where = f"{scores} (row {number})"
-        name, text, stop = (typed(row, key, str, where) or "" for key in ("sample_id", "text", "stop"))
-        drawn = DrawnAnswer(text, typed(row, "ok", bool, where), stop, typed(row, "draw", int, where) or 0)
+        name, text = (typed(row, key, str, where) or "" for key in ("sample_id", "text"))
+        ok, credit = typed(row, "ok", bool, where), typed(row, "reward", float, where)
+        drawn = DrawnAnswer(text, ok, credit, typed(row, "draw", int, where) or 0)
         answers.setdefault(name, []).append(drawn)
     for name, drawn in answers.items():
         drawn.sort(key=lambda answer: answer.draw)

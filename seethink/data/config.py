@@ -164,6 +164,8 @@ class CurateConfig(Config):
             raise ValueError("pass_rate is a lower and an upper bound in [0, 1]")
         if not self.from_scores and (self.per_question, self.pick) != (1, "first"):
             raise ValueError("per_question and pick are settings of from_scores")
+        if self.from_scores and self.reward != RewardConfig():
+            raise ValueError("from_scores takes the verdicts of the evaluation: leave reward out, or set it there")
         return self
 
 

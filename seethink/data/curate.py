@@ -141,7 +141,7 @@ def read(config: CurateConfig) -> tuple[Sieve, Attempts | None]:
     entries = []
     for sample in (example.sample for example in examples):
         answers = attempts.answers.get(sample.id, [])
-        entries += [Entry(sample, a.text, a.draw, True, a.ok, "the evaluation's verdict") for a in answers]
+        entries += [Entry(sample, a.text, a.draw, True, a.ok, a.credit, "the evaluation's verdict") for a in answers]
         entries += [] if answers else [Entry(sample)]
     sieve = Sieve(entries, drops)
     sieve.drop("check", lambda entry: unusable(entry, attempts))
@@ -196,7 +196,7 @@ def judge(entries: list[Entry], rewarder: Rewarder) -> None:
     new = [entry for entry in entries if entry.text and not entry.judged]
     rewards = rewarder.score_batch([entry.sample for entry in new], [entry.text for entry in new])
     for entry, reward in zip(new, rewards, strict=True):
-        entry.judged, entry.ok = True, rewarder.is_correct(reward)
+        entry.judged, entry.ok, entry.credit = True, rewarder.is_correct(reward), reward.value
         said = f"{reward.status} {reward.detail}".strip() if reward.status != "ok" else f"{reward.value:.3g}"
         entry.why = f"gold {entry.sample.gold[:100]!r}, read {str(reward.answer)[:100]!r}: {said}"
 
@@ -312,6 +312,9 @@ def summarise(sieve: Sieve, config: CurateConfig) -> dict[str, Any]:
         "selected": len(sieve.entries),
         "kinds": {kind: kinds[kind] for kind in sorted(sieve.kinds)},
         "answers": {"right": verdicts[True], "wrong": verdicts[False], "undecided": verdicts[None]} if traces else None,
+        "open_right_in_part": sum(
+            e.ok is True and e.sample.kind == "open" and e.credit is not None and e.credit < 1 for e in traces
+        ),
         "judged_by": "evaluation" if config.from_scores else config.reward.open.scorer,
         "words": sum(s.words for s in stats) / len(stats) if stats else None,
         "empty_thinking": sum(s.words == 0 for s in stats) if traces else None,
@@ -359,6 +362,12 @@ def alarms(summary: dict[str, Any], attempts: Attempts | None, config: CurateCon
         found["undecided"] = (
             f"{answers['undecided']} of {summary['selected']} traces have an answer that nobody can judge"
         )
+    if n := summary["open_right_in_part"]:
+        what = (
+            f"{n} of {summary['kinds']['open']} open answers count as right and are not all of what the reference says"
+        )
+        whose = "of the evaluation " if config.from_scores else ""
+        found["open_right_in_part"] = f"{what} ({whose}--reward.open.correct 1 keeps none of them)"
     if n := summary["empty_thinking"]:
         found["empty_thinking"] = f"{n} of {summary['selected']} traces think nothing at all (keep thinking drops them)"
     if attempts and attempts.images != "own":

@@ -25,6 +25,8 @@ class Entry:
     judged: bool = False
     ok: bool | None = None
     """Once it is judged: whether the answer is right."""
+    credit: float | None = None
+    """The reward behind it."""
     why: str = ""
     """What the verdict hangs on."""
     stats: TraceStats | None = None
