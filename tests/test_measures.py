@@ -146,9 +146,10 @@ def test_entropy_before_and_during_exploration(folder):
     assert (
         number(found["held-out prompts"]["grpo"]) == pytest.approx(0.2) and found["held-out prompts"]["grpo"].items == 3
     )
-    assert number(found["first 5 rounds of GRPO"]["grpo"]) == pytest.approx(fmean(1 / r for r in range(1, 6)))
-    assert number(found["last 5 rounds of GRPO"]["grpo"]) == pytest.approx(fmean(1 / r for r in range(8, 13)))
-    assert all("no GRPO of enough rounds" in row["late"].why for row in found.values()), "five rounds have no end"
+    assert number(found["first 5 rounds"]["grpo"]) == pytest.approx(fmean(1 / r for r in range(1, 6)))
+    assert number(found["last 5 rounds"]["grpo"]) == pytest.approx(fmean(1 / r for r in range(8, 13)))
+    assert found["last 5 rounds"]["late"].why == "no GRPO of its own with 10 rounds", "five rounds have no end"
+    assert found["held-out prompts"]["late"].why == "no evaluation 'sampled' against a model"
 
 
 def test_kl_is_to_the_start_or_not_told(folder):

@@ -181,16 +181,14 @@ def old_skills_change(study: Study, arm: str) -> Found:
 
 def entropy(study: Study, arm: str) -> Found:
     """Of the model's own answers: on held-out prompts, and in the first and last rounds of its own GRPO."""
-    runs, found = study.arms[arm].of(SAMPLED), {}
-    if runs:
-        values = grid(runs, lambda scores: _mean(score.entropy for score in scores))
-        found["held-out prompts"] = _estimated(values, why="it was not scored against a model (against)")
+    sampled = grid(study.arms[arm].of(SAMPLED), lambda scores: _mean(score.entropy for score in scores))
+    found = {"held-out prompts": _estimated(sampled, why="no evaluation 'sampled' against a model")}
     curves = [[value for _, value in run.curve("entropy")] for run in study.arms[arm].of("grpo")]
+    curves = [curve for curve in curves if len(curve) >= 2 * WINDOW]
     for name, part in (("first", slice(WINDOW)), ("last", slice(-WINDOW, None))):
-        rounds = [curve[part] for curve in curves if len(curve) >= 2 * WINDOW]
-        if rounds:
-            found[f"{name} {WINDOW} rounds of GRPO"] = _estimated(np.array(rounds), why="")
-    return found or "no evaluation 'sampled', and no GRPO of enough rounds"
+        rounds = np.array([curve[part] for curve in curves], dtype=np.float64)
+        found[f"{name} {WINDOW} rounds"] = _estimated(rounds, why=f"no GRPO of its own with {2 * WINDOW} rounds")
+    return found
 
 
 def kl_from_start(study: Study, arm: str) -> Found:
@@ -301,7 +299,7 @@ def grid(
         table.append(defaultdict(list))
         for score in run.scores:
             table[-1][score.sample_id].append(score)
-    names = _items(runs[0]) if items is None else items
+    names = items if items is not None else _items(runs[0]) if runs else []
     rows = [[value(of_run[item]) if item in of_run else None for item in names] for of_run in table]
     return np.array(rows, dtype=np.float64).reshape(len(runs), len(names))  # None becomes NaN
 
