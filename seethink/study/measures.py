@@ -19,9 +19,8 @@ from statistics import fmean
 
 import numpy as np
 
-from seethink.core import stats
 from seethink.core.nouns import Score
-from seethink.core.stats import Interval, Outcomes, compare, estimate, wilson
+from seethink.core.stats import Interval, Outcomes, compare, estimate, spearman, wilson
 from seethink.evals.samples import pass_at
 from seethink.study.folder import StageRun, Study
 from seethink.traces.analyse import agreement, split
@@ -235,7 +234,7 @@ def reward_against_accuracy(study: Study, arm: str) -> Found:
             accuracies += seed[:, 1].tolist()
     if not rewards:
         return "it was not evaluated while it trained (watch)"
-    found = stats.spearman(rewards, accuracies)
+    found = spearman(rewards, accuracies)
     why = "" if found else f"{len(rewards)} evaluations while it trained, too few or all alike"
     return {"": Measured(found, why, len(rewards))}
 
