@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import re
+import textwrap
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ INK, MUTED, RULE, PAPER = "#010100", "#010101", "#010102", "#010103"
 VARIABLES = {INK: "--ink", MUTED: "--muted", RULE: "--rule", PAPER: "--paper"}
 SERIES = 10  # CSS variables --series-0 ... --series-9
 WIDTH = 360  # pixels; an inch of the figure is 72
+LINE, LETTER, COLUMN = 14, 6.4, 22  # of a row label: height of a line and width of a letter in pixels, letters a line
 STYLE: dict[Any, Any] = {  # matplotlib declares the keys as one long literal
     "svg.hashsalt": "seethink",  # the same study gives the same page
     "svg.fonttype": "none",  # text stays text: it can be read aloud, searched and scaled
@@ -73,21 +75,21 @@ class Mark:
         return f"#0102{self.series % SERIES:02x}"
 
 
-def forest(rows: Sequence[tuple[str, Interval, str]], title: str) -> Markup:
-    """Differences in points with their intervals, one row each: (label, interval, verdict word)."""
+def forest(rows: Sequence[tuple[str, str, Interval, str]], title: str) -> Markup:
+    """Differences in points with their intervals, one row each: (arm a, arm b, interval of a - b, verdict word)."""
     with matplotlib.rc_context(STYLE):
-        axes = _rows_axes([label for label, _, _ in rows])
-        for y, (_, interval, word) in enumerate(rows):
+        axes = _rows_axes([(a, f"− {b}") for a, b, _, _ in rows])
+        for y, (_, _, interval, word) in enumerate(rows):
             distinct = word in ("better", "worse")
             _whisker(axes, y, interval, INK if distinct else MUTED, hollow=not distinct, scale=100)
-        axes.axvline(0, color=MUTED, linewidth=1)
+        axes.axvline(0, color=MUTED, linewidth=1, zorder=1)
         return _svg(axes, title, "points of accuracy", "")
 
 
 def by_arm(rows: Sequence[tuple[str, Mark, Interval | None]], title: str, xlabel: str, scale: float = 1) -> Markup:
     """One measure, one row per arm; an arm without a value keeps its empty row."""
     with matplotlib.rc_context(STYLE):
-        axes = _rows_axes([label for label, _, _ in rows])
+        axes = _rows_axes([(label,) for label, _, _ in rows])
         for y, (_, mark, interval) in enumerate(rows):
             if interval:
                 _whisker(axes, y, interval, mark.colour, mark.hollow, scale)
@@ -98,7 +100,7 @@ def by_arm(rows: Sequence[tuple[str, Mark, Interval | None]], title: str, xlabel
 def dumbbells(rows: Sequence[tuple[str, Mark, float | None, float | None]], title: str, xlabel: str) -> Markup:
     """Two values an arm, filled and hollow, joined by a line: (label, mark, filled, hollow)."""
     with matplotlib.rc_context(STYLE):
-        axes = _rows_axes([row[0] for row in rows])
+        axes = _rows_axes([(row[0],) for row in rows])
         for y, (_, mark, filled, hollow) in enumerate(rows):
             measured = [v for v in (filled, hollow) if v is not None]
             axes.plot(measured, [y] * len(measured), color=mark.colour, linewidth=1.2, alpha=0.6)
@@ -143,19 +145,27 @@ def curves(runs: Sequence[tuple[Mark, Sequence[Sequence[tuple[float, float]]]]],
         return _svg(axes, title, unit, title)
 
 
-def _rows_axes(labels: Sequence[str]) -> Axes:
-    """A chart of one row per label, the label above its row so that long names fit a phone."""
-    axes = _axes(58 + 37 * len(labels))
-    for y, label in enumerate(labels):
-        at = (0, y)
-        box = {"facecolor": PAPER, "edgecolor": "none", "pad": 0.6}  # lines of the chart stop behind the label
-        place = ("axes fraction", "data"), "offset points"
-        axes.annotate(one_line(label), at, (0, 13), *place, va="center", color=MUTED, bbox=box)
-    axes.set_ylim(len(labels) - 0.65, -0.85)
+def _rows_axes(labels: Sequence[Sequence[str]]) -> Axes:
+    """A chart of one row per label; the lines of a label stand in a column of their own, left of everything drawn."""
+    lines = [[part for line in label for part in _wrap(line)] for label in labels]
+    rows = max(map(len, lines), default=1)
+    axes = _axes(50 + (LINE * rows + 10) * len(labels))
+    axes.set_ylim(len(labels) - 0.5, -0.5)
     axes.set_yticks([])
+    column = max((len(part) for label in lines for part in label), default=0) * LETTER
+    for y, label in enumerate(lines):
+        for i, part in enumerate(label):
+            at = (-column, -LINE * (i - (len(label) - 1) / 2))  # points left of the axes, and above or below the row
+            style: dict[str, Any] = {"va": "center", "color": INK if i == 0 else MUTED, "annotation_clip": False}
+            axes.annotate(part, (0, y), at, ("axes fraction", "data"), "offset points", **style)
     axes.grid(axis="y", visible=False)
     axes.spines["left"].set_visible(False)
     return axes
+
+
+def _wrap(text: str) -> list[str]:
+    """A label on lines that leave most of a phone to the chart."""
+    return textwrap.wrap(one_line(text), COLUMN) or [""]
 
 
 def _whisker(

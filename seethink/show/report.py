@@ -63,7 +63,7 @@ def assemble(study: Study, config: ReportConfig) -> dict[str, Any]:
     """Everything the templates print."""
     contrasts = results.contrasts(study)
     headline = results.headline(study, contrasts)
-    measured = [(f"{c.a} − {c.b}", c.overall.interval, c.word) for c in contrasts if c.overall]
+    measured = [(c.a, c.b, c.overall.interval, c.word) for c in contrasts if c.overall]
     spent = {name: efforts(study, name, study.reference) for name, arm in study.arms.items() if arm.stages}
     recorded = {e.axis for row in spent.values() for e in row if e.value is not None}
     costs = ledger.costs(study)
