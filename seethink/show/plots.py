@@ -145,6 +145,15 @@ def curves(runs: Sequence[tuple[Mark, Sequence[Sequence[tuple[float, float]]]]],
         return _svg(axes, title, unit, title)
 
 
+def standalone(svg: Markup, css: str) -> str:
+    """A chart as a file of its own: with the colours that `css` declares for `:root`, light and dark, and paper behind it."""
+    spaces = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+    colours = "".join(re.findall(r"^:root \{.*?^\}|^@media \(prefers-color-scheme: dark\) \{.*?^\}", css, re.S | re.M))
+    behind = f'<style>{colours} text {{ font-family: var(--sans); }}</style><rect width="100%" height="100%" fill="var(--paper)"/>'
+    opening, end, rest = str(svg).replace(f'width="{WIDTH}"', f'width="{WIDTH * 3 // 2}"', 1).partition(">")
+    return f"<svg {spaces}{opening.removeprefix('<svg')}{end}{behind}{rest}\n"
+
+
 def _rows_axes(labels: Sequence[Sequence[str]]) -> Axes:
     """A chart of one row per label; the lines of a label stand in a column of their own, left of everything drawn."""
     lines = [[part for line in label for part in _wrap(line)] for label in labels]
