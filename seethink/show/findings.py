@@ -16,6 +16,7 @@ from pathlib import Path
 from seethink.core.errors import UserError
 from seethink.core.stats import VERDICTS
 from seethink.core.store import write_text
+from seethink.show.beside import other_checkpoints
 from seethink.show.config import FindingsConfig
 from seethink.show.pages import asset, environment
 from seethink.show.plots import forest, standalone
@@ -84,17 +85,8 @@ def limits_of(study: Study, headline: results.Headline, asked: Sequence[results.
     unseen = {c.overall.detectable for c in asked if c.overall and c.word == "not distinguishable"}
     if unseen:
         limits.append(f"differences below {100 * max(unseen):.1f} points, which seeds and items like these would miss")
-    limits.append(checkpoint_note(study))
+    limits.append(other_checkpoints(study))
     if study.plan.get("simulated"):
         limits.append("anything beyond this simulated world and its simulated teachers")
     return list(dict.fromkeys(limit.strip().removesuffix(".") for limit in limits if limit.strip()))
 
-
-def checkpoint_note(study: Study) -> str:
-    """That what is said of a base is said of this checkpoint; with the names of the others where a study has several."""
-    others = [name for name, arm in study.arms.items() if not arm.stages and name != "base"]
-    if others:
-        return f"bases other than these checkpoints: base, {', '.join(others)}"
-    return (
-        "other base checkpoints than this one: every arm starts from it, and another base seed may come out differently"
-    )

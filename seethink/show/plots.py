@@ -68,6 +68,8 @@ class Mark:
 
     series: int
     hollow: bool = False
+    tag: str = ""
+    """What it must not be taken for, in a word or two: placebo."""
 
     @property
     def colour(self) -> str:
