@@ -1,4 +1,5 @@
-"""Render what is never typed: the file list of docs/house.md, README's study table, the benchmark table of docs/engine.md.
+"""Render what is never typed: the file list of docs/house.md, README's study table, the benchmark table of docs/engine.md,
+and how well the lexicons find hesitation, in docs/traces.md and in their own files.
 
 python docs/render.py [--study runs/study]
 """
@@ -54,6 +55,64 @@ def measured(study: Path) -> str:
     return f"Measured: {minutes:.1f} minutes for {len(done)} stages on {cores} cores, at most {memory:.1f} GB a process, {cores} processes."
 
 
+def lexicons() -> tuple[str, dict[Path, str]]:
+    """(the tables of docs/traces.md, lexicon file -> its text with what was measured)."""
+    from seethink.pocket.lexicons import HESITATES, check_lexicons, check_revisions, teacher_traces
+
+    traces, files = teacher_traces(), {}
+    checks = check_lexicons(traces)
+    labels = [*HESITATES, *sorted(checks[0].sentences.keys() - {*HESITATES})]
+    counts = ", ".join(f"{checks[0].sentences[label]:,} {label}" for label in labels)
+    rows = [["lexicon", "precision", "recall", *(f"finds of {label}" for label in labels)]]
+    rows.append(["---"] * len(rows[0]))
+    for one in checks:
+        shares = [f"{100 * one.found[label] / one.sentences[label]:.0f} %" for label in labels]
+        rows.append([f"`{one.name}`", in_percent(one.precision), in_percent(one.recall), *shares])
+        path = PACKAGE / "traces" / "lexicons" / f"{one.name}.toml"
+        text = re.sub(r"(?m)^(?:precision|recall) = .*\n", "", path.read_text(encoding="utf-8"))
+        for name, found in (("precision", one.precision), ("recall", one.recall)):
+            text += f"{name} = {found.estimate:.3f}\n" if found else ""
+        files[path] = text
+    made = check_revisions(traces)
+    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    revisions = (
+        f"Of {made.revisions[0]} revisions that the teachers made, {made.revisions[1]} are counted; of {made.pseudo_ahas[0]:,} "
+        f"hesitations that changed nothing, {made.pseudo_ahas[1]:,} are counted as pseudo-ahas."
+    )
+    return f"{len(traces)} traces; sentences: {counts}.\n\n{table}\n\n{revisions}", files
+
+
+def measures() -> str:
+    """The table of what is measured of every arm."""
+    from seethink.study.measures import MEASURES
+
+    rows = [
+        [
+            one.name,
+            one.unit,
+            ", ".join(f"`{stage}`" for stage in one.needs),
+            (one.of.__doc__ or "").splitlines()[0].rstrip("."),
+        ]
+        for one in MEASURES
+    ]
+    rows = [f"| {' | '.join(cell.replace('|', '&#124;') for cell in row)} |" for row in rows]
+    return "\n".join(["| measure | unit | needs | what it is |", "|---|---|---|---|", *rows])
+
+
+def traces_page() -> tuple[str, dict[Path, str]]:
+    """(docs/traces.md, lexicon files) with what is measured now."""
+    table, files = lexicons()
+    text = (ROOT / "docs" / "traces.md").read_text(encoding="utf-8")
+    return replace(replace(text, "lexicons", table), "measures", measures()), files
+
+
+def in_percent(interval) -> str:
+    """`94.3 % [93.1, 95.4]`."""
+    if interval is None:
+        return "finds nothing"
+    return f"{100 * interval.estimate:.1f} % [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
+
+
 def replace(text: str, name: str, content: str) -> str:
     """Content between `<!-- name -->` and `<!-- /name -->`."""
     pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.S)
@@ -74,6 +133,9 @@ def main() -> None:
         text = replace(text, "study", re.sub(r"^# (.*)", r"**\1**", report).replace("\n## ", "\n### "))
         text = replace(text, "measured", measured(arguments.study))
     readme.write_text(text, encoding="utf-8")
+    page, files = traces_page()
+    for path, content in {ROOT / "docs" / "traces.md": page, **files}.items():
+        path.write_text(content, encoding="utf-8")
     if BENCHMARKS:
         engine = ROOT / "docs" / "engine.md"
         engine.write_text(replace(engine.read_text(encoding="utf-8"), "benchmark", benchmark()), encoding="utf-8")

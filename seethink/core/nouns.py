@@ -143,6 +143,10 @@ class Score:
     """Items that belong together: variants of one question, steps of one problem; empty: independent."""
     draw: int = 0
     """Which of the k answers to this item."""
+    entropy: float | None = None
+    """Nats per token of the model's distribution at the answer's own tokens; None where not asked for (`against`)."""
+    kl: float | None = None
+    """KL(model || the model it was scored against) at the same tokens, nats per token."""
 
 
 def kind_of(name: str, where: object = "") -> Kind:

@@ -30,6 +30,10 @@ class Response(NamedTuple):
     seconds: float = 0.0
     extraction: str | None = None
     """A stored reply of an extraction judge, used instead of asking one."""
+    entropy: float | None = None
+    """Nats per token of the model's own distribution; None where no other model was named to score against."""
+    kl: float | None = None
+    """KL(model || that other model), nats per token."""
 
 
 class Grade(NamedTuple):

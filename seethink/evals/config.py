@@ -11,7 +11,7 @@ from seethink.core.config import Config, Effect, Seed
 from seethink.core.errors import UserError
 from seethink.core.url import BaseUrl, KeyName
 from seethink.rewards.config import JudgeConfig, RewardConfig
-from seethink.train.config import ModelConfig, system_prompt
+from seethink.train.config import ModelConfig, ModelPath, system_prompt
 
 TASKS = ("rows", "mathvista", "mathvision", "mathverse", "dynamath", "wemath", "logicvista", "geoqa")
 
@@ -52,6 +52,11 @@ class EvalConfig(Config):
     min_pixels: int | None = Field(default=None, ge=1, description="smaller pictures are enlarged; none: the model's")
     max_pixels: int | None = Field(default=None, ge=1, description="larger pictures are shrunk (paper: 262144)")
     samples: int = Field(default=1, ge=1, description="answers per item; more than one needs a temperature")
+    against: Annotated[ModelPath | None, Effect.INPUT] = Field(
+        default=None,
+        description="model folder, usually the one that training started from: adds entropy and KL(model || it) per token "
+        "of the answers",
+    )
     api_key_env: Annotated[KeyName, Effect.PLACE] = Field(
         default="OPENAI_API_KEY", description="environment variable that holds the endpoint's key"
     )
@@ -115,6 +120,8 @@ class EvalConfig(Config):
             raise ValueError(
                 "engine vllm is for one process: serve the model with vLLM and give base_url, or leave gpus out"
             )
+        if self.against is not None and (self.base_url or self.predictions is not None or self.engine == "vllm"):
+            raise ValueError("against needs the probabilities of a model folder, by engine local: leave it out")
         if (self.price or self.budget) and not self.base_url:
             raise ValueError("price and budget are for an endpoint: give base_url")
         if self.samples > 1 and self.temperature == 0:
@@ -143,6 +150,11 @@ def model_of(config: EvalConfig) -> ModelConfig:
         min_pixels=config.min_pixels,
         max_pixels=config.max_pixels,
     )
+
+
+def against_of(config: EvalConfig, path: Path) -> ModelConfig:
+    """The model that it is compared with, which reads the prompts that were made for the first."""
+    return model_of(config).model_copy(update={"path": path, "system": "", "stop": ()})
 
 
 def prompt_of(config: EvalConfig) -> str:

@@ -149,6 +149,7 @@ def inputs_of(config: EvalConfig, items: Items, prompt: str) -> dict[str, str]:
         "prompt": prompt,
         "prompts": hash_json([(s.question, s.choices, s.places) for s in items.samples]),
         "board": board_hash(config.task),
+        **({"against": hash_folder(config.against)} if config.against else {}),
     }
 
 

@@ -48,6 +48,7 @@ def summarise(scores: Sequence[Score]) -> dict[str, Any]:
         **accuracy(scores),
         "cut": sum(s.stop == "length" for s in scores),
         "length": fmean(lengths) if lengths else None,
+        **{name: fmean(found) if (found := _known(name, scores)) else None for name in ("entropy", "kl")},
         "reasons": dict(Counter(s.reason for s in scores if s.reason)),
         "decided_by": dict(Counter(s.decided_by for s in scores if s.ok is not None)),
         "by_kind": by("kind", scores),
@@ -57,6 +58,10 @@ def summarise(scores: Sequence[Score]) -> dict[str, Any]:
         },
         "by_level": by("level", scores) if any(s.level for s in scores) else {},
     }
+
+
+def _known(column: str, scores: Sequence[Score]) -> list[float]:
+    return [value for s in scores if (value := getattr(s, column)) is not None]
 
 
 def alarms(scores: Sequence[Score]) -> dict[str, str]:

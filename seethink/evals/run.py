@@ -65,6 +65,8 @@ def run(config: EvalConfig, dry_run: bool = False) -> dict[str, Any] | None:
     if local:
         check_folder(model_of(config).path)
         pixel_budget(model_of(config).path, config.min_pixels, config.max_pixels)
+        if config.against:
+            check_folder(config.against)
     elif config.chat_template or config.stop:
         raise UserError("chat_template and stop are settings of a model folder", remedy="Set them at the endpoint")
     if dry_run:
@@ -216,4 +218,6 @@ def scored(config: EvalConfig, response: Response, grade: Grade) -> Score:
         level=str(sample.meta.get("level", "")),
         cluster=str(sample.meta.get("cluster", "")),
         draw=response.draw,
+        entropy=response.entropy,
+        kl=response.kl,
     )

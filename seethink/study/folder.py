@@ -33,9 +33,11 @@ SCORE = {field.name: str for field in fields(Score)} | {
     "tokens": int,
     "seconds": float,
     "draw": int,
+    "entropy": float,
+    "kl": float,
 }
 """Columns of scores.parquet."""
-LATER = {"reason", "decided_by", "scored", "level", "cluster", "draw"}
+LATER = {"reason", "decided_by", "scored", "level", "cluster", "draw", "entropy", "kl"}
 """Those that tables of earlier versions lack."""
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from seethink.core.nouns import Sample
 from seethink.core.tags import ANSWER, THINK, THINK_END, extract
@@ -56,6 +57,8 @@ class TraceStats:
     """False statements whose slot is stated truthfully later."""
     first_wrong: int | None = None
     """Index of the first false statement, from 0."""
+    before_wrong: float | None = None
+    """Share of the thinking, in characters, that stands before it; None where the checker did not keep its words."""
 
     @property
     def pseudo_ahas(self) -> int | None:
@@ -106,13 +109,6 @@ def analyse(
     hesitations, revisions = _revisions(thinking, said, steps or [])
     whole = f"{thinking}\n{answer or ''}"
     counted = {name: lexicon.load(name) for name in lexicons}
-    truth = {} if steps is None else {
-        "steps": len(steps),
-        "true_steps": sum(s.truth is True for s in steps),
-        "false_steps": sum(s.truth is False for s in steps),
-        "repaired": sum(repairs(steps)),
-        "first_wrong": next((i for i, s in enumerate(steps) if s.truth is False), None),
-    }  # fmt: skip
     return TraceStats(
         words=count_words(thinking),
         tokens=tokens,
@@ -125,8 +121,15 @@ def analyse(
         claim=said[-1].value if said else None,
         agrees=agree(said[-1].value, answer, sample) if said and answer and sample else None,
         ok=ok,
-        **truth,
+        **({} if steps is None else _truth(thinking, steps)),
     )
+
+
+def agreement(text: str, sample: Sample) -> bool | None:
+    """Whether the last result that the thinking states is the answer given; None where one of them cannot be read."""
+    thinking, answer = split(text)
+    said = conclusions(thinking, sample)
+    return agree(said[-1].value, answer, sample) if said and answer else None
 
 
 def split(text: str) -> tuple[str, str | None]:
@@ -158,6 +161,20 @@ def repairs(steps: Sequence[Step]) -> list[bool]:
     """For each step: false now, and its slot is stated truthfully later."""
     true_at = {s.slot: i for i, s in enumerate(steps) if s.slot and s.truth}  # last true statement of a slot
     return [s.truth is False and true_at.get(s.slot, -1) > i for i, s in enumerate(steps)]
+
+
+def _truth(thinking: str, steps: Sequence[Step]) -> dict[str, Any]:
+    """What a checker's steps come to."""
+    first = next((i for i, step in enumerate(steps) if step.truth is False), None)
+    place = None if first is None else locate(thinking, steps)[first]
+    return {
+        "steps": len(steps),
+        "true_steps": sum(step.truth is True for step in steps),
+        "false_steps": sum(step.truth is False for step in steps),
+        "repaired": sum(repairs(steps)),
+        "first_wrong": first,
+        "before_wrong": place[0] / len(thinking) if place else None,
+    }
 
 
 def _revisions(thinking: str, said: Sequence[Conclusion], steps: Sequence[Step]) -> tuple[int, int | None]:

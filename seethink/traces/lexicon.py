@@ -35,6 +35,8 @@ class LexiconFile(Config):
         default="think", description="look at the reasoning only, or at the answer too"
     )
     extends: str = Field(default="", description="preset whose cues are added")
+    precision: float | None = Field(default=None, ge=0, le=1, description="found sentences that hesitate, as measured")
+    recall: float | None = Field(default=None, ge=0, le=1, description="hesitating sentences that are found")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,10 @@ class Lexicon:
     patterns: tuple[re.Pattern[str], ...]
     sentence_start: frozenset[str]
     """Cues, in lower case, that count only where a sentence begins."""
+    precision: float | None = None
+    """Share of the sentences it finds that hesitate, on the simulated teachers (docs/traces.md); None: not measured."""
+    recall: float | None = None
+    """Share of their hesitating sentences that it finds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +79,8 @@ def load(name: str) -> Lexicon:
         patterns = tuple(re.compile(re.escape(cue), re.IGNORECASE) for cue in [*cues, *starts])
     else:
         patterns = (_word_pattern([*cues, *starts]),)
-    return Lexicon(name, file.span, patterns, frozenset(cue.lower() for cue in starts if cue not in cues))
+    only_starts = frozenset(cue.lower() for cue in starts if cue not in cues)
+    return Lexicon(name, file.span, patterns, only_starts, file.precision, file.recall)
 
 
 def content_hash(name: str) -> str:

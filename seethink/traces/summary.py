@@ -27,10 +27,12 @@ def summarise(traces: Sequence[TraceStats]) -> Summary:
         "ok": lambda t: t.ok,
         "true_share": lambda t: t.true_share,
         "undecidable_share": lambda t: t.undecidable_share,
+        "true_steps": lambda t: t.true_steps,
         "false_steps": lambda t: t.false_steps,
         "any_false": lambda t: None if t.false_steps is None else t.false_steps > 0,
         "repaired_share": lambda t: (t.repaired or 0) / t.false_steps if t.false_steps else None,
         "first_wrong": lambda t: t.first_wrong,
+        "before_wrong": lambda t: t.before_wrong,
         "lucky_among_right": lambda t: t.lucky if t.ok else None,
     }
     means = {name: mean([measure(t) for t in traces]) for name, measure in measures.items()}

@@ -15,8 +15,9 @@ from seethink.core.progress import progress
 from seethink.core.store import DataRow
 from seethink.evals.answers.responses import Keep, Key
 from seethink.evals.board import Response
-from seethink.evals.config import EvalConfig, model_of
+from seethink.evals.config import EvalConfig, against_of, model_of
 from seethink.train.dist import Ranks
+from seethink.train.model.divergence import distances, refuse_strangers
 from seethink.train.model.policy import EncodedPrompt, Policy, encode_prompt, load_policy
 from seethink.train.preflight import check_lengths, load_reader
 from seethink.train.rollout.engine import sample_engine
@@ -73,6 +74,7 @@ def run_model(config: EvalConfig, samples: Sequence[Sample], answered: Iterable[
     if not batches:
         return
     policy, sampler = load(config, ranks)
+    other = load_other(config, policy, ranks)
     with closing(sampler), progress("eval", sum(len(b[2]) for b in batches), show=ranks.first) as bar:
         for start, part, missing in batches:
             began = time.perf_counter()
@@ -80,12 +82,14 @@ def run_model(config: EvalConfig, samples: Sequence[Sample], answered: Iterable[
             groups = sampler.rollout(
                 prompts, config.samples, config.max_tokens, config.temperature, config.seed + start
             )
-            policy.features.clear()  # every item is seen once
             spent = (time.perf_counter() - began) / (len(part) * config.samples)
-            for sample, group in zip(part, groups, strict=True):
+            measured = measure(policy, other, prompts, groups)
+            policy.features.clear()  # every item is seen once
+            for sample, group, values in zip(part, groups, measured, strict=True):
                 for draw, completion in enumerate(group):
                     if (sample.id, draw) in missing:
-                        keep(Response(sample, _trace(config, policy, sample, completion), draw, spent))
+                        trace = _trace(config, policy, sample, completion)
+                        keep(Response(sample, trace, draw, spent)._replace(**values[draw]))
             bar.advance(len(missing))
 
 
@@ -96,6 +100,26 @@ def load(config: EvalConfig, ranks: Ranks) -> tuple[Policy, Rollouts]:
         return policy, LocalSampler(policy)
     policy = load_policy(model_of(config), Ranks(device=torch.device("cpu")), torch.bfloat16)  # the GPU is for vLLM
     return policy, VllmRollouts(policy, config, ranks.device)
+
+
+def load_other(config: EvalConfig, policy: Policy, ranks: Ranks) -> Policy | None:
+    """The model that answers are also scored under; None where none is named. Raises UserError for one of other tokens."""
+    if config.against is None:
+        return None
+    other = load_policy(against_of(config, config.against), Ranks(device=ranks.device))
+    refuse_strangers(policy, other)
+    return other
+
+
+def measure(
+    policy: Policy, other: Policy | None, prompts: list[EncodedPrompt], groups: list[list[Completion]]
+) -> list[list[dict[str, float]]]:
+    """{"entropy", "kl"} of every completion of every group, means over its tokens; empty without another model."""
+    if other is None:
+        return [[{} for _ in group] for group in groups]
+    found = iter(distances(policy, other, prompts, [[completion.ids for completion in group] for group in groups]))
+    other.features.clear()
+    return [[{name: float(x.mean()) for name, x in next(found)._asdict().items()} for _ in group] for group in groups]
 
 
 def _trace(config: EvalConfig, policy: Policy, sample: Sample, completion: Completion) -> Trace:

@@ -18,6 +18,8 @@ from seethink.core.store import open_text
 from seethink.evals.board import Response
 
 LOG = "responses.jsonl"
+MEASURED = ("entropy", "kl")
+"""What only the model that answered can say of its answer."""
 
 Key = tuple[str, int]
 """Sample id and draw."""
@@ -62,9 +64,11 @@ def log(path: Path, answered: dict[Key, Response]) -> Iterator[Keep]:
 
 
 def _row(response: Response) -> dict[str, Any]:
-    return {**asdict(response.trace), "draw": response.draw, "seconds": response.seconds}
+    measured = {name: value for name in MEASURED if (value := getattr(response, name)) is not None}
+    return {**asdict(response.trace), "draw": response.draw, "seconds": response.seconds, **measured}
 
 
 def _response(sample: Sample, row: dict[str, Any]) -> Response:
     trace = Trace(**{name: row[name] for name in ("sample_id", "model", "text", "stop", "tokens")})
-    return Response(sample, trace, row.get("draw", 0), row["seconds"])
+    measured = {name: row.get(name) for name in MEASURED}
+    return Response(sample, trace, row.get("draw", 0), row["seconds"], **measured)

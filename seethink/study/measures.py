@@ -1,0 +1,340 @@
+"""What accuracy alone does not tell of an arm: one table, MEASURES, of numbers that are read from a study folder.
+
+    pass@k                does training widen what a model can do, or sharpen what it does (arXiv 2504.13837, 2512.12690)
+    entropy, KL           what SFT spends before GRPO begins, and how far an arm has moved from its start (2509.04259)
+    old skills, blank     what was forgotten, and what owes nothing to the pictures (2604.03179)
+    by the base's rate    who gains: items the base never, sometimes or always solves (2507.07562, 2602.10815)
+
+Every number is an Interval or a reason why there is none. Shares ("%") lie in [0, 1], differences ("points") in [-1, 1].
+The further evaluations are those of the plan by their names: `eval-samples`, `eval-sampled`, `eval-blank`, `eval-old`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import fmean
+
+import numpy as np
+
+from seethink.core import stats
+from seethink.core.nouns import Score
+from seethink.core.stats import Interval, Outcomes, compare, estimate, wilson
+from seethink.evals.samples import pass_at
+from seethink.study.folder import StageRun, Study
+from seethink.traces.analyse import agreement, split
+
+SAMPLES, SAMPLED, BLANK, OLD = "eval-samples", "eval-sampled", "eval-blank", "eval-old"
+KS = (1, 2, 4, 8, 16)
+STRATA = ("0", "(0, 25]", "(25, 75]", "(75, 100)", "100")
+"""Of the base's own pass rate, in percent."""
+WINDOW = 5  # rounds at either end of a training
+FEWEST_POINTS = 4  # of which a rank correlation says anything
+BOARD = "board"
+"""In the place of an arm where a number is the board's own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A number with its interval, or why there is none."""
+
+    interval: Interval | None
+    why: str = ""
+    """Empty where there is an interval."""
+    items: int = 0
+    """Items (of curves: points) that it rests on."""
+
+
+Found = dict[str, Measured] | str
+"""Row of a measure ("" where it has only one) -> number; or why an arm has none at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """How a number of an arm is read from a study.
+
+    unit     "%", "points", "nats per token" or "rank correlation"
+    needs    stages whose runs the arm must have; a function is called only where it has them
+    of_board the number is the board's, not an arm's
+    """
+
+    name: str
+    unit: str
+    needs: tuple[str, ...]
+    of: Callable[[Study, str], Found]
+    note: str = ""
+    of_board: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MeasureRow:
+    """One number over all arms, as a report shows it."""
+
+    measure: Measure
+    row: str
+    values: dict[str, Measured]
+    """Arm (or BOARD) -> number."""
+
+    @property
+    def measured(self) -> bool:
+        """Whether any arm has it."""
+        return any(value.interval for value in self.values.values())
+
+
+def measure(study: Study) -> list[MeasureRow]:
+    """Every row of MEASURES over every arm that was evaluated, in their order."""
+    arms = [name for name, arm in study.arms.items() if any(stage.startswith("eval") for _, stage in arm.runs)]
+    rows = []
+    for one in MEASURES if arms else ():
+        found = {arm: _of_arm(study, arm, one) for arm in ([BOARD] if one.of_board else arms)}
+        names = dict.fromkeys(row for values in found.values() if isinstance(values, dict) for row in values)
+        for row in names or [""]:
+            values = {
+                arm: Measured(None, known)
+                if isinstance(known, str)
+                else known.get(row, Measured(None, "no such items"))
+                for arm, known in found.items()
+            }
+            rows.append(MeasureRow(one, row, values))
+    return rows
+
+
+def _of_arm(study: Study, arm: str, one: Measure) -> Found:
+    missing = [] if one.of_board else [stage for stage in one.needs if not study.arms[arm].of(stage)]
+    if missing:
+        name = missing[0].partition("-")[2]
+        return f"no evaluation {name!r}" if name else f"no {missing[0]} run"
+    return one.of(study, arm)
+
+
+def root(study: Study, arm: str) -> str:
+    """The untrained arm that a model goes back to: base, or another of the plan's bases."""
+    while arm in study.arms and study.arms[arm].stages:
+        arm = study.arms[arm].start
+    return arm
+
+
+def pass_at_k(study: Study, arm: str) -> Found:
+    """Chance that one of k sampled answers is right (arXiv 2107.03374, eq. 1), over items of which k are decided."""
+    runs = study.arms[arm].of(SAMPLES)
+    found = {}
+    for k in KS:
+        values = grid(runs, lambda scores, k=k: _pass(scores, k))
+        found[f"pass@{k}"] = _estimated(values, share=True, why=f"fewer than {k} answers an item are decided")
+    return found
+
+
+def by_base_pass_rate(study: Study, arm: str) -> Found:
+    """Accuracy on items by how often the untrained model solved them when it was sampled."""
+    base = root(study, arm)
+    sampled = study.arms[base].of(SAMPLES) if base in study.arms else []
+    if not sampled:
+        return f"{base} has no evaluation 'samples'"
+    rates: dict[str, list[bool]] = defaultdict(list)
+    for run in sampled:
+        for score in run.scores:
+            rates[score.sample_id] += [] if score.ok is None else [score.ok]
+    strata: dict[str, list[str]] = {name: [] for name in STRATA}
+    for item, answers in rates.items():
+        if answers:
+            strata[stratum(fmean(answers))].append(item)
+    runs, why = study.arms[arm].of("eval"), "no item of the board has this rate"
+    return {name: _estimated(grid(runs, _right, items), share=True, why=why) for name, items in strata.items()}
+
+
+def stratum(rate: float) -> str:
+    """The one of STRATA that a share lies in."""
+    if rate in (0, 1):
+        return STRATA[4 if rate else 0]
+    return STRATA[1 if rate <= 0.25 else 2 if rate <= 0.75 else 3]
+
+
+def drop_blank(study: Study, arm: str) -> Found:
+    """Accuracy with the pictures less accuracy with grey ones in their place."""
+    return {"": _difference(study.arms[arm].of("eval"), study.arms[arm].of(BLANK))}
+
+
+def old_skills(study: Study, arm: str) -> Found:
+    """Accuracy on a board of what is not trained."""
+    return {"": _estimated(grid(study.arms[arm].of(OLD), _right), share=True, why="no answer is decided")}
+
+
+def old_skills_change(study: Study, arm: str) -> Found:
+    """Accuracy on that board less that of the untrained model: below zero it has forgotten."""
+    base = root(study, arm)
+    if arm == base:
+        return "it is the start"
+    before = study.arms[base].of(OLD) if base in study.arms else []
+    return {"": _difference(study.arms[arm].of(OLD), before)} if before else f"{base} has no evaluation 'old'"
+
+
+def entropy(study: Study, arm: str) -> Found:
+    """Of the model's own answers: on held-out prompts, and in the first and last rounds of its own GRPO."""
+    runs, found = study.arms[arm].of(SAMPLED), {}
+    if runs:
+        values = grid(runs, lambda scores: _mean(score.entropy for score in scores))
+        found["held-out prompts"] = _estimated(values, why="it was not scored against a model (against)")
+    curves = [[value for _, value in run.curve("entropy")] for run in study.arms[arm].of("grpo")]
+    for name, part in (("first", slice(WINDOW)), ("last", slice(-WINDOW, None))):
+        rounds = [curve[part] for curve in curves if len(curve) >= 2 * WINDOW]
+        if rounds:
+            found[f"{name} {WINDOW} rounds of GRPO"] = _estimated(np.array(rounds), why="")
+    return found or "no evaluation 'sampled', and no GRPO of enough rounds"
+
+
+def kl_from_start(study: Study, arm: str) -> Found:
+    """KL(arm || the untrained model it goes back to), per token of the arm's own answers to held-out prompts."""
+    runs, base = study.arms[arm].of(SAMPLED), root(study, arm)
+    start = study.arms[base].of("eval") if base in study.arms else []
+    known = {run.manifest["inputs"].get("model") for run in start}
+    others = {run.manifest["inputs"].get("against") for run in runs} - {None}
+    if known and others - known:
+        return f"it was scored against another model than {base}"
+    values = grid(runs, lambda scores: _mean(None if s.kl is None else max(0.0, s.kl) for s in scores))
+    return {"": _estimated(values, why="it was not scored against a model (against)")}
+
+
+def think_agrees(study: Study, arm: str) -> Found:
+    """Share of answers that are the last result which their own thinking states, where one can be read."""
+    if not study.board:
+        return "the board's file is gone"
+
+    def agrees(scores: list[Score]) -> float | None:
+        found = (agreement(s.text, study.board[s.sample_id]) for s in scores if s.sample_id in study.board)
+        return _mean(found)
+
+    return _by_kind(study, grid(study.arms[arm].of("eval"), agrees, study.items), "no thinking states a result")
+
+
+def empty_thinking(study: Study, arm: str) -> Found:
+    """Share of answers that come without a word of thinking."""
+    values = grid(study.arms[arm].of("eval"), lambda scores: _mean(not split(s.text)[0] for s in scores), study.items)
+    return _by_kind(study, values, "no answer came")
+
+
+def reward_against_accuracy(study: Study, arm: str) -> Found:
+    """Spearman correlation of held-out accuracy with the mean training reward since the evaluation before.
+
+    Levels of the seeds are taken off. Points of one run follow each other, so the interval is too narrow rather than too wide.
+    """
+    rewards, accuracies = [], []
+    for run in study.arms[arm].of("grpo"):
+        points = watch_points(run)
+        if len(points) > 1:
+            seed = np.array(points) - np.mean(points, axis=0)
+            rewards += seed[:, 0].tolist()
+            accuracies += seed[:, 1].tolist()
+    if not rewards:
+        return "it was not evaluated while it trained (watch)"
+    if len(rewards) < FEWEST_POINTS:
+        return f"only {len(rewards)} evaluations while it trained"
+    if np.ptp(rewards) == 0 or np.ptp(accuracies) == 0:
+        return "reward or accuracy never changed"
+    return {"": Measured(stats.spearman(rewards, accuracies), items=len(rewards))}
+
+
+def watch_points(run: StageRun) -> list[tuple[float, float]]:
+    """(mean training reward since the last evaluation, held-out accuracy) of every evaluation after the first."""
+    rewards, watched = run.curve("reward/mean"), run.curve("held_out/accuracy")
+    found = []
+    for (before, _), (now, accuracy) in pairwise(watched):
+        since = [reward for at, reward in rewards if before < at <= now]
+        if since:
+            found.append((fmean(since), accuracy))
+    return found
+
+
+def majority_answer(study: Study, _: str) -> Found:
+    """Share of a kind's items that are right for whoever always gives the kind's most frequent gold."""
+    found = {}
+    for kind in study.values_of("kind"):
+        items = [study.board[item] for item in study.items if item in study.board and study.board[item].kind == kind]
+        golds = Counter(gold for item in items for gold in {g.strip().casefold() for g in item.golds})
+        if golds:
+            found[kind] = Measured(wilson(golds.most_common(1)[0][1], len(items)), items=len(items))
+    return found or "the board's file is gone"
+
+
+def never_solved(study: Study, _: str) -> Found:
+    """Share of items that no arm ever solved, in any seed and any draw with the board's own pictures."""
+    solved: dict[str, bool] = {}
+    for run in study.runs:
+        for score in run.scores if run.name in ("eval", SAMPLES) else ():
+            if score.ok is not None:
+                solved[score.sample_id] = solved.get(score.sample_id, False) or score.ok
+    values = np.array([[float(not solved[i]) if i in solved else np.nan for i in study.items]], dtype=np.float64)
+    return _by_kind(study, values, "no answer is decided")
+
+
+MEASURES = (
+    Measure("pass@k", "%", (SAMPLES,), pass_at_k, "one of k sampled answers is right"),
+    Measure("Accuracy by the base's pass rate", "%", ("eval",), by_base_pass_rate, "rate of the untrained model, in %"),
+    Measure("Entropy", "nats per token", (), entropy, "of the model's own answers"),
+    Measure("KL to the start", "nats per token", (SAMPLED,), kl_from_start, "over the arm's own answers"),
+    Measure("Old skills", "%", (OLD,), old_skills, "a board that is not trained"),
+    Measure("Old skills, change", "points", (OLD,), old_skills_change, "since the untrained model"),
+    Measure("Drop without pictures", "points", ("eval", BLANK), drop_blank, "grey pictures"),
+    Measure("Thinking agrees with the answer", "%", ("eval",), think_agrees, "where a last result is stated"),
+    Measure("Empty thinking", "%", ("eval",), empty_thinking),
+    Measure("Reward against held-out accuracy", "rank correlation", ("grpo",), reward_against_accuracy, "while it trained"),
+    Measure("Most frequent gold", "%", (), majority_answer, "of the items of a kind", of_board=True),
+    Measure("Never solved", "%", (), never_solved, "by any arm, seed or draw", of_board=True),
+)  # fmt: skip
+"""What is measured of every arm beside its accuracy."""
+
+
+def grid(
+    runs: Sequence[StageRun], value: Callable[[list[Score]], float | None], items: Sequence[str] | None = None
+) -> Outcomes:
+    """[S, N] of a value of all answers to an item, NaN where it has none; items: those of the first run."""
+    table: list[dict[str, list[Score]]] = []
+    for run in runs:
+        table.append(defaultdict(list))
+        for score in run.scores:
+            table[-1][score.sample_id].append(score)
+    names = list(table[0]) if items is None else items
+    rows = [[value(of_run[item]) if item in of_run else None for item in names] for of_run in table]
+    return np.array(rows, dtype=np.float64).reshape(len(runs), len(names))  # None becomes NaN
+
+
+def _difference(runs: Sequence[StageRun], others: Sequence[StageRun]) -> Measured:
+    """Accuracy of runs less that of other runs on the same items, paired by seed; a single run goes with every seed."""
+    seeds = {run.seed for run in runs} & {run.seed for run in others}
+    if 1 not in (len(runs), len(others)):
+        runs, others = ([run for run in some if run.seed in seeds] for some in (runs, others))
+    if not runs or not others:
+        return Measured(None, "no seed has both evaluations")
+    items = list(dict.fromkeys(score.sample_id for score in runs[0].scores))
+    found = compare(grid(runs, _right, items), grid(others, _right, items))
+    if found is None:
+        return Measured(None, "no item is decided in both evaluations")
+    return Measured(found.interval, items=found.items)
+
+
+def _by_kind(study: Study, values: Outcomes, why: str) -> dict[str, Measured]:
+    """All items, and those of every kind."""
+    masks = {"all": np.ones(len(study.items), bool)} | {k: study.where("kind", k) for k in study.values_of("kind")}
+    return {name: _estimated(values[:, mask], share=True, why=why) for name, mask in masks.items()}
+
+
+def _estimated(values: Outcomes, share: bool = False, why: str = "") -> Measured:
+    found = estimate(values, share) if values.size else None
+    decided = int((~np.isnan(values)).any(axis=0).sum()) if values.size else 0
+    return Measured(found, "" if found else why, decided)
+
+
+def _right(scores: list[Score]) -> float | None:
+    return _mean(score.ok for score in scores)
+
+
+def _pass(scores: list[Score], k: int) -> float | None:
+    decided = [score.ok for score in scores if score.ok is not None]
+    return pass_at(len(decided), sum(decided), k) if len(decided) >= k else None
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    """Over what is known; None where nothing is."""
+    known = [float(value) for value in values if value is not None]
+    return fmean(known) if known else None
