@@ -145,20 +145,22 @@ def load_file(path: Path) -> dict[str, Any]:
 
 
 def layers(path: Path, within: tuple[Path, ...] = ()) -> list[tuple[Path, dict[str, Any]]]:
-    """(file, its settings): first what a TOML file says to `include` (its path from that file), then itself.
+    """(file, its settings): first what a TOML file says to `include` (paths from that file, the last one on top), then itself.
 
     Raises UserError for files that include one another in a circle.
     """
     values = _load(path)
-    included = values.pop("include", None) if path.suffix != ".json" else None
-    if included is None:
-        return [(path, values)]
-    if not isinstance(included, str):
+    included = values.pop("include", []) if path.suffix != ".json" else []
+    names = [included] if isinstance(included, str) else included
+    if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
         raise UserError(f"include = {included!r} is no file name", where=path, remedy='Write include = "other.toml"')
-    below = path.parent / included
-    if below.resolve() in {file.resolve() for file in (path, *within)}:
-        raise UserError(f"includes {included}, which includes it", where=path, remedy="Let one of them stand alone")
-    return [*layers(below, (path, *within)), (path, values)]
+    found = []
+    for name in names:
+        below = path.parent / name
+        if below.resolve() in {file.resolve() for file in (path, *within)}:
+            raise UserError(f"includes {name}, which includes it", where=path, remedy="Let one of them stand alone")
+        found += layers(below, (path, *within))
+    return [*found, (path, values)]
 
 
 def _load(path: Path) -> dict[str, Any]:

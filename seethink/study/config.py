@@ -81,9 +81,7 @@ class Question(Config):
     never_better: str = Field(default="Sometimes worse, never better.", description="when some are worse, none better")
     mixed: str = Field(default="It depends.", description="when some are better and some worse")
     same: str = Field(default="No difference can be seen.", description="when none can be distinguished")
-    not_shown: str = Field(
-        default="", description="what the answer leaves open, however it comes out; for the findings"
-    )
+    not_shown: str = Field(default="", description="what the answer leaves open, however it comes out; for the findings")
 
 
 class RanArm(Config):
