@@ -17,10 +17,15 @@ from seethink.evals.published import mismatches
 from seethink.evals.published import published as six_benchmarks
 from seethink.study.folder import StageRun, Study
 from seethink.study.measures import MeasureRow, measure
-from seethink.study.published import PublishedTable, TableRow, published_table
+from seethink.study.published import OURS, PublishedTable, TableRow, published_table
 
 PLACEBO = {"none": "no reward at all", "format": "a reward for the format alone", "random": "a coin for a reward"}
 """What training under `reward.placebo` is rewarded by."""
+
+
+PAPER = "arXiv 2504.11468"  # whose tables the package brings
+EMPTY = "Empty thinking"  # its name among the measures
+MENTIONED = 0.05  # a kind on which the base leaves its thinking empty this often is named
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +44,7 @@ class Beside:
     """A published table beside a study."""
 
     table: PublishedTable
+    source: str
     rows: list[BesidePublished]
     not_matched: list[str]
 
@@ -59,7 +65,8 @@ def beside_published(study: Study) -> Beside | str | None:
         runs = [study.arms[arm].of(f"eval-{task}") if arm else [] for task in table.columns]
         rows.append(BesidePublished(row, ours, [_score(found) for found in runs]))
         notes += [note for found in runs if found for note in _mismatches(found[0])]
-    return Beside(table, rows, [*table.not_matched, *dict.fromkeys(notes)])
+    source = PAPER if reference.startswith(f"{OURS}#") else reference
+    return Beside(table, source, rows, [*table.not_matched, *dict.fromkeys(notes)])
 
 
 def _score(runs: Sequence[StageRun]) -> float | None:
@@ -118,3 +125,25 @@ def measures_of(study: Study) -> tuple[list[MeasureRow], dict[str, str]]:
     unmeasured = {row.measure.name: next(value.why for value in row.values.values()) for row in missing}
     measured = [row for row in rows if row.measured]
     return measured, {name: why for name, why in unmeasured.items() if all(r.measure.name != name for r in measured)}
+
+
+def empty_thinking_of(rows: Sequence[MeasureRow]) -> dict[str, dict[str, Interval | None]]:
+    """Arm -> kind (and `all`) -> share of answers without a word of thinking."""
+    found: dict[str, dict[str, Interval | None]] = {}
+    for row in rows:
+        for arm, value in row.values.items() if row.measure.name == EMPTY else ():
+            found.setdefault(arm, {})[row.row] = value.interval
+    return found
+
+
+def empty_thinking_said(empty: dict[str, dict[str, Interval | None]]) -> str:
+    """How often the base answers without thinking, kind by kind, and how often other arms do; empty where it never does."""
+    base = {kind: share.estimate for kind, share in empty.get("base", {}).items() if share and kind != "all"}
+    worst = {kind: share for kind, share in sorted(base.items(), key=lambda item: -item[1]) if share >= MENTIONED}
+    if not worst:
+        return ""
+    shares = " and ".join(f"{100 * share:.0f} % of {kind}" for kind, share in worst.items())
+    others = [kinds["all"].estimate for arm, kinds in empty.items() if arm != "base" and kinds.get("all")]
+    most = f"; no other arm on more than {100 * max(others):.0f} % of all" if others and max(others) else ""
+    most = "; no other arm leaves it empty anywhere" if others and not max(others) else most
+    return f"The base leaves its thinking empty on {shares} items{most}."

@@ -36,6 +36,10 @@ class Finding:
     """The comparison that the answer begins with."""
     contrasts: list[results.Contrast]
     """All those that answer the question."""
+    without_kinds: tuple[str, ...]
+    """Kinds on which the base is held back by design."""
+    without: results.Headline | None
+    """The answer over all other kinds."""
     not_shown: list[str]
     picture: str | None
     """SVG; None where nothing was measured."""
@@ -75,14 +79,23 @@ def finding(study: Study, name: str) -> Finding:
     asked = [c for c in contrasts if (c.a, c.b) in study.question.comparisons] or contrasts
     measured = [(c.a, c.b, c.overall.interval, c.word) for c in asked if c.overall]
     picture = standalone(forest(measured, study.question.text), asset("base.css")) if measured else None
-    primary = headline.primary if headline.primary in asked else None
-    return Finding(name, study, headline.answer, primary, asked, limits_of(study, headline, asked), picture)
+    return Finding(
+        name=name,
+        study=study,
+        answer=headline.answer,
+        primary=headline.primary if headline.primary in asked else None,
+        contrasts=asked,
+        without_kinds=headline.without_kinds,
+        without=headline.without,
+        not_shown=limits_of(study, headline, asked),
+        picture=picture,
+    )
 
 
 def limits_of(study: Study, headline: results.Headline, asked: Sequence[results.Contrast]) -> list[str]:
     """What an answer does not show: the study's own words first, then what follows from how it came out."""
     limits = [study.question.not_shown, *headline.warning.split("; ")]
-    unseen = {c.overall.detectable for c in asked if c.overall and c.word == "not distinguishable"}
+    unseen = [c.detectable for c in asked if c.detectable is not None and c.word == "not distinguishable"]
     if unseen:
         limits.append(f"differences below {100 * max(unseen):.1f} points, which seeds and items like these would miss")
     limits.append(other_checkpoints(study))

@@ -32,6 +32,7 @@ INK, MUTED, RULE, PAPER = "#010100", "#010101", "#010102", "#010103"
 VARIABLES = {INK: "--ink", MUTED: "--muted", RULE: "--rule", PAPER: "--paper"}
 SERIES = 10  # CSS variables --series-0 ... --series-9
 WIDTH = 360  # pixels; an inch of the figure is 72
+UNDER = 40  # letters of a line under a chart
 LINE, LETTER, COLUMN = 14, 6.4, 22  # of a row label: height of a line and width of a letter in pixels, letters a line
 STYLE: dict[Any, Any] = {  # matplotlib declares the keys as one long literal
     "svg.hashsalt": "seethink",  # the same study gives the same page
@@ -206,7 +207,7 @@ def _svg(axes: Axes, title: str, xlabel: str, heading: str) -> Markup:
     Only attributes are rewritten: texts are the user's, and stay as they are.
     """
     axes.set_title(one_line(heading))
-    axes.set_xlabel(one_line(xlabel))
+    axes.set_xlabel("\n".join(textwrap.wrap(one_line(xlabel), UNDER)))
     buffer, figure = io.StringIO(), axes.figure.figure
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     with warnings.catch_warnings(action="ignore"):  # of glyphs that its font has not: the page has its own

@@ -14,9 +14,17 @@ from typing import Any
 from markupsafe import Markup
 
 from seethink.core.errors import UserError
-from seethink.core.stats import VERDICTS
+from seethink.core.stats import VERDICTS, p_text
 from seethink.core.store import write_text
-from seethink.show.beside import beside_published, measures_of, notes_of, this_checkpoint
+from seethink.show.beside import (
+    bases_of,
+    beside_published,
+    empty_thinking_of,
+    empty_thinking_said,
+    measures_of,
+    notes_of,
+    this_checkpoint,
+)
 from seethink.show.config import ReportConfig
 from seethink.show.items import Item, from_study
 from seethink.show.pages import asset, environment, picture_uri
@@ -75,6 +83,7 @@ def assemble(study: Study, config: ReportConfig) -> dict[str, Any]:
     costs = ledger.costs(study)
     checker, note = checker_of(study, config.checker)
     measured_rows, unmeasured = measures_of(study)
+    empty = empty_thinking_of(measured_rows)
     panel = trace_panel(study, checker) if study.items else None
     parts, pair = study.values_of("part"), headline.primary and (headline.primary.a, headline.primary.b)
     seed = study.seeds[0] if study.seeds else 0
@@ -91,6 +100,7 @@ def assemble(study: Study, config: ReportConfig) -> dict[str, Any]:
         "forest": forest(measured, "Planned comparisons") if measured else None,
         "marks": marks,
         "notes": notes_of(study),
+        "bases": bases_of(study),
         "checkpoints": this_checkpoint(study),
         "published": beside_published(study),
         "measured": measured_rows,
@@ -100,6 +110,12 @@ def assemble(study: Study, config: ReportConfig) -> dict[str, Any]:
         "arms": results.arm_results(study),
         "parts_of_board": parts if len(parts) > 1 else [],
         "contrasts": contrasts,
+        "without": results.contrasts(study, headline.without_kinds) if headline.without else [],
+        "margin": study.plan.get("equivalent_within", 0),
+        "p_of_margin": lambda c: "–" if c.equivalence_p is None else p_text(c.equivalence_p),
+        "kinds": results.kind_rows(study) if study.items else [],
+        "empty": empty_thinking_said(empty),
+        "empty_by_kind": empty.get("base", {}),
         "verdicts": VERDICTS,
         "control_names": [c.name for c in contrasts[0].controls] if contrasts else [],
         "axes": [axis for axis in AXES if axis in recorded],
