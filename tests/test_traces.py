@@ -8,7 +8,7 @@ from seethink.core.store import read_json, save_examples, save_samples, write_js
 from seethink.core.tables import read_table, write_table
 from seethink.core.tags import compose
 from seethink.traces import run as verb
-from seethink.traces.analyse import analyse, hesitation_rate, repairs, split
+from seethink.traces.analyse import agreement, analyse, hesitation_rate, repairs, split
 from seethink.traces.conclusions import agree, conclusions
 from seethink.traces.steps import Step, load_checker, locate
 from seethink.traces.summary import summarise
@@ -133,12 +133,29 @@ def test_truth_of_steps():
     stats = analyse(compose(think, "3"), DIGIT, sums, ok=True)
     assert (stats.steps, stats.true_steps, stats.false_steps, stats.repaired, stats.first_wrong) == (5, 2, 2, 1, 1)
     assert stats.true_share == 0.5 and stats.undecidable_share == pytest.approx(0.2)
+    assert stats.before_wrong == pytest.approx(think.index("1 + 1 = 3") / len(think))
     assert stats.lucky is True
     assert stats.revisions == 1
     assert analyse(compose(think, "3"), DIGIT, sums, ok=False).lucky is False
     assert analyse(compose(think, "3"), DIGIT, sums).lucky is None
     assert analyse(compose("I look", "3"), DIGIT, sums, ok=True).lucky is None
     assert analyse(compose(think, "3"), DIGIT).true_share is None
+    right = analyse(compose("1 + 1 = 2", "3"), DIGIT, sums)
+    assert (right.first_wrong, right.before_wrong) == (None, None)
+
+
+def test_a_false_statement_whose_words_are_not_kept_has_no_place():
+    stats = analyse(compose("1 + 1 = 3", "3"), DIGIT, lambda *_: [Step("in other words", False)])
+    assert (stats.first_wrong, stats.before_wrong) == (0, None)
+
+
+@pytest.mark.parametrize(
+    ("thinking", "answer", "expected"),
+    [("So there are 3.", "3", True), ("So there are 4. Hmm, so there are 3.", "4", False), ("Hmm.", "3", None)],
+)
+def test_agreement_alone_is_that_of_the_whole_analysis(thinking, answer, expected):
+    text = compose(thinking, answer)
+    assert agreement(text, DIGIT) is expected is analyse(text, DIGIT).agrees
 
 
 def test_a_repair_needs_the_same_slot_and_comes_later():

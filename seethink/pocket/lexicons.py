@@ -69,8 +69,8 @@ def labelled(thinking: str) -> Iterator[tuple[int, int, str]]:
     at = 0
     while at < len(thinking):
         filler = max((line for line in lines if thinking.startswith(line, at)), key=len, default=None)
-        end = at + len(filler) if filler else (thinking.find(" .", at) + 2 or len(thinking) + 2)
-        end = end if end > at else len(thinking)
+        stop = thinking.find(" .", at)
+        end = at + len(filler) if filler else stop + 2 if stop >= 0 else len(thinking)
         yield at, end, lines[filler] if filler else STATEMENT
         at = end + 1
 

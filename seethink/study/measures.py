@@ -31,7 +31,6 @@ KS = (1, 2, 4, 8, 16)
 STRATA = ("0", "(0, 25]", "(25, 75]", "(75, 100)", "100")
 """Of the base's own pass rate, in percent."""
 WINDOW = 5  # rounds at either end of a training
-FEWEST_POINTS = 4  # of which a rank correlation says anything
 BOARD = "board"
 """In the place of an arm where a number is the board's own."""
 
@@ -152,8 +151,15 @@ def stratum(rate: float) -> str:
 
 
 def drop_blank(study: Study, arm: str) -> Found:
-    """Accuracy with the pictures less accuracy with grey ones in their place."""
-    return {"": _difference(study.arms[arm].of("eval"), study.arms[arm].of(BLANK))}
+    """Accuracy with the pictures less accuracy of the same model with grey ones in their place."""
+    runs = {run.seed: run for run in study.arms[arm].of("eval")}
+    grey = {run.seed: run for run in study.arms[arm].of(BLANK)}
+    seeds = sorted(runs.keys() & grey.keys())
+    if not seeds:
+        return "no seed has both evaluations"
+    items = _items(runs[seeds[0]])
+    drops = grid([runs[s] for s in seeds], _right, items) - grid([grey[s] for s in seeds], _right, items)
+    return {"": _compared(drops, np.zeros((1, len(items))))}
 
 
 def old_skills(study: Study, arm: str) -> Found:
@@ -166,8 +172,11 @@ def old_skills_change(study: Study, arm: str) -> Found:
     base = root(study, arm)
     if arm == base:
         return "it is the start"
-    before = study.arms[base].of(OLD) if base in study.arms else []
-    return {"": _difference(study.arms[arm].of(OLD), before)} if before else f"{base} has no evaluation 'old'"
+    runs, before = study.arms[arm].of(OLD), study.arms[base].of(OLD) if base in study.arms else []
+    if not before:
+        return f"{base} has no evaluation 'old'"
+    items = _items(runs[0])
+    return {"": _compared(grid(runs, _right, items), grid(before, _right, items))}
 
 
 def entropy(study: Study, arm: str) -> Found:
@@ -228,11 +237,9 @@ def reward_against_accuracy(study: Study, arm: str) -> Found:
             accuracies += seed[:, 1].tolist()
     if not rewards:
         return "it was not evaluated while it trained (watch)"
-    if len(rewards) < FEWEST_POINTS:
-        return f"only {len(rewards)} evaluations while it trained"
-    if np.ptp(rewards) == 0 or np.ptp(accuracies) == 0:
-        return "reward or accuracy never changed"
-    return {"": Measured(stats.spearman(rewards, accuracies), items=len(rewards))}
+    found = stats.spearman(rewards, accuracies)
+    why = "" if found else f"{len(rewards)} evaluations while it trained, too few or all alike"
+    return {"": Measured(found, why, len(rewards))}
 
 
 def watch_points(run: StageRun) -> list[tuple[float, float]]:
@@ -294,23 +301,22 @@ def grid(
         table.append(defaultdict(list))
         for score in run.scores:
             table[-1][score.sample_id].append(score)
-    names = list(table[0]) if items is None else items
+    names = _items(runs[0]) if items is None else items
     rows = [[value(of_run[item]) if item in of_run else None for item in names] for of_run in table]
     return np.array(rows, dtype=np.float64).reshape(len(runs), len(names))  # None becomes NaN
 
 
-def _difference(runs: Sequence[StageRun], others: Sequence[StageRun]) -> Measured:
-    """Accuracy of runs less that of other runs on the same items, paired by seed; a single run goes with every seed."""
-    seeds = {run.seed for run in runs} & {run.seed for run in others}
-    if 1 not in (len(runs), len(others)):
-        runs, others = ([run for run in some if run.seed in seeds] for some in (runs, others))
-    if not runs or not others:
-        return Measured(None, "no seed has both evaluations")
-    items = list(dict.fromkeys(score.sample_id for score in runs[0].scores))
-    found = compare(grid(runs, _right, items), grid(others, _right, items))
-    if found is None:
-        return Measured(None, "no item is decided in both evaluations")
-    return Measured(found.interval, items=found.items)
+def _items(run: StageRun) -> list[str]:
+    return list(dict.fromkeys(score.sample_id for score in run.scores))
+
+
+def _compared(a: Outcomes, b: Outcomes) -> Measured:
+    found = compare(a, b)
+    return (
+        Measured(found.interval, items=found.items)
+        if found
+        else Measured(None, "no item is decided in both evaluations")
+    )
 
 
 def _by_kind(study: Study, values: Outcomes, why: str) -> dict[str, Measured]:
