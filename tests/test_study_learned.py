@@ -74,7 +74,7 @@ def test_a_board_without_room_is_no_finding(folder, ok, word, answer):
     rescore(folder, "*", ok=ok)
     study, found, head = outcome(folder)
     assert found[PAIR].word == word and head.answer == answer and word in head.warning
-    assert found[PAIR].overall.detectable == pytest.approx(3 / 30)
+    assert found[PAIR].detectable == pytest.approx(3 / 30)
     interval = found[PAIR].overall.interval
     assert (interval.low, interval.high) == pytest.approx((-0.1, 0.1)), "no variance is no certainty"
     assert any(text.startswith(f"grpo is {word}") for text in warnings(study))
@@ -174,13 +174,17 @@ def test_answers_that_are_all_undecided_are_named(folder):
     [
         (["nothing learned", "at the floor"], "Nothing was learned."),
         (["at the floor"], results.SILENT["at the floor"]),
+        (["not matched", "not matched"], results.SILENT["not matched"]),
+        (["equivalent"], "No difference can be seen. The arms are the same within 2 points."),
+        (["equivalent", "not distinguishable"], "No difference can be seen."),
+        (["equivalent", "better"], "Sometimes better, never worse."),
         (["nothing learned", "worse"], "Sometimes worse, never better."),
         (["nothing learned", "not distinguishable"],
          "No difference can be seen. 1 of 2 comparisons say nothing (nothing learned)."),
     ],
 )  # fmt: skip
 def test_words_that_say_nothing_are_no_votes(words, answer):
-    assert results._answer(Question(), words) == answer
+    assert results._answer(Question(), words, 2.0) == answer
     assert {*words, *results.SILENT} <= stats.VERDICTS.keys()
 
 
@@ -188,7 +192,7 @@ def test_words_that_say_nothing_are_no_votes(words, answer):
 @pytest.mark.parametrize("level", [0.0, 1.0])
 def test_no_difference_that_could_be_detected_is_zero(seeds, items, level):
     same = stats.compare(np.full((seeds, items), level), np.full((seeds, items), level), draws=50)
-    assert same.detectable == pytest.approx(min(1, 3 / items)) and same.interval.low < 0 < same.interval.high
+    assert same.detectable() == pytest.approx(min(1, 3 / items)) and same.interval.low < 0 < same.interval.high
     assert stats.verdict(same.interval, same.p) == "not distinguishable"
     share = stats.estimate(np.full((seeds, items), level), share=True, draws=50)
     assert share.low < share.high

@@ -214,7 +214,7 @@ def _numbers(c: Comparison | None) -> dict[str, Any]:
     word = verdict(c.interval, c.p)
     return {
         "difference": 100 * c.interval.estimate, "interval": [100 * c.interval.low, 100 * c.interval.high], "p": c.p, "word": word,
-        "detectable": 100 * c.detectable,
+        "detectable": 100 * c.detectable(),
     }  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """Can a comparison say anything? Not where nothing was learned, nor where a board is too hard or too easy for both arms.
 
-A study that says nothing must not read as a finding. So these words stand in the place of "not distinguishable", and
-"nothing learned" in the place of any verdict where an arm is no other model than the base.
+A study that says nothing must not read as a finding. So these words stand in the place of "not distinguishable" and
+"equivalent", and "nothing learned" in the place of any verdict where an arm is no other model than the base.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ def cut_runs(study: Study, arm: str) -> dict[int, str]:
     return {run.seed: "every completion was cut at max_tokens in training" for run in cut}
 
 
-def silence(study: Study, a: str, b: str, word: str) -> tuple[str, str]:
-    """(word, why) of a comparison whose verdict by the numbers is `word`; why is empty where that stands."""
+def silence(study: Study, a: str, b: str, word: str, items: np.ndarray | slice = slice(None)) -> tuple[str, str]:
+    """(word, why) of a comparison over these items whose verdict by the numbers is `word`; why is empty where that stands."""
     idle = idle_runs(study)
     for arm in (a, b):
         behind = [study.lineage(arm, seed) for seed in study.arms[arm].seeds]
         if behind and all(runs and all(run.seed in idle[run.arm] for run in runs) for runs in behind):
             return "nothing learned", f"{arm}: {next(iter(idle[arm].values()))}"
-    if word != "not distinguishable":
+    if word not in ("not distinguishable", "equivalent"):
         return word, ""
     for arm in (a, b):
         dull = {**cut_runs(study, arm), **idle[arm]}
         if dull and set(dull) >= set(study.arms[arm].seeds):
             return "nothing learned", f"{arm}: {next(iter(dull.values()))}"
-    right = [float(np.nanmean(outcomes)) for outcomes in study.paired(a, b) or ()]
+    right = [float(np.nanmean(outcomes[:, items])) for outcomes in study.paired(a, b) or ()]
     shares = " and ".join(f"{100 * share:.1f} %" for share in right)
     if max(right) <= EDGE:
         return "at the floor", f"{shares} of the answers are right"

@@ -1,0 +1,101 @@
+"""Which arms may be set against each other: from which base each started, what its training cost, what was asked to match.
+
+The controls themselves are in matched.py; here stands what follows from them for a comparison.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from seethink.study.folder import Study
+from seethink.study.matched import TOLERANCE, efforts
+
+COMPUTE_TOLERANCE = 0.1  # an exploring arm within this share of another's compute stands for it
+BACKWARD = 3  # a trained token costs a forward and a backward pass, a generated one a forward pass
+LONGER = {"rounds", "prompts", "save_every", "export_every", "watch"}
+"""Settings in which a compute-matched arm may differ."""
+
+
+def root(study: Study, arm: str) -> str:
+    """The untrained model behind an arm; an untrained one is its own."""
+    while study.arms[arm].stages and study.arms[arm].start in study.arms:
+        arm = study.arms[arm].start
+    return arm if not study.arms[arm].stages else study.arms[arm].start
+
+
+def bases(study: Study) -> list[str]:
+    """Untrained models from which an evaluated arm started."""
+    return list(dict.fromkeys(root(study, name) for name, arm in study.arms.items() if arm.stages and arm.seeds))
+
+
+def unmatched(study: Study, a: str, b: str) -> str:
+    """The plan's `matched_on` axes on which two trained arms differ by more than 2 %, or that are not recorded, in words.
+
+    Empty where they are matched, and where an arm is compared with a model that it started from: then the further training
+    is the named factor.
+    """
+    axes = study.plan.get("matched_on") or []
+    behind = [_behind(study, arm) for arm in (a, b)]
+    if not axes or a in behind[1] or b in behind[0] or not (study.arms[a].stages and study.arms[b].stages):
+        return ""
+    left, right = _spent(study, a), _spent(study, b)
+    off = []
+    for axis in axes:
+        x, y = left.get(axis), right.get(axis)
+        if x is None or y is None:
+            off.append(f"{axis} (not recorded)")
+        elif abs(x - y) > TOLERANCE * y:
+            off.append(f"{axis} ({x:,.0f} against {y:,.0f})")
+    return ", ".join(off)
+
+
+def compute_warnings(study: Study) -> Iterator[str]:
+    """Every arm that explores after imitating wants one beside it that spent as much on exploring alone."""
+    for name, arm in study.arms.items():
+        if arm.stages[-2:] != ("sft", "grpo") or not arm.seeds:
+            continue
+        alone = [other for other in study.arms if _longer(study, name, other)]
+        work = _work(study, name)
+        shares = {other: spent / work for other in alone if work and (spent := _work(study, other)) is not None}
+        if any(abs(share - 1) <= COMPUTE_TOLERANCE for share in shares.values()):
+            continue
+        nearest = min(shares, key=lambda other: abs(shares[other] - 1), default="")
+        found = f"{nearest} spent {shares[nearest]:.2f} of it" if nearest else "none is measured"
+        found = found if work else "its own is not recorded"
+        yield (
+            f"{name} has no compute-matched arm that only explores beside it ({found}; generated tokens + {BACKWARD} x "
+            "trained ones): what imitating did is not told apart from what more compute does"
+        )
+
+
+def _longer(study: Study, arm: str, other: str) -> bool:
+    """Whether the other arm only explores, from the same base, and differs in nothing but how long."""
+    if study.arms[other].stages != ("grpo",) or not study.arms[other].seeds or root(study, other) != root(study, arm):
+        return False
+    return _factor(study.plan["arms"][other]) == _factor(study.plan["arms"][arm])
+
+
+def _factor(spec: dict[str, Any]) -> dict[str, Any]:
+    """What an arm's last stage names, apart from its length."""
+    own = {key: value for key, value in spec.get("set", {}).items() if key not in LONGER}
+    return {"set": own, **{key: spec.get(key, "") for key in ("demos", "teacher")}}
+
+
+def _behind(study: Study, arm: str) -> list[str]:
+    """The trained arms that an arm's model went through before."""
+    found = []
+    while study.arms[arm].stages and (arm := study.arms[arm].start) in study.arms:
+        found.append(arm)
+    return found
+
+
+def _spent(study: Study, arm: str) -> dict[str, float | None]:
+    return {effort.axis: effort.value for effort in efforts(study, arm, arm)}
+
+
+def _work(study: Study, arm: str) -> float | None:
+    """Tokens through the model over an arm's whole lineage, forward passes; None where one is not recorded."""
+    spent = _spent(study, arm)
+    generated, trained = spent.get("generated tokens"), spent.get("trained tokens")
+    return None if generated is None or trained is None else generated + BACKWARD * trained
