@@ -50,7 +50,7 @@ def test_names_differ_in_more_than_capitals(names):
     [
         ('[arms."../../../escaped"]\nstage = "grpo"', "arms"),
         ('[arms.base]\nstage = "grpo"', "arms"),
-        ('[base_styles]\n"../x" = "Think."', "base_styles"),
+        ('[evals."../x"]', "evals"),
     ],
 )
 def test_a_plan_is_refused_when_it_is_read(tmp_path, capsys, toml, key):

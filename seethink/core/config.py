@@ -90,8 +90,9 @@ def resolve(model: type[C], arguments: Sequence[str]) -> C:
     while arguments:
         argument = arguments.pop(0)
         if argument.startswith("@"):
-            sources.append((argument[1:], load_file(Path(argument[1:]))))
-            _merge(values, copy.deepcopy(sources[-1][1]))
+            for file, given in layers(Path(argument[1:])):
+                sources.append((str(file), given))
+                _merge(values, copy.deepcopy(given))
         elif argument.startswith("--"):
             name, equals, text = argument[2:].partition("=")
             if name in model.former:
@@ -136,7 +137,34 @@ def where_of(info: ValidationInfo) -> object:
 
 
 def load_file(path: Path) -> dict[str, Any]:
-    """Settings from a TOML file (written by people) or a JSON file (written by programs, as config.json of a run)."""
+    """Settings of a file, over those of the files it includes."""
+    values: dict[str, Any] = {}
+    for _, given in layers(path):
+        _merge(values, copy.deepcopy(given))
+    return values
+
+
+def layers(path: Path, within: tuple[Path, ...] = ()) -> list[tuple[Path, dict[str, Any]]]:
+    """(file, its settings): first what a TOML file says to `include` (paths from that file, the last one on top), then itself.
+
+    Raises UserError for files that include one another in a circle.
+    """
+    values = _load(path)
+    included = values.pop("include", []) if path.suffix != ".json" else []
+    names = [included] if isinstance(included, str) else included
+    if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+        raise UserError(f"include = {included!r} is no file name", where=path, remedy='Write include = "other.toml"')
+    found = []
+    for name in names:
+        below = path.parent / name
+        if below.resolve() in {file.resolve() for file in (path, *within)}:
+            raise UserError(f"includes {name}, which includes it", where=path, remedy="Let one of them stand alone")
+        found += layers(below, (path, *within))
+    return [*found, (path, values)]
+
+
+def _load(path: Path) -> dict[str, Any]:
+    """From a TOML file (written by people) or a JSON file (written by programs, as config.json of a run)."""
     if path.suffix == ".json":
         return read_json(path)
     try:

@@ -21,7 +21,7 @@ from seethink.data.kept import load_kept
 from seethink.pocket import build as world_files
 from seethink.pocket.config import World
 from seethink.pocket.server import CAPTIONER, JUDGE, REWRITER, Teacher
-from seethink.study.config import StudyConfig
+from seethink.study.config import FurtherEval, StudyConfig
 
 PACKAGE = Path(__file__).parent
 BASE, PROMPTS = PACKAGE / "base", PACKAGE / "prompts"
@@ -49,9 +49,15 @@ def prepare(config: StudyConfig, dry_run: bool = False) -> StudyConfig:
             "board": config.board if config.board != Path() else config.out / "world" / "board.jsonl",
             "base": config.base if config.base != Path() else BASE,
             "data": {**data, **config.data},
-            "base_styles": {s: f"@{PROMPTS / name}" for s, name in config.base_styles.items()},
+            "evals": {name: _cued(further) for name, further in config.evals.items()},
         }
     )
+
+
+def _cued(further: FurtherEval) -> FurtherEval:
+    """With the system prompt of this package that it names, if it names one."""
+    file = PROMPTS / str(further.set.get("system") or "-")
+    return further.model_copy(update={"set": {**further.set, "system": f"@{file}"}}) if file.is_file() else further
 
 
 def make_world(out: Path, world: World) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from seethink.core.config import Config, Effect, where_of
 from seethink.core.names import check_names
@@ -20,9 +20,47 @@ class Arm(Config):
     """One training stage; everything else is shared with the other arms."""
 
     stage: Literal["sft", "grpo"] = Field(description="how it trains")
-    start: str = Field(default="base", description="base, or the arm whose model it starts from")
-    data: str = Field(default="", description="name of its data set; empty: rl for grpo")
+    start: str = Field(default="base", description="base, a name of bases, or the arm whose model it starts from")
+    at: int = Field(default=0, ge=0, description="step or round of that arm whose export it starts from; 0: the end")
+    data: str = Field(default="", description="name of its data or set; empty: rl for grpo")
+    demos: str = Field(default="", description="of grpo: name of demonstrations that are imitated beside it")
+    teacher: str = Field(default="", description="of grpo: arm or base whose probabilities take the rewards' place")
+    title: str = Field(default="", description="its name in the report; empty: its stages in words")
     set: dict[str, Any] = Field(default={}, description="settings that differ from the shared ones: the named factor")
+
+
+class MadeSet(Config):
+    """A data set that the study makes itself, by a verb, before the stages that read it."""
+
+    verb: Literal["curate", "select", "eval"] = Field(description="what makes it; eval: scored answers, for `curate`")
+    of: str = Field(description="name of the data or set that it reads")
+    model: str = Field(
+        default="", description="of select and eval: base, a name of bases, or an arm (once per seed); empty: base"
+    )
+    set: dict[str, Any] = Field(
+        default={}, description="settings of the verb; of curate, `scores` may name a set that eval makes"
+    )
+
+
+class FurtherEval(Config):
+    """One more evaluation of models that are evaluated anyway, in the stage `eval-<name>`."""
+
+    arms: list[str] = Field(default=[], description="arms and bases it is made of; empty: all")
+    board: str = Field(default="", description="name of data; empty: the study's board")
+    set: dict[str, Any] = Field(default={}, description="settings that differ from the shared ones")
+
+
+class Throughput(Config):
+    """What `--dry-run` prices a study with, where it cannot be measured or counted here. None: unknown, and said so."""
+
+    sampled_tokens_per_s: float | None = Field(default=None, gt=0, description="completion tokens a GPU samples")
+    trained_tokens_per_s: float | None = Field(default=None, gt=0, description="completion tokens a GPU trains on")
+    gpus: int | None = Field(default=None, ge=1, description="GPUs that work at once")
+    usd_per_gpu_hour: float | None = Field(default=None, ge=0, description="price")
+    weights_gb: float | None = Field(default=None, gt=0, description="of a saved model, where the base is not here")
+    completion_tokens: int | None = Field(default=None, ge=1, description="mean of an SFT completion")
+    rows: dict[str, int] = Field(default={}, description="rows of data and sets (of the board: board) not made yet")
+    source: str = Field(default="", description="where these figures come from")
 
 
 class Prepare(Config):
@@ -43,6 +81,7 @@ class Question(Config):
     never_better: str = Field(default="Sometimes worse, never better.", description="when some are worse, none better")
     mixed: str = Field(default="It depends.", description="when some are better and some worse")
     same: str = Field(default="No difference can be seen.", description="when none can be distinguished")
+    not_shown: str = Field(default="", description="what the answer leaves open, however it comes out; for the findings")
 
 
 class RanArm(Config):
@@ -51,8 +90,12 @@ class RanArm(Config):
     model_config = ConfigDict(extra="ignore")
     stages: list[Literal["sft", "grpo"]]
     start: str = ""
+    at: int = 0
     style: str = ""
     data: str = ""
+    demos: str = ""
+    teacher: str = ""
+    title: str = ""
 
 
 class RanStudy(Config):
@@ -66,6 +109,12 @@ class RanStudy(Config):
     question: dict[str, Any] = {}
     data: dict[str, str] = {}
     board_in_data: dict[str, int] = {}
+    evals: dict[str, FurtherEval] = {}
+    matched_on: list[str] = []
+    accept_unmatched: bool = False
+    equivalent_within: float = 0.0
+    handicapped: list[str] | Literal["auto"] = []
+    published: str = ""
     commands: list[str] = []
     label: str = ""
     checker: str = ""
@@ -81,8 +130,11 @@ class StudyConfig(Config):
     simulated: bool = Field(default=False, description="true when the teacher is simulated")
     base: ModelPath = Field(default=Path(""), description="model folder, or fetched Hub model, all arms start from")
     board: Path = Field(default=Path(""), description="JSONL of held-out samples")
+    bases: dict[str, ModelPath] = Field(default={}, description="further models by name, each evaluated untrained")
     data: dict[str, Path] = Field(default={}, description="data sets by name; rl is the default of grpo arms")
+    sets: dict[str, MadeSet] = Field(default={}, description="data sets that the study makes, by name")
     arms: dict[str, Arm] = Field(default={}, description="arms by name")
+    only: list[str] = Field(default=[], description="arms that run, and those that they need; empty: all")
     reference: str = Field(default="base", description="the arm that the others are measured against")
     comparisons: list[tuple[str, str]] = Field(
         default=[], description="pairs of arms whose difference is reported; empty: every arm against the reference"
@@ -92,15 +144,33 @@ class StudyConfig(Config):
     sft: dict[str, Any] = Field(default={}, description="shared settings of all sft stages")
     grpo: dict[str, Any] = Field(default={}, description="shared settings of all grpo stages")
     eval: dict[str, Any] = Field(default={}, description="shared settings of all evaluations")
-    base_styles: dict[str, str] = Field(
-        default={}, description="style: system prompt of another evaluation of the base"
+    evals: dict[str, FurtherEval] = Field(default={}, description="further evaluations by name")
+    matched_on: list[str] = Field(
+        default=[], description="axes of effort on which compared trained arms agree within 2 %; else `not matched`"
     )
+    accept_unmatched: bool = Field(default=False, description="compare such arms all the same, and label it")
+    equivalent_within: float = Field(
+        default=2.0, ge=0, description="points; indistinguishable arms closer than this are `equivalent`; 0: not tested"
+    )
+    handicapped: list[str] | Literal["auto"] = Field(
+        default=[], description="kinds on which the base is held back by design: the headline stands without them too"
+    )
+    published: str = Field(default="", description="file#table of published numbers to stand beside ours")
+    throughput: Throughput = Throughput()
     checker: str = Field(default="", description="module:function that checks the steps of a trace; empty: none")
     workers: int = Field(default=0, ge=0, description="stages at once; 0: one per GPU, or one per core without a GPU")
 
-    @field_validator("arms", "base_styles")
+    @field_validator("arms", "bases", "data", "sets", "evals")
     @classmethod
     def _folders(cls, named: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
-        """Names of arms and styles become folders. Raises UserError."""
-        check_names(named, str(info.field_name), where_of(info), ["base"] if info.field_name == "arms" else [])
+        """Names become folders. Raises UserError."""
+        taken = ["base"] if info.field_name in ("arms", "bases") else []
+        check_names(named, str(info.field_name), where_of(info), taken)
         return named
+
+    @model_validator(mode="after")
+    def _one_meaning_per_name(self) -> StudyConfig:
+        for first, second in (("arms", "bases"), ("data", "sets")):
+            if both := getattr(self, first).keys() & getattr(self, second).keys():
+                raise ValueError(f"{min(both)} is a name of {first} and of {second}")
+        return self

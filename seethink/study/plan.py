@@ -103,9 +103,9 @@ def plan(config: StudyConfig) -> Iterator[Stage]:
     """All stages: the base's evaluations, then for each arm and seed its training and its evaluation."""
     home = config.out / "arms" / "base" / "seed0"
     shared = {"data": str(config.board), **config.eval, "overwrite": True}
-    for style, system in {"": "", **config.base_styles}.items():
+    for style, further in {"": None, **config.evals}.items():
         out = home / (f"eval-{style}" if style else "eval")
-        settings = {**shared, "out": str(out), "model": str(config.base), **({"system": system} if style else {})}
+        settings = {**shared, "out": str(out), "model": str(config.base), **(further.set if further else {})}
         yield Stage("base", 0, out.name, "eval", settings, ())
     for seed in config.seeds:
         for name, arm in config.arms.items():
@@ -155,7 +155,7 @@ def describe(config: StudyConfig, stages: list[Stage]) -> dict[str, Any]:
         "board": os.path.relpath(config.board, config.out),
         "data": {name: os.path.relpath(path, config.out) for name, path in config.data.items()},
         "base": str(config.base),
-        "base_styles": list(config.base_styles),
+        "evals": {name: further.model_dump() for name, further in config.evals.items()},
         "checker": config.checker,
         "git": git_commit(),
         "commands": [shlex.join(stage.command) for stage in stages],
