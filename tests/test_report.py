@@ -351,13 +351,23 @@ def test_study_json_may_leave_starts_out(small):
     assert loaded.arms["sft-hesitant+grpo"].start == "sft-hesitant" and loaded.arms["grpo"].start == "base"
 
 
+CROSSED = """[...document.querySelectorAll('svg.plot')].flatMap(plot => {
+  const boxes = selector => [...plot.querySelectorAll(selector)].map(e => [e, e.getBoundingClientRect()]);
+  const lines = boxes('[id*="-line2d"] path').map(([, box]) => box);
+  const meet = (t, l) => l.left < t.right - 1 && t.left < l.right - 1 && l.top < t.bottom - 1 && t.top < l.bottom - 1;
+  return boxes('text').filter(([, t]) => lines.some(l => meet(t, l))).map(([e]) => e.textContent);
+})"""
+"""Texts of charts that a line of their chart crosses."""
+
+
 @pytest.mark.skipif(browser.CHROMIUM is None, reason="no Chromium on this machine")
 @pytest.mark.parametrize(("width", "dark"), [(1280, False), (390, False), (390, True)])
 def test_the_page_in_a_browser(study, width, dark):
     colour = "getComputedStyle(document.querySelector('svg.plot text')).fill"
-    seen = browser.look(study / "report.html", width, dark, scripts=[colour])
+    seen = browser.look(study / "report.html", width, dark, scripts=[colour, CROSSED])
     assert seen.errors == [] and seen.overflow == []
     assert [r for r in seen.requests if not r.endswith("report.html")] == []
     assert "owned" not in seen.title
     light = [int(n) > 128 for n in re.findall(r"\d+", seen.results[0])[:3]]
     assert all(light) if dark else not any(light)
+    assert seen.results[1] == []
