@@ -31,7 +31,7 @@ from seethink.study.config import Question
 from seethink.study.fair import repeats, root, unmatched
 from seethink.study.folder import Study
 from seethink.study.learned import silence
-from seethink.study.matched import ASKED_AS_TAUGHT, HELD_OUT, Control, controls, held_out
+from seethink.study.matched import ASKED_AS_TAUGHT, HELD_OUT, SEEN_AS_TAUGHT, Control, controls, held_out
 from seethink.study.titles import asked, title_of, title_of_pair
 from seethink.traces.analyse import split
 
@@ -40,6 +40,7 @@ EMPTY_SHARE = 0.2  # a base that leaves its thinking empty this often on a kind 
 OTHER_FAULTS = {
     HELD_OUT: "the board stands in the training data",
     ASKED_AS_TAUGHT: "a model is asked under another system prompt than it was trained under",
+    SEEN_AS_TAUGHT: "a model sees pictures within other bounds than it was trained with",
 }
 """Controls that do not compare the arms with each other, and what it means when they are broken."""
 SILENT = {
