@@ -55,7 +55,9 @@ class Throughput(Config):
     """What `--dry-run` prices a study with, where it cannot be measured or counted here. None: unknown, and said so."""
 
     sampled_tokens_per_s: float | None = Field(default=None, gt=0, description="completion tokens a GPU samples")
-    trained_tokens_per_s: float | None = Field(default=None, gt=0, description="completion tokens a GPU trains on")
+    trained_tokens_per_s: float | None = Field(
+        default=None, gt=0, description="completion tokens a GPU trains on, passes of references and teachers included"
+    )
     gpus: int | None = Field(default=None, ge=1, description="GPUs that work at once")
     usd_per_gpu_hour: float | None = Field(default=None, ge=0, description="price")
     billion_parameters: float | None = Field(default=None, gt=0, description="of a model that is not here")
@@ -82,7 +84,9 @@ class Question(Config):
     never_better: str = Field(default="Sometimes worse, never better.", description="when some are worse, none better")
     mixed: str = Field(default="It depends.", description="when some are better and some worse")
     same: str = Field(default="No difference can be seen.", description="when none can be distinguished")
-    not_shown: str = Field(default="", description="what the answer leaves open, however it comes out; for the findings")
+    not_shown: str = Field(
+        default="", description="what the answer leaves open, however it comes out; for the findings"
+    )
 
 
 class RanArm(Config):
@@ -110,6 +114,7 @@ class RanStudy(Config):
     question: dict[str, Any] = {}
     data: dict[str, str] = {}
     board_in_data: dict[str, int] = {}
+    sets: dict[str, MadeSet] = {}
     evals: dict[str, FurtherEval] = {}
     matched_on: list[str] = []
     accept_unmatched: bool = False
