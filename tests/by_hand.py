@@ -36,7 +36,9 @@ class Difference:
         several = []
         for _, arm in arms:
             if len(arm) > 1:
-                centred = [[None if run[n] is None else run[n] - mean([r[n] for r in arm]) for n in items] for run in arm]
+                centred = [
+                    [None if run[n] is None else run[n] - mean([r[n] for r in arm]) for n in items] for run in arm
+                ]
                 of_run = [mean(run) for run in centred]
                 rest = sum((v - m) ** 2 for run, m in zip(centred, of_run, strict=True) for v in known(run))
                 free = (len(arm) - 1) * (len(items) - 1)
@@ -165,7 +167,9 @@ class Trace:
         grams = [tuple(words(self.thinking.lower())[i : i + 4]) for i in range(max(0, self.words - 3))]
         self.repeated = 1 - len(set(grams)) / len(grams) if grams else 0.0
         self.read(sample, lexicons["word"])
-        right_words = sample["kind"] in ("digit", "math") or (self.ok_as_drawn(answer, sample) and sample["kind"] != "open")
+        right_words = sample["kind"] in ("digit", "math") or (
+            self.ok_as_drawn(answer, sample) and sample["kind"] != "open"
+        )
         self.agrees = True if f"So the answer is {answer}." in self.thinking and right_words and answer else None
 
     @staticmethod
@@ -191,7 +195,8 @@ class Trace:
         self.false = sum(not truth for _, truth in self.truths)
         self.true = len(self.truths) - self.false
         self.repaired = sum(
-            not truth and any(s == slot and t for s, t in self.truths[i + 1 :]) for i, (slot, truth) in enumerate(self.truths)
+            not truth and any(s == slot and t for s, t in self.truths[i + 1 :])
+            for i, (slot, truth) in enumerate(self.truths)
         )
         self.statements = len(pieces)
         self.revisions = len(revised) if self.truths else 0 if "So the answer is" in self.thinking else None

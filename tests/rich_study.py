@@ -103,7 +103,9 @@ def further(evaluation: Path) -> None:
     rewrite(evaluation, "eval-blank", lambda row, draw: [again(row, draw, -0.1)])
     rewrite(evaluation, "eval-samples", samples)
     rewrite(evaluation, "eval-sampled", scored)
-    rewrite(evaluation, "eval-old", lambda row, draw: [again({**row, "sample_id": "old-" + row["sample_id"]}, draw, 0.2)])
+    rewrite(
+        evaluation, "eval-old", lambda row, draw: [again({**row, "sample_id": "old-" + row["sample_id"]}, draw, 0.2)]
+    )
 
 
 def watched(run: Path) -> None:

@@ -115,7 +115,9 @@ def other_checkpoints(study: Study) -> str:
     bases = bases_of(study)
     if len(bases) > 1:
         return f"bases other than these checkpoints: {', '.join(bases)}"
-    return "other base checkpoints than this one: every arm starts from it, and another base seed may come out differently"
+    return (
+        "other base checkpoints than this one: every arm starts from it, and another base seed may come out differently"
+    )
 
 
 def measures_of(study: Study) -> tuple[list[MeasureRow], dict[str, str]]:

@@ -102,4 +102,3 @@ def limits_of(study: Study, headline: results.Headline, asked: Sequence[results.
     if study.plan.get("simulated"):
         limits.append("anything beyond this simulated world and its simulated teachers")
     return list(dict.fromkeys(limit.strip().removesuffix(".") for limit in limits if limit.strip()))
-

@@ -75,9 +75,7 @@ def assemble(study: Study, config: ReportConfig) -> dict[str, Any]:
     contrasts = results.contrasts(study)
     headline = results.headline(study, contrasts)
     marks = marks_of(study)
-    measured = [
-        (_label(c.a, marks), _label(c.b, marks), c.overall.interval, c.word) for c in contrasts if c.overall
-    ]
+    measured = [(_label(c.a, marks), _label(c.b, marks), c.overall.interval, c.word) for c in contrasts if c.overall]
     spent = {name: efforts(study, name, study.reference) for name, arm in study.arms.items() if arm.stages}
     recorded = {e.axis for row in spent.values() for e in row if e.value is not None}
     costs = ledger.costs(study)
