@@ -145,7 +145,7 @@ def empty_thinking_said(empty: dict[str, dict[str, Interval | None]]) -> str:
     if not worst:
         return ""
     shares = " and ".join(f"{100 * share:.0f} % of {kind}" for kind, share in worst.items())
-    others = [kinds["all"].estimate for arm, kinds in empty.items() if arm != "base" and kinds.get("all")]
+    others = [share.estimate for arm, kinds in empty.items() if arm != "base" and (share := kinds.get("all"))]
     most = f"; no other arm on more than {100 * max(others):.0f} % of all" if others and max(others) else ""
     most = "; no other arm leaves it empty anywhere" if others and not max(others) else most
     return f"The base leaves its thinking empty on {shares} items{most}."
