@@ -125,6 +125,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--study", type=Path, help="finished study folder with report.md")
     arguments = parser.parse_args()
+    sys.path.insert(0, str(ROOT))  # this checkout's package, whatever is installed
     readme = ROOT / "README.md"
     text = readme.read_text(encoding="utf-8")
     (ROOT / "docs" / "house.md").write_text(house(), encoding="utf-8")

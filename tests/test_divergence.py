@@ -17,6 +17,7 @@ from seethink.evals import run as eval_run
 from seethink.evals.answers.responses import LOG
 from seethink.evals.config import EvalConfig
 from seethink.pocket.build import build
+from seethink.show import evaluation
 from seethink.train.model import divergence
 from seethink.train.model.divergence import distances, refuse_strangers
 from seethink.train.model.policy import encode_completion, encode_prompt, save_policy
@@ -125,6 +126,9 @@ def test_an_evaluation_against_its_start_has_both_columns(world, tmp_path):
     assert len(rows) == 8 and checked >= 4
     summary = read_json(tmp_path / "run" / "done.json")["summary"]
     assert summary["kl"] == pytest.approx(sum(row["kl"] for row in rows) / 8) and summary["kl"] > 1e-3
+    evaluation.write(tmp_path / "run", samples)
+    page = (tmp_path / "run" / "report.md").read_text(encoding="utf-8")
+    assert f"{summary['entropy']:.4f} nats per token" in page and str(BASE) in page
     again = configured(EvalConfig, {**settings, "out": tmp_path / "none", "samples": 2, "batch": 3})
     eval_run.run(again)
     unmeasured = read_table(tmp_path / "none" / "scores.parquet")

@@ -121,8 +121,8 @@ def other_checkpoints(study: Study) -> str:
 
 
 def measures_of(study: Study) -> tuple[list[MeasureRow], dict[str, str]]:
-    """(rows that at least one arm has, name of a measure that none has -> why); the board's own stand with its kinds."""
-    rows = [row for row in measure(study) if not row.measure.of_board]
+    """(rows that at least one arm has, name of a measure that none has -> why)."""
+    rows = measure(study)
     missing = [row for row in rows if not row.measured]
     unmeasured = {row.measure.name: next(value.why for value in row.values.values()) for row in missing}
     measured = [row for row in rows if row.measured]
