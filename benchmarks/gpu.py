@@ -110,7 +110,7 @@ class Watch:
 
 def packed_gradients(side, groups) -> float:
     """Update and reference as `seethink grpo` computes them, without the optimiser; returns the norm of the gradients."""
-    from seethink.train.grpo import backward, batches
+    from seethink.train.update import backward, batches
 
     config = side.config
     for rollout in (r for g in groups for r in g.rollouts):

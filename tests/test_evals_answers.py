@@ -15,12 +15,12 @@ from PIL import Image
 from seethink.core.errors import UserError
 from seethink.core.images import fitted, image_hash
 from seethink.core.nouns import Example, Sample
+from seethink.core.pictures import exchanged, own_pictures
 from seethink.core.run import read_log
 from seethink.core.store import DataRow, read_json, save_samples, write_json
 from seethink.core.tables import read_table
 from seethink.core.tags import compose
 from seethink.evals import run as eval_run
-from seethink.evals.answers.pictures import exchanged, own_pictures
 from seethink.evals.config import EvalConfig
 from seethink.pocket.build import build as build_world
 from tests.fake_api import FakeApi, last_text

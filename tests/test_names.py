@@ -20,7 +20,7 @@ from seethink.pocket.config import World
 from seethink.show.report import ReportConfig, run
 from seethink.study.config import Arm, RanStudy, StudyConfig
 from seethink.study.folder import load_study
-from seethink.study.plan import check
+from seethink.study.check import check
 from tests import synthetic_study
 
 ROOT = Path(__file__).parents[1]

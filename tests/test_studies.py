@@ -16,8 +16,8 @@ from seethink.core.errors import UserError
 from seethink.pocket.config import World
 from seethink.study.config import StudyConfig
 from seethink.study.plan import lineage, narrowed
-from seethink.study.published import published_table
-from seethink.train.config import GRPOConfig, SFTConfig
+from seethink.study.published import PublishedTable, published_table
+from seethink.train.config import GRPOConfig, SFTConfig, system_prompt
 
 ROOT = Path(__file__).parents[1]
 STUDIES, CONFIGS = ROOT / "studies", ROOT / "configs" / "paper"
@@ -95,30 +95,34 @@ def test_a_name_is_the_same_arm_in_every_question():
             assert values == before, f"{arm} in {name} is not that of {where}"
 
 
-def test_sft_and_grpo_agree_in_what_no_arm_names(monkeypatch, tmp_path):
+def test_sft_and_grpo_agree_in_what_no_arm_names(monkeypatch):
     """One model table for both, and the studies hold the settings of configs/paper."""
     monkeypatch.chdir(ROOT)
     given = ["--model.path", "m", "--data", "d", "--out", "o"]
     sft = resolve(SFTConfig, [f"@{CONFIGS / 'sft.toml'}", *given])
     grpo = resolve(GRPOConfig, [f"@{CONFIGS / 'grpo.toml'}", *given])
     assert sft.model == grpo.model
+    assert all(tag in system_prompt(sft.model) for tag in ("<think>", "</think>", "<answer>", "</answer>"))
     common = load_file(STUDIES / "paper" / "common.toml")
     for verb in ("sft", "grpo"):
         own = {key: value for key, value in common[verb].items() if key not in ("gpus", "reward")}
         assert own == load_file(CONFIGS / f"{verb}.toml")
     assert common["eval"]["system"] == common["sft"]["model"]["system"] == common["grpo"]["model"]["system"]
-    for arm in settled(STUDIES / "pocket" / "main.toml").arms.values():
-        assert not arm.set
 
 
 @pytest.mark.parametrize("verb", ["sft", "grpo", "select"])
 def test_the_configs_are_accepted_by_a_dry_run(verb, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(ROOT)
     base = str(ROOT / "seethink" / "pocket" / "base")
-    assert main(["pocket", "build", "--out", str(tmp_path / "w"), "--sft", "5", "--rl", "5", "--board", "5", "--ood", "0"]) == 0
+    assert (
+        main(["pocket", "build", "--out", str(tmp_path / "w"), "--sft", "5", "--rl", "5", "--board", "5", "--ood", "0"])
+        == 0
+    )
     data = next((tmp_path / "w").glob("sft-*.jsonl")) if verb != "grpo" else tmp_path / "w" / "rl_pool.jsonl"
     arguments = [verb, f"@{CONFIGS / f'{verb}.toml'}", "--data", str(data), "--out", str(tmp_path / "o"), "--dry-run"]
-    arguments += ["--models", base, "--sizes", "2"] if verb == "select" else ["--model.path", base, "--model.system", ""]
+    arguments += (
+        ["--models", base, "--sizes", "2"] if verb == "select" else ["--model.path", base, "--model.system", ""]
+    )
     assert main(arguments) == 0, capsys.readouterr().err
     assert not (tmp_path / "o").exists()
 
@@ -163,41 +167,51 @@ def test_the_page_names_every_question_and_every_result():
     assert {name for _, named in rows for name in named.split(", ")} <= QUESTIONS.keys()
 
 
-TABLES = list(tomllib.loads((ROOT / "seethink/study/published.toml").read_text(encoding="utf-8")))
+NAMES = list(tomllib.loads((ROOT / "seethink/study/published.toml").read_text(encoding="utf-8")))
 
 
-def test_published_means_are_the_means_of_their_rows():
+def table_of(name: str) -> PublishedTable:
+    return published_table(f"published.toml#{name}")
+
+
+def test_published_means_are_the_means_of_their_rows_but_for_two_which_the_table_names():
+    off = {}
     for name in ("main", "sizes"):
-        for row in published_table(f"published.toml#{name}").rows:
-            assert row.scores[-1] == pytest.approx(sum(row.scores[:-1]) / (len(row.scores) - 1), abs=0.06), row.model
+        for row in table_of(name).rows:
+            mean = sum(row.scores[:-1]) / 6
+            if abs(row.scores[-1] - mean) > 0.06:
+                off[row.scores[-1]] = mean
+    assert off == pytest.approx({20.3: 20.633, 30.7: 30.3}, abs=1e-3)
+    assert any("20.3" in note and "30.7" in note for note in table_of("main").not_matched)
 
 
 def test_published_changes_of_sft_give_its_published_means():
-    """Two tables of the paper, typed apart: base x (1 + change), averaged over the six, is the mean of SFT alone."""
-    scores = {row.model: row.scores[:-1] for row in published_table("published.toml#main").rows}["Qwen2.5-VL-3B"]
-    changes = {row.arm: row.scores for row in published_table("published.toml#sft_relative").rows if row.arm}
-    means = {row.arm: row.scores[0] for row in published_table("published.toml#sft").rows}
-    means |= {"sft": means["sft"]}
-    for arm in ("sft", "sft-all"):
+    """Tables that the paper gives apart: base x (1 + change), averaged over the six, is the mean of SFT alone."""
+    scores = {row.model: row.scores[:-1] for row in table_of("main").rows}["Qwen2.5-VL-3B"]
+    changes = {row.arm: row.scores for row in table_of("sft_relative").rows}
+    means = {row.arm: row.scores[0] for row in table_of("sft").rows}
+    for arm in ("sft-hesitant", "sft-all"):
         ours = sum(s * (1 + c / 100) for s, c in zip(scores, changes[arm], strict=True)) / 6
         assert ours == pytest.approx(means[arm], abs=0.06), arm
-    assert means["base"] == pytest.approx(sum(scores) / 6, abs=0.06)
 
 
-@PLAN
-def test_published_rows_stand_beside_arms_that_the_study_has(scale, name, path):
-    config = settled(path)
-    if not config.published:
-        return
-    assert scale == "paper", "the pocket world has no published counterpart"
-    table = published_table(config.published)
-    assert table.not_matched and {row.arm for row in table.rows if row.arm} <= {"base", *config.arms, *config.bases}
+def test_published_rows_stand_beside_arms_that_a_study_has():
+    """The table that a study names has rows for its arms, and no row of any table is for an arm that no study has."""
+    known: set[str] = {""}
+    for scale, name, path in PLANS:
+        config = settled(path)
+        here = {"base", *config.arms, *config.bases}
+        known |= here
+        if config.published:
+            assert scale == "paper", "the pocket world has no published counterpart"
+            table = published_table(config.published)
+            assert table.name == "cues" or here & {row.arm for row in table.rows}, name
+    for name in NAMES:
+        table = table_of(name)
+        assert table.not_matched and {row.arm for row in table.rows} <= known, name
 
 
-def test_every_published_table_can_be_read_and_a_missing_one_is_named():
-    for name in TABLES:
-        table = published_table(f"published.toml#{name}")
-        assert table.rows and all(len(row.scores) == len(table.columns) for row in table.rows)
+def test_a_missing_table_is_named():
     with pytest.raises(UserError, match="no published table 'nothing'"):
         published_table("published.toml#nothing")
 

@@ -160,6 +160,15 @@ def equivalence(comparison: Comparison, within: float) -> float:
     return float(_t_tail(room / comparison.error, comparison.df))
 
 
+def mean_interval(values: Sequence[float]) -> Interval | None:
+    """Mean of a few independent values with Student's t interval; None below two."""
+    if len(values) < 2:
+        return None
+    mean, error = float(np.mean(values)), float(np.std(values, ddof=1)) / len(values) ** 0.5
+    half = _t_quantile((1 + LEVEL) / 2, len(values) - 1) * error
+    return Interval(mean, mean - half, mean + half)
+
+
 def wilson(successes: int, n: int) -> Interval:
     """Wilson score interval of a proportion; [0, 1] for n = 0 is a ValueError, not an answer."""
     if not 0 <= successes <= n or n == 0:

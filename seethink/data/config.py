@@ -1,14 +1,15 @@
-"""Settings of `seethink data | split | export`."""
+"""Settings of `seethink data | split | curate | export`."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from seethink.core.config import Config, Effect
+from seethink.core.config import Config, Effect, Seed
 from seethink.core.url import BaseUrl, KeyName
+from seethink.rewards.config import RewardConfig
 
 
 class SplitRule(Config):
@@ -85,6 +86,84 @@ class DataConfig(Config):
     overwrite: Annotated[bool, Effect.PLACE] = Field(
         default=False, description="write the tables anew where the folder holds a finished run with other settings"
     )
+
+
+SELECTED = "selected.jsonl"
+"""What `curate` writes into its folder."""
+
+
+class CurateConfig(Config):
+    """Choose the rows that an arm trains on, and say of every other one why it went."""
+
+    out: Annotated[Path, Effect.OUTPUT] = Field(description="run folder")
+    data: Annotated[Path, Effect.INPUT] = Field(
+        description="traces.jsonl of a data run, SFT examples or samples; with from_scores the questions it answered"
+    )
+    keep: tuple[Literal["right", "wrong", "aha", "no-aha", "unhesitating", "true", "false"], ...] = Field(
+        default=(),
+        description="what a trace must be: right or wrong by the reward of its kind; with or without an aha; without a "
+        "marker of hesitation; all of its statements true or one false, as the checker says",
+    )
+    aha: Annotated[str, Effect.INPUT] = Field(default="paper", description="lexicon of aha cues: preset or TOML file")
+    hesitation: Annotated[str, Effect.INPUT] = Field(
+        default="word", description="lexicon of hesitation: preset or TOML file"
+    )
+    checker: str = Field(default="", description="module:function that checks the statements of a trace; empty: none")
+    scores: Annotated[Path | None, Effect.INPUT] = Field(
+        default=None, description="run folder of an eval with several samples on these questions, for pass_rate"
+    )
+    pass_rate: tuple[float, float] | None = Field(
+        default=None, description="least and greatest share of right ones among that model's answers to the question"
+    )
+    from_scores: Annotated[Path | None, Effect.INPUT] = Field(
+        default=None, description="rejection sampling: that eval's own right answers are the traces"
+    )
+    per_question: int = Field(default=1, ge=1, description="of from_scores: answers per question at most")
+    pick: Literal["shortest", "first", "random"] = Field(default="shortest", description="of from_scores: which ones")
+    same_questions_as: Annotated[tuple[Path, ...], Effect.INPUT] = Field(
+        default=(), description="JSONL files: only questions that all of them have"
+    )
+    shortest: int = Field(default=0, ge=0, description="this many traces with the fewest words of thinking; 0: all")
+    longest: int = Field(default=0, ge=0, description="this many with the most words of thinking; 0: all")
+    count: int = Field(default=0, ge=0, description="this many drawn at random; 0: all")
+    balance: Literal["", "kind", "shares"] = Field(
+        default="", description="kind: equally many rows of each kind; shares: of each kind its share of the data"
+    )
+    reward: RewardConfig = RewardConfig()
+    seed: Seed = Field(default=0, description="which rows are drawn at random")
+    skip_bad: Annotated[bool, Effect.PLACE] = Field(
+        default=False, description="drop rows that cannot be used instead of stopping"
+    )
+    overwrite: Annotated[bool, Effect.PLACE] = Field(
+        default=False, description="start afresh where the folder holds a run with other settings"
+    )
+
+    @field_validator("keep", mode="before")
+    @classmethod
+    def _words(cls, keep: Any) -> Any:
+        """`--keep true` reads as a TOML boolean; it is a word here."""
+        return [str(word).lower() if isinstance(word, bool) else word for word in keep] if keep else ()
+
+    @model_validator(mode="after")
+    def _every_setting_counts(self) -> CurateConfig:
+        for pair in (("right", "wrong"), ("aha", "no-aha"), ("true", "false")):
+            if set(pair) <= set(self.keep):
+                raise ValueError(f"keep asks for {pair[0]} and {pair[1]}: no trace is both")
+        if {"true", "false"} & set(self.keep) and not self.checker:
+            raise ValueError("keep true and keep false need a checker")
+        if sum(size > 0 for size in (self.shortest, self.longest, self.count)) > 1:
+            raise ValueError("shortest, longest and count exclude each other")
+        if self.scores and self.from_scores:
+            raise ValueError("give scores or from_scores: pass_rate takes either")
+        if self.pass_rate and not (self.scores or self.from_scores):
+            raise ValueError("pass_rate needs scores")
+        if self.scores and not self.pass_rate:
+            raise ValueError("scores are for pass_rate: give its two bounds")
+        if self.pass_rate and not 0 <= self.pass_rate[0] <= self.pass_rate[1] <= 1:
+            raise ValueError("pass_rate is a lower and an upper bound in [0, 1]")
+        if not self.from_scores and (self.per_question, self.pick) != (1, "shortest"):
+            raise ValueError("per_question and pick are settings of from_scores")
+        return self
 
 
 class ExportConfig(Config):

@@ -1,15 +1,25 @@
-"""Samples that went through the pipeline, with their traces, as they stand in traces.jsonl."""
+"""Samples that went through the pipeline, with their traces, as they stand in traces.jsonl; and traces of any data file."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from seethink.core.errors import UserError
+from seethink.core.fields import refuse_tokens
 from seethink.core.nouns import Example, Sample, Verdict, sample_to_row
-from seethink.core.store import load_samples, read_jsonl, relative_images, typed, write_jsonl
+from seethink.core.store import (
+    DataRow,
+    load_samples,
+    read_examples,
+    read_jsonl,
+    read_lines,
+    relative_images,
+    typed,
+    write_jsonl,
+)
 from seethink.core.tags import compose
 from seethink.traces.lexicon import PRESETS, count_trace, load
 
@@ -54,17 +64,44 @@ def load_kept(path: Path) -> list[Kept]:
     """Rows of a traces.jsonl. Raises UserError naming file and row."""
     kept = []
     for sample, (number, row) in zip(load_samples(path), read_jsonl(path), strict=True):
-        # a reader of samples finds our keys in meta, unless the sample's own meta has a key of that name
-        ours = {*TRACE, "verdict", "cues"} - (row.get("meta") or {}).keys()
-        sample = replace(sample, meta={key: value for key, value in sample.meta.items() if key not in ours})
         where = f"{path}:{number}"
-        think, answer, model = (typed(row, key, str, where) for key in TRACE[:3])
-        tokens = typed(row, "tokens", int, where)
-        if (think is None) != (answer is None):
-            raise UserError("row has only one of think and answer", where=where, remedy="Repair the row")
-        draft = None if think is None else Draft(think, answer, model or "", tokens or 0)
-        kept.append(Kept(sample, draft, read_verdict(row, where)))
+        kept.append(Kept(_without_trace(sample, row), _draft(row, where), read_verdict(row, where)))
     return kept
+
+
+def read_traces(path: Path) -> Iterator[DataRow]:
+    """Every row of a traces.jsonl, of SFT examples or of samples, as an example; its completion is empty without a trace.
+
+    What is wrong with a row stands in its place. Raises UserError for a file of another kind.
+    """
+    for row, (_, given) in zip(read_examples(path), read_lines(path), strict=True):
+        if isinstance(row.read, UserError) or isinstance(given, UserError) or "think" not in given:
+            yield row
+            continue
+        try:
+            draft = _draft(given, row.where)
+            if draft and row.read.completion:
+                raise UserError("row has a think and a completion", where=row.where, remedy="Keep one of them")
+            completion = compose(draft.think, draft.answer) if draft else row.read.completion
+            refuse_tokens((completion,), row.where)
+            yield row._replace(read=Example(_without_trace(row.read.sample, given), completion))
+        except UserError as fault:
+            yield row._replace(read=fault)
+
+
+def _draft(row: dict[str, Any], where: object) -> Draft | None:
+    """The trace of a row, where it has one. Raises UserError for half of one, or one of other types."""
+    think, answer, model = (typed(row, key, str, where) for key in TRACE[:3])
+    tokens = typed(row, "tokens", int, where)
+    if (think is None) != (answer is None):
+        raise UserError("row has only one of think and answer", where=where, remedy="Repair the row")
+    return None if think is None else Draft(think, answer, model or "", tokens or 0)
+
+
+def _without_trace(sample: Sample, row: dict[str, Any]) -> Sample:
+    """A reader of samples finds our keys in meta, unless the sample's own meta has a key of that name."""
+    ours = {*TRACE, "verdict", "cues"} - (row.get("meta") or {}).keys()
+    return replace(sample, meta={key: value for key, value in sample.meta.items() if key not in ours})
 
 
 def read_verdict(row: dict[str, Any], where: object) -> Verdict | None:

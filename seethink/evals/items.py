@@ -12,14 +12,15 @@ from typing import Any
 from seethink.core.errors import UserError
 from seethink.core.images import fitted, hash_pictures
 from seethink.core.nouns import Drop, Example, Sample
+from seethink.core.pictures import blank, exchanged_rows, not_shuffled, refuse_blind, sized
 from seethink.core.preflight import Sizes, check_pictures, settle
 from seethink.core.prompt import options_text
 from seethink.core.store import DataRow, hash_file, hash_folder, hash_json, hash_text, read_text
-from seethink.evals.answers.pictures import blank, exchanged, own_pictures, refuse_blind, sized
 from seethink.evals.board import Board, asked_as
 from seethink.evals.boards.find import board_hash
 from seethink.evals.config import EvalConfig, model_of, prompt_of
 from seethink.evals.files.records import unique
+from seethink.rewards.placebo import refuse_placebo
 
 TAKEN = ".images"  # pictures that stand in a board's file; a name that leaves the run folder unclaimed
 PLACE = re.compile(r"\{([A-Za-z_]\w*)\}")
@@ -78,6 +79,7 @@ def read_items(config: EvalConfig, board: Board, ask: Callable[[Sample], Sample]
 
     Pictures that stand in the board's file are written below `taken`. For predictions no picture is looked at.
     """
+    refuse_placebo(config.reward, "eval")
     loaded = read_rows(config, board, taken)
     left = [Drop(row.id, "", "check", "left_out", board.left_out[row.id]) for row in loaded if _left_out(row, board)]
     found, sizes = list(unique(row for row in loaded if not _left_out(row, board))), {}
@@ -85,7 +87,7 @@ def read_items(config: EvalConfig, board: Board, ask: Callable[[Sample], Sample]
         found, sizes = check_pictures(found)
     asked = [row._replace(read=_asked(row.read, ask)) for row in found]
     if config.images == "shuffled":
-        asked = _exchanged(asked, config.seed)
+        asked = exchanged_rows(asked, config.seed)
     if config.predictions is None and not config.base_url and not dry_run:
         from seethink.evals.answers.local import check_prompts  # here: endpoints are evaluated without torch
 
@@ -116,13 +118,6 @@ def _asked(read: Example | UserError, ask: Callable[[Sample], Sample]) -> Exampl
     return replace(read, sample=ask(read.sample)) if isinstance(read, Example) else read
 
 
-def _exchanged(rows: list[DataRow], seed: int) -> list[DataRow]:
-    """Pictures exchanged among the sound rows."""
-    sound = [row.read for row in rows if isinstance(row.read, Example)]
-    shown = iter(exchanged([example.sample for example in sound], seed))
-    return [row._replace(read=_asked(row.read, lambda _: next(shown))) for row in rows]
-
-
 def shown(config: EvalConfig, items: Items) -> list[Sample]:
     """The items with the pictures that are sent or computed with; those that must be made are written into the run folder."""
     budget = (config.min_pixels, config.max_pixels) if config.base_url else (None, None)
@@ -134,9 +129,7 @@ def shown(config: EvalConfig, items: Items) -> list[Sample]:
 
 def not_exchanged(config: EvalConfig, items: Items) -> dict[str, str]:
     """{alarm: sentence} where a shuffled item could not get another picture than its own."""
-    kept = own_pictures(items.own, items.samples) if config.images == "shuffled" else 0
-    what = f"{kept} items keep a picture of their own: no other item has as many and none of the same content"
-    return {"own_pictures": what} if kept else {}
+    return not_shuffled(items.own, items.samples) if config.images == "shuffled" else {}
 
 
 def inputs_of(config: EvalConfig, items: Items, prompt: str) -> dict[str, str]:

@@ -27,6 +27,7 @@ from seethink.rewards.config import AuditConfig
 from seethink.rewards.kinds import RULES
 from seethink.rewards.maths.peer import second_opinion
 from seethink.rewards.open.probe import audit_scorer
+from seethink.rewards.placebo import refuse_placebo
 from seethink.rewards.rewarder import Rewarder
 
 CANARY_LIMIT = 0.01
@@ -38,6 +39,7 @@ Finding = dict[str, Any]
 
 def run(config: AuditConfig, dry_run: bool = False) -> None:
     """The verb. Raises UserError for rows that are no samples."""
+    refuse_placebo(config.reward, "reward audit")
     rows = [row for row in read_answers(config.input, need_response=False) if row.kind != FORMAT]
     if dry_run:
         print(f"reward audit: {len(rows)} rows")

@@ -20,6 +20,7 @@ from seethink.rewards.config import CheckConfig, RewardConfig
 from seethink.rewards.decision import AnswerText
 from seethink.rewards.kinds import RULES
 from seethink.rewards.maths.decide import text_only
+from seethink.rewards.placebo import refuse_placebo
 from seethink.rewards.rewarder import read_answer
 
 SHOWN = 50
@@ -72,6 +73,7 @@ def check_file(path: Path, config: RewardConfig | None = None) -> Iterator[tuple
 
 def run(config: CheckConfig, dry_run: bool = False) -> None:
     """The verb. Raises UserError when there are bad golds, after listing them."""
+    refuse_placebo(config.reward, "reward check")
     results = list(check_file(config.input, config.reward))
     bad = [found for _, found in results if isinstance(found, BadGold)]
     maths = [(number, s) for number, s in results if isinstance(s, Sample) and s.kind == "math"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from seethink.core.config import Config, Effect
 from seethink.core.url import BaseUrl, KeyName
@@ -84,9 +84,19 @@ class RewardConfig(Config):
     max_answer_chars: int = Field(default=2000, ge=1, description="longer answers are too_long")
     kind_scale: dict[str, float] = Field(default={}, description="factor in [0, 1] per kind, for ablations; default 1")
     format_bonus: float = Field(default=0.0, ge=0, le=1, description="share of the reward paid for the format alone")
+    placebo: Literal["", "none", "format", "random"] = Field(
+        default="",
+        description="control: rewards without a look at the answer: always 0, for the format alone, or a coin",
+    )
     box: BoxConfig = BoxConfig()
     open: OpenConfig = OpenConfig()
     symbolic: SymbolicConfig = SymbolicConfig()
+
+    @model_validator(mode="after")
+    def _nothing_to_scale(self) -> RewardConfig:
+        if self.placebo and (self.kind_scale or self.format_bonus):
+            raise ValueError("a placebo is not scaled: leave kind_scale and format_bonus out")
+        return self
 
 
 class ScoreConfig(Config):

@@ -4,7 +4,7 @@
 
 There are no weights between kinds and no format term: GRPO compares completions of one prompt, hence of one kind, and the
 format reward is implicit (paper sec. 4.1). Rewards depend on sample, response and config only, in any thread or process.
-What a kind knows stands in `kinds`; nothing here knows one by name.
+What a kind knows stands in `kinds`; nothing here knows one by name. A placebo (`placebo`) stands in the place of all this.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from seethink.rewards.decision import AnswerText, Decision
 from seethink.rewards.kinds import RULES, Later
 from seethink.rewards.open.formula import Scorer
 from seethink.rewards.open.scorers import make_scorer, refuse
+from seethink.rewards.placebo import PLACEBO, placebo_reward
 
 
 class Begun(NamedTuple):
@@ -63,7 +64,7 @@ class Rewarder:
         self.config = config or RewardConfig()
         self._scores, self._ledger, self._log = self.config.open.cache or scores, ledger, log
         self._given, self._made = scorer, None
-        if scorer is None:
+        if scorer is None and not self.config.placebo:
             refuse(self.config.open)
 
     def __enter__(self) -> Rewarder:
@@ -104,12 +105,15 @@ class Rewarder:
     def begin(self, samples: Sequence[Sample], responses: Sequence[str], begun: Begun | None = None) -> Begun:
         """What rules decide, within milliseconds, in any thread; more of a batch may be added to what was `begun`."""
         begun = begun or Begun([], [], {}, {})
-        versions = [by_gold(sample) for sample in samples]
+        versions = [[sample] if self.config.placebo else by_gold(sample) for sample in samples]
         begun.golds.extend(map(len, versions))
         pairs = [(s, response) for golds, response in zip(versions, responses, strict=True) for s in golds]
         for sample, response in pairs:
             i, start, rules = len(begun.samples), time.perf_counter(), RULES[sample.kind]
             begun.samples.append(sample)
+            if self.config.placebo:
+                begun.rewards[i] = placebo_reward(sample, response, self.config)
+                continue
             raw, decision = read_answer(response, self.config)
             if decision is None:
                 answer = AnswerText(raw or "")
@@ -139,8 +143,10 @@ class Rewarder:
         return undecided[0] if undecided and not self.is_correct(best) else best
 
     def is_correct(self, reward: Reward) -> bool | None:
-        """Right, wrong or undecided (None), for accuracy. Some kinds count from a threshold."""
-        return None if reward.value is None else reward.value >= RULES[reward.kind].correct(self.config)
+        """Right, wrong or undecided (None: a placebo tells nothing), for accuracy. Some kinds count from a threshold."""
+        if reward.value is None or reward.status == PLACEBO:
+            return None
+        return reward.value >= RULES[reward.kind].correct(self.config)
 
     def spending(self) -> list[dict[str, Any]]:
         """What a judge has cost: one row per step and model, as `Ledger.spending` gives them. Empty without one."""

@@ -10,9 +10,9 @@ from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_v
 from seethink.core.config import Config, Effect, where_of
 from seethink.core.names import check_names
 from seethink.evals.config import EvalConfig
-from seethink.train.config import GRPOConfig, ModelPath, SFTConfig
+from seethink.train.config import GRPOConfig, ModelPath, SelectConfig, SFTConfig
 
-CONFIG_OF = {"sft": SFTConfig, "grpo": GRPOConfig, "eval": EvalConfig}
+CONFIG_OF = {"sft": SFTConfig, "grpo": GRPOConfig, "eval": EvalConfig, "select": SelectConfig}
 """Verb of a stage -> its settings."""
 
 
@@ -57,9 +57,9 @@ class Throughput(Config):
     trained_tokens_per_s: float | None = Field(default=None, gt=0, description="completion tokens a GPU trains on")
     gpus: int | None = Field(default=None, ge=1, description="GPUs that work at once")
     usd_per_gpu_hour: float | None = Field(default=None, ge=0, description="price")
-    weights_gb: float | None = Field(default=None, gt=0, description="of a saved model, where the base is not here")
+    billion_parameters: float | None = Field(default=None, gt=0, description="of a model that is not here")
     completion_tokens: int | None = Field(default=None, ge=1, description="mean of an SFT completion")
-    rows: dict[str, int] = Field(default={}, description="rows of data and sets (of the board: board) not made yet")
+    rows: dict[str, int] = Field(default={}, description="rows of data (of the board: board) that is not here")
     source: str = Field(default="", description="where these figures come from")
 
 
@@ -81,7 +81,9 @@ class Question(Config):
     never_better: str = Field(default="Sometimes worse, never better.", description="when some are worse, none better")
     mixed: str = Field(default="It depends.", description="when some are better and some worse")
     same: str = Field(default="No difference can be seen.", description="when none can be distinguished")
-    not_shown: str = Field(default="", description="what the answer leaves open, however it comes out; for the findings")
+    not_shown: str = Field(
+        default="", description="what the answer leaves open, however it comes out; for the findings"
+    )
 
 
 class RanArm(Config):
@@ -113,6 +115,7 @@ class RanStudy(Config):
     matched_on: list[str] = []
     accept_unmatched: bool = False
     equivalent_within: float = 0.0
+    pair_seeds: bool = False
     handicapped: list[str] | Literal["auto"] = []
     published: str = ""
     commands: list[str] = []
@@ -151,6 +154,9 @@ class StudyConfig(Config):
     accept_unmatched: bool = Field(default=False, description="compare such arms all the same, and label it")
     equivalent_within: float = Field(
         default=2.0, ge=0, description="points; indistinguishable arms closer than this are `equivalent`; 0: not tested"
+    )
+    pair_seeds: bool = Field(
+        default=False, description="count two runs of one seed as a pair: only where a shared seed makes runs alike"
     )
     handicapped: list[str] | Literal["auto"] = Field(
         default=[], description="kinds on which the base is held back by design: the headline stands without them too"

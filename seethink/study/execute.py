@@ -13,15 +13,24 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import cache, reduce
 from pathlib import Path
 from typing import Any
 
+from seethink.core.config import Effect, build, effects
 from seethink.core.errors import UserError
 from seethink.core.progress import progress
 from seethink.core.run import PARENT, read_log
-from seethink.core.store import hash_file, hash_folder, read_record, write_json
+from seethink.core.store import hash_json, hash_path, read_record, write_json
+from seethink.study.config import CONFIG_OF
 
-WORK = {"eval": 12, "sft": 20, "grpo": 60}  # how long stages take in proportion; only the ETA depends on it
+WORK = {
+    "eval": 12,
+    "sft": 20,
+    "grpo": 60,
+    "select": 6,
+    "curate": 1,
+}  # how long stages take in proportion; only the ETA depends on it
 
 
 @dataclass(frozen=True)
@@ -29,9 +38,11 @@ class Stage:
     """One command of the study."""
 
     arm: str
-    seed: int
+    """Its arm or base, or `set <name>` for one that makes a data set."""
+    seed: int | None
+    """None for a data set that all seeds share."""
     name: str
-    """sft, grpo, eval or eval-<style>"""
+    """sft, grpo, eval or eval-<name>; of a data set its verb"""
     verb: str
     settings: dict[str, Any]
     after: tuple[Path, ...]
@@ -50,25 +61,36 @@ class Stage:
         return self.out.with_name(f"{self.out.name}.json")
 
     @property
-    def reads(self) -> dict[str, Path]:
-        """What its run folder records hashes of."""
-        if self.verb == "eval":
-            return {"data": Path(self.settings["data"]), "model": Path(self.settings["model"])}
-        return {"data": Path(self.settings["data"]), "model.path": Path(self.settings["model"]["path"])}
+    def mark(self) -> Path:
+        """Beside its run folder once it is done: with which settings, and from what."""
+        return self.out.with_name(f"{self.out.name}.done.json")
+
+    def inputs(self) -> dict[str, str | None]:
+        """Hash of everything that its settings say is read, by their dotted keys; None for what is not there."""
+        config = build(CONFIG_OF[self.verb], self.settings)
+        marks = effects(type(config)).items()
+        read = {key: reduce(getattr, key.split("."), config) for key, effect in marks if effect is Effect.INPUT}
+        return {key: _content(value) for key, value in read.items() if value is not None}
 
     @property
     def done(self) -> bool:
         """Finished with exactly these settings and these inputs, so that a change re-runs only what depends on it."""
-        if not (self.out / "done.json").exists() or not self.config_file.exists():
+        if not (self.out / "done.json").exists() or not self.mark.exists():
             return False
-        if read_record(self.config_file) != self.settings or not all(p.exists() for p in self.reads.values()):
+        mark = read_record(self.mark)
+        if not isinstance(mark, dict) or mark.get("settings") != self.settings:
             return False
-        recorded = read_record(self.out / "manifest.json")["inputs"]
-        return all(recorded[k] == (hash_folder(p) if p.is_dir() else hash_file(p)) for k, p in self.reads.items())
+        inputs = self.inputs()
+        return None not in inputs.values() and mark.get("inputs") == inputs
 
     @property
     def label(self) -> str:
-        return f"{self.arm} seed {self.seed} {self.name}"
+        return f"{self.arm} {self.name}" if self.seed is None else f"{self.arm} seed {self.seed} {self.name}"
+
+    @property
+    def gpus(self) -> int:
+        """How many it works with."""
+        return max(1, int(self.settings.get("gpus", 1)))
 
     @property
     def work(self) -> int:
@@ -84,34 +106,42 @@ class Stage:
 def execute(stages: list[Stage], workers: int = 0) -> None:
     """Run what is not done. Raises UserError for the first stage that fails; the others are ended.
 
-    `stages` come in order of dependence. `workers` at a time; 0: one per GPU, or one per core without a GPU.
+    `stages` come in order of dependence. `workers` at a time; 0: one per GPU, or one per core without a GPU. A stage that
+    works with several GPUs waits until as many are free.
     """
     finished: set[Path] = set()
     for stage in stages:  # what follows a stage that must run again must run again
         if set(stage.after) <= finished and stage.done:
             finished.add(stage.out)
     todo = [s for s in stages if s.out not in finished]
-    slots = gpus() or [""] * (os.cpu_count() or 1)
-    slots = slots[: workers or None]
+    cards = gpus()
+    free = cards or [""] * (workers or os.cpu_count() or 1)
+    workers = workers or len(free)
+    if large := [s for s in todo if cards and s.gpus > len(cards)]:
+        what = f"{large[0].label} works with {large[0].gpus} GPUs, and there are {len(cards)}"
+        raise UserError(what, remedy="Give it fewer: its setting `gpus`")
     total, left = sum(s.work for s in stages), sum(s.work for s in todo)
     children: dict[Path, subprocess.Popen] = {}
-    running: dict[Future, tuple[Stage, str]] = {}
+    running: dict[Future, tuple[Stage, list[str]]] = {}
     told: set[tuple[Path, str]] = set()
-    with progress("study", total, total - left) as bar, ThreadPoolExecutor(len(slots)) as pool:
+    with progress("study", total, total - left) as bar, ThreadPoolExecutor(workers) as pool:
         try:
             while todo or running:
-                for stage in [s for s in todo if set(s.after) <= finished][: len(slots)]:
+                for stage in [s for s in todo if set(s.after) <= finished]:
+                    taken = stage.gpus if cards else 1
+                    if len(running) == workers or taken > len(free):
+                        break  # not the next one: it would keep what a large stage waits for
                     todo.remove(stage)
-                    slot = slots.pop()
-                    running[pool.submit(run_stage, stage, slot, children)] = stage, slot
+                    slots, free = free[:taken], free[taken:]
+                    running[pool.submit(run_stage, stage, ",".join(slots), children)] = stage, slots
                 done, _ = wait(running, timeout=2, return_when=FIRST_COMPLETED)
                 now = sum(s.work for s in stages if s.out in finished) + sum(s.work_done for s, _ in running.values())
                 bar.advance(round(now) - bar.done, text=" | ".join(stage.label for stage, _ in running.values()))
                 tell([stage for stage, _ in running.values()], told)
                 for future in done:
-                    stage, slot = running.pop(future)
+                    stage, slots = running.pop(future)
                     future.result()
-                    slots.append(slot)
+                    free += slots
                     finished.add(stage.out)
         finally:
             for child in list(children.values()):
@@ -134,10 +164,32 @@ def gpus() -> list[str]:
     return [p.name.removeprefix("nvidia") for p in sorted(Path("/dev").glob("nvidia[0-9]*"))]
 
 
+def _content(value: Any) -> str | None:
+    """Hash of a file, a folder, or several; a text stands for itself, and `@file` for what is in it. None: not there."""
+    if isinstance(value, list | tuple):
+        each = [_content(one) for one in value]
+        return None if None in each else hash_json(each)
+    if isinstance(value, str) and not value.startswith("@") and not Path(value).is_dir():
+        return value
+    path = Path(str(value).removeprefix("@"))
+    if not path.exists():
+        return None
+    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+    return _hashed(path, tuple((str(file), (at := file.stat()).st_size, at.st_mtime_ns) for file in files))
+
+
+@cache
+def _hashed(path: Path, files: tuple[tuple[str, int, int], ...]) -> str | None:
+    """Many stages read one base or one board: what has not been touched is read once. `files`: names, sizes, times."""
+    return hash_path(path) if files else None
+
+
 def run_stage(stage: Stage, gpu: str, children: dict[Path, subprocess.Popen]) -> None:
     """One stage as a child process that ends with its parent; its output goes to <stage>.log."""
     stage.out.parent.mkdir(parents=True, exist_ok=True)
     write_json(stage.config_file, stage.settings)
+    stage.mark.unlink(missing_ok=True)
+    inputs = stage.inputs()  # as they are when it starts
     environment = {**os.environ, PARENT: str(os.getpid())}
     environment |= {"CUDA_VISIBLE_DEVICES": gpu} if gpu else {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     log_path = stage.out.with_name(f"{stage.out.name}.log")
@@ -153,3 +205,4 @@ def run_stage(stage: Stage, gpu: str, children: dict[Path, subprocess.Popen]) ->
         last = log_path.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1]
         what, remedy = f"stage {stage.label} ended with code {code}: {last}", "Mend the cause and repeat the command"
         raise UserError(what, where=log_path, remedy=remedy, code=max(code, 1))
+    write_json(stage.mark, {"settings": stage.settings, "inputs": inputs})

@@ -13,37 +13,58 @@ from seethink.core.errors import UserError
 from seethink.core.load import load_function
 from seethink.core.store import load_samples, write_json
 from seethink.data.overlap import overlap
+from seethink.study.check import check, missing, unmatched, unused, used
 from seethink.study.config import StudyConfig
 from seethink.study.execute import execute
-from seethink.study.plan import check, data_of, describe, plan
+from seethink.study.plan import describe, narrowed, plan, planned, source_of
+from seethink.study.price import Pricing, say
+from seethink.train.model.folder import check_folder
 
 
 def run(config: StudyConfig, dry_run: bool = False) -> bool:
     """True once every stage is done. Raises UserError for a plan that does not hold or a stage that failed.
 
-    The same call again continues.
+    The same call again continues. A dry run lists the stages, what is missing, and the price.
     """
+    config = narrowed(config)
     maker = config.prepare.function
     if maker:
         make = load_function(maker, "prepare.function")
         check(make(config, True), files=False)  # a mistyped setting shows before files are made for minutes
         config = make(config, dry_run)
-    check(config, files=not (maker and dry_run))
-    stages = list(plan(config))
+    check(config, files=not dry_run)
     if dry_run:
-        if maker and not config.board.exists():
-            print(f"to make the files of the plan by {maker}, in {config.out}")
-        for stage in stages:
-            print(f"{'done   ' if stage.done else 'to run '} {shlex.join(stage.command)}")
+        preview(config)
         return False
-    leaks = {
-        name: held
-        for name in sorted(set(map(data_of, config.arms.values())))
-        if (held := leaked(config, name)) is not None
-    }
-    write_json(config.out / "study.json", {**describe(config, stages), "board_in_data": leaks})
-    execute(stages, config.workers)
+    for text in unused(config):
+        print(f"  ! unused: {text}", file=sys.stderr)
+    leaks = {name: held for name in used(config) if (held := leaked(config, source_of(config, name))) is not None}
+    write_json(config.out / "study.json", {**describe(config, plan(config)), "board_in_data": leaks})
+    execute(plan(config), config.workers)
     return True
+
+
+def preview(config: StudyConfig) -> None:
+    """What would be made and run, what it takes, what is missing, and what the plan names for nothing."""
+    planner = planned(config)
+    if config.prepare.function and not config.board.exists():
+        print(f"to make the files of the plan by {config.prepare.function}, in {config.out}")
+    for stage in planner.stages.values():
+        print(f"{'done   ' if stage.done else 'to run '} {shlex.join(stage.command)}")
+    for line in say(Pricing(config, planner)):
+        print(line)
+    for what, path, remedy in missing(config):
+        made = config.prepare.function and path.resolve().is_relative_to(config.out.resolve())
+        print(f"to make: {what} {path}" if made else f"missing: {what} {path}. {remedy}")
+    for path in (config.base, *config.bases.values()):
+        try:
+            check_folder(path)
+        except UserError as error:
+            print(f"missing: base {error}")
+    for text in unused(config):
+        print(f"unused: {text}")
+    for a, b, axes in unmatched(config):
+        print(f"not matched: {a} and {b} on {axes}")
 
 
 def leaked(config: StudyConfig, name: str) -> int | None:

@@ -1,4 +1,7 @@
-"""A prompt with its rollouts, and how much better each did than the others: the advantage of GRPO (paper section 4)."""
+"""A prompt with its rollouts, and how much better each did than the others: the advantage of GRPO (paper section 4).
+
+Under a teacher the advantage is another one, see teacher.py.
+"""
 
 from __future__ import annotations
 
@@ -22,9 +25,19 @@ class Rollout:
     before: Tensor
     """[T] log-probabilities before the round's first update: the sampler's, or the policy's own where those are not exact."""
     advantage: float | None = None
-    """None where it takes no part in the update: undecided, or in a group without spread."""
+    """None where it takes no part in the update: undecided, or in a group without spread. Of a teacher's, the mean over tokens."""
+    by_token: Tensor | None = None
+    """[T] advantage of each token, where they differ: a teacher has an opinion of each."""
     weight: float = 0.0
     """Of each of its tokens in the loss of its optimiser step."""
+
+    @property
+    def advantages(self) -> Tensor:
+        """[T] of every token, for a rollout that trains."""
+        if self.by_token is not None:
+            return self.by_token
+        assert self.advantage is not None, "this one does not train"
+        return torch.full((len(self.completion.ids),), self.advantage, dtype=torch.float32)
 
 
 @dataclass

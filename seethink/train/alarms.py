@@ -23,6 +23,8 @@ NOTHING = (
     ("grad_norm", None, "no gradient was finite"),
 )
 """(metric, its value, what it means): where it holds in every row, nothing is learned. Not finite is logged as null."""
+OF_REWARDS = ("reward/mean", "groups/zero_spread", "tokens/trained")
+"""Those that demonstrations and a teacher do without."""
 
 
 def raise_new(folder: Run, found: dict[str, str], step: int | None) -> None:
@@ -35,7 +37,10 @@ def raise_new(folder: Run, found: dict[str, str], step: int | None) -> None:
 
 def nothing_learned(metrics: list[dict[str, Any]]) -> str:
     """Why these steps or rounds taught nothing; empty where they may have, or where nothing was recorded."""
+    otherwise = any(row.get("demos/tokens") or "teacher/kl" in row for row in metrics)
     for key, value, why in NOTHING:
+        if otherwise and key in OF_REWARDS:
+            continue
         if metrics and all(key in row and row[key] == value for row in metrics):
             return why
     return ""

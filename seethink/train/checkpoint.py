@@ -61,8 +61,8 @@ def open_run(
 
 def row_marks(held_out: Sequence[Example], drawn: Sequence[Example], per_step: int) -> list[str]:
     """One hash per number of steps done: of everything that the run has used by then, pictures by content."""
-    digests = {example.sample.id: _digest(example) for example in (*held_out, *drawn)}
-    marks = [hash_text(*(digests[example.sample.id] for example in held_out))]
+    digests = {example.sample.id: _digest(example) for example in drawn}
+    marks = [hash_text(*map(_digest, held_out))]  # by themselves: of other data, whose ids may be the same
     for at in range(0, len(drawn), per_step):
         marks.append(hash_text(marks[-1], *(digests[example.sample.id] for example in drawn[at : at + per_step])))
     return marks

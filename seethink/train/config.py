@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, PositiveInt, model_validator
 from seethink.core.config import Config, Effect, Seed, whole
 from seethink.core.errors import UserError
 from seethink.core.fields import refuse_tokens
+from seethink.core.nouns import kind_of
 from seethink.core.store import read_text
 from seethink.core.url import OpenUrls
 from seethink.rewards.config import RewardConfig
@@ -82,6 +83,11 @@ class OptimConfig(Config):
     )
 
 
+def known_kinds(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Canonical names, each once. Raises UserError for an unknown one."""
+    return tuple(sorted({kind_of(name, "kinds") for name in names}))
+
+
 class JobConfig(Config):
     """What every verb shares that computes with a model."""
 
@@ -104,6 +110,12 @@ class TrainingConfig(JobConfig):
 
     model: ModelConfig
     optim: OptimConfig = OptimConfig()
+    images: Literal["own", "blank", "shuffled"] = Field(
+        default="own", description="control: train on blank pictures, or another row's, to see what is learned without"
+    )
+    kinds: Annotated[tuple[str, ...], AfterValidator(known_kinds)] = Field(
+        default=(), description="use only rows of these reward kinds; empty: all"
+    )
     save_every: Annotated[int, Effect.MANNER] = Field(
         default=10, ge=1, description="steps, or rounds, between checkpoints"
     )
@@ -154,6 +166,11 @@ class SamplerConfig(Config):
     importance_cap: float = Field(default=2.0, gt=0, description="importance weights of vLLM's tokens are cut off here")
 
 
+def subset_file(choose: str, size: int) -> str:
+    """Where in its run folder `select` writes the subset of a size."""
+    return f"{choose}-{size}.jsonl"
+
+
 class SelectConfig(JobConfig):
     """Select SFT examples by the perplexity of their completions under one or more models, and cut subsets."""
 
@@ -177,6 +194,27 @@ class SelectConfig(JobConfig):
     )
 
 
+class DemosConfig(Config):
+    """Demonstrations to imitate between exploring: SFT mixed into GRPO, or interleaved with it."""
+
+    data: Annotated[Path | None, Effect.INPUT] = Field(
+        default=None, description="JSONL of samples with completions; none: no demonstrations"
+    )
+    weight: float = Field(default=1.0, gt=0, description="of the SFT loss beside the loss of GRPO in an optimiser step")
+    every: int = Field(default=1, ge=1, description="rounds from one with demonstrations to the next")
+    batch: int = Field(default=16, ge=1, description="demonstrations of such an optimiser step")
+    apart: bool = Field(
+        default=False,
+        description="imitate in an optimiser step of its own, after those of the round, not in each of them",
+    )
+
+    @model_validator(mode="after")
+    def _weight_beside_what(self) -> DemosConfig:
+        if self.apart and self.weight != 1:
+            raise ValueError("demonstrations apart have no other loss to be weighed against: leave demos.weight out")
+        return self
+
+
 class GRPOConfig(TrainingConfig):
     """Explore: group-relative policy optimisation with the mixed reward (paper sections 4 and 5)."""
 
@@ -184,6 +222,12 @@ class GRPOConfig(TrainingConfig):
 
     reward: RewardConfig = RewardConfig()
     sampler: SamplerConfig = SamplerConfig()
+    demos: DemosConfig = DemosConfig()
+    teacher: Annotated[ModelPath | None, Effect.INPUT] = Field(
+        default=None,
+        description="model to distil from on the policy's own rollouts: its opinion of every token is the advantage, rewards are "
+        "only logged; none: rewards are what is learned from",
+    )
     rounds: int = Field(default=49, ge=1, description="rounds of sampling and updating (paper: 49)")
     prompts: int = Field(default=512, ge=1, description="prompts of a round (paper: 512)")
     group: int = Field(default=4, ge=2, description="completions per prompt (paper: 4)")
@@ -192,7 +236,7 @@ class GRPOConfig(TrainingConfig):
     )
     temperature: float = Field(default=0.8, gt=0, description="sampling temperature (paper: 0.8)")
     max_tokens: int = Field(default=1024, ge=1, description="completion tokens; longer ones are cut and counted")
-    std_norm: bool = Field(default=True, description="divide advantages by the group's standard deviation")
+    std_norm: bool = Field(default=True, description="divide advantages of rewards by the group's standard deviation")
     normalisation: Literal["grpo", "dr_grpo", "dapo"] = Field(
         default="grpo", description="how token losses are averaged; grpo: the paper's"
     )
@@ -215,6 +259,12 @@ def rate_in_words(config: TrainingConfig) -> str:
     """For a dry run: the learning rate that counts, and of what."""
     lora = f" of LoRA, rank {config.model.lora_rank}" if config.model.lora_rank else ""
     return f"learning rate {config.optim.lr:g}{lora}"
+
+
+def controls_in_words(config: TrainingConfig) -> str:
+    """For a dry run: what is not as usual, each after a semicolon."""
+    images = f"; images {config.images}" if config.images != "own" else ""
+    return f"{images}; only {', '.join(config.kinds)}" if config.kinds else images
 
 
 def system_prompt(model: ModelConfig) -> str:

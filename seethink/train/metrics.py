@@ -4,21 +4,29 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
+from seethink.rewards.placebo import form_of
 from seethink.traces.analyse import hesitation_rate
 from seethink.train.advantage import Group
 
 
 def describe(groups: list[Group]) -> dict[str, Any]:
-    """Metrics of the rollouts of one round."""
+    """Metrics of the rollouts of one round, which were sampled before its updates.
+
+    So `entropy` of the first row is that of the policy before any. `teacher/kl` estimates KL(policy || teacher), nats a token.
+    """
     rollouts = [r for g in groups for r in g.rollouts]
     metrics = summary(groups) | {
         "undecided": sum(r.reward.value is None for r in rollouts),
-        "no_format": sum(r.reward.status == "no_format" for r in rollouts) / len(rollouts),
+        "no_format": sum(form_of(r.reward) == "no_format" for r in rollouts) / len(rollouts),
         "markers_per_100_words": hesitation_rate([r.text for r in rollouts]),
         "tokens/generated": sum(len(r.completion.ids) for r in rollouts),
         "tokens/prompt": sum(len(g.prompt.ids) for g in groups),
         "seconds/reward": sum(r.reward.seconds for r in rollouts),
     }
+    if taught := [r.by_token for r in rollouts if r.by_token is not None]:
+        metrics["teacher/kl"] = -float(torch.cat(taught).mean())
     for kind in sorted({g.sample.kind for g in groups}):
         of_kind = summary([g for g in groups if g.sample.kind == kind])
         metrics |= {f"{name.removesuffix('/mean')}/{kind}": value for name, value in of_kind.items()}

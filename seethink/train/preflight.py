@@ -6,19 +6,22 @@ Prompts are counted from the sizes of their pictures, so no pixels are processed
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from seethink.core.errors import UserError
-from seethink.core.nouns import Example, Sample
-from seethink.core.preflight import MANY, Settled, Sizes, check_pictures, settle
+from seethink.core.images import image_size
+from seethink.core.nouns import Drop, Example, Sample
+from seethink.core.pictures import blank, exchanged_rows, not_shuffled, refuse_blind
+from seethink.core.preflight import MANY, Sizes, check_pictures, settle
 from seethink.core.progress import progress
 from seethink.core.prompt import prompt_parts
 from seethink.core.store import DataRow, read_examples
 from seethink.rewards.check import check_gold
-from seethink.train.config import GRPOConfig, JobConfig, ModelConfig
+from seethink.train.config import GRPOConfig, JobConfig, ModelConfig, TrainingConfig
 from seethink.train.dist import Ranks
 from seethink.train.model.parts import load_tools, render
 
@@ -57,25 +60,77 @@ class Length(NamedTuple):
         return self.prompt + self.completion
 
 
+class Checked(NamedTuple):
+    """Rows of a data file that can be used, in order, with the pictures that a control `shuffled` gives them."""
+
+    examples: list[Example]
+    drops: list[Drop]
+    alarms: dict[str, str]
+    """{alarm: sentence} of what keeps the control from being whole."""
+
+
 def check_data(
     config: JobConfig, models: Sequence[ModelConfig], ranks: Ranks, completions: bool = False, lengths: bool = True
-) -> Settled:
+) -> Checked:
     """The sound rows of `config.data`. Raises UserError for bad ones unless they are to be left out.
 
     The first rank looks at pictures and lengths (not at lengths for a dry run), all read the rows.
     """
+    images, kinds = (config.images, config.kinds) if isinstance(config, TrainingConfig) else ("own", ())
     with ranks.together():
-        rows = list(islice(read_examples(config.data, completions), config.limit or None))
+        rows = of_kinds(read_examples(config.data, completions), kinds, config.data, say=ranks.first)
+        rows = list(islice(rows, config.limit or None))
         readers = [load_reader(model) for model in models] if lengths else []
-    checked = rows
-    if ranks.first:
-        checked, sizes = check_pictures(rows)
-        for reader in readers:
-            checked = check_lengths(checked, reader, sizes)
-    faults = ranks.of_first({i: row.read for i, row in enumerate(checked) if isinstance(row.read, UserError)})
-    rows = [row._replace(read=faults.get(i, row.read)) for i, row in enumerate(rows)]
+    looked, sizes = check_pictures(rows) if ranks.first else (rows, {})
+    own = _with_faults(rows, looked, ranks)
+    rows = looked = (
+        exchanged_rows(own, config.seed) if isinstance(config, TrainingConfig) and images == "shuffled" else own
+    )
+    for reader in readers if ranks.first else ():
+        looked = check_lengths(looked, reader, sizes)
+    rows = _with_faults(rows, looked, ranks)
     with ranks.together():
-        return settle(rows, config.data, config.skip_bad, say=ranks.first)
+        examples, drops = settle(rows, config.data, config.skip_bad, say=ranks.first)
+        samples = [example.sample for example in examples]
+        if images != "own":
+            refuse_blind(samples, images)
+    before = {row.read.sample.id: row.read.sample for row in own if isinstance(row.read, Example)}
+    alarms = not_shuffled([before[s.id] for s in samples], samples) if images == "shuffled" else {}
+    return Checked(examples, drops, alarms)
+
+
+def _with_faults(rows: list[DataRow], looked: list[DataRow], ranks: Ranks) -> list[DataRow]:
+    """The rows, with the faults that the first rank found by looking at them."""
+    faults = ranks.of_first({i: row.read for i, row in enumerate(looked) if isinstance(row.read, UserError)})
+    return [row._replace(read=faults.get(i, row.read)) for i, row in enumerate(rows)]
+
+
+def of_kinds(rows: Iterator[DataRow], kinds: tuple[str, ...], path: Path, say: bool) -> Iterator[DataRow]:
+    """Rows of these kinds (none: of all), and those whose kind cannot be read, which are faults. Raises UserError where
+    none is left."""
+    seen: set[str] = set()
+    for row in rows:
+        kind = row.read.sample.kind if isinstance(row.read, Example) else None
+        seen.add(kind or "")
+        if not kinds or kind is None or kind in kinds:
+            yield row
+    if kinds and not seen & {*kinds, ""}:
+        what = f"no row is of kind {' or '.join(kinds)}"
+        raise UserError(what, where=path, remedy=f"It has {', '.join(sorted(seen))}")
+    if say and (absent := sorted({*kinds} - seen)):
+        print(f"  ! {path} has no row of kind {', '.join(absent)}", file=sys.stderr)
+
+
+def blanked(examples: list[Example], config: TrainingConfig, ranks: Ranks) -> list[Example]:
+    """The examples as the control `images` blank shows them: grey pictures of their sizes, in the run folder."""
+    if config.images != "blank":
+        return examples
+    samples = [e.sample for e in examples]
+    with ranks.together():
+        sizes = {path: image_size(path) for sample in samples for path in sample.images}
+        shown = blank(samples, sizes, config.out) if ranks.first else []
+    shown = shown or blank(samples, sizes, config.out)  # they are there now
+    return [Example(sample, e.completion) for sample, e in zip(shown, examples, strict=True)]
 
 
 def check_lengths(rows: list[DataRow], reader: Reader, sizes: Sizes) -> list[DataRow]:

@@ -21,7 +21,7 @@ from seethink.core.progress import Progress, progress
 from seethink.core.run import Run, read_log
 from seethink.core.store import hash_folder, hash_text, save_examples
 from seethink.core.tables import write_table
-from seethink.train.config import ModelConfig, SelectConfig, system_prompt
+from seethink.train.config import ModelConfig, SelectConfig, subset_file, system_prompt
 from seethink.train.dist import Ranks
 from seethink.train.model.policy import Policy, load_policy
 from seethink.train.model.rescore import rescore
@@ -37,7 +37,7 @@ def run(config: SelectConfig, dry_run: bool = False) -> None:
         ModelConfig(path=m, system=config.system, dtype=config.dtype, max_prompt_tokens=config.max_prompt_tokens)
         for m in config.models
     ]
-    examples, drops = check_data(config, models, Ranks(), completions=True, lengths=not dry_run)
+    examples, drops, _ = check_data(config, models, Ranks(), completions=True, lengths=not dry_run)
     if not examples:
         raise UserError(
             "no examples to select from", where=config.data, remedy="Give a JSONL file with at least one row"
@@ -129,11 +129,11 @@ def finish(folder: Run, config: SelectConfig, examples: list[Example]) -> None:
     write_table(folder.path("ranking.parquet"), rows)
     for size in config.sizes:
         kept = sorted(cut(order, size, config.choose))
-        save_examples(folder.path(f"{config.choose}-{size}.jsonl"), [examples[i] for i in kept])
+        save_examples(folder.path(subset_file(config.choose, size)), [examples[i] for i in kept])
     folder.finish(
         examples=len(examples),
         models={f"nll_{m}": str(path) for m, path in enumerate(config.models, 1)},
-        subsets={f"{config.choose}-{size}.jsonl": size for size in config.sizes},
+        subsets={subset_file(config.choose, size): size for size in config.sizes},
         mean_nll=[sum(values) / len(values) for values in nll],
     )
 

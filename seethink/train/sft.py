@@ -25,7 +25,7 @@ from seethink.core.run import Run, read_log
 from seethink.train import alarms
 from seethink.train.batches import data_order, micro_batches, order_hash
 from seethink.train.checkpoint import MARKS, Meter, clear, open_run, resume, row_marks, save_checkpoint
-from seethink.train.config import SFTConfig, rate_in_words
+from seethink.train.config import SFTConfig, controls_in_words, rate_in_words
 from seethink.train.dist import Ranks, join
 from seethink.train.loss import LossParts, head_loss
 from seethink.train.model.pack import hidden_states, pack
@@ -42,7 +42,7 @@ from seethink.train.model.policy import (
 )
 from seethink.train.model.rescore import rescore
 from seethink.train.optimiser import Optimiser
-from seethink.train.preflight import check_data
+from seethink.train.preflight import blanked, check_data
 
 SNAPSHOT_EVERY = 10  # steps; a copy of weights and moments is kept in memory for rolling back
 
@@ -62,7 +62,7 @@ class Encoded:
 def run(config: SFTConfig, dry_run: bool = False) -> None:
     """The verb. Raises UserError for bad data, model or folder; the same call again resumes."""
     with join(config.device) as ranks:
-        examples, drops = check_data(config, [config.model], ranks, completions=True, lengths=not dry_run)
+        examples, drops, warnings = check_data(config, [config.model], ranks, completions=True, lengths=not dry_run)
         with ranks.together():
             train_set, eval_set = hold_out(examples, config)
             if not train_set:
@@ -73,7 +73,7 @@ def run(config: SFTConfig, dry_run: bool = False) -> None:
         if dry_run:
             print(
                 f"{len(train_set)} examples, {len(eval_set)} held out; {config.epochs} epochs = {steps} steps of "
-                f"{config.batch_size}; {rate_in_words(config)}"
+                f"{config.batch_size}; {rate_in_words(config)}{controls_in_words(config)}"
             )
             return
         order = data_order([e.sample.id for e in train_set], min(steps * config.batch_size, draws), config.seed)
@@ -82,6 +82,8 @@ def run(config: SFTConfig, dry_run: bool = False) -> None:
         with ranks.open(lambda: open_run(config, "sft", "step", [e.sample for e in examples], marks)) as folder:
             write_drops(folder, drops)
             if not folder.done:
+                alarms.raise_new(folder, warnings, None)
+                drawn, eval_set = (blanked(part, config, ranks) for part in (drawn, eval_set))
                 train(folder, config, drawn, eval_set, ranks)
             if ranks.first:
                 clear(folder, MARKS)
@@ -146,10 +148,11 @@ def encode(policy: Policy, example: Example) -> Encoded:
     return Encoded(encode_prompt(policy, example.sample), encode_completion(policy, example.completion))
 
 
-def backward(policy: Policy, batch: list[Encoded], budget: int) -> float:
-    """Gradients of the mean negative log-likelihood over all completion tokens of the batch; returns that mean.
+def backward(policy: Policy, batch: list[Encoded], budget: int, scale: float = 1.0) -> float:
+    """Gradients of the mean negative log-likelihood over all completion tokens of the batch, times `scale`; returns that mean.
 
-    `batch` is this rank's part; gradients and mean are those of all parts. At most `budget` tokens are computed at once.
+    `batch` is this rank's part; gradients and mean are those of all parts. At most `budget` tokens are computed at once. The
+    likelihood is that of the whole vocabulary, as transformers has it: nothing is banned where nothing is sampled.
     """
 
     def weighted_nll(part: list[Encoded], weight: float) -> Tensor:
@@ -157,7 +160,7 @@ def backward(policy: Policy, batch: list[Encoded], budget: int) -> float:
         packed = pack(prompts, [[e.completion] for e in part], policy.image_token).to(policy.device)
         states, head = hidden_states(policy.model, packed, image_features(policy, prompts)), policy.model.lm_head.weight
         of_tokens = lambda log_probs, _: LossParts(-weight * log_probs.sum(), {})  # noqa: E731
-        return head_loss(states, head, packed.targets, policy.banned, 1.0, of_tokens).loss
+        return head_loss(states, head, packed.targets, policy.banned[:0], 1.0, of_tokens).loss
 
     ranks, prompt = policy.ranks, idle_prompt(policy)
     total, loss = sum(ranks.gather([len(e.completion) for e in batch])), 0.0
@@ -165,7 +168,7 @@ def backward(policy: Policy, batch: list[Encoded], budget: int) -> float:
     for part, real in ranks.even(parts, [Encoded(prompt, prompt.ids)]):
         with policy.autocast():
             nll = ranks.forward(policy.model, partial(weighted_nll, part, real / total))
-        nll.backward()
+        (scale * nll).backward()
         loss += float(nll.detach())
     return sum(ranks.gather([loss]))
 
@@ -175,7 +178,8 @@ def evaluate(policy: Policy, examples: list[Example], budget: int) -> float | No
     with policy.ranks.together():
         encoded = [encode(policy, e) for e in policy.ranks.share(examples)]
     completions = [[e.completion] for e in encoded]
-    nll = -sum(float(x.sum()) for x in rescore(policy, [e.prompt for e in encoded], completions, 1.0, budget))
+    scored = rescore(policy, [e.prompt for e in encoded], completions, 1.0, budget, policy.banned[:0])
+    nll = -sum(float(x.sum()) for x in scored)
     tokens = sum(policy.ranks.gather([len(e.completion) for e in encoded]))
     return sum(policy.ranks.gather([nll])) / tokens if examples else None
 

@@ -15,17 +15,23 @@ from seethink.train.model.policy import EncodedPrompt, Policy, idle_prompt, imag
 
 @torch.no_grad()
 def rescore(
-    policy: Policy, prompts: list[EncodedPrompt], completions_BG: list[list[Tensor]], temperature: float, budget: int
+    policy: Policy,
+    prompts: list[EncodedPrompt],
+    completions_BG: list[list[Tensor]],
+    temperature: float,
+    budget: int,
+    banned: Tensor | None = None,
 ) -> list[Tensor]:
     """Log-probabilities of completions (ids [T] each), one [T] on the CPU for each, in order.
 
-    At most `budget` tokens are computed at once, a longer group alone. Every one of the policy's ranks must call it.
+    Of the distribution that is sampled from, without `banned` (ids [n]; None: the policy's). At most `budget` tokens are computed at once, a longer group alone. Every one of the policy's ranks must call it.
     """
 
     def score(part: list[EncodedPrompt], groups: list[list[Tensor]]) -> Tensor:
         packed = pack(part, groups, policy.image_token).to(policy.device)
         hidden = hidden_states(policy.model, packed, image_features(policy, part))
-        return token_log_probs(hidden, policy.model.lm_head.weight, packed.targets, policy.banned, temperature)
+        out = policy.banned if banned is None else banned
+        return token_log_probs(hidden, policy.model.lm_head.weight, packed.targets, out, temperature)
 
     scored: list[Tensor] = []
     idle = idle_prompt(policy)

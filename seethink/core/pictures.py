@@ -1,7 +1,8 @@
-"""What a model sees of an item: its own pictures, within a pixel budget, or those of a control.
+"""What a model sees of an item, in training and in evaluation: its own pictures, within a pixel budget, or those of a control.
 
-Controls tell what a score owes to the pictures: `blank` is an even grey of the same size, `shuffled` are the pictures of another
-item. An endpoint gets pictures that were sized here, so that the budget is part of what it is asked; a model folder sizes its own.
+Controls tell what a score, or what was learned, owes to the pictures: `blank` is an even grey of the same size, `shuffled` are
+the pictures of another item. An endpoint gets pictures that were sized here, so that the budget is part of what it is asked; a
+model folder sizes its own.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from PIL import Image
 
 from seethink.core.errors import UserError
 from seethink.core.images import image_hash, open_image
-from seethink.core.nouns import Sample
+from seethink.core.nouns import Example, Sample
 from seethink.core.preflight import Sizes
-from seethink.core.store import atomic
+from seethink.core.store import DataRow, atomic
 
 GREY = (128, 128, 128)
 SIZED, CONTROL = "images-sized", "images-control"
@@ -44,6 +45,16 @@ def exchanged(samples: Sequence[Sample], seed: int) -> list[Sample]:
     return [replace(sample, images=images) for sample, images in zip(samples, shown, strict=True)]
 
 
+def exchanged_rows(rows: Sequence[DataRow], seed: int) -> list[DataRow]:
+    """Rows of a data file with the pictures exchanged among those that are sound."""
+    sound = [row.read.sample for row in rows if isinstance(row.read, Example)]
+    shown = iter(exchanged(sound, seed))
+    return [
+        row._replace(read=replace(row.read, sample=next(shown))) if isinstance(row.read, Example) else row
+        for row in rows
+    ]
+
+
 def _partners(places: list[int], contents: list[tuple[str, ...]], chance: random.Random) -> dict[int, int]:
     """place -> place of the item whose pictures it gets. Equal contents stand together in a random order, which is then turned
     by the size of the largest such group: nobody meets its own, unless that is the content of more than half of all."""
@@ -66,6 +77,13 @@ def own_pictures(samples: Sequence[Sample], shown: Sequence[Sample]) -> int:
         bool(set(map(image_hash, own.images)) & set(map(image_hash, seen.images)))
         for own, seen in zip(samples, shown, strict=True)
     )
+
+
+def not_shuffled(samples: Sequence[Sample], shown: Sequence[Sample]) -> dict[str, str]:
+    """{alarm: sentence} where an item could not get another picture than its own."""
+    kept = own_pictures(samples, shown)
+    what = f"{kept} items keep a picture of their own: no other item has as many and none of the same content"
+    return {"own_pictures": what} if kept else {}
 
 
 def blank(samples: Sequence[Sample], sizes: Sizes, folder: Path) -> list[Sample]:
