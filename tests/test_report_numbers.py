@@ -29,6 +29,10 @@ from tests.page_tables import Page
 PACKAGE = Path(__file__).parents[1] / "seethink"
 WITHOUT = ("box", "open")
 MARGIN = 0.02
+ROOT = {"base-b": "base-b", "grpo-b": "base-b"}
+"""Arm -> its untrained model, where that is not base."""
+REPEATED = {("grpo", "base"): ("base-b", "grpo-b", "base-b")}
+"""Planned pair -> another base, and the same two arms from there."""
 
 
 @dataclass
@@ -73,6 +77,21 @@ class Power:
 
     def shown(self, text):
         N(self.value, 0).shown(text.removesuffix(" % power for 2 points"))
+
+
+@dataclass
+class From:
+    """`base-b: +1.0 [0.1, 2.0]`"""
+
+    base: str
+    number: N
+    limits: Limits
+
+    def shown(self, text):
+        base, estimate, limits = text.split(" ", 2)
+        assert base == f"{self.base}:"
+        self.number.shown(estimate)
+        self.limits.shown(limits)
 
 
 @dataclass
@@ -184,7 +203,7 @@ def arm_row(files, arm, stage="eval"):
     settings = ", ".join(f"{key} {value}" for key, value in changed.items())
     against = [
         [["–"] if arm == other and not cue else delta(Difference(outcomes, files.table(other)))][0]
-        for other in ("base", "grpo")
+        for other in (ROOT.get(arm, "base"), "grpo")
     ]
     each = " ".join(f"{100 * by_hand.mean(run):.1f}" for run in outcomes)
     return [
@@ -229,6 +248,19 @@ def p_text(p):
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
+def over_bases(files, a, b, here):
+    """Student's t over bases, and the difference from each other one."""
+    if (a, b) not in REPEATED:
+        return "–"
+    base, *pair = REPEATED[a, b]
+    there = Difference(*(files.table(arm) for arm in pair))
+    both = [100 * here.estimate, 100 * there.estimate]
+    half = (
+        stats.t.ppf(0.975, 1) * abs(both[0] - both[1]) / 2
+    )  # sd / sqrt(2) of two values is half of what they differ by
+    return [N(fmean(both), 1, signed=True), Limits(fmean(both) - half, fmean(both) + half), From(base, *delta(there))]
+
+
 def test_planned_comparisons(files, page):
     others = compared(files, files.select(lambda i: files.kind[i] not in WITHOUT))
     expected = []
@@ -236,7 +268,7 @@ def test_planned_comparisons(files, page):
     for (a, b), (c, word, p, q), (other, other_word, _, _) in zip(planned(files), found, others, strict=True):
         parts = [files.select(lambda i, part=part: files.part[i] == part) for part in ("iid", "ood")]
         expected.append([
-            ..., word, delta(c), [*delta(other), other_word],
+            ..., word, delta(c), [*delta(other), other_word], over_bases(files, a, b, c),
             *(delta(Difference(files.table(a, items=items), files.table(b, items=items))) for items in parts),
             p_text(p), p_text(q), [f"{c.seeds} × {c.items}", f"{c.undecided} answers undecided"],
             [N(100 * c.detectable(len(found)), 1), Power(100 * c.power(MARGIN, len(found)))],
@@ -292,16 +324,18 @@ def test_budgets(files, page):
     keys = {"prompts": "prompts", "rollouts": "rollouts", "optimiser steps": "optimiser_steps", "trained tokens": "tokens_trained",
             "generated tokens": "tokens_generated", "wall seconds": "seconds"}  # fmt: skip
 
+    trained = [arm for arm, spec in files.plan["arms"].items() if spec["stages"]]
+
     def spent(arm, key):
         """Over all stages behind an arm, mean over seeds."""
         plan, total = files.plan["arms"][arm], 0.0
         own = files.json(arm, plan["stages"][-1]).values()
         total += fmean(done["summary"][key] for done in own)
-        return total + (spent(plan["start"], key) if plan["start"] != "base" else 0.0)
+        return total + (spent(plan["start"], key) if plan["start"] in trained else 0.0)
 
     table = page.tables["Budgets"]
     assert table.columns[1:] == list(keys)
-    for row, arm in zip(table.rows, [a for a in files.arms if a != "base"], strict=True):
+    for row, arm in zip(table.rows, trained, strict=True):
         assert row[0].text.split()[0] == arm
         for shown, key in zip(row[1:], keys.values(), strict=True):
             value, base = spent(arm, key), spent("grpo", key)
@@ -317,13 +351,16 @@ def empty_thinking(files, arm, kind=None, items=None):
 
 
 def test_gains_by_kind(files, page):
-    trained, expected = [a for a in files.arms if a != "base"], []
+    trained, expected = [arm for arm, spec in files.plan["arms"].items() if spec["stages"]], []
     for kind in files.kinds:
         items = files.select(lambda i, kind=kind: files.kind[i] == kind)
         gold, times = Counter(" ".join(files.board[i]["gold"].split()) for i in items).most_common(1)[0]
         answers = [[run[n] for arm in files.arms for run in files.table(arm, items=items)] for n in range(len(items))]
         never = sum(1 not in a and bool(by_hand.known(a)) for a in answers)
-        gains = [delta(Difference(files.table(arm, items=items), files.table("base", items=items))) for arm in trained]
+        gains = [
+            delta(Difference(*(files.table(one, items=items) for one in (arm, ROOT.get(arm, "base")))))
+            for arm in trained
+        ]
         name = [kind, "the base is held back by design"] if kind in WITHOUT else [kind]
         expected.append([
             name, str(len(items)), [N(100 * times / len(items)), gold], [str(never), f"{100 * never / len(items):.1f} %"],
@@ -349,21 +386,27 @@ def measures_of(files, lexicons):
                 answers.setdefault(arm, {}).setdefault(seed, {}).setdefault(row["sample_id"], []).append(
                     None if row["ok"] is None else float(row["ok"])
                 )
-    rates = {i: by_hand.mean(a) for i, a in answers["base"][0].items()}
+    rates = {base: {i: by_hand.mean(a) for i, a in answers[base][0].items()} for base in ("base", "base-b")}
     strata = {
         "0": lambda r: r == 0, "(0, 25]": lambda r: 0 < r <= 0.25, "(25, 75]": lambda r: 0.25 < r <= 0.75,
         "(75, 100)": lambda r: 0.75 < r < 1, "100": lambda r: r == 1,
     }  # fmt: skip
-    by_rate = {name: [i for i, r in rates.items() if r is not None and inside(r)] for name, inside in strata.items()}
+
+    def of_rate(arm, inside):
+        """Items that the arm's own base solves this often."""
+        return [i for i, rate in rates[ROOT.get(arm, "base")].items() if rate is not None and inside(rate)]
+
     old = [row["sample_id"] for row in files.rows("base", "eval-old")[0]]
     rows = []
     for k in (1, 2, 4):
         tables = {a: [[pass_at(run[i], k) for i in files.items] for run in answers[a].values()] for a in files.arms}
         rows.append((f"pass@k: pass@{k}", {a: cell(interval(t, True)) for a, t in tables.items()}))
-    for name, items in by_rate.items():
-        if items:
-            found = {a: interval(files.table(a, items=items), True) for a in files.arms}
-            rows.append((f"Accuracy by the base's pass rate: {name}", {a: cell(f) for a, f in found.items()}))
+    for name, inside in strata.items():
+        items = {a: of_rate(a, inside) for a in files.arms}
+        found = {a: interval(files.table(a, items=items[a]), True) if items[a] else None for a in files.arms}
+        if any(found.values()):
+            cells = {a: cell(f, why="no item of the board has this rate") for a, f in found.items()}
+            rows.append((f"Accuracy by the base's pass rate: {name}", cells))
     nats = {"scale": 1, "digits": 3}
     scored = {a: interval(files.table(a, "entropy", "eval-sampled"), False) for a in files.arms}
     rows.append(("Entropy: held-out prompts", {a: cell(f, **nats) for a, f in scored.items()}))
@@ -378,11 +421,12 @@ def measures_of(files, lexicons):
     rows.append(
         ("Old skills", {a: cell(interval(files.table(a, stage="eval-old", items=old), True)) for a in files.arms})
     )
-    before = files.table("base", stage="eval-old", items=old)
-    change = {
-        a: delta(Difference(files.table(a, stage="eval-old", items=old), before)) for a in files.arms if a != "base"
-    }
-    rows.append(("Old skills, change", {"base": ["", "it is the start"], **change}))
+    change = {}
+    for a in files.arms:
+        tables = [files.table(one, stage="eval-old", items=old) for one in (a, ROOT.get(a, "base"))]
+        untrained = a == ROOT.get(a, "base")
+        change[a] = ["", "it is the start"] if untrained else delta(Difference(*tables))
+    rows.append(("Old skills, change", change))
     drops = {}
     for a in files.arms:
         both = zip(files.table(a), files.table(a, stage="eval-blank"), strict=True)

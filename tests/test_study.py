@@ -18,8 +18,8 @@ from seethink.cli import main
 from seethink.core.errors import UserError
 from seethink.core.store import read_json
 from seethink.core.tables import read_table
-from seethink.study.config import Arm, Prepare, Question, StudyConfig
 from seethink.study.check import check
+from seethink.study.config import Arm, Prepare, Question, StudyConfig
 from seethink.study.plan import describe, merge, plan
 from seethink.study.run import run
 
