@@ -162,8 +162,12 @@ class Lexicon:
         text, found, at = text.lower(), [], 0
         if self.substring:
             return [i for i in range(len(text)) for cue in [*self.anywhere, *self.first] if text.startswith(cue, i)]
+        begins = {cue[0] for cue in [*self.anywhere, *self.first]}
         while at < len(text):
             end = 0
+            if text[at] not in begins:
+                at += 1
+                continue
             if at == 0 or not (text[at - 1].isalnum() or text[at - 1] in "_-"):
                 end = max((self.reach(text, at, cue) for cue in [*self.anywhere, *self.first]), default=0)
             cue = text[at:end] if end else ""

@@ -28,6 +28,7 @@ from tests.page_tables import Page
 
 PACKAGE = Path(__file__).parents[1] / "seethink"
 WITHOUT = ("box", "open")
+LEXICONS = PACKAGE / "traces/lexicons"
 MARGIN = 0.02
 ROOT = {"base-b": "base-b", "grpo-b": "base-b"}
 """Arm -> its untrained model, where that is not base."""
@@ -150,7 +151,7 @@ class Files:
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    return Files(rich_study.build(tmp_path_factory.mktemp("numbers") / "study", items=45))
+    return Files(rich_study.build(tmp_path_factory.mktemp("numbers") / "study", items=34))
 
 
 @pytest.fixture(scope="module")
@@ -377,7 +378,7 @@ def pass_at(answers, k):
     return 1 - math.comb(int(decided.count(0)), k) / math.comb(len(decided), k)
 
 
-def measures_of(files, lexicons):
+def measures_of(files, seen):
     """(name, unit digits, arm -> cell) of every row that some arm has."""
     answers = {}
     for arm in files.arms:
@@ -434,8 +435,7 @@ def measures_of(files, lexicons):
     rows.append(("Drop without pictures", {a: delta(Difference(t)) for a, t in drops.items()}))
     for kind in (None, *files.kinds):
         items = files.select(lambda i, kind=kind: kind in (None, files.kind[i]))
-        read = lambda row: by_hand.Trace(row, files.board[row["sample_id"]], lexicons).agrees  # noqa: E731
-        found = {a: interval(files.table(a, read, items=items), True) for a in files.arms}
+        found = {a: interval([[run[i].agrees for i in items] for run in seen[a]], True) for a in files.arms}
         if any(found.values()):
             cells = {a: cell(f, why="no thinking states a result") for a, f in found.items()}
             rows.append((f"Thinking agrees with the answer: {kind or 'all'}", cells))
@@ -462,29 +462,29 @@ def ranks(files, arm):
 
 
 @pytest.fixture(scope="module")
-def lexicons():
-    folder = PACKAGE / "traces/lexicons"
-    return {name: by_hand.Lexicon(folder, name) for name in ("paper", "strict", "word")}
+def seen(files):
+    """Arm -> for each seed: item -> its trace."""
+    lexicons = {name: by_hand.Lexicon(LEXICONS, name) for name in ("paper", "strict", "word")}
+    return {
+        arm: [
+            {row["sample_id"]: by_hand.Trace(row, files.board[row["sample_id"]], lexicons) for row in run}
+            for run in files.rows(arm, "eval").values()
+        ]
+        for arm in files.arms
+    }
 
 
-def test_measures(files, page, lexicons):
+def test_measures(files, page, seen):
     table = page.tables["Measures"]
     assert [c.text.split()[0] for c in table.headings[1:]] == files.arms
     expected = []
-    for row, (name, cells) in zip(table.rows, measures_of(files, lexicons), strict=True):
+    for row, (name, cells) in zip(table.rows, measures_of(files, seen), strict=True):
         assert row[0].text == name
         expected.append([[name, row[0].small[0]], *(cells[arm] for arm in files.arms)])
     compare(table, expected)
 
 
-def test_traces(files, page, lexicons):
-    def traces(arm):
-        return [
-            [by_hand.Trace(r, files.board[r["sample_id"]], lexicons) for r in run]
-            for run in files.rows(arm, "eval").values()
-        ]
-
-    seen = {arm: traces(arm) for arm in files.arms}
+def test_traces(files, page, seen):
     part = lambda some, of: some / of if some is not None and of else None  # noqa: E731
     rows = {
         "Words of thinking": lambda t: t.words,
@@ -507,10 +507,10 @@ def test_traces(files, page, lexicons):
         "Cut or never closed": lambda t: float(t.cut),
     }
     table, expected = page.tables["Trace measures"], []
-    quality = {name: tomllib.loads((PACKAGE / f"traces/lexicons/{name}.toml").read_text()) for name in lexicons}
+    quality = {name: tomllib.loads((LEXICONS / f"{name}.toml").read_text()) for name in ("paper", "strict", "word")}
     for row, (name, read) in zip(table.rows[:-1], rows.items(), strict=True):
         share = row[0].small[0].startswith("%")
-        found = {arm: interval([[read(t) for t in run] for run in seen[arm]], share) for arm in files.arms}
+        found = {arm: interval([[read(t) for t in run.values()] for run in seen[arm]], share) for arm in files.arms}
         used = re.search(r"lexicon (\w+)", row[0].small[0])
         if used:
             values = quality[used[1]]
@@ -520,7 +520,7 @@ def test_traces(files, page, lexicons):
         )
     lengths = []
     for arm in files.arms:
-        graded = [t for run in seen[arm] for t in run if t.ok is not None]
+        graded = [t for run in seen[arm] for t in run.values() if t.ok is not None]
         lengths.append(N(stats.pearsonr([t.words for t in graded], [float(t.ok) for t in graded]).statistic, 2))
     expected.append([["Length against being right", ...], *lengths])
     compare(table, expected)
