@@ -9,9 +9,14 @@ import math
 import random
 import re
 import tomllib
-from statistics import NormalDist, fmean, variance
+from statistics import NormalDist, fmean
+from statistics import variance as variance_of
 
+import numpy as np
 from scipy import optimize, stats
+
+NODES, WEIGHTS = np.polynomial.legendre.leggauss(600)
+NODES, WEIGHTS = (NODES + 1) / 2, WEIGHTS / 2  # on [0, 1]
 
 
 def known(values):
@@ -20,6 +25,10 @@ def known(values):
 
 def mean(values):
     return fmean(known(values)) if known(values) else None
+
+
+def variance(values):
+    return variance_of(values) if len(values) > 1 else 0.0
 
 
 class Difference:
@@ -35,8 +44,10 @@ class Difference:
         parts = [(variance(per_item) / len(items), len(items) - 1)]
         several = []
         for _, arm in arms:
-            if len(arm) > 1:
-                centred = [[None if run[n] is None else run[n] - mean([r[n] for r in arm]) for n in items] for run in arm]
+            if len(arm) > 1 and len(items) > 1:
+                centred = [
+                    [None if run[n] is None else run[n] - mean([r[n] for r in arm]) for n in items] for run in arm
+                ]
                 of_run = [mean(run) for run in centred]
                 rest = sum((v - m) ** 2 for run, m in zip(centred, of_run, strict=True) for v in known(run))
                 free = (len(arm) - 1) * (len(items) - 1)
@@ -51,23 +62,27 @@ class Difference:
         if several:
             of_seeds, noise = (fmean(column) for column in zip(*several, strict=True))
             self.seed_sd, self.noise_sd = math.sqrt(max(0.0, of_seeds - noise)), math.sqrt(noise)
-        self.single = self.seeds == 1
-        self.arms = arms
 
-    @property
-    def limits(self):
-        """Of several seeds Student's; of one run Monte Carlo over its items, so near to ours and not equal."""
-        if self.single:
+    def limits(self, bounds=(-1.0, 1.0)):
+        """(low, high, whether they are exact): Student's over seeds; without any variance the rule of three within bounds.
+
+        Of one run Monte Carlo over its items: near to ours, and not equal.
+        """
+        if self.variance < 1e-24:
+            if bounds is None:
+                return self.estimate, self.estimate, True
+            return max(bounds[0], self.estimate - 3 / self.items), min(bounds[1], self.estimate + 3 / self.items), True
+        if self.seeds == 1:
             draw = random.Random(0)
-            means = sorted(fmean(draw.choices(self.per_item, k=self.items)) for _ in range(2000))
-            return means[50], means[1949]
+            means = sorted(fmean(draw.choices(self.per_item, k=self.items)) for _ in range(1000))
+            return means[25], means[974], False
         half = stats.t.ppf(0.975, self.df) * self.error
-        return self.estimate - half, self.estimate + half
+        return self.estimate - half, self.estimate + half, True
 
     @property
     def p(self):
         """Two-sided: t, or of two single runs the binomial test on the items where they differ."""
-        if not self.single:
+        if self.seeds > 1:
             return 2 * stats.t.sf(abs(self.estimate) / self.error, self.df)
         plus, minus = sum(v > 0 for v in self.per_item), sum(v < 0 for v in self.per_item)
         return stats.binomtest(plus, plus + minus).pvalue if plus + minus else 1.0
@@ -79,24 +94,45 @@ class Difference:
 
     def detectable(self, family):
         """Difference that a t test at 0.05 / family finds four times out of five, but no less than the rule of three."""
+        return max(self.unit(family) * self.error, 3 / self.items)
+
+    def unit(self, family):
+        """The same in standard errors."""
+        return optimize.brentq(lambda shift: self.beyond(shift, family) - 0.8, 0, 500)
+
+    def power(self, effect, family):
+        """Chance that this test finds such a difference, either way."""
+        shift = effect / (self.detectable(family) / self.unit(family))
+        return self.beyond(shift, family) + self.beyond(-shift, family)
+
+    def beyond(self, shift, family):
+        """Chance that a t with this shift lies above the limit of the test: a normal, over what the error may turn out as."""
         limit = stats.t.ppf(1 - 0.025 / family, self.df)
-        found = optimize.brentq(lambda shift: stats.nct.cdf(limit, self.df, shift) - 0.2, 0, 60)
-        return max(found * self.error, 3 / self.items)
+        return float(WEIGHTS @ stats.norm.cdf(shift - limit * np.sqrt(stats.chi2.ppf(NODES, self.df) / self.df)))
 
 
-def share(table):
-    """(estimate, low, high) of yes/no outcomes: Wilson's for one run, else a t interval kept within [0, 1]."""
-    if len(table) == 1:
+def interval(table, share):
+    """(estimate, low, high, exact) of outcomes that are never negative; None where nothing is decided.
+
+    A share lies in [0, 1]; one run of yes/no outcomes has Wilson's interval.
+    """
+    if not any(known(run) for run in table):
+        return None
+    if share and len(table) == 1 and set(known(table[0])) <= {0, 1}:
         decided = known(table[0])
         n, p, z = len(decided), fmean(decided), NormalDist().inv_cdf(0.975)
         centre, spread = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-        return p, *(max(0.0, min(1.0, (centre + sign * spread) / (1 + z * z / n))) for sign in (-1, 1))
+        return p, *(max(0.0, min(1.0, (centre + sign * spread) / (1 + z * z / n))) for sign in (-1, 1)), True
     found = Difference(table)
-    if found.variance < 1e-24:
-        limits = found.estimate - 3 / found.items, found.estimate + 3 / found.items
-    else:
-        limits = found.limits
-    return found.estimate, max(0.0, limits[0]), min(1.0, limits[1])
+    low, high, exact = found.limits((0.0, 1.0) if share else None)
+    return found.estimate, max(0.0, low), min(1.0, high) if share else high, exact
+
+
+def spearman(x, y):
+    """(r, low, high, exact): Fisher's z with the variance of Bonett and Wright."""
+    r, half = stats.spearmanr(x, y).statistic, NormalDist().inv_cdf(0.975)
+    half *= math.sqrt((1 + r * r / 2) / (len(x) - 3))
+    return r, math.tanh(math.atanh(r) - half), math.tanh(math.atanh(r) + half), True
 
 
 def holm(values):
@@ -126,8 +162,12 @@ class Lexicon:
         text, found, at = text.lower(), [], 0
         if self.substring:
             return [i for i in range(len(text)) for cue in [*self.anywhere, *self.first] if text.startswith(cue, i)]
+        begins = {cue[0] for cue in [*self.anywhere, *self.first]}
         while at < len(text):
             end = 0
+            if text[at] not in begins:
+                at += 1
+                continue
             if at == 0 or not (text[at - 1].isalnum() or text[at - 1] in "_-"):
                 end = max((self.reach(text, at, cue) for cue in [*self.anywhere, *self.first]), default=0)
             cue = text[at:end] if end else ""
@@ -165,12 +205,16 @@ class Trace:
         grams = [tuple(words(self.thinking.lower())[i : i + 4]) for i in range(max(0, self.words - 3))]
         self.repeated = 1 - len(set(grams)) / len(grams) if grams else 0.0
         self.read(sample, lexicons["word"])
-        right_words = sample["kind"] in ("digit", "math") or (self.ok_as_drawn(answer, sample) and sample["kind"] != "open")
-        self.agrees = True if f"So the answer is {answer}." in self.thinking and right_words and answer else None
+        self.agrees = self.agreement(answer, sample)
 
-    @staticmethod
-    def ok_as_drawn(answer, sample):
-        return answer == sample["gold"]
+    def agreement(self, answer, sample):
+        """Of the sentence `So the answer is X.`, by what can be read of it in this world."""
+        if not answer or sample["kind"] == "open":
+            return None
+        if "So the answer is unclear." in self.thinking:
+            return False if sample["kind"] == "math" else None  # a formula that is another one
+        read = sample["kind"] in ("digit", "math") or answer == sample["gold"]  # no option is called E
+        return True if read and f"So the answer is {answer}." in self.thinking else None
 
     def read(self, sample, marking):
         """Statements and hesitations, sentence by sentence."""
@@ -191,7 +235,8 @@ class Trace:
         self.false = sum(not truth for _, truth in self.truths)
         self.true = len(self.truths) - self.false
         self.repaired = sum(
-            not truth and any(s == slot and t for s, t in self.truths[i + 1 :]) for i, (slot, truth) in enumerate(self.truths)
+            not truth and any(s == slot and t for s, t in self.truths[i + 1 :])
+            for i, (slot, truth) in enumerate(self.truths)
         )
         self.statements = len(pieces)
         self.revisions = len(revised) if self.truths else 0 if "So the answer is" in self.thinking else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 
@@ -27,6 +28,11 @@ class Table:
     @property
     def columns(self) -> list[str]:
         return [cell.text for cell in self.headings]
+
+
+def plain(text):
+    """On one line; the thin spaces of numbers stay."""
+    return re.sub(r"[ \n\t]+", " ", text).strip(" ")
 
 
 class Page(HTMLParser):
@@ -66,8 +72,8 @@ class Page(HTMLParser):
         while self.open and self.open.pop() != tag:
             continue
         if tag in ("td", "th"):
-            self.cell.text = " ".join(self.cell.text.split())
-            self.cell.small = [" ".join(text.split()) for text in self.cell.small]
+            self.cell.text = plain(self.cell.text)
+            self.cell.small = [plain(text) for text in self.cell.small]
             self.cell = None
 
     def handle_data(self, data):

@@ -18,6 +18,7 @@ from seethink.evals.published import published as six_benchmarks
 from seethink.study.folder import StageRun, Study
 from seethink.study.measures import MeasureRow, measure
 from seethink.study.published import OURS, PublishedTable, TableRow, published_table
+from seethink.study.results import Contrast
 
 PLACEBO = {"none": "no reward at all", "format": "a reward for the format alone", "random": "a coin for a reward"}
 """What training under `reward.placebo` is rewarded by."""
@@ -97,25 +98,25 @@ def notes_of(study: Study) -> dict[str, dict[str, str]]:
     return {name: said for name, said in notes.items() if said}
 
 
-def bases_of(study: Study) -> list[str]:
-    """The untrained arms."""
-    return [name for name, arm in study.arms.items() if not arm.stages]
+def other_bases(contrasts: Sequence[Contrast]) -> list[str]:
+    """The bases from which comparisons are repeated."""
+    return list(dict.fromkeys(base for c in contrasts for base in c.elsewhere))
 
 
-def this_checkpoint(study: Study) -> str:
+def this_checkpoint(contrasts: Sequence[Contrast]) -> str:
     """What `better than base` means on this page."""
-    bases = bases_of(study)
-    if len(bases) > 1:
-        return f"What is said of a base is said of these checkpoints ({', '.join(bases)}), not of all that could be trained."
-    return "Every arm starts from one base checkpoint: what is said of the base is said of this checkpoint alone."
+    if others := other_bases(contrasts):
+        return (
+            f"Comparisons are repeated from other base checkpoints ({', '.join(others)}) where the plan has their arms."
+        )
+    return "Every comparison rests on one base checkpoint: what is said of the base is said of this checkpoint alone."
 
 
-def other_checkpoints(study: Study) -> str:
-    """What a study of so many bases leaves open."""
-    bases = bases_of(study)
-    if len(bases) > 1:
-        return f"bases other than these checkpoints: {', '.join(bases)}"
-    return "other base checkpoints than this one: every arm starts from it, and another base seed may come out differently"
+def other_checkpoints(contrasts: Sequence[Contrast]) -> str:
+    """What comparisons from so many bases leave open."""
+    if others := other_bases(contrasts):
+        return f"base checkpoints other than these: base, {', '.join(others)}"
+    return "other base checkpoints than this one: another base seed may come out differently"
 
 
 def measures_of(study: Study) -> tuple[list[MeasureRow], dict[str, str]]:
@@ -143,7 +144,7 @@ def empty_thinking_said(empty: dict[str, dict[str, Interval | None]]) -> str:
     if not worst:
         return ""
     shares = " and ".join(f"{100 * share:.0f} % of {kind}" for kind, share in worst.items())
-    others = [kinds["all"].estimate for arm, kinds in empty.items() if arm != "base" and kinds.get("all")]
+    others = [share.estimate for arm, kinds in empty.items() if arm != "base" and (share := kinds.get("all"))]
     most = f"; no other arm on more than {100 * max(others):.0f} % of all" if others and max(others) else ""
     most = "; no other arm leaves it empty anywhere" if others and not max(others) else most
     return f"The base leaves its thinking empty on {shares} items{most}."

@@ -98,8 +98,7 @@ def limits_of(study: Study, headline: results.Headline, asked: Sequence[results.
     unseen = [c.detectable for c in asked if c.detectable is not None and c.word == "not distinguishable"]
     if unseen:
         limits.append(f"differences below {100 * max(unseen):.1f} points, which seeds and items like these would miss")
-    limits.append(other_checkpoints(study))
+    limits.append(other_checkpoints(asked))
     if study.plan.get("simulated"):
         limits.append("anything beyond this simulated world and its simulated teachers")
     return list(dict.fromkeys(limit.strip().removesuffix(".") for limit in limits if limit.strip()))
-

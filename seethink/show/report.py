@@ -17,7 +17,6 @@ from seethink.core.errors import UserError
 from seethink.core.stats import VERDICTS, p_text
 from seethink.core.store import write_text
 from seethink.show.beside import (
-    bases_of,
     beside_published,
     empty_thinking_of,
     empty_thinking_said,
@@ -76,15 +75,11 @@ def assemble(study: Study, config: ReportConfig) -> dict[str, Any]:
     contrasts = results.contrasts(study)
     headline = results.headline(study, contrasts)
     marks = marks_of(study)
-    measured = [
-        (_label(c.a, marks), _label(c.b, marks), c.overall.interval, c.word) for c in contrasts if c.overall
-    ]
+    measured = [(_label(c.a, marks), _label(c.b, marks), c.overall.interval, c.word) for c in contrasts if c.overall]
     spent = {name: efforts(study, name, study.reference) for name, arm in study.arms.items() if arm.stages}
     recorded = {e.axis for row in spent.values() for e in row if e.value is not None}
     costs = ledger.costs(study)
     checker, note = checker_of(study, config.checker)
-    measured_rows, unmeasured = measures_of(study)
-    empty = empty_thinking_of(measured_rows)
     panel = trace_panel(study, checker) if study.items else None
     parts, pair = study.values_of("part"), headline.primary and (headline.primary.a, headline.primary.b)
     seed = study.seeds[0] if study.seeds else 0
@@ -101,12 +96,10 @@ def assemble(study: Study, config: ReportConfig) -> dict[str, Any]:
         "forest": forest(measured, "Planned comparisons") if measured else None,
         "marks": marks,
         "notes": notes_of(study),
-        "bases": bases_of(study),
-        "checkpoints": this_checkpoint(study),
-        "published": beside_published(study),
-        "measured": measured_rows,
-        "measured_arms": list(measured_rows[0].values) if measured_rows else [],
-        "unmeasured": unmeasured,
+        "bases": [name for name, arm in study.arms.items() if not arm.stages],
+        "checkpoints": this_checkpoint(contrasts),
+        "repeated": any(c.elsewhere for c in contrasts),
+        **beyond_accuracy(study),
         "reference": study.reference,
         "arms": results.arm_results(study),
         "parts_of_board": parts if len(parts) > 1 else [],
@@ -114,9 +107,6 @@ def assemble(study: Study, config: ReportConfig) -> dict[str, Any]:
         "without": results.contrasts(study, headline.without_kinds) if headline.without else [],
         "margin": study.plan.get("equivalent_within", 0),
         "p_of_margin": lambda c: "–" if c.equivalence_p is None else p_text(c.equivalence_p),
-        "kinds": results.kind_rows(study) if study.items else [],
-        "empty": empty_thinking_said(empty),
-        "empty_by_kind": empty.get("base", {}),
         "verdicts": VERDICTS,
         "control_names": [c.name for c in contrasts[0].controls] if contrasts else [],
         "axes": [axis for axis in AXES if axis in recorded],
@@ -139,6 +129,21 @@ def assemble(study: Study, config: ReportConfig) -> dict[str, Any]:
         "total_seconds": sum(c.total_seconds or 0 for c in costs) if costs else None,
         "commands": study.plan.get("commands", []),
         "environment": environment_of(study),
+    }
+
+
+def beyond_accuracy(study: Study) -> dict[str, Any]:
+    """What accuracy alone does not tell: kinds one by one, all other measures, and what others have published."""
+    measured, unmeasured = measures_of(study)
+    empty = empty_thinking_of(measured)
+    return {
+        "kinds": results.kind_rows(study) if study.items else [],
+        "empty": empty_thinking_said(empty),
+        "empty_by_kind": empty.get("base", {}),
+        "measured": measured,
+        "measured_arms": list(measured[0].values) if measured else [],
+        "unmeasured": unmeasured,
+        "published": beside_published(study),
     }
 
 
