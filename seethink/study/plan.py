@@ -291,7 +291,7 @@ def describe(config: StudyConfig, stages: Iterable[Stage]) -> dict[str, Any]:
         }
     planned = comparisons(config)
     as_is = ("label", "simulated", "seeds", "reference", "matched_on", "accept_unmatched", "equivalent_within")
-    as_is += ("handicapped", "published", "checker")
+    as_is += ("pair_seeds", "handicapped", "published", "checker")
     return {
         **{name: getattr(config, name) for name in as_is},
         "arms": arms,
