@@ -25,7 +25,7 @@ from seethink.study.folder import Study, load_study
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class AnsweredStudy:
     """One question and what a study found."""
 
     name: str
@@ -72,14 +72,14 @@ def names_of(folders: Sequence[Path]) -> list[str]:
     return names
 
 
-def finding(study: Study, name: str) -> Finding:
+def finding(study: Study, name: str) -> AnsweredStudy:
     """The answer of one study, its evidence, and its limits."""
     contrasts = results.contrasts(study)
     headline = results.headline(study, contrasts)
     asked = [c for c in contrasts if (c.a, c.b) in study.question.comparisons] or contrasts
     measured = [(c.a, c.b, c.overall.interval, c.word) for c in asked if c.overall]
     picture = standalone(forest(measured, study.question.text), asset("base.css")) if measured else None
-    return Finding(
+    return AnsweredStudy(
         name=name,
         study=study,
         answer=headline.answer,
