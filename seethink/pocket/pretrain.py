@@ -52,6 +52,8 @@ from seethink.pocket.world import SMALL
 from seethink.train.model.policy import compute_dtype
 
 LOOK_WEIGHT = 0.3
+COUNT_WEIGHT = 5.0
+"""Of a counted number among the words of an answer: there are few of them, and they decide whether counting pays."""
 SEEING = 0.3
 """Weight of the words of image tokens while the language layers learn."""
 CAREFUL = 3
@@ -214,7 +216,11 @@ def language_loss(model: Model, gallery: Gallery, batch: LessonBatch) -> dict[st
         output_attentions=True,
     )
     labels, look = batch.labels[:, 1:], batch.look[:, 1:]
-    words = cross_entropy(output.logits[:, :-1].flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORE)
+    losses = cross_entropy(
+        output.logits[:, :-1].flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORE, reduction="none"
+    )
+    weights = (labels != IGNORE) * (1.0 + (COUNT_WEIGHT - 1.0) * (batch.tally[:, :-1].sum(-1) > 0))
+    words = (losses * weights.flatten()).sum() / weights.sum()
     first, second, third = output.attentions
     gaze = _gaze(second[:, 0, :-1], look) + _gaze(first[:, 0], batch.letter)
     count = _gaze(first[:, 1], batch.match) + _spread(third[:, 0], batch.tally)
