@@ -18,9 +18,9 @@ from seethink.core.run import Run
 from seethink.core.store import read_json, write_json
 from seethink.pocket.config import World
 from seethink.show.report import ReportConfig, run
+from seethink.study.check import check
 from seethink.study.config import Arm, RanStudy, StudyConfig
 from seethink.study.folder import load_study
-from seethink.study.check import check
 from tests import synthetic_study
 
 ROOT = Path(__file__).parents[1]

@@ -18,8 +18,8 @@ from seethink.core.errors import UserError
 from seethink.core.nouns import Sample
 from seethink.core.store import save_samples
 from seethink.core.url import check_open, check_url, public
-from seethink.study.config import StudyConfig
 from seethink.study.check import check
+from seethink.study.config import StudyConfig
 from tests.fake_api import FakeApi, last_text
 from tests.raw_api import ANSWER, RawApi
 from tests.test_ask import ask_all
