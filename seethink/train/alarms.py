@@ -35,23 +35,23 @@ NOTHING = (
 OF_REWARDS = ("reward/mean", "groups/zero_spread", "tokens/trained")
 """Those that demonstrations and a teacher do without."""
 
-Row = dict[str, Any]
+MetricsRow = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class History:
     """What the rules of a run look at."""
 
-    rows: Sequence[Row] = ()
+    rows: Sequence[MetricsRow] = ()
     """Steps or rounds that trained, up to now."""
-    held_out: Sequence[Row] = ()
+    held_out: Sequence[MetricsRow] = ()
     """Rows that hold an evaluation."""
     unit: str = "round"
     facts: Facts = field(default_factory=dict)
     """What is known besides the metrics."""
 
     @property
-    def last(self) -> Row:
+    def last(self) -> MetricsRow:
         return self.rows[-1]
 
     def early(self, key: str) -> float:
@@ -79,18 +79,18 @@ def raise_new(folder: Run, found: dict[str, str], step: int | None) -> None:
             folder.alarm(name, text, step)
 
 
-def training_rows(metrics: Iterable[Row]) -> list[Row]:
+def training_rows(metrics: Iterable[MetricsRow]) -> list[MetricsRow]:
     """The rows of a step or round that trained: not those that hold an evaluation alone, as the one before the first step."""
     own = ("step", "round", SECONDS)
     return [row for row in metrics if any(key not in own and not key.startswith(HELD_OUT) for key in row)]
 
 
-def first_row(metrics: Iterable[Row], unit: str) -> bool:
+def first_row(metrics: Iterable[MetricsRow], unit: str) -> bool:
     """Whether the model was evaluated before its first step."""
     return any(row[unit] == 0 for row in metrics)
 
 
-def nothing_learned(metrics: Sequence[Row]) -> str:
+def nothing_learned(metrics: Sequence[MetricsRow]) -> str:
     """Why these steps or rounds taught nothing; empty where they may have, or where nothing was recorded."""
     rows = training_rows(metrics)
     otherwise = any(row.get("demos/tokens") or "teacher/kl" in row for row in rows)
@@ -113,28 +113,28 @@ def before_watch(total: int, export_every: int, held_out: int, leaked: int) -> d
     return raised(RULES, History(facts=facts), "start")
 
 
-def sft(metrics: Sequence[Row]) -> dict[str, str]:
+def sft(metrics: Sequence[MetricsRow]) -> dict[str, str]:
     """{alarm: sentence} for the latest step of SFT."""
     return _latest(metrics, "step")
 
 
-def grpo(metrics: Sequence[Row]) -> dict[str, str]:
+def grpo(metrics: Sequence[MetricsRow]) -> dict[str, str]:
     """{alarm: sentence} for the latest rounds of a GRPO run."""
     return _latest(metrics, "round")
 
 
-def spiked(metrics: Sequence[Row], loss: float, step: int, factor: float) -> dict[str, str]:
+def spiked(metrics: Sequence[MetricsRow], loss: float, step: int, factor: float) -> dict[str, str]:
     """{alarm: sentence} where a step of SFT must be taken back."""
     facts = {"attempted loss": loss, "step": step, "factor": factor}
     return raised(RULES, History(training_rows(metrics), facts=facts), "before the update")
 
 
-def at_the_end(metrics: Sequence[Row]) -> dict[str, str]:
+def at_the_end(metrics: Sequence[MetricsRow]) -> dict[str, str]:
     """{alarm: sentence} for a run that is over."""
     return raised(RULES, History(training_rows(metrics)), "end")
 
 
-def _latest(metrics: Sequence[Row], unit: str) -> dict[str, str]:
+def _latest(metrics: Sequence[MetricsRow], unit: str) -> dict[str, str]:
     clean = [
         {key: None if isinstance(v, float) and not math.isfinite(v) else v for key, v in row.items()} for row in metrics
     ]
@@ -254,7 +254,7 @@ def _nothing_learned(h: History) -> Iterator[Facts]:
         yield {"why": why}
 
 
-def _mean(rows: Sequence[Row], key: str) -> float:
+def _mean(rows: Sequence[MetricsRow], key: str) -> float:
     known = [row[key] for row in rows if row.get(key) is not None]
     return fmean(known) if known and len(rows) == WINDOW else math.nan
 

@@ -296,7 +296,9 @@ def rate_in_words(config: TrainingConfig) -> str:
 def controls_in_words(config: TrainingConfig) -> str:
     """For a dry run: what is not as usual, each after a semicolon."""
     images = f"; images {config.images}" if config.images != "own" else ""
-    return f"{images}; only {', '.join(config.kinds)}" if config.kinds else images
+    kinds = f"; only {', '.join(config.kinds)}" if config.kinds else ""
+    watch = f"; watched on {config.watch.data} every {config.watch.every}" if config.watch.data else ""
+    return images + kinds + watch + (f"; exported every {config.export_every}" if config.export_every else "")
 
 
 def system_prompt(model: ModelConfig) -> str:
