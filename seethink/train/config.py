@@ -122,14 +122,6 @@ class WatchConfig(Config):
     )
     rows: Annotated[int, Effect.MANNER] = Field(default=128, ge=1, description="answers decoded at once")
 
-    @model_validator(mode="after")
-    def _of_something(self) -> WatchConfig:
-        """Settings of an evaluation that never happens are refused."""
-        others = [name for name, field in type(self).model_fields.items() if getattr(self, name) != field.default]
-        if self.data is None and others:
-            raise ValueError(f"watch.{others[0]} without watch.data changes nothing: give it, or leave both out")
-        return self
-
 
 class ScoredWatchConfig(WatchConfig):
     """The same where training itself has no rewards."""
