@@ -273,6 +273,7 @@ def pretend(monkeypatch):
             (out / "model").mkdir(parents=True, exist_ok=True)
             (out / "model" / "weights").write_text(str(len(ran)))
             (out / "selected.jsonl").write_text(str(settings.get("seed")))
+            write_json(out / "manifest.json", {"inputs": {}})
             write_json(out / "done.json", {"key": "", "summary": {}})
 
         def wait(self):
@@ -292,7 +293,7 @@ def names(ran: list[str]) -> list[str]:
     return found
 
 
-def test_only_what_depends_on_a_change_runs_again(make, pretend, tmp_path):
+def test_only_what_depends_on_a_change_runs_again(make, pretend, tmp_path, monkeypatch):
     sets = {"s": {"verb": "curate", "of": "b"}}
     arms = {
         "grpo": {"stage": "grpo"},
@@ -302,6 +303,7 @@ def test_only_what_depends_on_a_change_runs_again(make, pretend, tmp_path):
     config = make(arms=arms, sets=sets, seeds=[0], comparisons=[("mixed", "distilled")])
     execute(plan(config))
     assert len(names(pretend)) == len(plan(config)) == 1 + 1 + 3 * 2
+    monkeypatch.chdir(tmp_path / "o")  # a setting that is left empty is no folder
     execute(plan(config))
     assert names(pretend) == []
     (tmp_path / "b.jsonl").write_text("")  # what the set is made of
