@@ -29,7 +29,7 @@ EXPORT = {"sft": "step", "grpo": "round"}
 NAMED = {**NAMING, "sft": ("watch.data",), "grpo": ("watch.data",), "eval": ("against",)}
 """Settings of a verb that may be names of the plan: of data or sets, of the board, or of a base."""
 
-Node = tuple[str, str]
+PlanNode = tuple[str, str]
 """(`arms` or `sets`, name): what a study makes."""
 
 
@@ -183,7 +183,7 @@ def narrowed(config: StudyConfig) -> StudyConfig:
     )
 
 
-def needed(config: StudyConfig, node: Node) -> list[Node]:
+def needed(config: StudyConfig, node: PlanNode) -> list[PlanNode]:
     """Arms and sets that an arm or a set reads."""
     kind, name = node
     if kind == "arms":
@@ -200,7 +200,7 @@ def needed(config: StudyConfig, node: Node) -> list[Node]:
     return found + [("sets", file) for file in files if file in config.sets]
 
 
-def behind(config: StudyConfig, node: Node, below: tuple[Node, ...] = ()) -> list[Node]:
+def behind(config: StudyConfig, node: PlanNode, below: tuple[PlanNode, ...] = ()) -> list[PlanNode]:
     """All that an arm or a set needs, and what that needs. Raises UserError where something needs itself."""
     if node in below:
         kind, name = node
