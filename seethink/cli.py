@@ -42,6 +42,7 @@ VERBS = {
     "traces": ("traces.config:TracesConfig", "traces.run:run", "analyse hesitation, length and step truth of traces"),
     "study": ("study.config:StudyConfig", "cli:study", "run all arms with matched controls; no plan: the pocket study"),
     "report": ("show.config:ReportConfig", "show.report:run", "render report.html of a study"),
+    "findings": ("show.config:FindingsConfig", "show.findings:run", "render one page of findings from several studies"),
     "view": ("show.config:ViewConfig", "show.view:run", "render static pages to look at samples and traces"),
     "doctor": ("doctor:DoctorConfig", "doctor:run", "check this machine before a run"),
     "reward score": ("rewards.config:ScoreConfig", "rewards.answers:run", "score every response of a file"),

@@ -17,6 +17,7 @@ from seethink.evals import run as eval_run
 from seethink.evals.answers.responses import LOG
 from seethink.evals.config import EvalConfig
 from seethink.pocket.build import build
+from seethink.show import evaluation
 from seethink.train.model import divergence
 from seethink.train.model.divergence import distances, refuse_strangers
 from seethink.train.model.policy import encode_completion, encode_prompt, save_policy
@@ -125,11 +126,21 @@ def test_an_evaluation_against_its_start_has_both_columns(world, tmp_path):
     assert len(rows) == 8 and checked >= 4
     summary = read_json(tmp_path / "run" / "done.json")["summary"]
     assert summary["kl"] == pytest.approx(sum(row["kl"] for row in rows) / 8) and summary["kl"] > 1e-3
+    evaluation.write(tmp_path / "run", samples)
+    page = (tmp_path / "run" / "report.md").read_text(encoding="utf-8")
+    assert f"{summary['entropy']:.4f} nats per token" in page and str(BASE) in page
     again = configured(EvalConfig, {**settings, "out": tmp_path / "none", "samples": 2, "batch": 3})
     eval_run.run(again)
     unmeasured = read_table(tmp_path / "none" / "scores.parquet")
     assert [row["text"] for row in unmeasured] == [row["text"] for row in rows], "measuring changes no answer"
     assert {row["kl"] for row in unmeasured} == {None} == {row["entropy"] for row in unmeasured}
+
+
+def test_a_dry_run_says_that_another_model_is_held(world, tmp_path, capsys):
+    board, model = world
+    config = configured(EvalConfig, {"model": model, "data": board, "out": tmp_path / "none", "against": BASE})
+    eval_run.run(config, dry_run=True)
+    assert f"scored under {BASE}" in capsys.readouterr().out and not (tmp_path / "none").exists()
 
 
 def test_a_killed_evaluation_keeps_what_was_measured(world, tmp_path):

@@ -13,8 +13,9 @@ from seethink.core.nouns import Sample, Score
 from seethink.core.store import save_samples, write_json, write_jsonl
 from seethink.core.tables import write_table
 from seethink.core.tags import compose
+from seethink.study.fair import root
 from seethink.study.folder import load_study
-from seethink.study.measures import BOARD, MEASURES, STRATA, Measured, measure, root, stratum
+from seethink.study.measures import MEASURES, STRATA, Measured, measure, stratum
 from tests import synthetic_study
 
 Y, N, U = True, False, None  # right, wrong, undecided
@@ -146,9 +147,10 @@ def test_entropy_before_and_during_exploration(folder):
     assert (
         number(found["held-out prompts"]["grpo"]) == pytest.approx(0.2) and found["held-out prompts"]["grpo"].items == 3
     )
-    assert number(found["first 5 rounds of GRPO"]["grpo"]) == pytest.approx(fmean(1 / r for r in range(1, 6)))
-    assert number(found["last 5 rounds of GRPO"]["grpo"]) == pytest.approx(fmean(1 / r for r in range(8, 13)))
-    assert all("no GRPO of enough rounds" in row["late"].why for row in found.values()), "five rounds have no end"
+    assert number(found["first 5 rounds"]["grpo"]) == pytest.approx(fmean(1 / r for r in range(1, 6)))
+    assert number(found["last 5 rounds"]["grpo"]) == pytest.approx(fmean(1 / r for r in range(8, 13)))
+    assert found["last 5 rounds"]["late"].why == "no GRPO of its own with 10 rounds", "five rounds have no end"
+    assert found["held-out prompts"]["late"].why == "no evaluation 'sampled' against a model"
 
 
 def test_kl_is_to_the_start_or_not_told(folder):
@@ -210,17 +212,6 @@ def test_no_correlation_without_points(folder, rows, why):
     assert why in found["grpo"].why and found["sft"].why == "no grpo run"
 
 
-def test_what_the_board_itself_gives_away_and_keeps(folder):
-    evaluation(folder, "base", "eval", [N, N, U, N])
-    evaluation(folder, "grpo", "eval", [N, Y, U, N])
-    evaluation(folder, "grpo", "eval-samples", [[N, N], [N, N], [U, U], [N, Y]])
-    evaluation(folder, "grpo", "eval-blank", [Y, Y, Y, Y])  # not the board's own pictures
-    most, never = (values(folder, name) for name in ("Most frequent gold", "Never solved"))
-    assert [number(most[kind][BOARD]) for kind in ("digit", "choice", "open")] == [1.0, 1.0, 1.0]
-    assert number(never["all"][BOARD]) == pytest.approx(1 / 3) and never["all"][BOARD].items == 3
-    assert number(never["digit"][BOARD]) == 1.0 and number(never["open"][BOARD]) == 0.0
-
-
 def test_every_number_is_an_interval_or_a_reason(tmp_path):
     """A study without further evaluations, with its board gone."""
     study = synthetic_study.build(tmp_path, seeds=(0, 1), items=20, steps=12)
@@ -228,11 +219,11 @@ def test_every_number_is_an_interval_or_a_reason(tmp_path):
     rows = measure(load_study(study))
     assert {row.measure.name for row in rows} == {one.name for one in MEASURES}
     for row in rows:
-        assert list(row.values) == ([BOARD] if row.measure.of_board else list(synthetic_study.ARMS))
+        assert list(row.values) == list(synthetic_study.ARMS)
         assert all((value.interval is None) == bool(value.why) for value in row.values.values()), row
     reasons = {row.measure.name: next(iter(row.values.values())).why for row in rows if not row.measured}
     assert reasons["pass@k"] == "no evaluation 'samples'"
-    assert reasons["Most frequent gold"] == "the board's file is gone" == reasons["Thinking agrees with the answer"]
+    assert reasons["Thinking agrees with the answer"] == "the board's file is gone"
 
 
 def test_a_study_that_has_not_begun_has_no_rows(folder):

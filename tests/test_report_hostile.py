@@ -98,7 +98,7 @@ def test_the_markdown_holds_no_markup_of_theirs(folder):
 def test_a_chart_shows_any_name_as_it_is(name):
     interval, mark = Interval(0.1, 0.0, 0.2), Mark(1)
     charts = [
-        forest([(f"{name} − {name}", interval, "better")], name),
+        forest([(name, name, interval, "better")], name),
         by_arm([(name, mark, interval)], name, name),
         dumbbells([(name, mark, 1.0, 2.0)], name, name),
         dots({name: [(mark, interval)]}, f"Accuracy by kind, {name}", name),

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from seethink.core.config import Effect, effects
 from seethink.core.errors import UserError
 
-WRITTEN = (b"{", b"[", b"PAR1", b"SQLite format 3")  # how the files begin that we write
+WRITTEN = (b"{", b"[", b"PAR1", b"SQLite format 3", b"<!-- seethink")  # how the files begin that we write
 NOTES = {".log", ".txt", ".out", ".err", ".md", ".toml", ".yaml", ".yml", ".sh", ".pid"}
 """What people keep beside a run; no run writes files of these names into its folder."""
 

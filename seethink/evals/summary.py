@@ -41,6 +41,7 @@ def described(board: Board, profile: str, inputs: dict[str, str], config: EvalCo
         "max_tokens": None if elsewhere else config.max_tokens,
         "temperature": None if elsewhere else config.temperature,
         "samples": config.samples,
+        **({"against": str(config.against)} if config.against else {}),
         "judge": config.judge.model if config.judge.url else "",
         "judge_version": version() if config.judge.url else "",
     }

@@ -1,4 +1,4 @@
-"""Settings of `seethink report | view`."""
+"""Settings of `seethink report | findings | view`."""
 
 from __future__ import annotations
 
@@ -17,6 +17,15 @@ class ReportConfig(Config):
     out: Path | None = Field(default=None, description="folder for the report; the study folder when not given")
     checker: str = Field(default="", description="module:function to judge statements by; it runs only if named here")
     gallery: int = Field(default=10, ge=0, description="samples shown side by side")
+
+
+class FindingsConfig(Config):
+    """Render one page of findings, with pictures beside it, from several studies."""
+
+    runs: list[Path] = Field(min_length=1, description="folders that `seethink study` wrote, one per question")
+    out: Annotated[Path, Effect.OUTPUT] = Field(
+        default=Path("docs/findings.md"), description="the page; its pictures go into a folder of its name beside it"
+    )
 
 
 class ViewConfig(Config):

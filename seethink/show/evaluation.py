@@ -38,6 +38,8 @@ TABLE_NOTES = {
     "steps. Strict asks for every step, loose for one. The RM rate is among problems right as a whole.",
     LABELS["worst_by_part"]: "Percent of questions right in every variant, beside the average over all answers.",
 }  # fmt: skip
+NATS = {"entropy": "Entropy", "kl": "KL to the other model"}
+"""Numbers of a summary in nats per token."""
 COUNTS = ("items", "draws", "questions", "problems", "incomplete", "undecided_answers")
 """Numbers of a summary that are no percent."""
 STATE_WORDS = {
@@ -50,7 +52,7 @@ DESCRIBED = {
     "board", "task", "model", "profile", "quirks", "prompt", "dataset_hash", "prompt_hash", "system_hash", "images", "min_pixels",
     "max_pixels", "max_tokens", "temperature", "samples", "judge", "judge_version", "n", *STATES, "coverage", "decided", "accuracy", "mean_reward",
     "cut", "length", "reasons", "decided_by", "by_kind", "by_part", "by_level", "failed", "left_out", "dropped", "complete", "score",
-    "score_interval", "spending", "no_score",
+    "score_interval", "spending", "no_score", *NATS,
 }  # fmt: skip
 """What of a summary has a place of its own on the page; whatever else stands there is shown by its key."""
 CONTENTS = {
@@ -223,6 +225,7 @@ def depends(run: Evaluated) -> list[tuple[str, str]]:
         "Answers per item": str(s.get("samples", 1)),
         "Judge": judge if not s.get("judge_version") else f"{judge}, questions {s['judge_version']}",
     }
+    rows |= {name: f"{s[key]:.4f} nats per token" for key, name in NATS.items() if s.get(key) is not None}
     for key, value in s.items():
         if key in COUNTS or (key not in DESCRIBED and isinstance(value, str) and value):
             rows[key.replace("_", " ").capitalize()] = value if isinstance(value, str) else _number(value)

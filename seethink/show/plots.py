@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import re
+import textwrap
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ INK, MUTED, RULE, PAPER = "#010100", "#010101", "#010102", "#010103"
 VARIABLES = {INK: "--ink", MUTED: "--muted", RULE: "--rule", PAPER: "--paper"}
 SERIES = 10  # CSS variables --series-0 ... --series-9
 WIDTH = 360  # pixels; an inch of the figure is 72
+UNDER = 40  # letters of a line under a chart
+LINE, LETTER, COLUMN = 14, 6.4, 22  # of a row label: height of a line and width of a letter in pixels, letters a line
 STYLE: dict[Any, Any] = {  # matplotlib declares the keys as one long literal
     "svg.hashsalt": "seethink",  # the same study gives the same page
     "svg.fonttype": "none",  # text stays text: it can be read aloud, searched and scaled
@@ -66,6 +69,8 @@ class Mark:
 
     series: int
     hollow: bool = False
+    tag: str = ""
+    """What it must not be taken for, in a word or two: placebo."""
 
     @property
     def colour(self) -> str:
@@ -73,21 +78,21 @@ class Mark:
         return f"#0102{self.series % SERIES:02x}"
 
 
-def forest(rows: Sequence[tuple[str, Interval, str]], title: str) -> Markup:
-    """Differences in points with their intervals, one row each: (label, interval, verdict word)."""
+def forest(rows: Sequence[tuple[str, str, Interval, str]], title: str) -> Markup:
+    """Differences in points with their intervals, one row each: (arm a, arm b, interval of a - b, verdict word)."""
     with matplotlib.rc_context(STYLE):
-        axes = _rows_axes([label for label, _, _ in rows])
-        for y, (_, interval, word) in enumerate(rows):
+        axes = _rows_axes([(a, f"− {b}") for a, b, _, _ in rows])
+        for y, (_, _, interval, word) in enumerate(rows):
             distinct = word in ("better", "worse")
             _whisker(axes, y, interval, INK if distinct else MUTED, hollow=not distinct, scale=100)
-        axes.axvline(0, color=MUTED, linewidth=1)
+        axes.axvline(0, color=MUTED, linewidth=1, zorder=1)
         return _svg(axes, title, "points of accuracy", "")
 
 
 def by_arm(rows: Sequence[tuple[str, Mark, Interval | None]], title: str, xlabel: str, scale: float = 1) -> Markup:
     """One measure, one row per arm; an arm without a value keeps its empty row."""
     with matplotlib.rc_context(STYLE):
-        axes = _rows_axes([label for label, _, _ in rows])
+        axes = _rows_axes([(label,) for label, _, _ in rows])
         for y, (_, mark, interval) in enumerate(rows):
             if interval:
                 _whisker(axes, y, interval, mark.colour, mark.hollow, scale)
@@ -98,7 +103,7 @@ def by_arm(rows: Sequence[tuple[str, Mark, Interval | None]], title: str, xlabel
 def dumbbells(rows: Sequence[tuple[str, Mark, float | None, float | None]], title: str, xlabel: str) -> Markup:
     """Two values an arm, filled and hollow, joined by a line: (label, mark, filled, hollow)."""
     with matplotlib.rc_context(STYLE):
-        axes = _rows_axes([row[0] for row in rows])
+        axes = _rows_axes([(row[0],) for row in rows])
         for y, (_, mark, filled, hollow) in enumerate(rows):
             measured = [v for v in (filled, hollow) if v is not None]
             axes.plot(measured, [y] * len(measured), color=mark.colour, linewidth=1.2, alpha=0.6)
@@ -143,19 +148,36 @@ def curves(runs: Sequence[tuple[Mark, Sequence[Sequence[tuple[float, float]]]]],
         return _svg(axes, title, unit, title)
 
 
-def _rows_axes(labels: Sequence[str]) -> Axes:
-    """A chart of one row per label, the label above its row so that long names fit a phone."""
-    axes = _axes(58 + 37 * len(labels))
-    for y, label in enumerate(labels):
-        at = (0, y)
-        box = {"facecolor": PAPER, "edgecolor": "none", "pad": 0.6}  # lines of the chart stop behind the label
-        place = ("axes fraction", "data"), "offset points"
-        axes.annotate(one_line(label), at, (0, 13), *place, va="center", color=MUTED, bbox=box)
-    axes.set_ylim(len(labels) - 0.65, -0.85)
+def standalone(svg: Markup, css: str) -> str:
+    """A chart as a file of its own: with the colours that `css` declares for `:root`, light and dark, and paper behind it."""
+    spaces = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+    colours = "".join(re.findall(r"^:root \{.*?^\}|^@media \(prefers-color-scheme: dark\) \{.*?^\}", css, re.S | re.M))
+    behind = f'<style>{colours} text {{ font-family: var(--sans); }}</style><rect width="100%" height="100%" fill="var(--paper)"/>'
+    opening, end, rest = str(svg).replace(f'width="{WIDTH}"', f'width="{WIDTH * 3 // 2}"', 1).partition(">")
+    return f"<svg {spaces}{opening.removeprefix('<svg')}{end}{behind}{rest}\n"
+
+
+def _rows_axes(labels: Sequence[Sequence[str]]) -> Axes:
+    """A chart of one row per label; the lines of a label stand in a column of their own, left of everything drawn."""
+    lines = [[part for line in label for part in _wrap(line)] for label in labels]
+    rows = max(map(len, lines), default=1)
+    axes = _axes(50 + (LINE * rows + 10) * len(labels))
+    axes.set_ylim(len(labels) - 0.5, -0.5)
     axes.set_yticks([])
+    column = max((len(part) for label in lines for part in label), default=0) * LETTER
+    for y, label in enumerate(lines):
+        for i, part in enumerate(label):
+            at = (-column, -LINE * (i - (len(label) - 1) / 2))  # points left of the axes, and above or below the row
+            style: dict[str, Any] = {"va": "center", "color": INK if i == 0 else MUTED, "annotation_clip": False}
+            axes.annotate(part, (0, y), at, ("axes fraction", "data"), "offset points", **style)
     axes.grid(axis="y", visible=False)
     axes.spines["left"].set_visible(False)
     return axes
+
+
+def _wrap(text: str) -> list[str]:
+    """A label on lines that leave most of a phone to the chart."""
+    return textwrap.wrap(one_line(text), COLUMN) or [""]
 
 
 def _whisker(
@@ -185,7 +207,7 @@ def _svg(axes: Axes, title: str, xlabel: str, heading: str) -> Markup:
     Only attributes are rewritten: texts are the user's, and stay as they are.
     """
     axes.set_title(one_line(heading))
-    axes.set_xlabel(one_line(xlabel))
+    axes.set_xlabel("\n".join(textwrap.wrap(one_line(xlabel), UNDER)))
     buffer, figure = io.StringIO(), axes.figure.figure
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     with warnings.catch_warnings(action="ignore"):  # of glyphs that its font has not: the page has its own

@@ -14,8 +14,16 @@ from typing import Any
 from markupsafe import Markup
 
 from seethink.core.errors import UserError
-from seethink.core.stats import VERDICTS
+from seethink.core.stats import VERDICTS, p_text
 from seethink.core.store import write_text
+from seethink.show.beside import (
+    beside_published,
+    empty_thinking_of,
+    empty_thinking_said,
+    measures_of,
+    notes_of,
+    this_checkpoint,
+)
 from seethink.show.config import ReportConfig
 from seethink.show.items import Item, from_study
 from seethink.show.pages import asset, environment, picture_uri
@@ -23,11 +31,14 @@ from seethink.show.plots import Mark, by_arm, curves, dots, dumbbells, forest
 from seethink.show.trace_panel import TracePanel, trace_panel
 from seethink.study import costs as ledger
 from seethink.study import results
+from seethink.study.alarms import study_alarms
 from seethink.study.folder import Study, load_study
 from seethink.study.matched import AXES, efforts
 from seethink.traces.steps import Checker, load_checker
 
 CURVES = (
+    ("grpo", "held_out/accuracy", "Held-out accuracy, GRPO"),
+    ("sft", "held_out/accuracy", "Held-out accuracy, SFT"),
     ("grpo", "reward/mean", "Reward"),
     ("grpo", "completion/length", "Tokens per completion"),
     ("grpo", "entropy", "Entropy, nats per token"),
@@ -35,10 +46,10 @@ CURVES = (
     ("sft", "loss", "SFT loss"),
 )
 """(stage, metric of its runs, title of the chart)."""
-TRACE_CHARTS = ("Hesitation markers", "Pseudo-ahas", "True statements", "False statements repaired", "Lucky")
+TRACE_CHARTS = ("Hesitation markers", "Pseudo-ahas", "True statements", "Truth of statements", "Lucky")
 CONTENTS = {
-    "arms": "Arms", "controls": "Fair?", "curves": "Curves", "kinds": "Kinds", "traces": "Traces", "samples": "Samples",
-    "data": "Data", "alarms": "Alarms", "cost": "Time and cost", "reproduce": "Reproduce",
+    "arms": "Arms", "controls": "Fair?", "curves": "Curves", "kinds": "Kinds", "measures": "Measures", "traces": "Traces",
+    "samples": "Samples", "published": "Published", "data": "Data", "alarms": "Alarms", "cost": "Time and cost", "reproduce": "Reproduce",
 }  # fmt: skip
 
 
@@ -63,11 +74,11 @@ def assemble(study: Study, config: ReportConfig) -> dict[str, Any]:
     """Everything the templates print."""
     contrasts = results.contrasts(study)
     headline = results.headline(study, contrasts)
-    measured = [(f"{c.a} − {c.b}", c.overall.interval, c.word) for c in contrasts if c.overall]
+    marks = marks_of(study)
+    measured = [(_label(c.a, marks), _label(c.b, marks), c.overall.interval, c.word) for c in contrasts if c.overall]
     spent = {name: efforts(study, name, study.reference) for name, arm in study.arms.items() if arm.stages}
     recorded = {e.axis for row in spent.values() for e in row if e.value is not None}
     costs = ledger.costs(study)
-    marks = marks_of(study)
     checker, note = checker_of(study, config.checker)
     panel = trace_panel(study, checker) if study.items else None
     parts, pair = study.values_of("part"), headline.primary and (headline.primary.a, headline.primary.b)
@@ -84,10 +95,18 @@ def assemble(study: Study, config: ReportConfig) -> dict[str, Any]:
         "headline": headline,
         "forest": forest(measured, "Planned comparisons") if measured else None,
         "marks": marks,
+        "notes": notes_of(study),
+        "bases": [name for name, arm in study.arms.items() if not arm.stages],
+        "checkpoints": this_checkpoint(contrasts),
+        "repeated": any(c.elsewhere for c in contrasts),
+        **beyond_accuracy(study),
         "reference": study.reference,
         "arms": results.arm_results(study),
         "parts_of_board": parts if len(parts) > 1 else [],
         "contrasts": contrasts,
+        "without": results.contrasts(study, headline.without_kinds) if headline.without else [],
+        "margin": study.plan.get("equivalent_within", 0),
+        "p_of_margin": lambda c: "–" if c.equivalence_p is None else p_text(c.equivalence_p),
         "verdicts": VERDICTS,
         "control_names": [c.name for c in contrasts[0].controls] if contrasts else [],
         "axes": [axis for axis in AXES if axis in recorded],
@@ -105,11 +124,26 @@ def assemble(study: Study, config: ReportConfig) -> dict[str, Any]:
         "gallery_seed": seed,
         "data_sets": ledger.data_sets(study),
         "alarms": ledger.alarms(study),
-        "study_alarms": results.study_alarms(study, contrasts),
+        "study_alarms": study_alarms(study, contrasts),
         "costs": costs,
         "total_seconds": sum(c.total_seconds or 0 for c in costs) if costs else None,
         "commands": study.plan.get("commands", []),
         "environment": environment_of(study),
+    }
+
+
+def beyond_accuracy(study: Study) -> dict[str, Any]:
+    """What accuracy alone does not tell: kinds one by one, all other measures, and what others have published."""
+    measured, unmeasured = measures_of(study)
+    empty = empty_thinking_of(measured)
+    return {
+        "kinds": results.kind_rows(study) if study.items else [],
+        "empty": empty_thinking_said(empty),
+        "empty_by_kind": empty.get("base", {}),
+        "measured": measured,
+        "measured_arms": list(measured[0].values) if measured else [],
+        "unmeasured": unmeasured,
+        "published": beside_published(study),
     }
 
 
@@ -154,12 +188,14 @@ def marks_of(study: Study) -> dict[str, Mark]:
     """One colour per family (an arm and what starts from it), grey for the base; hollow before exploring."""
     families: dict[str, int] = {}
     marks = {}
+    notes = notes_of(study)
     for name, arm in study.arms.items():
         root = name
         while (start := study.arms[root].start) != "base" and start in study.arms:
             root = start
         series = 0 if not arm.stages else families.setdefault(root, len(families) + 1)
-        marks[name] = Mark(series, hollow=bool(arm.stages) and "grpo" not in arm.stages)
+        tag = ", ".join(notes.get(name, {}))
+        marks[name] = Mark(series, hollow=bool(arm.stages) and "grpo" not in arm.stages, tag=tag)
     return marks
 
 
@@ -191,11 +227,17 @@ def trace_charts(panel: TracePanel, marks: dict[str, Mark]) -> list[Markup]:
         if row.name in TRACE_CHARTS and any(row.values.values()):
             share = row.unit == "%"
             label = f"% {row.note}" if share else row.unit
-            values = [(arm, marks[arm], value) for arm, value in row.values.items()]
+            values = [(_label(arm, marks), marks[arm], value) for arm, value in row.values.items()]
             charts.append(by_arm(values, row.name, label, 100 if share else 1))
-    lengths = [(a, marks[a], s["right"]["mean"], s["wrong"]["mean"]) for a, s in panel.by_outcome.items()]
+    outcomes = panel.by_outcome.items()
+    lengths = [(_label(a, marks), marks[a], s["right"]["mean"], s["wrong"]["mean"]) for a, s in outcomes]
     charts.append(dumbbells(lengths, "Length against being right", "words of thinking, right ● and wrong ○"))
     return charts
+
+
+def _label(arm: str, marks: dict[str, Mark]) -> str:
+    """An arm as charts name it, with what it must not be taken for."""
+    return f"{arm} ({marks[arm].tag})" if marks[arm].tag else arm
 
 
 def environment_of(study: Study) -> dict[str, Any]:

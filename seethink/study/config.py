@@ -119,6 +119,7 @@ class RanStudy(Config):
     matched_on: list[str] = []
     accept_unmatched: bool = False
     equivalent_within: float = 0.0
+    pair_seeds: bool = False
     handicapped: list[str] | Literal["auto"] = []
     published: str = ""
     commands: list[str] = []
@@ -157,6 +158,9 @@ class StudyConfig(Config):
     accept_unmatched: bool = Field(default=False, description="compare such arms all the same, and label it")
     equivalent_within: float = Field(
         default=2.0, ge=0, description="points; indistinguishable arms closer than this are `equivalent`; 0: not tested"
+    )
+    pair_seeds: bool = Field(
+        default=False, description="count two runs of one seed as a pair: only where a shared seed makes runs alike"
     )
     handicapped: list[str] | Literal["auto"] = Field(
         default=[], description="kinds on which the base is held back by design: the headline stands without them too"

@@ -24,9 +24,18 @@ def root(study: Study, arm: str) -> str:
     return arm if not study.arms[arm].stages else study.arms[arm].start
 
 
-def bases(study: Study) -> list[str]:
-    """Untrained models from which an evaluated arm started."""
-    return list(dict.fromkeys(root(study, name) for name, arm in study.arms.items() if arm.stages and arm.seeds))
+def repeats(study: Study, a: str, b: str) -> list[tuple[str, str, str]]:
+    """(base, a there, b there) of every other base from which the study trains the same two arms: what keeps a finding about
+    one checkpoint from being one about that checkpoint alone."""
+    here, made = root(study, a), {name: _recipe(study, name) for name in study.arms}
+    if here != root(study, b):
+        return []
+    found = []
+    for base in (name for name, arm in study.arms.items() if not arm.stages and name != here):
+        there = [next((n for n in made if made[n] == made[arm] and root(study, n) == base), "") for arm in (a, b)]
+        if all(there):
+            found.append((base, *there))
+    return found
 
 
 def unmatched(study: Study, a: str, b: str) -> str:
@@ -50,8 +59,8 @@ def unmatched(study: Study, a: str, b: str) -> str:
     return ", ".join(off)
 
 
-def compute_warnings(study: Study) -> Iterator[str]:
-    """Every arm that explores after imitating wants one beside it that spent as much on exploring alone."""
+def short_of_compute(study: Study) -> Iterator[tuple[str, str]]:
+    """(arm, what there is) for every arm that explores after imitating and has none beside it that spent as much on exploring alone."""
     for name, arm in study.arms.items():
         if arm.stages[-2:] != ("sft", "grpo") or not arm.seeds:
             continue
@@ -62,11 +71,7 @@ def compute_warnings(study: Study) -> Iterator[str]:
             continue
         nearest = min(shares, key=lambda other: abs(shares[other] - 1), default="")
         found = f"{nearest} spent {shares[nearest]:.2f} of it" if nearest else "none is measured"
-        found = found if work else "its own is not recorded"
-        yield (
-            f"{name} has no compute-matched arm that only explores beside it ({found}; generated tokens + {BACKWARD} x "
-            "trained ones): what imitating did is not told apart from what more compute does"
-        )
+        yield name, found if work else "its own is not recorded"
 
 
 def _longer(study: Study, arm: str, other: str) -> bool:
@@ -79,11 +84,19 @@ def _longer(study: Study, arm: str, other: str) -> bool:
 def _factor(spec: dict[str, Any]) -> dict[str, Any]:
     """What an arm's last stage names, apart from its length."""
     own = {key: value for key, value in spec.get("set", {}).items() if key not in LONGER}
-    return {"set": own, **{key: spec.get(key, "") for key in ("demos", "teacher")}}
+    return {"set": own, **{key: spec.get(key, "") for key in ("data", "demos", "teacher")}}
+
+
+def _recipe(study: Study, arm: str) -> list[dict[str, Any]]:
+    """All that made an arm's model of its base, stage by stage; two arms with one recipe differ in their base alone."""
+    names = [arm, *_behind(study, arm)]
+    specs = [(study.arms[name], study.plan["arms"][name]) for name in names if study.arms[name].stages]
+    keys = ("data", "set", "at", "demos", "teacher")
+    return [{"stage": arm.stages[-1], **{key: spec.get(key) or None for key in keys}} for arm, spec in specs]
 
 
 def _behind(study: Study, arm: str) -> list[str]:
-    """The trained arms that an arm's model went through before."""
+    """The arms that an arm's model went through before, the latest first, down to its base."""
     found = []
     while study.arms[arm].stages and (arm := study.arms[arm].start) in study.arms:
         found.append(arm)

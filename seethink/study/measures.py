@@ -11,7 +11,7 @@ The further evaluations are those of the plan by their names: `eval-samples`, `e
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -19,10 +19,10 @@ from statistics import fmean
 
 import numpy as np
 
-from seethink.core import stats
 from seethink.core.nouns import Score
-from seethink.core.stats import Interval, Outcomes, compare, estimate, wilson
+from seethink.core.stats import Interval, Outcomes, compare, estimate, spearman
 from seethink.evals.samples import pass_at
+from seethink.study.fair import root
 from seethink.study.folder import StageRun, Study
 from seethink.traces.analyse import agreement, split
 
@@ -31,8 +31,6 @@ KS = (1, 2, 4, 8, 16)
 STRATA = ("0", "(0, 25]", "(25, 75]", "(75, 100)", "100")
 """Of the base's own pass rate, in percent."""
 WINDOW = 5  # rounds at either end of a training
-BOARD = "board"
-"""In the place of an arm where a number is the board's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +54,6 @@ class Measure:
 
     unit     "%", "points", "nats per token" or "rank correlation"
     needs    stages whose runs the arm must have; a function is called only where it has them
-    of_board the number is the board's, not an arm's
     """
 
     name: str
@@ -64,7 +61,6 @@ class Measure:
     needs: tuple[str, ...]
     of: Callable[[Study, str], Found]
     note: str = ""
-    of_board: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +70,7 @@ class MeasureRow:
     measure: Measure
     row: str
     values: dict[str, Measured]
-    """Arm (or BOARD) -> number."""
+    """Arm -> number."""
 
     @property
     def measured(self) -> bool:
@@ -87,32 +83,23 @@ def measure(study: Study) -> list[MeasureRow]:
     arms = [name for name, arm in study.arms.items() if any(stage.startswith("eval") for _, stage in arm.runs)]
     rows = []
     for one in MEASURES if arms else ():
-        found = {arm: _of_arm(study, arm, one) for arm in ([BOARD] if one.of_board else arms)}
+        found = {arm: _of_arm(study, arm, one) for arm in arms}
         names = dict.fromkeys(row for values in found.values() if isinstance(values, dict) for row in values)
         for row in names or [""]:
-            values = {
-                arm: Measured(None, known)
-                if isinstance(known, str)
-                else known.get(row, Measured(None, "no such items"))
-                for arm, known in found.items()
-            }
-            rows.append(MeasureRow(one, row, values))
+            rows.append(MeasureRow(one, row, {arm: _in_row(known, row) for arm, known in found.items()}))
     return rows
 
 
+def _in_row(found: Found, row: str) -> Measured:
+    return Measured(None, found) if isinstance(found, str) else found.get(row, Measured(None, "no such items"))
+
+
 def _of_arm(study: Study, arm: str, one: Measure) -> Found:
-    missing = [] if one.of_board else [stage for stage in one.needs if not study.arms[arm].of(stage)]
+    missing = [stage for stage in one.needs if not study.arms[arm].of(stage)]
     if missing:
         name = missing[0].partition("-")[2]
         return f"no evaluation {name!r}" if name else f"no {missing[0]} run"
     return one.of(study, arm)
-
-
-def root(study: Study, arm: str) -> str:
-    """The untrained arm that a model goes back to: base, or another of the plan's bases."""
-    while arm in study.arms and study.arms[arm].stages:
-        arm = study.arms[arm].start
-    return arm
 
 
 def pass_at_k(study: Study, arm: str) -> Found:
@@ -181,16 +168,14 @@ def old_skills_change(study: Study, arm: str) -> Found:
 
 def entropy(study: Study, arm: str) -> Found:
     """Of the model's own answers: on held-out prompts, and in the first and last rounds of its own GRPO."""
-    runs, found = study.arms[arm].of(SAMPLED), {}
-    if runs:
-        values = grid(runs, lambda scores: _mean(score.entropy for score in scores))
-        found["held-out prompts"] = _estimated(values, why="it was not scored against a model (against)")
+    sampled = grid(study.arms[arm].of(SAMPLED), lambda scores: _mean(score.entropy for score in scores))
+    found = {"held-out prompts": _estimated(sampled, why="no evaluation 'sampled' against a model")}
     curves = [[value for _, value in run.curve("entropy")] for run in study.arms[arm].of("grpo")]
+    curves = [curve for curve in curves if len(curve) >= 2 * WINDOW]
     for name, part in (("first", slice(WINDOW)), ("last", slice(-WINDOW, None))):
-        rounds = [curve[part] for curve in curves if len(curve) >= 2 * WINDOW]
-        if rounds:
-            found[f"{name} {WINDOW} rounds of GRPO"] = _estimated(np.array(rounds), why="")
-    return found or "no evaluation 'sampled', and no GRPO of enough rounds"
+        rounds = np.array([curve[part] for curve in curves], dtype=np.float64)
+        found[f"{name} {WINDOW} rounds"] = _estimated(rounds, why=f"no GRPO of its own with {2 * WINDOW} rounds")
+    return found
 
 
 def kl_from_start(study: Study, arm: str) -> Found:
@@ -232,12 +217,12 @@ def reward_against_accuracy(study: Study, arm: str) -> Found:
     for run in study.arms[arm].of("grpo"):
         points = watch_points(run)
         if len(points) > 1:
-            seed = np.array(points) - np.mean(points, axis=0)
-            rewards += seed[:, 0].tolist()
-            accuracies += seed[:, 1].tolist()
+            off_level = np.round(np.array(points) - np.mean(points, axis=0), 9)  # equal values stay equal
+            rewards += off_level[:, 0].tolist()
+            accuracies += off_level[:, 1].tolist()
     if not rewards:
         return "it was not evaluated while it trained (watch)"
-    found = stats.spearman(rewards, accuracies)
+    found = spearman(rewards, accuracies)
     why = "" if found else f"{len(rewards)} evaluations while it trained, too few or all alike"
     return {"": Measured(found, why, len(rewards))}
 
@@ -253,28 +238,6 @@ def watch_points(run: StageRun) -> list[tuple[float, float]]:
     return found
 
 
-def majority_answer(study: Study, _: str) -> Found:
-    """Share of a kind's items that are right for whoever always gives the kind's most frequent gold."""
-    found = {}
-    for kind in study.values_of("kind"):
-        items = [study.board[item] for item in study.items if item in study.board and study.board[item].kind == kind]
-        golds = Counter(gold for item in items for gold in {g.strip().casefold() for g in item.golds})
-        if golds:
-            found[kind] = Measured(wilson(golds.most_common(1)[0][1], len(items)), items=len(items))
-    return found or "the board's file is gone"
-
-
-def never_solved(study: Study, _: str) -> Found:
-    """Share of items that no arm ever solved, in any seed and any draw with the board's own pictures."""
-    solved: dict[str, bool] = {}
-    for run in study.runs:
-        for score in run.scores if run.name in ("eval", SAMPLES) else ():
-            if score.ok is not None:
-                solved[score.sample_id] = solved.get(score.sample_id, False) or score.ok
-    values = np.array([[float(not solved[i]) if i in solved else np.nan for i in study.items]], dtype=np.float64)
-    return _by_kind(study, values, "no answer is decided")
-
-
 MEASURES = (
     Measure("pass@k", "%", (SAMPLES,), pass_at_k, "one of k sampled answers is right"),
     Measure("Accuracy by the base's pass rate", "%", ("eval",), by_base_pass_rate, "rate of the untrained model, in %"),
@@ -286,8 +249,6 @@ MEASURES = (
     Measure("Thinking agrees with the answer", "%", ("eval",), think_agrees, "where a last result is stated"),
     Measure("Empty thinking", "%", ("eval",), empty_thinking),
     Measure("Reward against held-out accuracy", "rank correlation", ("grpo",), reward_against_accuracy, "while it trained"),
-    Measure("Most frequent gold", "%", (), majority_answer, "of the items of a kind", of_board=True),
-    Measure("Never solved", "%", (), never_solved, "by any arm, seed or draw", of_board=True),
 )  # fmt: skip
 """What is measured of every arm beside its accuracy."""
 
@@ -301,7 +262,7 @@ def grid(
         table.append(defaultdict(list))
         for score in run.scores:
             table[-1][score.sample_id].append(score)
-    names = _items(runs[0]) if items is None else items
+    names = items if items is not None else _items(runs[0]) if runs else []
     rows = [[value(of_run[item]) if item in of_run else None for item in names] for of_run in table]
     return np.array(rows, dtype=np.float64).reshape(len(runs), len(names))  # None becomes NaN
 
@@ -312,11 +273,7 @@ def _items(run: StageRun) -> list[str]:
 
 def _compared(a: Outcomes, b: Outcomes) -> Measured:
     found = compare(a, b)
-    return (
-        Measured(found.interval, items=found.items)
-        if found
-        else Measured(None, "no item is decided in both evaluations")
-    )
+    return Measured(found.interval, "", found.items) if found else Measured(None, "no item is decided in both")
 
 
 def _by_kind(study: Study, values: Outcomes, why: str) -> dict[str, Measured]:

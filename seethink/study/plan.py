@@ -29,7 +29,7 @@ EXPORT = {"sft": "step", "grpo": "round"}
 NAMED = {**NAMING, "sft": ("watch.data",), "grpo": ("watch.data",), "eval": ("against",)}
 """Settings of a verb that may be names of the plan: of data or sets, of the board, or of a base."""
 
-PlanNode = tuple[str, str]
+PlanPart = tuple[str, str]
 """(`arms` or `sets`, name): what a study makes."""
 
 
@@ -183,7 +183,7 @@ def narrowed(config: StudyConfig) -> StudyConfig:
     )
 
 
-def needed(config: StudyConfig, node: PlanNode) -> list[PlanNode]:
+def needed(config: StudyConfig, node: PlanPart) -> list[PlanPart]:
     """Arms and sets that an arm or a set reads."""
     kind, name = node
     if kind == "arms":
@@ -200,7 +200,7 @@ def needed(config: StudyConfig, node: PlanNode) -> list[PlanNode]:
     return found + [("sets", file) for file in files if file in config.sets]
 
 
-def behind(config: StudyConfig, node: PlanNode, below: tuple[PlanNode, ...] = ()) -> list[PlanNode]:
+def behind(config: StudyConfig, node: PlanPart, below: tuple[PlanPart, ...] = ()) -> list[PlanPart]:
     """All that an arm or a set needs, and what that needs. Raises UserError where something needs itself."""
     if node in below:
         kind, name = node
@@ -291,7 +291,7 @@ def describe(config: StudyConfig, stages: Iterable[Stage]) -> dict[str, Any]:
         }
     planned = comparisons(config)
     as_is = ("label", "simulated", "seeds", "reference", "matched_on", "accept_unmatched", "equivalent_within")
-    as_is += ("handicapped", "published", "checker")
+    as_is += ("pair_seeds", "handicapped", "published", "checker")
     return {
         **{name: getattr(config, name) for name in as_is},
         "arms": arms,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import fmean
 
 import numpy as np
@@ -22,16 +22,18 @@ from seethink.core.stats import (
     estimate,
     holm,
     intraclass,
+    mean_interval,
     p_text,
     seed_warning,
     verdict,
 )
-from seethink.core.tags import extract
 from seethink.study.config import Question
-from seethink.study.fair import bases, compute_warnings, root, unmatched
+from seethink.study.fair import repeats, root, unmatched
 from seethink.study.folder import Study
-from seethink.study.learned import silence, warnings
+from seethink.study.learned import silence
 from seethink.study.matched import ASKED_AS_TAUGHT, HELD_OUT, SEEN_AS_TAUGHT, Control, controls, held_out
+from seethink.study.titles import asked, title_of, title_of_pair
+from seethink.traces.analyse import split
 
 WINDOW = 5  # steps averaged at either end of a training curve
 EMPTY_SHARE = 0.2  # a base that leaves its thinking empty this often on a kind is handicapped there (`auto`)
@@ -48,7 +50,6 @@ SILENT = {
     "not matched": "Nothing is said: the arms are not matched on what the plan wants matched.",
 }
 """Verdict words that say nothing about the arms -> the answer where no comparison says anything."""
-REWARD_RISE = 0.05  # a training reward that rose by this much should show on held-out items
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +97,8 @@ class Contrast:
     """Measured comparisons that share Holm's correction."""
     unmatched: str = ""
     """Efforts on which the plan wants the arms matched and they are not; where it accepts that, the word stands."""
+    elsewhere: dict[str, Comparison] = field(default_factory=dict)
+    """Another base -> the same comparison from there."""
 
     @property
     def p_text(self) -> str:
@@ -112,6 +115,11 @@ class Contrast:
     def power(self, effect: float) -> float | None:
         """Chance of finding a true difference of this size (.02: two points), Holm's correction included."""
         return self.overall.power(effect, self.family) if self.overall else None
+
+    @property
+    def over_bases(self) -> Interval | None:
+        """The difference with its interval where bases too are chance: Student's t over them; None for a single one."""
+        return mean_interval([c.interval.estimate for c in [self.overall, *self.elsewhere.values()] if c])
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,25 +156,6 @@ class KindRow:
         return self.never_solved / self.items
 
 
-def title_of(study: Study, arm: str) -> str:
-    """An arm in words: `SFT (hesitant), then GRPO`."""
-    spec, said = study.arms[arm], study.plan["arms"].get(arm, {})
-    if said.get("title"):
-        return said["title"]
-    placebo = (said.get("set", {}).get("reward") or {}).get("placebo", "")
-    words = {
-        "sft": f"SFT ({spec.style})" if spec.style else "SFT",
-        "grpo": f"GRPO (placebo reward: {placebo})" if placebo else "GRPO",
-    }
-    stages = [words.get(stage, stage) for stage in spec.stages]
-    if not stages:
-        return "Base model" if arm == "base" else f"Base model {arm}"
-    text = f"{stages[0]} alone" if len(stages) == 1 else ", then ".join(stages)
-    if said.get("at"):
-        text += f", from {spec.start} at {said['at']}"
-    return text if root(study, arm) == "base" else f"{text}, on {root(study, arm)}"
-
-
 def arm_results(study: Study) -> list[ArmResult]:
     """One row per arm in the order of the plan, each followed by its further evaluations that ask the board once."""
     rows, board = [], set(study.items)
@@ -180,11 +169,15 @@ def arm_results(study: Study) -> list[ArmResult]:
 
 
 def planned(study: Study) -> list[tuple[str, str]]:
-    """The plan's comparisons, and what exploring added to every arm that imitated before."""
+    """The plan's comparisons, and what exploring added to every arm that imitated before.
+
+    Not to one that starts from an early export, whose model is not the one that was evaluated.
+    """
     pairs = list(study.comparisons)
     for name, arm in study.arms.items():
-        pair = (name, arm.start)
-        if arm.stages[-2:] == ("sft", "grpo") and arm.start in study.arms and not {pair, pair[::-1]} & set(pairs):
+        pair, early = (name, arm.start), study.plan["arms"].get(name, {}).get("at")
+        explores = arm.stages[-2:] == ("sft", "grpo") and arm.start in study.arms and not early
+        if explores and not {pair, pair[::-1]} & set(pairs):
             pairs.append(pair)
     return pairs
 
@@ -195,7 +188,7 @@ def handicapped(study: Study) -> list[str]:
     if named != "auto":
         return [kind for kind in kinds if kind in named]
     scores = [score for run in study.arms["base"].of("eval") for score in run.scores] if "base" in study.arms else []
-    empty = {kind: [not extract(s.text, "lenient").think for s in scores if s.kind == kind] for kind in kinds}
+    empty = {kind: [not split(s.text)[0] for s in scores if s.kind == kind] for kind in kinds}
     return [kind for kind, values in empty.items() if values and fmean(values) >= EMPTY_SHARE]
 
 
@@ -219,8 +212,11 @@ def contrasts(study: Study, without: Sequence[str] = ()) -> list[Contrast]:
         inside = {part: items & study.where("part", part) for part in parts} if len(parts) > 1 else {}
         by_part = {part: _compare(study, a, b, mask) for part, mask in inside.items()}
         shared = [*controls(study, a, b), *held_out(study, a, b)]
-        title = _title(study, a, b, off)
-        found.append(Contrast(a, b, title, comparison, by_part, p, word, shared, why, same_p, len(measured), off))
+        title = title_of_pair(study, a, b, off)
+        elsewhere = {base: c for base, x, y in repeats(study, a, b) if (c := _compare(study, x, y, items))}
+        found.append(
+            Contrast(a, b, title, comparison, by_part, p, word, shared, why, same_p, len(measured), off, elsewhere)
+        )
     return found
 
 
@@ -234,8 +230,8 @@ def headline(study: Study, found: Sequence[Contrast]) -> Headline:
 
 
 def _headline(study: Study, found: Sequence[Contrast]) -> Headline:
-    asked = [c for c in found if (c.a, c.b) in study.question.comparisons]
-    primary = next((c for c in [*asked, *found] if c.overall), None)
+    answering = [c for c in found if (c.a, c.b) in study.question.comparisons]
+    primary = next((c for c in [*answering, *found] if c.overall), None)
     notes = ["no finished evaluation"]
     if primary and primary.overall:
         broken = {c.name: c.detail for c in primary.controls if c.same is False}
@@ -255,20 +251,12 @@ def _headline(study: Study, found: Sequence[Contrast]) -> Headline:
     missing = sum(c.word == "not measured" for c in found)
     notes.append(f"{missing} of {len(found)} comparisons not measured" if missing else "")
     notes += [f"{c.a} against {c.b}: {c.word} ({c.why})" for c in found if c.why]
-    words = [c.word for c in asked if c.word != "not measured"]
+    words = [c.word for c in answering if c.word != "not measured"]
     answer = _answer(study.question, words, study.plan.get("equivalent_within", 0))
-    of_base = any(not study.arms[c.b].stages or not study.arms[c.a].stages for c in asked)
-    if of_base and {"better", "worse"} & set(words) and len(bases(study)) < 2:
+    alone = [c for c in answering if not c.elsewhere and not (study.arms[c.a].stages and study.arms[c.b].stages)]
+    if {"better", "worse"} & {c.word for c in alone}:
         answer += " That is said of this base checkpoint: no other was tried."
     return Headline(answer, primary, "; ".join(n for n in notes if n))
-
-
-def _title(study: Study, a: str, b: str, off: str) -> str:
-    """Two arms in words. A base that stands alone is called what it is: one checkpoint."""
-    against = title_of(study, b)
-    if not study.arms[b].stages and len(bases(study)) < 2:
-        against = "this checkpoint of the base"
-    return f"{title_of(study, a)}, against {against}" + (f" (not matched on {off})" if off else "")
 
 
 def _answer(question: Question, words: Sequence[str], margin: float = 0.0) -> str:
@@ -339,28 +327,6 @@ def seed_correlation(study: Study) -> Interval | None:
     return intraclass(np.array(whole)) if len(whole) > 1 else None
 
 
-def study_alarms(study: Study, found: Sequence[Contrast]) -> list[str]:
-    """What only the whole study can see."""
-    alarms = [*warnings(study), *compute_warnings(study)]
-    for c in found:
-        a, b = study.arms[c.a].stages, study.arms[c.b].stages
-        if c.overall and c.word == "worse" and b and a == ("sft", *b):
-            cost = f"{-100 * c.overall.interval.estimate:.1f} points of accuracy"
-            alarms.append(f"{c.a} is below {c.b}: imitating before exploring cost {cost}")
-    for name, arm in study.arms.items():
-        curves = [[reward for _, reward in run.curve("reward/mean")] for run in arm.of("grpo")]
-        rises = [fmean(c[-WINDOW:]) - fmean(c[:WINDOW]) for c in curves if len(c) >= 2 * WINDOW]
-        gain = _compare(study, name, arm.start) if arm.start in study.arms else None
-        if not (rises and gain and fmean(rises) > REWARD_RISE):
-            continue
-        if gain.interval.low <= 0 and gain.interval.high < fmean(rises):  # surely less than the reward promised
-            alarms.append(
-                f"{name}: training reward rose by {fmean(rises):.2f}, but held-out accuracy did not follow "
-                f"({100 * gain.interval.estimate:+.1f} points over {arm.start})"
-            )
-    return alarms
-
-
 def _arm_result(study: Study, arm: str, stage: str = "eval") -> ArmResult:
     """Of a further evaluation, the arm is compared with its plain one as well."""
     cue, title, base = stage.partition("-")[2], title_of(study, arm), root(study, arm)
@@ -372,7 +338,7 @@ def _arm_result(study: Study, arm: str, stage: str = "eval") -> ArmResult:
     return ArmResult(
         name=f"{arm}, {cue}" if cue else arm,
         arm=arm,
-        title=f"{title}, {_asked(study, cue)}" if cue else title,
+        title=f"{title}, {asked(study, cue)}" if cue else title,
         per_seed=[float(np.nanmean(run)) for run in outcomes if not np.isnan(run).all()],
         accuracy=estimate(outcomes, share=True),
         reward=estimate(study.outcomes(arm, "reward", stage), share=True),
@@ -383,14 +349,6 @@ def _arm_result(study: Study, arm: str, stage: str = "eval") -> ArmResult:
         undecided=sum(score.ok is None for score in scores),
         cut=fmean(score.stop == "length" for score in scores) if scores else None,
     )
-
-
-def _asked(study: Study, cue: str) -> str:
-    """A further evaluation in words: what it changes."""
-    further = study.plan.get("evals", {}).get(cue)
-    if further is None or "system" in further.get("set", {}):
-        return f"asked to be {cue}"
-    return ", ".join(f"{key} {value}" for key, value in further.get("set", {}).items()) or cue
 
 
 def _compare(

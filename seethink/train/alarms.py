@@ -10,9 +10,9 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean, median
-from string import Formatter
 from typing import Any
 
+from seethink.core.alarms import AlarmRule, Facts, raised
 from seethink.core.run import Run, read_log
 
 WINDOW = 5  # rounds that must agree before we say what one round may show by chance
@@ -35,39 +35,23 @@ NOTHING = (
 OF_REWARDS = ("reward/mean", "groups/zero_spread", "tokens/trained")
 """Those that demonstrations and a teacher do without."""
 
-Row = dict[str, Any]
-Facts = dict[str, Any]
-"""What fills the name and the sentence of an alarm."""
-
-
-@dataclass(frozen=True, slots=True)
-class AlarmRule:
-    """One row of a table of alarms. `name` and `sentence` are format strings over the facts that `find` yields."""
-
-    name: str
-    when: str
-    """When it is looked at: start, round (each step or round), end, and in a study: report."""
-    needs: tuple[str, ...]
-    """Without these it stays silent: metrics of a run, or what a study must hold."""
-    rule: str
-    sentence: str
-    find: Callable[[Any], Iterable[Facts]]
+MetricsRow = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class History:
     """What the rules of a run look at."""
 
-    rows: Sequence[Row] = ()
+    rows: Sequence[MetricsRow] = ()
     """Steps or rounds that trained, up to now."""
-    held_out: Sequence[Row] = ()
+    held_out: Sequence[MetricsRow] = ()
     """Rows that hold an evaluation."""
     unit: str = "round"
     facts: Facts = field(default_factory=dict)
     """What is known besides the metrics."""
 
     @property
-    def last(self) -> Row:
+    def last(self) -> MetricsRow:
         return self.rows[-1]
 
     def early(self, key: str) -> float:
@@ -83,18 +67,8 @@ class History:
         keys = {key for row in self.rows[-WINDOW:] for key in row if key.startswith("reward/")}
         return sorted(key.removeprefix("reward/") for key in keys - {"reward/mean"})
 
-    def has(self, key: str) -> bool:
-        return "<" in key or key in self.facts or any(key in row for row in (*self.rows, *self.held_out))
-
-
-def raised(rules: Iterable[AlarmRule], history: History, when: str) -> dict[str, str]:
-    """{alarm: sentence} of the rules that hold."""
-    return {
-        rule.name.format(**facts): rule.sentence.format(**facts)
-        for rule in rules
-        if rule.when == when and (not rule.needs or all(map(history.has, rule.needs)))
-        for facts in rule.find(history)
-    }
+    def has(self, need: str) -> bool:
+        return "<" in need or need in self.facts or any(need in row for row in (*self.rows, *self.held_out))
 
 
 def raise_new(folder: Run, found: dict[str, str], step: int | None) -> None:
@@ -105,18 +79,18 @@ def raise_new(folder: Run, found: dict[str, str], step: int | None) -> None:
             folder.alarm(name, text, step)
 
 
-def training_rows(metrics: Iterable[Row]) -> list[Row]:
+def training_rows(metrics: Iterable[MetricsRow]) -> list[MetricsRow]:
     """The rows of a step or round that trained: not those that hold an evaluation alone, as the one before the first step."""
     own = ("step", "round", SECONDS)
     return [row for row in metrics if any(key not in own and not key.startswith(HELD_OUT) for key in row)]
 
 
-def first_row(metrics: Iterable[Row], unit: str) -> bool:
+def first_row(metrics: Iterable[MetricsRow], unit: str) -> bool:
     """Whether the model was evaluated before its first step."""
     return any(row[unit] == 0 for row in metrics)
 
 
-def nothing_learned(metrics: Sequence[Row]) -> str:
+def nothing_learned(metrics: Sequence[MetricsRow]) -> str:
     """Why these steps or rounds taught nothing; empty where they may have, or where nothing was recorded."""
     rows = training_rows(metrics)
     otherwise = any(row.get("demos/tokens") or "teacher/kl" in row for row in rows)
@@ -139,28 +113,28 @@ def before_watch(total: int, export_every: int, held_out: int, leaked: int) -> d
     return raised(RULES, History(facts=facts), "start")
 
 
-def sft(metrics: Sequence[Row]) -> dict[str, str]:
+def sft(metrics: Sequence[MetricsRow]) -> dict[str, str]:
     """{alarm: sentence} for the latest step of SFT."""
     return _latest(metrics, "step")
 
 
-def grpo(metrics: Sequence[Row]) -> dict[str, str]:
+def grpo(metrics: Sequence[MetricsRow]) -> dict[str, str]:
     """{alarm: sentence} for the latest rounds of a GRPO run."""
     return _latest(metrics, "round")
 
 
-def spiked(metrics: Sequence[Row], loss: float, step: int, factor: float) -> dict[str, str]:
+def spiked(metrics: Sequence[MetricsRow], loss: float, step: int, factor: float) -> dict[str, str]:
     """{alarm: sentence} where a step of SFT must be taken back."""
     facts = {"attempted loss": loss, "step": step, "factor": factor}
     return raised(RULES, History(training_rows(metrics), facts=facts), "before the update")
 
 
-def at_the_end(metrics: Sequence[Row]) -> dict[str, str]:
+def at_the_end(metrics: Sequence[MetricsRow]) -> dict[str, str]:
     """{alarm: sentence} for a run that is over."""
     return raised(RULES, History(training_rows(metrics)), "end")
 
 
-def _latest(metrics: Sequence[Row], unit: str) -> dict[str, str]:
+def _latest(metrics: Sequence[MetricsRow], unit: str) -> dict[str, str]:
     clean = [
         {key: None if isinstance(v, float) and not math.isfinite(v) else v for key, v in row.items()} for row in metrics
     ]
@@ -280,7 +254,7 @@ def _nothing_learned(h: History) -> Iterator[Facts]:
         yield {"why": why}
 
 
-def _mean(rows: Sequence[Row], key: str) -> float:
+def _mean(rows: Sequence[MetricsRow], key: str) -> float:
     known = [row[key] for row in rows if row.get(key) is not None]
     return fmean(known) if known and len(rows) == WINDOW else math.nan
 
@@ -319,12 +293,12 @@ RULES = (
         "every completion of this round hit max_tokens: raise it, the reward sees no finished answer", _all_cut,
     ),
     AlarmRule(
-        "cut", "round", ("completion/cut_share",), f"over {CUT:.0%} of the completions of {WINDOW} rounds hit `max_tokens`",
+        "cut", "round", ("completion/cut_share",), f"over {100 * CUT:g} % of the completions of {WINDOW} rounds hit `max_tokens`",
         "{cut:.0%} of completions hit max_tokens: raise it, or the reward only sees unfinished answers", _cut,
     ),
     AlarmRule(
         "no_spread", "round", ("groups/zero_spread", "reward/mean"),
-        f"over {FLAT:.0%} of the groups of {WINDOW} rounds have no spread; why: mean reward over 0.8, under 0.2, or between",
+        f"over {100 * FLAT:g} % of the groups of {WINDOW} rounds have no spread; why: mean reward over 0.8, under 0.2, or between",
         "{flat:.0%} of groups have no spread ({why}): they teach nothing", _no_spread,
     ),
     AlarmRule(
@@ -344,7 +318,7 @@ RULES = (
         "entropy fell from {early:.3f} to {late:.3f} nats", _against_the_first(_ENTROPY, FADED),
     ),
     AlarmRule(
-        "sampler", "round", ("sampler/capped_share",), f"over {CAPPED:.0%} of the tokens of {WINDOW} rounds have capped importance weights",
+        "sampler", "round", ("sampler/capped_share",), f"over {100 * CAPPED:g} % of the tokens of {WINDOW} rounds have capped importance weights",
         "{capped:.1%} of tokens have capped importance weights: the engine samples from another policy", _sampler,
     ),
     AlarmRule(
@@ -374,17 +348,3 @@ RULES = (
     ),
 )  # fmt: skip
 """All alarms of a training run."""
-
-
-def alarm_table(rules: Iterable[AlarmRule]) -> str:
-    """The rules as Markdown, for docs/alarms.md."""
-    lines = ["| alarm | looked at | needs | rule | it says |", "|---|---|---|---|---|"]
-    for rule in rules:
-        name, sentence = _as_shown(rule.name, "<{}>"), _as_shown(rule.sentence, "…")
-        lines.append(f"| `{name}` | {rule.when} | {', '.join(rule.needs) or 'nothing'} | {rule.rule} | {sentence} |")
-    return "\n".join(lines)
-
-
-def _as_shown(text: str, fact: str) -> str:
-    """A format string with `fact` in the place of what will be known."""
-    return "".join(literal + (fact.format(name) if name else "") for literal, name, _, _ in Formatter().parse(text))

@@ -87,7 +87,9 @@ def run(config: GRPOConfig, dry_run: bool = False) -> None:
 def plan(config: GRPOConfig, samples: list[Sample], demos: list[Example], ranks: Ranks) -> str:
     """What a run would do, in words."""
     rollouts, steps = config.rounds * config.prompts * config.group, optimiser_steps(config)
-    way = f"{config.demos.batch} in {'a step apart' if config.demos.apart else 'each step'}"
+    demos_of = config.demos
+    way = f"{demos_of.batch} in {'a step apart' if demos_of.apart else 'each step'} of every"
+    way += " round" if demos_of.every == 1 else f" {demos_of.every} rounds"
     local = config.sampler.engine == "local" and reuses_prefill(config, ranks)
     return (
         f"{len(samples)} samples; {config.rounds} rounds x {config.prompts} prompts x {config.group} = {rollouts} rollouts of at most "
@@ -95,7 +97,7 @@ def plan(config: GRPOConfig, samples: list[Sample], demos: list[Example], ranks:
         f"{f'up to {config.micro_tokens} prompt tokens' if local else 'no'}"
         f"{f'; rewards are a placebo ({config.reward.placebo})' if config.reward.placebo else ''}"
         f"{f'; advantages from {config.teacher}' if config.teacher else ''}"
-        f"{f'; {len(demos)} demonstrations, {way} every {config.demos.every} rounds' if demos else ''}"
+        f"{f'; {len(demos)} demonstrations, {way}' if demos else ''}"
         f"{controls_in_words(config)}"
     )
 
