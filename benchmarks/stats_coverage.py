@@ -1,12 +1,13 @@
 """How often do studies whose truth is known find what is not there, and what is? Counted on simulated studies.
 
-    python benchmarks/stats_coverage.py            about two minutes on one core, prints Markdown
+    python benchmarks/stats_coverage.py            about one minute of CPU time, prints Markdown
 
-Two arms answer 1,000 items of unequal difficulty (logits with standard deviation 3, so that runs mostly repeat each other); a seed shifts a whole run by a given
-standard deviation in points. Columns, per cent of studies: false verdicts of `compare` where both arms are equal, the same
-with seeds paired, the same of a percentile bootstrap over paired seeds and items; differences of 5 points found, and how
-many of them `Comparison.power` said would be; then, in points, the mean `detectable`. Last, `equivalent` within 5 points
-said where the true difference is 5 (false) and where it is 0 (found). The last rows set an arm against one base checkpoint.
+Two arms answer 1,000 items of unequal difficulty (logits with standard deviation 3, so that runs mostly repeat each other);
+a seed shifts a whole run by a given standard deviation in points. Columns, per cent of studies: false verdicts of `compare`
+where both arms are equal, the same with seeds paired, the same of a percentile bootstrap over paired seeds and items;
+differences of 5 points found, and how many of them `Comparison.power` said would be; then, in points, the mean
+`detectable`. Last, `equivalent` within 5 points said where the true difference is 5 (false) and where it is 0 (found). The
+last rows set an arm against one base checkpoint.
 
 Thousands of studies are computed at once by formulas of their own, which have to agree with core/stats.py on the first ones.
 """

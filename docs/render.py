@@ -1,5 +1,5 @@
-"""Render what is never typed: the file list of docs/house.md, README's study table, the benchmark table of docs/engine.md,
-and how well the lexicons find hesitation, in docs/traces.md and in their own files.
+"""Render what is never typed: the file list of docs/house.md, the tables of docs/alarms.md, README's study table, the benchmark
+table of docs/engine.md, and how well the lexicons find hesitation, in docs/traces.md and in their own files.
 
 python docs/render.py [--study runs/study]
 """
@@ -34,6 +34,15 @@ def house() -> str:
         rows = [f"| `{path.relative_to(PACKAGE)}` | {summary(path).replace('|', '&#124;')} |" for path in files]
         parts += [f"## {heading}", "\n".join(["| file | what it is |", "|---|---|", *rows])]
     return "\n\n".join(parts) + "\n"
+
+
+def alarms(text: str) -> str:
+    """docs/alarms.md with the tables of the rules that a training run and a study go by."""
+    from seethink.core.alarms import alarm_table
+    from seethink.study.alarms import STUDY_RULES
+    from seethink.train.alarms import RULES
+
+    return replace(replace(text, "training", alarm_table(RULES)), "study", alarm_table(STUDY_RULES))
 
 
 def summary(path: Path) -> str:
@@ -129,6 +138,8 @@ def main() -> None:
     readme = ROOT / "README.md"
     text = readme.read_text(encoding="utf-8")
     (ROOT / "docs" / "house.md").write_text(house(), encoding="utf-8")
+    page = ROOT / "docs" / "alarms.md"
+    page.write_text(alarms(page.read_text(encoding="utf-8")), encoding="utf-8")
     if arguments.study:
         report = (arguments.study / "report.md").read_text(encoding="utf-8").split("\n## Matched")[0].strip()
         text = replace(text, "study", re.sub(r"^# (.*)", r"**\1**", report).replace("\n## ", "\n### "))

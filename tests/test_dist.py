@@ -37,6 +37,7 @@ from seethink.train.rollout import engine as engine_sampler
 from seethink.train.rollout.engine import EngineSampler, make_sampler
 from seethink.train.rollout.sampler import Completion, LocalSampler
 from seethink.train.sft import Encoded, backward
+from seethink.train.teacher import teach
 from tests.test_engine_sampler import CopyEngine
 from tests.tiny import Given, tiny_group, tiny_learner, tiny_policy, tiny_prompt
 
@@ -132,6 +133,48 @@ def check_gradients(ranks: Ranks, mode: str) -> None:
         {n: whole(p.grad) for n, p in x.model.named_parameters() if p.grad is not None} for x in (policy, alone)
     ]
     compare(*gradients, within, f"{mode} sft")
+
+
+def make_teacher(ranks: Ranks) -> Policy:
+    """Frozen, with weights of its own; the same on every rank."""
+    teacher, _ = tiny_policy()
+    teacher.ranks = ranks
+    torch.manual_seed(2)
+    with torch.no_grad():
+        for parameter in teacher.model.parameters():
+            parameter += 0.05 * torch.randn_like(parameter)
+    teacher.model.requires_grad_(False)
+    if ranks.mesh is None:
+        teacher.model.to(ranks.device)
+    ranks.shard(teacher.dtype, teacher.model)
+    return teacher
+
+
+def check_demos_and_teacher(ranks: Ranks, mode: str) -> None:
+    """A teacher's advantages, and two optimiser steps with demonstrations (fewer than ranks in one) and one apart."""
+    seen, metrics, advantages = [], [], []
+    for here in (ranks, Ranks(device=ranks.device)):
+        (policy, reference), teacher = make_policy(mode, here), make_teacher(here)
+        groups, recorder = here.share_of_each(make_groups(policy), UPDATE), Recorder(policy)
+        examples = [Encoded(g.prompt, g.rollouts[2].completion.ids) for g in make_groups(policy)[:6]]
+        parts = examples[:5], examples[5:]
+        for apart in (False, True):
+            demos = {"data": ".", **({"apart": True} if apart else {"weight": 0.5})}
+            config = GRPOConfig(
+                out=".", data=".", model=MODES[mode], update_prompts=UPDATE, group=3, micro_tokens=1, demos=demos
+            )
+            learner = tiny_learner(policy, config, reference, recorder, beta=0.1)
+            learner.teacher = teacher
+            teach(policy, teacher, groups, config, exact=True)
+            metrics.append(update(learner, groups, [here.share(part) for part in parts[: 1 if apart else 2]]))
+        advantages.append(here.gather([(g.place, r.by_token) for g in groups for r in g.rollouts]))
+        seen.append(recorder.seen)
+    assert metrics[0] == pytest.approx(metrics[2], rel=1e-4) and metrics[1] == pytest.approx(metrics[3], rel=1e-4), mode
+    ours, theirs = (sorted(found, key=lambda pair: pair[0]) for found in advantages)
+    assert all(torch.allclose(a, b, atol=1e-5) for (_, a), (_, b) in zip(ours, theirs, strict=True)), mode
+    assert len(seen[0]) == 5
+    for step, gradients in enumerate(zip(*seen, strict=True)):
+        compare(*gradients, 1e-4, f"{mode} demonstrations step {step}")
 
 
 def check_bf16(ranks: Ranks) -> None:
@@ -277,6 +320,7 @@ def worker() -> None:
                 check_weights(ranks, mode)
                 check_one_to_many(ranks, mode)
             if mode in ("full", "lora"):
+                check_demos_and_teacher(ranks, mode)
                 check_engine(ranks, mode, folder)
         assert ranks.gather([ranks.rank]) == list(range(ranks.world)) and ranks.of_first(ranks.rank) == 0
         if ranks.first:

@@ -136,6 +136,13 @@ def test_an_evaluation_against_its_start_has_both_columns(world, tmp_path):
     assert {row["kl"] for row in unmeasured} == {None} == {row["entropy"] for row in unmeasured}
 
 
+def test_a_dry_run_says_that_another_model_is_held(world, tmp_path, capsys):
+    board, model = world
+    config = configured(EvalConfig, {"model": model, "data": board, "out": tmp_path / "none", "against": BASE})
+    eval_run.run(config, dry_run=True)
+    assert f"scored under {BASE}" in capsys.readouterr().out and not (tmp_path / "none").exists()
+
+
 def test_a_killed_evaluation_keeps_what_was_measured(world, tmp_path):
     board, model = world
     config = configured(

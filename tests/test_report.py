@@ -14,6 +14,7 @@ from seethink.show.items import from_study
 from seethink.show.report import CONTENTS, ReportConfig, choose, marks_of, run
 from seethink.study import costs as ledger
 from seethink.study import matched, results
+from seethink.study.alarms import study_alarms
 from seethink.study.folder import load_study
 from tests import browser, synthetic_study
 
@@ -263,10 +264,40 @@ def test_evaluations_are_compared_by_what_they_asked_and_how_they_drew(small):
     assert named()["evaluation prompts"] and named()["decoding"] is False
 
 
-def test_training_under_another_system_prompt_is_another_schedule(small):
-    edit(small / "arms/sft-hesitant+grpo/seed1/grpo/manifest.json", lambda m: m["inputs"].update({"model.system": "x"}))
-    controls = {c.name: c.same for c in matched.controls(load_study(small), "sft-hesitant+grpo", "grpo")}
-    assert controls["schedule"] is False
+def test_the_system_prompt_is_a_control_in_training_and_evaluation(small):
+    def same():
+        found = {c.name: c.same for c in matched.controls(load_study(small), "sft-hesitant+grpo", "grpo")}
+        return found["system prompt"], found["schedule"], found["evaluation prompts"]
+
+    assert same() == (True, True, True)
+    manifest = small / "arms/sft-hesitant+grpo/seed1/grpo/manifest.json"
+    edit(manifest, lambda m: m["inputs"].update({"model.system": "x"}))
+    assert same() == (False, True, True)
+    edit(manifest, lambda m: m["inputs"].update({"model.system": ""}))
+    edit(small / "arms/sft-hesitant+grpo/seed1/eval/manifest.json", lambda m: m["inputs"].update(system="x"))
+    assert same() == (False, True, True)
+
+
+@pytest.mark.parametrize(
+    ("stage", "change", "differs"),
+    [
+        (
+            "grpo",
+            {"model": {"max_pixels": 100}},
+            {"pixels", "pixels in training and evaluation"},
+        ),  # of evaluation: kept
+        ("eval", {"max_pixels": 100}, {"pixels", "pixels in training and evaluation"}),
+    ],
+)
+def test_pixels_are_a_control_in_words(small, stage, change, differs):
+    def broken():
+        found = matched.controls(load_study(small), "sft-hesitant+grpo", "grpo")
+        return {c.name: c.detail for c in found if c.same is False}
+
+    assert not broken()
+    edit(small / f"arms/sft-hesitant+grpo/seed1/{stage}/config.json", lambda c: c.update(change))
+    assert broken().keys() == differs
+    assert broken()["pixels"] == "max_pixels 100 / the model's own (larger pictures are shrunk)"
 
 
 def test_models_are_asked_under_the_system_prompt_they_were_trained_under(small):
@@ -313,7 +344,7 @@ def test_alarms_of_runs_and_of_the_study(study, html):
     found = [
         results.Contrast("sft-hesitant+grpo", "grpo", "", results.contrasts(loaded)[0].overall, {}, 0.0, "worse", [])
     ]
-    assert any("below grpo" in text for text in results.study_alarms(loaded, found))
+    assert any("below grpo" in text for text in study_alarms(loaded, found))
 
 
 def test_the_ledger_counts_time(study):

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -17,9 +18,10 @@ from transformers import AutoModelForImageTextToText
 from seethink import cli
 from seethink.core.nouns import Example
 from seethink.core.run import read_log
-from seethink.core.store import load_examples, load_samples, read_json, save_examples
+from seethink.core.store import load_examples, load_samples, read_json, save_examples, write_json
 from seethink.core.tables import read_table
 from seethink.core.tags import compose
+from seethink.study.sets import made_file
 from seethink.train.config import SelectConfig
 from seethink.train.model.policy import save_policy
 from seethink.train.select import cut, mean_perplexity, run
@@ -82,6 +84,22 @@ def test_ranking_equals_the_stock_forward_and_subsets_are_nested(folder, tmp_pat
     subsets = [[e.sample.id for e in load_examples(tmp_path / "run" / f"highest-{n}.jsonl")] for n in (3, 8, 20)]
     assert set(subsets[0]) < set(subsets[1]) < set(subsets[2]) and [len(s) for s in subsets] == [3, 8, 20]
     assert set(subsets[1]) == {r["id"] for r in ranked[:8]}
+
+
+def test_a_stage_of_a_study_is_one_file_at_a_known_place(folder, tmp_path):
+    """Called as a study calls it, by a file of settings; the funnel of a set is that of the examples in it."""
+    stage = {"data": str(folder / "sft.jsonl"), "models": [str(BASE)], "dtype": "float32", "micro_tokens": 800}
+    stage |= {"sizes": [6], "choose": "lowest", "out": str(tmp_path / "set"), "overwrite": True}
+    write_json(tmp_path / "stage.json", stage)
+    file = made_file("select", tmp_path / "set", stage)
+    for _ in range(2):
+        assert cli.main(["select", f"@{tmp_path / 'stage.json'}"]) == 0
+        chosen = load_examples(file)
+        lowest = sorted(read_table(tmp_path / "set" / "ranking.parquet"), key=lambda r: -r["place"])[:6]
+        assert {e.sample.id for e in chosen} == {r["id"] for r in lowest}
+    rows = read_json(tmp_path / "set" / "funnel.json")
+    assert {r["source"]: r["sft"] for r in rows if r["sft"]} == Counter(e.sample.source for e in chosen)
+    assert sum(r["in"] for r in rows) == 40 and sum(sum(r["dropped"].values()) for r in rows) == 34
 
 
 @pytest.mark.parametrize(("choose", "expected"), [("highest", [9, 8, 7]), ("lowest", [2, 1, 0]), ("middle", [6, 5, 4])])

@@ -21,7 +21,7 @@ from seethink.train.config import GRPOConfig, SFTConfig, system_prompt
 
 ROOT = Path(__file__).parents[1]
 STUDIES, CONFIGS = ROOT / "studies", ROOT / "configs" / "paper"
-SHARED = ("common", "styles", "many", "arms")
+SHARED = ("common", "styles", "many", "smaller", "arms")
 """Files that others include, which ask nothing."""
 ONE_SCALE = {"style": "pocket", "cause": "pocket", "scorer": "paper", "text": "paper"}
 ANSWERS = ("better", "never_worse", "worse", "never_better", "mixed", "same", "not_shown", "text", "comparisons")
@@ -223,3 +223,14 @@ def test_a_table_of_ones_own_is_read_and_a_row_of_another_length_refused(tmp_pat
     (tmp_path / "own.toml").write_text(text + 'rows = [{ model = "m", scores = [1.5, 2.0] }]\n')
     with pytest.raises(UserError, match="another number of scores"):
         published_table("own.toml#mine", tmp_path)
+
+
+def test_of_several_included_files_the_last_lies_on_top_and_the_file_itself_over_them(tmp_path):
+    (tmp_path / "low.toml").write_text("a = 1\nb = 1\n[t]\nx = 1\ny = 1\n")
+    (tmp_path / "high.toml").write_text("b = 2\nc = 2\n[t]\ny = 2\n")
+    (tmp_path / "own.toml").write_text('include = ["low.toml", "high.toml"]\nc = 3\n[t]\nz = 3\n')
+    assert load_file(tmp_path / "own.toml") == {"a": 1, "b": 2, "c": 3, "t": {"x": 1, "y": 2, "z": 3}}
+    for wrong, message in (('include = ["low.toml", 1]', "is no file name"), ('include = ["own.toml"]', "includes it")):
+        (tmp_path / "own.toml").write_text(wrong)
+        with pytest.raises(UserError, match=message):
+            load_file(tmp_path / "own.toml")

@@ -15,19 +15,20 @@ from PIL import Image
 
 from seethink.core import stats
 from seethink.core.nouns import Sample
+from seethink.core.overlap import overlap
 from seethink.core.store import load_samples, read_json, read_jsonl, save_samples, write_json, write_jsonl
 from seethink.core.tables import read_table, write_table
-from seethink.data.overlap import data_behind, overlap
+from seethink.data.behind import data_behind
 from seethink.evals import metrics
 from seethink.evals.config import EvalConfig
 from seethink.evals.run import trained_on
 from seethink.show.config import ReportConfig
 from seethink.show.report import run
 from seethink.study import matched, results
+from seethink.study.alarms import study_alarms
 from seethink.study.config import Question
 from seethink.study.execute import tell
 from seethink.study.folder import Study, load_study
-from seethink.study.learned import warnings
 from seethink.train import alarms
 from tests import synthetic_study
 
@@ -77,7 +78,7 @@ def test_a_board_without_room_is_no_finding(folder, ok, word, answer):
     assert found[PAIR].detectable == pytest.approx(3 / 30)
     interval = found[PAIR].overall.interval
     assert (interval.low, interval.high) == pytest.approx((-0.1, 0.1)), "no variance is no certainty"
-    assert any(text.startswith(f"grpo is {word}") for text in warnings(study))
+    assert any(text.startswith(f"grpo is {word}") for text in study_alarms(study, []))
     for page in pages(folder):
         assert answer in page and "No difference" not in page and "[0.0, 0.0]" not in page
 
@@ -108,7 +109,7 @@ def test_arms_without_a_signal_learned_nothing_whatever_the_numbers_say(folder, 
     study, found, head = outcome(folder)
     assert (found[PAIR].word, found[PAIR].why) == ("nothing learned", f"grpo: {why}")
     assert head.answer == "Nothing was learned." and why in head.warning
-    assert f"grpo learned nothing: {why}" in results.study_alarms(study, list(found.values()))
+    assert f"grpo learned nothing: {why}" in study_alarms(study, list(found.values()))
 
 
 def test_a_stage_that_learned_nothing_after_one_that_did_leaves_a_difference(folder):
@@ -117,14 +118,14 @@ def test_a_stage_that_learned_nothing_after_one_that_did_leaves_a_difference(fol
     rescore(folder, "sft-hesitant+grpo", ok=False)
     study, found, head = outcome(folder)
     assert found[PAIR].word == "worse" and head.answer == "Explore. Imitating first hurt."
-    assert "sft-hesitant+grpo learned nothing: no group had a spread of rewards" in list(warnings(study))
+    assert "sft-hesitant+grpo learned nothing: no group had a spread of rewards" in study_alarms(study, [])
 
 
 def test_one_seed_that_learned_nothing_is_named(folder):
     remeasure(folder, "grpo/seed1/grpo", **{"reward/mean": 0.0})
     study, found, _ = outcome(folder)
     assert found[PAIR].word == "not distinguishable"
-    assert "grpo learned nothing in 1 of 3 seeds: every reward was 0" in list(warnings(study))
+    assert "grpo learned nothing in 1 of 3 seeds: every reward was 0" in study_alarms(study, [])
 
 
 @pytest.mark.parametrize("key", ["tokens_trained", "optimiser_steps"])
@@ -153,20 +154,20 @@ def test_training_on_cut_completions_alone_is_no_finding(folder):
     remeasure(folder, "grpo/*/grpo", **{"completion/cut_share": 1.0})
     study, found, _ = outcome(folder)
     why = "grpo: every completion was cut at max_tokens in training"
-    assert (found[PAIR].word, found[PAIR].why) == ("nothing learned", why) and why in list(warnings(study))
+    assert (found[PAIR].word, found[PAIR].why) == ("nothing learned", why) and why in study_alarms(study, [])
 
 
 def test_answers_that_were_all_cut_are_named(folder):
     rescore(folder, "grpo", stop="length")
     study, found, _ = outcome(folder)
-    assert "every answer of grpo was cut at max_tokens" in results.study_alarms(study, list(found.values()))
+    assert "every answer of grpo was cut at max_tokens" in study_alarms(study, list(found.values()))
 
 
 def test_answers_that_are_all_undecided_are_named(folder):
     rescore(folder, "grpo", ok=None)
     study, found, head = outcome(folder)
     assert found[PAIR].word == "not measured" and head.answer == "Not measured yet."
-    assert "no answer of grpo is decided" in list(warnings(study))
+    assert "no answer of grpo is decided" in study_alarms(study, [])
 
 
 @pytest.mark.parametrize(
@@ -251,7 +252,7 @@ def test_a_board_inside_the_training_data_is_an_alarm_and_a_control(folder):
     control = next(c for c in found[PAIR].controls if c.name == matched.HELD_OUT)
     assert control.same is False and control.detail == "4 items in rl"
     assert "the board stands in the training data (4 items in rl)" in head.warning
-    assert "4 of 30 board items stand in the training data rl" in results.study_alarms(study, list(found.values()))
+    assert "4 of 30 board items stand in the training data rl" in study_alarms(study, list(found.values()))
 
 
 def test_a_board_outside_the_data_is_a_control_too(folder):

@@ -32,6 +32,7 @@ from seethink.core.guard import NOTES, refuse_foreign, refuse_overwrite
 from seethink.core.store import hash_json, hash_path, open_text, read_record, write_json, write_text
 from seethink.core.terminal import one_line
 
+EXPORTS = "exports"  # in a training run's folder: the models it left on the way
 PARENT = "SEETHINK_PARENT"  # environment variable: process id of the study that started this process
 MANIFEST = {"key", "verb", "config", "inputs"}  # what a run's manifest.json holds in any case
 LIBRARIES = ("torch", "transformers", "peft", "numpy", "pillow", "aiohttp", "pyarrow", "math-verify")

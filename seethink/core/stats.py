@@ -4,10 +4,11 @@ Outcomes of an arm are an array [S, N]: S seeds that all answered the same N ite
 the mean over items of what one arm's seeds do on average minus what the other's do. Its variance has two sources, and
 both are measured: items (the variance of those differences, over N) and seeds (the variance of each arm's run means, over
 S). What chance on single answers adds is in both, so it is taken off once, and the sum is never below the items' part.
-The interval is Student's t with Satterthwaite's degrees of freedom, which with three seeds are few wherever seeds matter.
-Two equal arms are then told apart in 1 to 5 of 100 studies of 1,000 items, with 3 or 5 seeds and whatever a seed does to a
-whole run (standard deviation 0 to 3 points): benchmarks/stats_coverage.py counts them. A percentile bootstrap over three
-seeds, as is common, does so in up to 13 of 100.
+The interval is Student's t with Satterthwaite's degrees of freedom, which with three seeds are few wherever seeds matter;
+variances of two arms are not pooled, for what a seed does differs from arm to arm. Two equal arms of 3 or 5 seeds are then
+told apart in 2 to 4 of 100 studies of 1,000 items, whatever a seed does to a whole run (standard deviation 0 to 3 points);
+three seeds against one base checkpoint in 4 to 7, the most where a seed does 3 points. A percentile bootstrap over seeds, as
+is common, does so in up to 10 (benchmarks/stats_coverage.py counts all three).
 
 Items are paired, for both arms answer one board. Seeds are not: two arms of one seed share the order of their data and
 their random numbers, but those meet different weights, and over the seven arms of the pocket study the seed explained
@@ -103,7 +104,10 @@ class Comparison:
         return max(minimum_detectable_effect(self.error, self.df, family), unseen(self.items))
 
     def power(self, effect: float, family: int = 1) -> float:
-        """Chance that seeds and items like these find a true difference of this size, with its sign."""
+        """Chance that seeds and items like these find a true difference of this size, with its sign.
+
+        Three seeds hardly know how much seeds vary: where they vary much, this says up to .13 too much.
+        """
         error = self.detectable(family) / minimum_detectable_effect(1.0, self.df, family)
         limit, shift = _t_quantile(1 - ALPHA / family / 2, self.df), abs(effect) / error
         return float(1 - special.nctdtr(self.df, shift, limit) if isfinite(self.df) else special.ndtr(shift - limit))

@@ -27,7 +27,7 @@ class DrawnAnswer:
     text: str
     ok: bool | None
     """As the evaluation decided it."""
-    stop: str
+    credit: float | None
     draw: int
 
 
@@ -63,13 +63,16 @@ def read_attempts(run: Path, data: Path, samples: Sequence[Sample]) -> Attempts:
         what = f"this is an evaluation on {config['task']}, whose questions are no training data"
         raise UserError(what, where=run, remedy="Evaluate on a JSONL of your own rows")
     answers: dict[str, list[DrawnAnswer]] = {}
-    for number, row in enumerate(read_table(scores, ("sample_id", "ok", "text", "stop")), 1):
+    for number, row in enumerate(read_table(scores, ("sample_id", "ok", "text")), 1):
         where = f"{scores} (row {number})"
-        name, text, stop = (typed(row, key, str, where) or "" for key in ("sample_id", "text", "stop"))
-        drawn = DrawnAnswer(text, typed(row, "ok", bool, where), stop, typed(row, "draw", int, where) or 0)
+        name, text = (typed(row, key, str, where) or "" for key in ("sample_id", "text"))
+        ok, credit = typed(row, "ok", bool, where), typed(row, "reward", float, where)
+        drawn = DrawnAnswer(text, ok, credit, typed(row, "draw", int, where) or 0)
         answers.setdefault(name, []).append(drawn)
-    for drawn in answers.values():
+    for name, drawn in answers.items():
         drawn.sort(key=lambda answer: answer.draw)
+        if len({answer.draw for answer in drawn}) < len(drawn):
+            raise UserError(f"{name!r} has two answers of one draw", where=scores, remedy="Evaluate again")
     inputs = manifest.get("inputs")
     inputs = inputs if isinstance(inputs, dict) else {}
     asked = [s for s in samples if s.id in answers]

@@ -42,12 +42,12 @@ def in_shares(ranked: Sequence[T], kinds: Sequence[str], shares: Mapping[str, in
     """
     groups, whole = _groups(ranked, kinds), sum(shares.values())
     have = {kind: len(groups.get(kind, ())) for kind in shares}
-    most = min((Fraction(have[kind] * whole, of_it) for kind, of_it in shares.items()), default=Fraction(0))
-    seats = _seats(shares, size or int(most))
+    most = int(min(Fraction(have[kind] * whole, share) for kind, share in shares.items()))
+    seats = _seats(shares, size or most)
     for kind, wanted in seats.items():
-        if wanted > have[kind]:
-            what = f"{wanted} rows of {kind} are its share of {size}, and {have[kind]} are left"
-            raise UserError(what, remedy=f"Ask for at most {int(most)}, or keep more")
+        if wanted > have[kind] or not have[kind]:
+            what = f"{have[kind]} rows of {kind} are left, which are {shares[kind]} of {whole} questions of the data"
+            raise UserError(what, remedy=f"Ask for at most {most} rows in these shares, or keep more")
     return [row for kind, wanted in seats.items() for row in groups.get(kind, [])[:wanted]]
 
 

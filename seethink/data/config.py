@@ -99,10 +99,10 @@ class CurateConfig(Config):
     data: Annotated[Path, Effect.INPUT] = Field(
         description="traces.jsonl of a data run, SFT examples or samples; with from_scores the questions it answered"
     )
-    keep: tuple[Literal["right", "wrong", "aha", "no-aha", "unhesitating", "true", "false"], ...] = Field(
+    keep: tuple[Literal["right", "wrong", "thinking", "aha", "no-aha", "unhesitating", "true", "false"], ...] = Field(
         default=(),
-        description="what a trace must be: right or wrong by the reward of its kind; with or without an aha; without a "
-        "marker of hesitation; all of its statements true or one false, as the checker says",
+        description="what a trace must be: right or wrong by the reward of its kind; not empty; with or without an aha; "
+        "without a marker of hesitation; all of its statements true or one false, as the checker says",
     )
     aha: Annotated[str, Effect.INPUT] = Field(default="paper", description="lexicon of aha cues: preset or TOML file")
     hesitation: Annotated[str, Effect.INPUT] = Field(
@@ -119,7 +119,7 @@ class CurateConfig(Config):
         default=None, description="rejection sampling: that eval's own right answers are the traces"
     )
     per_question: int = Field(default=1, ge=1, description="of from_scores: answers per question at most")
-    pick: Literal["shortest", "first", "random"] = Field(default="shortest", description="of from_scores: which ones")
+    pick: Literal["shortest", "first", "random"] = Field(default="first", description="of from_scores: which ones")
     same_questions_as: Annotated[tuple[Path, ...], Effect.INPUT] = Field(
         default=(), description="JSONL files: only questions that all of them have"
     )
@@ -142,7 +142,8 @@ class CurateConfig(Config):
     @classmethod
     def _words(cls, keep: Any) -> Any:
         """`--keep true` reads as a TOML boolean; it is a word here."""
-        return [str(word).lower() if isinstance(word, bool) else word for word in keep] if keep else ()
+        words = keep if isinstance(keep, list | tuple) else ()
+        return [str(word).lower() if isinstance(word, bool) else word for word in words] if words else keep
 
     @model_validator(mode="after")
     def _every_setting_counts(self) -> CurateConfig:
@@ -161,8 +162,10 @@ class CurateConfig(Config):
             raise ValueError("scores are for pass_rate: give its two bounds")
         if self.pass_rate and not 0 <= self.pass_rate[0] <= self.pass_rate[1] <= 1:
             raise ValueError("pass_rate is a lower and an upper bound in [0, 1]")
-        if not self.from_scores and (self.per_question, self.pick) != (1, "shortest"):
+        if not self.from_scores and (self.per_question, self.pick) != (1, "first"):
             raise ValueError("per_question and pick are settings of from_scores")
+        if self.from_scores and self.reward != RewardConfig():
+            raise ValueError("from_scores takes the verdicts of the evaluation: leave reward out, or set it there")
         return self
 
 

@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,16 @@ from seethink.core.nouns import Example
 from seethink.core.preflight import settle
 from seethink.core.progress import progress
 from seethink.core.run import Run
-from seethink.core.store import hash_file, hash_json, hash_text, save_examples, save_samples, write_json, write_text
+from seethink.core.store import (
+    hash_file,
+    hash_json,
+    hash_path,
+    hash_text,
+    save_examples,
+    save_samples,
+    write_json,
+    write_text,
+)
 from seethink.core.tables import write_table
 from seethink.core.tags import extract
 from seethink.data import choose
@@ -34,7 +44,7 @@ from seethink.data.attempts import SCORES, Attempts, different, read_attempts
 from seethink.data.config import SELECTED, CurateConfig
 from seethink.data.funnel import DROP_COLUMNS, print_funnel
 from seethink.data.kept import read_traces
-from seethink.data.sieve import Entry, Fault, Sieve
+from seethink.data.sieve import Entry, Sieve, WhyDropped
 from seethink.rewards import Rewarder
 from seethink.traces.analyse import analyse
 from seethink.traces.lexicon import content_hash
@@ -42,10 +52,12 @@ from seethink.traces.steps import Checker, load_checker
 
 SYSTEM = "prompt/system.txt"
 OTHER_QUESTION = ("other_question", "something else is asked under this id there")
+VERDICTS = ("right", "wrong")
 MANY = 20_000  # traces from which on measuring them is worth a progress line
 
 
 CONDITIONS: dict[str, tuple[str, Callable[[Entry, CurateConfig], bool | None]]] = {
+    "thinking": ("empty_thinking", lambda entry, _: entry.measured.words > 0),
     "aha": ("no_aha", lambda entry, config: entry.measured.markers[config.aha] > 0),
     "no-aha": ("aha", lambda entry, config: entry.measured.markers[config.aha] == 0),
     "unhesitating": ("hesitates", lambda entry, config: entry.measured.markers[config.hesitation] == 0),
@@ -64,7 +76,7 @@ def run(config: CurateConfig, dry_run: bool = False) -> dict[str, Any] | None:
     inputs = {
         "aha": content_hash(config.aha),
         "hesitation": content_hash(config.hesitation),
-        "same_questions_as": hash_json([hash_file(path) for path in config.same_questions_as]),
+        "same_questions_as": hash_json([hash_path(path) for path in config.same_questions_as]),
     }
     sieve, attempts = read(config)
     inputs |= {name: hash_file(run / SCORES) for name in ("scores", "from_scores") if (run := getattr(config, name))}
@@ -89,7 +101,7 @@ def run(config: CurateConfig, dry_run: bool = False) -> dict[str, Any] | None:
                 print_funnel(sieve.funnel)
             judge(sieve.entries, rewarder)
         save(folder, sieve, attempts, config)
-        summary = {"rows": len(sieve.rows), **summarise(sieve.entries, config)}
+        summary = {"rows": len(sieve.rows), **summarise(sieve, config)}
         print(f"curate: {summary['selected']} of {summary['rows']} rows, {folder.path(SELECTED)}")
         print("\n".join(in_words(summary)))
         folder.path("alarms.jsonl").unlink(missing_ok=True)  # of a run that was cut
@@ -129,14 +141,14 @@ def read(config: CurateConfig) -> tuple[Sieve, Attempts | None]:
     entries = []
     for sample in (example.sample for example in examples):
         answers = attempts.answers.get(sample.id, [])
-        entries += [Entry(sample, a.text, a.draw, True, a.ok, "the evaluation's verdict") for a in answers]
+        entries += [Entry(sample, a.text, a.draw, True, a.ok, a.credit, "the evaluation's verdict") for a in answers]
         entries += [] if answers else [Entry(sample)]
     sieve = Sieve(entries, drops)
     sieve.drop("check", lambda entry: unusable(entry, attempts))
     return sieve, attempts
 
 
-def unusable(entry: Entry, attempts: Attempts) -> Fault | None:
+def unusable(entry: Entry, attempts: Attempts) -> WhyDropped | None:
     """Why an answer of an evaluation is no trace to our question, whatever it says."""
     if not entry.text.strip():
         return "no_answer", "nothing was answered"
@@ -153,7 +165,6 @@ def curate(
     sieve: Sieve, attempts: Attempts | None, config: CurateConfig, checker: Checker | None, rewarder: Rewarder
 ) -> None:
     """All steps. Raises UserError where no row is left, or fewer than wanted."""
-    whole = Counter(sample.kind for sample in {s.id: s for s in sieve.rows}.values())
     measure(sieve.entries, config, checker)
     keep(sieve, config, rewarder)
     if config.pass_rate and attempts:
@@ -163,7 +174,7 @@ def curate(
     if config.from_scores:
         pick(sieve, config)
     if sieve.entries:
-        cut(sieve, config, whole)
+        cut(sieve, config)
     if not sieve.entries:
         lost = Counter(f"{drop.step}/{drop.reason}" for drop in sieve.drops)
         what = f"no row is left of {len(sieve.rows)} ({', '.join(f'{n} {why}' for why, n in lost.most_common(3))})"
@@ -185,7 +196,7 @@ def judge(entries: list[Entry], rewarder: Rewarder) -> None:
     new = [entry for entry in entries if entry.text and not entry.judged]
     rewards = rewarder.score_batch([entry.sample for entry in new], [entry.text for entry in new])
     for entry, reward in zip(new, rewards, strict=True):
-        entry.judged, entry.ok = True, rewarder.is_correct(reward)
+        entry.judged, entry.ok, entry.credit = True, rewarder.is_correct(reward), reward.value
         said = f"{reward.status} {reward.detail}".strip() if reward.status != "ok" else f"{reward.value:.3g}"
         entry.why = f"gold {entry.sample.gold[:100]!r}, read {str(reward.answer)[:100]!r}: {said}"
 
@@ -194,7 +205,7 @@ def keep(sieve: Sieve, config: CurateConfig, rewarder: Rewarder) -> None:
     """Drop traces that break a condition, and those of which nobody can say. Own answers have to be right, or wrong if asked."""
     asked = {*config.keep} | ({"right"} if config.from_scores and "wrong" not in config.keep else set())
     for name in filter(asked.__contains__, CONDITIONS):
-        if name in ("right", "wrong"):
+        if name in VERDICTS:
             judge(sieve.entries, rewarder)
         sieve.drop("keep", partial(broken, name, config))
     if config.from_scores and "right" in asked:  # an evaluation may have been lenient, and training imitates every tag
@@ -203,14 +214,16 @@ def keep(sieve: Sieve, config: CurateConfig, rewarder: Rewarder) -> None:
         )
 
 
-def broken(name: str, config: CurateConfig, entry: Entry) -> Fault | None:
+def broken(name: str, config: CurateConfig, entry: Entry) -> WhyDropped | None:
     """Why a trace does not meet a condition; None: it does."""
     reason, holds = CONDITIONS[name]
-    met, why = holds(entry, config), entry.why
-    return None if met else (reason, why) if met is not None else ("undecided", why or "no statement can be checked")
+    met = holds(entry, config)
+    if name in VERDICTS:
+        return None if met else ("undecided" if met is None else reason, entry.why)
+    return None if met else ("undecided", "no statement can be checked") if met is None else (reason, "")
 
 
-def too_easy_or_hard(bounds: tuple[float, float], attempts: Attempts, entry: Entry) -> Fault | None:
+def too_easy_or_hard(bounds: tuple[float, float], attempts: Attempts, entry: Entry) -> WhyDropped | None:
     """Why a question is not one that the evaluated model gets right as often as it should; None: it is."""
     if entry.sample.id in attempts.others:
         return OTHER_QUESTION
@@ -235,19 +248,16 @@ def pick(sieve: Sieve, config: CurateConfig) -> None:
     by_question: dict[str, list[Entry]] = {}
     for entry in sieve.entries:
         by_question.setdefault(entry.sample.id, []).append(entry)
-    first: Callable[[Entry], Any] = lambda entry: entry.draw  # noqa: E731
-    order = {"shortest": by_length, "first": first, "random": partial(by_chance, config.seed)}[config.pick]
+    orders = {"shortest": by_length, "first": attrgetter("draw"), "random": partial(by_chance, config.seed)}
+    order: Callable[[Entry], Any] = orders[config.pick]
     chosen = [e for answers in by_question.values() for e in sorted(answers, key=order)[: config.per_question]]
     sieve.drop_others("pick", chosen, ("another_answer", f"{config.per_question} per question, {config.pick}"))
     for entry in sieve.entries if config.per_question > 1 else ():
         entry.sample = replace(entry.sample, id=f"{entry.sample.id}#{entry.draw}")
 
 
-def cut(sieve: Sieve, config: CurateConfig, whole: dict[str, int]) -> None:
-    """So many as are wanted, of each kind as many as are wanted; `whole` are the questions of each kind in the data.
-
-    Raises UserError where there are fewer.
-    """
+def cut(sieve: Sieve, config: CurateConfig) -> None:
+    """So many as are wanted, of each kind as many as are wanted. Raises UserError where there are fewer."""
     size = config.shortest or config.longest or config.count
     if not size and not config.balance:
         return
@@ -257,7 +267,7 @@ def cut(sieve: Sieve, config: CurateConfig, whole: dict[str, int]) -> None:
     if config.balance == "kind":
         chosen = choose.equally(ranked, kinds, size)
     elif config.balance == "shares":
-        chosen = choose.in_shares(ranked, kinds, whole, size)
+        chosen = choose.in_shares(ranked, kinds, sieve.kinds, size)
     else:
         chosen = choose.first(ranked, size)
     words = "shortest" if config.shortest else "longest" if config.longest else "drawn"
@@ -291,18 +301,23 @@ def save(folder: Run, sieve: Sieve, attempts: Attempts | None, config: CurateCon
         print(f"curate: the answers were given under a system prompt, which is {folder.path(SYSTEM)}")
 
 
-def summarise(entries: list[Entry], config: CurateConfig) -> dict[str, Any]:
+def summarise(sieve: Sieve, config: CurateConfig) -> dict[str, Any]:
     """Counts over what was selected. None stands for what was not looked at, with rows that hold no trace or without a checker."""
-    traces = [entry for entry in entries if entry.text]
+    traces = [entry for entry in sieve.entries if entry.text]
+    kinds = Counter(entry.sample.kind for entry in sieve.entries)
     stats = [entry.measured for entry in traces]
     verdicts = Counter(entry.ok for entry in traces)
     words = {name: sum(s.marked_words[name] for s in stats) for name in (config.aha, config.hesitation)}
     return {
-        "selected": len(entries),
-        "kinds": dict(sorted(Counter(entry.sample.kind for entry in entries).items())),
+        "selected": len(sieve.entries),
+        "kinds": {kind: kinds[kind] for kind in sorted(sieve.kinds)},
         "answers": {"right": verdicts[True], "wrong": verdicts[False], "undecided": verdicts[None]} if traces else None,
+        "open_right_in_part": sum(
+            e.ok is True and e.sample.kind == "open" and e.credit is not None and e.credit < 1 for e in traces
+        ),
         "judged_by": "evaluation" if config.from_scores else config.reward.open.scorer,
         "words": sum(s.words for s in stats) / len(stats) if stats else None,
+        "empty_thinking": sum(s.words == 0 for s in stats) if traces else None,
         "markers": {
             name: 100 * sum(s.markers[name] for s in stats) / number if number else None
             for name, number in words.items()
@@ -324,7 +339,8 @@ def in_words(summary: dict[str, Any]) -> list[str]:
     if summary["answers"]:
         lines.append("  answers: " + ", ".join(f"{n} {verdict}" for verdict, n in summary["answers"].items()))
         rates = [f"{name} {'none' if rate is None else f'{rate:.2f}'}" for name, rate in summary["markers"].items()]
-        lines.append(f"  {summary['words']:.1f} words of thinking; markers per 100 words: {', '.join(rates)}")
+        lines.append(f"  {summary['words']:.1f} words of thinking, none in {summary['empty_thinking']} traces; ")
+        lines[-1] += f"markers per 100 words: {', '.join(rates)}"
     if said := summary["statements"]:
         lines.append(
             f"  statements: {said['false']} of {said['checked']} false, in {said['traces_with_a_false_one']} traces; "
@@ -336,6 +352,8 @@ def in_words(summary: dict[str, Any]) -> list[str]:
 def alarms(summary: dict[str, Any], attempts: Attempts | None, config: CurateConfig) -> dict[str, str]:
     """{alarm: sentence} for what should not be trained on unknowingly."""
     found, answers = {}, summary["answers"] or {}
+    if lost := [kind for kind, n in summary["kinds"].items() if not n]:
+        found["lost_kinds"] = f"no question of kind {' or '.join(lost)} is left"
     if answers.get("wrong") and "wrong" not in config.keep:
         found["wrong_answers"] = (
             f"{answers['wrong']} of {summary['selected']} traces have a wrong answer, which SFT would teach"
@@ -344,6 +362,14 @@ def alarms(summary: dict[str, Any], attempts: Attempts | None, config: CurateCon
         found["undecided"] = (
             f"{answers['undecided']} of {summary['selected']} traces have an answer that nobody can judge"
         )
+    if n := summary["open_right_in_part"]:
+        what = (
+            f"{n} of {summary['kinds']['open']} open answers count as right and are not all of what the reference says"
+        )
+        whose = "of the evaluation " if config.from_scores else ""
+        found["open_right_in_part"] = f"{what} ({whose}--reward.open.correct 1 keeps none of them)"
+    if n := summary["empty_thinking"]:
+        found["empty_thinking"] = f"{n} of {summary['selected']} traces think nothing at all (keep thinking drops them)"
     if attempts and attempts.images != "own":
         found["control"] = (
             f"the evaluation saw {attempts.images} pictures: its answers say nothing about these questions"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -24,6 +25,8 @@ class Entry:
     judged: bool = False
     ok: bool | None = None
     """Once it is judged: whether the answer is right."""
+    credit: float | None = None
+    """The reward behind it."""
     why: str = ""
     """What the verdict hangs on."""
     stats: TraceStats | None = None
@@ -35,19 +38,20 @@ class Entry:
         return self.stats
 
 
-Fault = tuple[str, str]
+WhyDropped = tuple[str, str]
 """Reason and detail of a drop."""
 
 
 class Sieve:
-    """Entries that are still in, drops of all others; together they are the `rows`."""
+    """Entries that are still in, drops of all others; together they are the `rows`. `kinds` counts the questions of each kind."""
 
     def __init__(self, entries: list[Entry], drops: list[Drop]):
         unreadable = [Sample(drop.sample_id, drop.source, (), "", "", "open") for drop in drops]
         self.rows = [*unreadable, *(entry.sample for entry in entries)]
         self.entries, self.drops = entries, drops
+        self.kinds = Counter({entry.sample.id: entry.sample.kind for entry in entries}.values())
 
-    def drop(self, step: str, fault: Callable[[Entry], Fault | None]) -> None:
+    def drop(self, step: str, fault: Callable[[Entry], WhyDropped | None]) -> None:
         """Drop every entry that has a fault."""
         kept = []
         for entry in self.entries:
@@ -58,7 +62,7 @@ class Sieve:
                 kept.append(entry)
         self.entries = kept
 
-    def drop_others(self, step: str, chosen: Iterable[Entry], fault: Fault) -> None:
+    def drop_others(self, step: str, chosen: Iterable[Entry], fault: WhyDropped) -> None:
         """Drop all but these, which stay in their order."""
         wanted = {id(entry) for entry in chosen}
         self.drop(step, lambda entry: None if id(entry) in wanted else fault)

@@ -23,6 +23,8 @@ def say_plan(config: EvalConfig, board: Board, items: Items, profile: str, promp
         whose = f"calls to {config.model}" if config.base_url else f"answers of {config.model}"
         print(f"at most {answers} {whose} ({config.samples} per item), at most {config.max_tokens} tokens each")
         print(pictures_in_words(config, items))
+    if config.against:
+        print(f"every answer is scored under {config.against} too, which is held beside the model: entropy and KL")
     print(judge_in_words(config, board, profile, answers))
     if config.base_url and config.price:
         print(f"answers cost at most {most_usd(config, items):.2f} USD")

@@ -18,10 +18,11 @@ from typing import Any, TypeVar
 from seethink.ask.client import endpoint_failed
 from seethink.core.errors import UserError
 from seethink.core.nouns import Sample, Score
+from seethink.core.overlap import overlap
 from seethink.core.preflight import write_drops
 from seethink.core.run import Run
 from seethink.core.tables import write_table
-from seethink.data.overlap import data_behind, overlap
+from seethink.data.behind import data_behind
 from seethink.evals.answers import responses as log
 from seethink.evals.answers.endpoint import ask_endpoint, questions, spending
 from seethink.evals.answers.predictions import read_predictions

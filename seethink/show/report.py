@@ -31,6 +31,7 @@ from seethink.show.plots import Mark, by_arm, curves, dots, dumbbells, forest
 from seethink.show.trace_panel import TracePanel, trace_panel
 from seethink.study import costs as ledger
 from seethink.study import results
+from seethink.study.alarms import study_alarms
 from seethink.study.folder import Study, load_study
 from seethink.study.matched import AXES, efforts
 from seethink.traces.steps import Checker, load_checker
@@ -123,7 +124,7 @@ def assemble(study: Study, config: ReportConfig) -> dict[str, Any]:
         "gallery_seed": seed,
         "data_sets": ledger.data_sets(study),
         "alarms": ledger.alarms(study),
-        "study_alarms": results.study_alarms(study, contrasts),
+        "study_alarms": study_alarms(study, contrasts),
         "costs": costs,
         "total_seconds": sum(c.total_seconds or 0 for c in costs) if costs else None,
         "commands": study.plan.get("commands", []),

@@ -9,10 +9,11 @@ from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_v
 
 from seethink.core.config import Config, Effect, where_of
 from seethink.core.names import check_names
+from seethink.data.config import CurateConfig
 from seethink.evals.config import EvalConfig
 from seethink.train.config import GRPOConfig, ModelPath, SelectConfig, SFTConfig
 
-CONFIG_OF = {"sft": SFTConfig, "grpo": GRPOConfig, "eval": EvalConfig, "select": SelectConfig}
+CONFIG_OF = {"sft": SFTConfig, "grpo": GRPOConfig, "eval": EvalConfig, "select": SelectConfig, "curate": CurateConfig}
 """Verb of a stage -> its settings."""
 
 
@@ -54,7 +55,9 @@ class Throughput(Config):
     """What `--dry-run` prices a study with, where it cannot be measured or counted here. None: unknown, and said so."""
 
     sampled_tokens_per_s: float | None = Field(default=None, gt=0, description="completion tokens a GPU samples")
-    trained_tokens_per_s: float | None = Field(default=None, gt=0, description="completion tokens a GPU trains on")
+    trained_tokens_per_s: float | None = Field(
+        default=None, gt=0, description="completion tokens a GPU trains on, passes of references and teachers included"
+    )
     gpus: int | None = Field(default=None, ge=1, description="GPUs that work at once")
     usd_per_gpu_hour: float | None = Field(default=None, ge=0, description="price")
     billion_parameters: float | None = Field(default=None, gt=0, description="of a model that is not here")
@@ -111,6 +114,7 @@ class RanStudy(Config):
     question: dict[str, Any] = {}
     data: dict[str, str] = {}
     board_in_data: dict[str, int] = {}
+    sets: dict[str, MadeSet] = {}
     evals: dict[str, FurtherEval] = {}
     matched_on: list[str] = []
     accept_unmatched: bool = False

@@ -61,14 +61,18 @@ class Alarm:
 
 
 def costs(study: Study) -> list[Cost]:
-    """One row per arm and stage, in the order of the plan."""
-    rows = []
+    """One row per set that the study made, then per arm and stage, in the order of the plan."""
+    groups = [runs for runs in study.sets.values() if runs]
     for arm in study.arms.values():
-        for stage in dict.fromkeys(name for _, name in sorted(arm.runs)):
-            runs = arm.of(stage)
-            seconds = [s for run in runs if (s := seconds_of(run)) is not None]
-            means = [_mean([run.number(key) for run in runs]) for key in ("tokens_generated", "tokens_trained", "memory_gb")]  # fmt: skip
-            rows.append(Cost(arm.name, stage, len(runs), _mean(seconds), sum(seconds) if seconds else None, *means))
+        groups += [arm.of(stage) for stage in dict.fromkeys(name for _, name in sorted(arm.runs))]
+    rows = []
+    for runs in groups:
+        seconds = [s for run in runs if (s := seconds_of(run)) is not None]
+        means = [
+            _mean([run.number(key) for run in runs]) for key in ("tokens_generated", "tokens_trained", "memory_gb")
+        ]
+        total = sum(seconds) if seconds else None
+        rows.append(Cost(runs[0].arm, runs[0].name, len(runs), _mean(seconds), total, *means))
     return rows
 
 
@@ -125,7 +129,7 @@ def alarms(study: Study) -> list[Alarm]:
             f"{run.unit} {at}" if (at := row.get(run.unit)) is not None else "",
             str(row.get("text", "")),
         )
-        for run in study.runs
+        for run in [*(run for runs in study.sets.values() for run in runs), *study.runs]
         for row in run.alarms
     ]
 

@@ -21,7 +21,8 @@ def efforts_of(config: StudyConfig, name: str) -> dict[str, int | None]:
         settings = merge(settings_of(config, stage), {"out": "-", "data": "-", "model": {"path": "-"}})
         rows = rows_of(config.data.get(data_of(stage)))
         spent = stage_effort(stage.stage, settings, rows, later.at if later else 0)
-        total = {axis: None if total[axis] is None or n is None else total[axis] + n for axis, n in spent.items()}
+        pairs = ((axis, total[axis], n) for axis, n in spent.items())
+        total = {axis: None if so_far is None or n is None else so_far + n for axis, so_far, n in pairs}
     return total
 
 

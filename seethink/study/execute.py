@@ -100,7 +100,8 @@ class Stage:
     def work_done(self) -> float:
         """Part of `work` behind a running stage, from its own metrics."""
         log, total = self.out / "metrics.jsonl", self.settings.get("rounds")
-        return self.work * log.read_bytes().count(b"\n") / total if total and log.exists() else 0.0
+        rows = log.read_bytes().count(b"\n") if log.exists() else 0  # one more where the start was evaluated
+        return self.work * min(rows / total, 1.0) if total else 0.0
 
 
 def execute(stages: list[Stage], workers: int = 0) -> None:

@@ -59,8 +59,8 @@ def unmatched(study: Study, a: str, b: str) -> str:
     return ", ".join(off)
 
 
-def compute_warnings(study: Study) -> Iterator[str]:
-    """Every arm that explores after imitating wants one beside it that spent as much on exploring alone."""
+def short_of_compute(study: Study) -> Iterator[tuple[str, str]]:
+    """(arm, what there is) for every arm that explores after imitating and has none beside it that spent as much on exploring alone."""
     for name, arm in study.arms.items():
         if arm.stages[-2:] != ("sft", "grpo") or not arm.seeds:
             continue
@@ -71,11 +71,7 @@ def compute_warnings(study: Study) -> Iterator[str]:
             continue
         nearest = min(shares, key=lambda other: abs(shares[other] - 1), default="")
         found = f"{nearest} spent {shares[nearest]:.2f} of it" if nearest else "none is measured"
-        found = found if work else "its own is not recorded"
-        yield (
-            f"{name} has no compute-matched arm that only explores beside it ({found}; generated tokens + {BACKWARD} x "
-            "trained ones): what imitating did is not told apart from what more compute does"
-        )
+        yield name, found if work else "its own is not recorded"
 
 
 def _longer(study: Study, arm: str, other: str) -> bool:

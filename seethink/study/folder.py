@@ -1,7 +1,8 @@
 """A study folder as typed records: study.json, and the run folders of every arm, seed and stage.
 
     <study>/study.json
-    <study>/arms/<arm>/seed<k>/<stage>/     stage: sft, grpo, eval or eval-<style>
+    <study>/arms/<arm>/seed<k>/<stage>/     stage: sft, grpo, eval or eval-<name>
+    <study>/sets/<set>/[seed<k>/]<verb>/    data that the study made: curate, select or eval
 
 Only reads. What a run did not leave behind is None, which the report prints as "not measured".
 """
@@ -19,10 +20,10 @@ import numpy as np
 from seethink.core.config import build
 from seethink.core.errors import UserError
 from seethink.core.nouns import Sample, Score
+from seethink.core.overlap import overlap
 from seethink.core.run import read_log
 from seethink.core.store import load_samples, read_record, typed
 from seethink.core.tables import read_table
-from seethink.data.overlap import overlap
 from seethink.study.config import Question, RanStudy
 
 TRAINING = ("sft", "grpo")
@@ -48,7 +49,7 @@ class StageRun:
     arm: str
     seed: int
     name: str
-    """sft, grpo, eval or eval-<style>"""
+    """sft, grpo, eval or eval-<name>; of a set its verb"""
     folder: Path
 
     @cached_property
@@ -135,6 +136,8 @@ class Study:
     plan: dict[str, Any]
     """study.json"""
     arms: dict[str, ArmRuns]
+    sets: dict[str, list[StageRun]] = field(default_factory=dict)
+    """Name of a data set that the study made -> its finished runs: one, or one for each seed."""
 
     @property
     def label(self) -> str:
@@ -169,6 +172,7 @@ class Study:
 
     @property
     def runs(self) -> list[StageRun]:
+        """Of arms and bases."""
         return [run for arm in self.arms.values() for _, run in sorted(arm.runs.items())]
 
     @cached_property
@@ -255,7 +259,17 @@ def load_study(folder: Path) -> Study:
     named = [plan.get("reference", "base"), *(name for pair in plan["comparisons"] for name in pair)]
     if unknown := [name for name in named if name not in arms]:
         raise UserError(f"unknown arm {unknown[0]!r}", where=file, remedy=f"Arms: {', '.join(arms)}")
-    return Study(folder, plan, arms)
+    sets = {name: _made(folder / "sets" / name, name) for name in plan.get("sets", {}) if name == Path(name).name}
+    return Study(folder, plan, arms, sets)
+
+
+def _made(home: Path, name: str) -> list[StageRun]:
+    """The finished runs of a set, in the order of their seeds."""
+    found = []
+    for done in sorted(home.glob("*/done.json")) + sorted(home.glob("seed*/*/done.json")):
+        seed = done.parent.parent.name.removeprefix("seed")
+        found.append(StageRun(f"set {name}", int(seed) if seed.isdigit() else 0, done.parent.name, done.parent))
+    return found
 
 
 def _record(path: Path, *tables: str) -> dict[str, Any]:

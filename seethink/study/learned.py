@@ -6,9 +6,6 @@ A study that says nothing must not read as a finding. So these words stand in th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from statistics import fmean
-
 import numpy as np
 
 from seethink.study.folder import StageRun, Study
@@ -28,9 +25,8 @@ def idle_runs(study: Study) -> dict[str, dict[int, str]]:
 
 def cut_runs(study: Study, arm: str) -> dict[int, str]:
     """Seed -> the words for a training in which no completion ever ended by itself."""
-    runs = [run for run in study.arms[arm].of("grpo") if run.metrics]
-    cut = [run for run in runs if all(row.get("completion/cut_share") == 1 for row in run.metrics)]
-    return {run.seed: "every completion was cut at max_tokens in training" for run in cut}
+    shares = {run.seed: {share for _, share in run.curve("completion/cut_share")} for run in study.arms[arm].of("grpo")}
+    return {seed: "every completion was cut at max_tokens in training" for seed, cut in shares.items() if cut == {1}}
 
 
 def silence(study: Study, a: str, b: str, word: str, items: np.ndarray | slice = slice(None)) -> tuple[str, str]:
@@ -53,28 +49,6 @@ def silence(study: Study, a: str, b: str, word: str, items: np.ndarray | slice =
     if min(right) >= 1 - EDGE:
         return "at the ceiling", f"{shares} of the answers are right"
     return word, ""
-
-
-def warnings(study: Study) -> Iterator[str]:
-    """What keeps the numbers of a study from meaning what they seem to, arm by arm."""
-    for name, seeds in idle_runs(study).items():
-        if seeds:
-            runs, why = len(study.arms[name].of(study.arms[name].stages[-1])), next(iter(seeds.values()))
-            yield f"{name} learned nothing{f' in {len(seeds)} of {runs} seeds' if len(seeds) < runs else ''}: {why}"
-    for name, arm in study.arms.items():
-        if cut := cut_runs(study, name):
-            yield f"{name}: {next(iter(cut.values()))}"
-        scores = [score for run in arm.of("eval") for score in run.scores]
-        decided = [score.ok for score in scores if score.ok is not None]
-        if scores and all(score.stop == "length" for score in scores):
-            yield f"every answer of {name} was cut at max_tokens"
-        if scores and not decided:
-            yield f"no answer of {name} is decided"
-        if decided and (fmean(decided) <= EDGE or fmean(decided) >= 1 - EDGE):
-            yield f"{name} is at the {'floor' if fmean(decided) < 0.5 else 'ceiling'}: {100 * fmean(decided):.1f} % right"
-    for data, items in study.board_in_data.items():
-        if items:
-            yield f"{items} of {len(study.board) or 'the'} board items stand in the training data {data}"
 
 
 def _idle(study: Study, run: StageRun) -> str:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from seethink.core.errors import UserError
-from seethink.core.run import git_commit
+from seethink.core.run import EXPORTS, git_commit
 from seethink.study.config import Arm, StudyConfig
 from seethink.study.execute import Stage
 from seethink.study.sets import NAMING, made_file
@@ -100,7 +100,7 @@ class Planner:
         if name not in self.config.arms:
             return (self.config.base if name == "base" else self.config.bases[name]), ()
         run = self.train(name, seed)
-        return run / (f"exports/{EXPORT[self.config.arms[name].stage]}-{at:06d}" if at else "model"), (run,)
+        return run / (f"{EXPORTS}/{EXPORT[self.config.arms[name].stage]}-{at:06d}" if at else "model"), (run,)
 
     def file(self, name: str, seed: int) -> tuple[Path, tuple[Path, ...]]:
         """(file of data or of a set, run folders that must be done first)."""

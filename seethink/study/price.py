@@ -17,14 +17,14 @@ from seethink.core.config import build
 from seethink.core.errors import UserError
 from seethink.core.store import read_jsonl
 from seethink.study.config import CONFIG_OF, StudyConfig
-from seethink.study.efforts import rows_of
+from seethink.study.efforts import rows_of, stage_effort
 from seethink.study.execute import Stage
-from seethink.study.plan import Planner, exported, lineage
+from seethink.study.plan import Planner, lineage
 
 WEIGHT, STATE = 4, 12
 """Bytes a parameter takes in a saved model (float32), and in a checkpoint (float32 with both moments of AdamW)."""
 MEMORY = "memory per GPU"
-READING = "time of passes that only read (select, KL, references, teachers)"
+READING = "time of passes that only read, of select and of evaluations with `against`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,8 @@ class Pricing:
             stages = [stage for stage in self.planner.stages.values() if stage.verb == verb]
             work = sum((self.work(stage) for stage in stages), Work())
             done = sum(stage.done for stage in stages)
-            found.append(PriceRow(verb, len(stages), done, work, self.gpu_hours(work)))
+            hours = None if verb == "select" else self.gpu_hours(work)
+            found.append(PriceRow(verb, len(stages), done, work, hours))
         return found
 
     @property
@@ -87,11 +88,13 @@ class Pricing:
         stated, seconds = self.config.throughput, 0.0
         for tokens, name in ((work.generated, "sampled_tokens_per_s"), (work.trained, "trained_tokens_per_s")):
             speed = getattr(stated, name)
-            if tokens and speed is None:
+            if tokens == 0:
+                continue
+            if speed is None:
                 self.unknown[f"GPU hours: the plan states no throughput.{name}"] = None
-            if tokens is None or (tokens and speed is None):
+            if tokens is None or speed is None:
                 return None
-            seconds += tokens / speed if tokens else 0
+            seconds += tokens / speed
         return seconds / 3600
 
     def work(self, stage: Stage) -> Work:
@@ -104,6 +107,8 @@ class Pricing:
         return {"eval": self._eval, "sft": self._sft, "grpo": self._grpo}[stage.verb](settings)
 
     def _eval(self, settings: Any) -> Work:
+        if settings.against:
+            self.unknown[READING] = None
         items = self.count(settings.data, settings.limit)
         answers = None if items is None else items * settings.samples
         tokens = _times(answers, settings.max_tokens)
@@ -132,8 +137,6 @@ class Pricing:
             steps = settings.rounds // demos.every
             steps *= 1 if demos.apart else -(-settings.prompts // settings.update_prompts)
             work += Work(trained=None if lengths is None else steps * demos.batch * max(lengths, default=0))
-        if settings.kl or settings.teacher:
-            self.unknown[READING] = None
         return work
 
     def _watch(self, settings: Any, steps: int, max_tokens: int) -> Work:
@@ -154,7 +157,8 @@ class Pricing:
         for one, questions in asked:
             own = _times(answers, questions)
             cost = self._usd(_times(own, one.max_tokens), one.price, one.budget, one.model)
-            calls, usd = (None if x is None or y is None else x + y for x, y in ((calls, own), (usd, cost)))
+            calls = None if calls is None or own is None else calls + own
+            usd = None if usd is None or cost is None else usd + cost
         return calls, usd
 
     def _usd(self, tokens: int | None, price: Any, budget: float | None, model: str) -> float | None:
@@ -213,23 +217,36 @@ class Pricing:
 
     @cached_property
     def disk(self) -> tuple[float | None, float | None]:
-        """(GB of all saved models, GB of one checkpoint while a stage trains); None where no model is here to tell."""
+        """(GB of all saved models, GB of one checkpoint while a stage trains); None where that cannot be told."""
         total, largest = 0.0, 0.0
+        stated = self.config.throughput.billion_parameters
         for stage in self.planner.stages.values():
             if stage.verb not in ("sft", "grpo"):
                 continue
             first = lineage(self.config, stage.arm)[0].start
             path = self.config.base if first == "base" else self.config.bases[first]
-            stated = self.config.throughput.billion_parameters
             size = parameters(path) or (stated * 1e9 if stated else None)
-            if size is None:
-                self.unknown[f"disk: {path} is not here, and the plan states no throughput.billion_parameters"] = None
+            exports = self.exports(stage)
+            if size is None or exports is None:
+                why = f"{path} is not here, and the plan states no throughput.billion_parameters"
+                self.unknown[
+                    "disk: " + (why if size is None else f"exports of {stage.arm}, whose steps are unknown")
+                ] = None
                 return None, None
-            every = stage.settings.get("export_every", 0)
-            last = stage.settings.get("rounds") or max(exported(self.config, stage.arm), default=0)
-            total += size * WEIGHT / 1e9 * (1 + (last // every if every else 0))
+            total += size * WEIGHT / 1e9 * (1 + exports)
             largest = max(largest, size * STATE / 1e9)
         return total, largest
+
+    def exports(self, stage: Stage) -> int | None:
+        """Models that a training leaves on its way; None where its steps are not known."""
+        every = stage.settings.get("export_every", 0)
+        if not every:
+            return 0
+        if stage.verb == "grpo":
+            return build(CONFIG_OF["grpo"], stage.settings).rounds // every
+        rows = self.row_count(self.planner.names[Path(stage.settings["data"])])
+        steps = stage_effort("sft", stage.settings, rows)["optimiser steps"]
+        return None if steps is None else steps // every
 
 
 def parameters(folder: Path) -> int | None:

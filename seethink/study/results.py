@@ -28,10 +28,10 @@ from seethink.core.stats import (
     verdict,
 )
 from seethink.study.config import Question
-from seethink.study.fair import compute_warnings, repeats, root, unmatched
+from seethink.study.fair import repeats, root, unmatched
 from seethink.study.folder import Study
-from seethink.study.learned import silence, warnings
-from seethink.study.matched import ASKED_AS_TAUGHT, HELD_OUT, Control, controls, held_out
+from seethink.study.learned import silence
+from seethink.study.matched import ASKED_AS_TAUGHT, HELD_OUT, SEEN_AS_TAUGHT, Control, controls, held_out
 from seethink.study.titles import asked, title_of, title_of_pair
 from seethink.traces.analyse import split
 
@@ -40,6 +40,7 @@ EMPTY_SHARE = 0.2  # a base that leaves its thinking empty this often on a kind 
 OTHER_FAULTS = {
     HELD_OUT: "the board stands in the training data",
     ASKED_AS_TAUGHT: "a model is asked under another system prompt than it was trained under",
+    SEEN_AS_TAUGHT: "a model sees pictures within other bounds than it was trained with",
 }
 """Controls that do not compare the arms with each other, and what it means when they are broken."""
 SILENT = {
@@ -49,7 +50,6 @@ SILENT = {
     "not matched": "Nothing is said: the arms are not matched on what the plan wants matched.",
 }
 """Verdict words that say nothing about the arms -> the answer where no comparison says anything."""
-REWARD_RISE = 0.05  # a training reward that rose by this much should show on held-out items
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,28 +325,6 @@ def seed_correlation(study: Study) -> Interval | None:
     table = [[float(np.nanmean(run)) for run in study.outcomes(name) if not np.isnan(run).all()] for name in trained]
     whole = [row for row in table if len(row) == len(study.seeds)]
     return intraclass(np.array(whole)) if len(whole) > 1 else None
-
-
-def study_alarms(study: Study, found: Sequence[Contrast]) -> list[str]:
-    """What only the whole study can see."""
-    alarms = [*warnings(study), *compute_warnings(study)]
-    for c in found:
-        a, b = study.arms[c.a].stages, study.arms[c.b].stages
-        if c.overall and c.word == "worse" and b and a == ("sft", *b):
-            cost = f"{-100 * c.overall.interval.estimate:.1f} points of accuracy"
-            alarms.append(f"{c.a} is below {c.b}: imitating before exploring cost {cost}")
-    for name, arm in study.arms.items():
-        curves = [[reward for _, reward in run.curve("reward/mean")] for run in arm.of("grpo")]
-        rises = [fmean(c[-WINDOW:]) - fmean(c[:WINDOW]) for c in curves if len(c) >= 2 * WINDOW]
-        gain = _compare(study, name, arm.start) if arm.start in study.arms else None
-        if not (rises and gain and fmean(rises) > REWARD_RISE):
-            continue
-        if gain.interval.low <= 0 and gain.interval.high < fmean(rises):  # surely less than the reward promised
-            alarms.append(
-                f"{name}: training reward rose by {fmean(rises):.2f}, but held-out accuracy did not follow "
-                f"({100 * gain.interval.estimate:+.1f} points over {arm.start})"
-            )
-    return alarms
 
 
 def _arm_result(study: Study, arm: str, stage: str = "eval") -> ArmResult:

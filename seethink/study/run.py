@@ -11,8 +11,8 @@ from contextlib import suppress
 
 from seethink.core.errors import UserError
 from seethink.core.load import load_function
+from seethink.core.overlap import overlap
 from seethink.core.store import load_samples, write_json
-from seethink.data.overlap import overlap
 from seethink.study.check import check, missing, unmatched, unused, used
 from seethink.study.config import StudyConfig
 from seethink.study.execute import execute

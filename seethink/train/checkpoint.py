@@ -18,7 +18,7 @@ import torch
 from seethink.core.images import hash_pictures, image_hash
 from seethink.core.nouns import Example, Sample, sample_to_row
 from seethink.core.run import Run
-from seethink.core.store import hash_json, hash_text, read_json, write_json
+from seethink.core.store import hash_json, hash_text, load_samples, read_json, write_json
 from seethink.train.config import GRPOConfig, SFTConfig, system_prompt
 from seethink.train.dist import Ranks, cannot_write, load_shards
 from seethink.train.model.folder import check_folder
@@ -38,6 +38,8 @@ def open_run(
     """
     check_folder(config.model.path)
     inputs = {"model.system": system_prompt(config.model), "pictures": hash_pictures(samples)}
+    if config.watch.data:
+        inputs["watch.pictures"] = hash_pictures(load_samples(config.watch.data))
     path, marks = config.out / MARKS, row_marks()
 
     def goes_on(changed: set[str]) -> bool:

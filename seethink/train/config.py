@@ -105,11 +105,47 @@ class JobConfig(Config):
     )
 
 
+class WatchConfig(Config):
+    """Held-out accuracy while a model trains; training does not notice."""
+
+    data: Annotated[Path | None, Effect.INPUT] = Field(
+        default=None, description="JSONL of held-out samples, asked with their own pictures; none: not watched"
+    )
+    every: Annotated[int, Effect.MANNER] = Field(
+        default=10, ge=1, description="steps, or rounds, between evaluations; also before the first and after the last"
+    )
+    limit: Annotated[int, Effect.MANNER] = Field(
+        default=0, ge=0, description="only so many of them, the same ones in every run; 0: all"
+    )
+    max_tokens: Annotated[int | None, Effect.MANNER] = Field(
+        default=None, ge=1, description="tokens of an answer; none: those of the rollouts, in sft 1024"
+    )
+    rows: Annotated[int, Effect.MANNER] = Field(default=128, ge=1, description="answers decoded at once")
+
+    @model_validator(mode="after")
+    def _of_something(self) -> WatchConfig:
+        """Settings of an evaluation that never happens are refused."""
+        others = [name for name, field in type(self).model_fields.items() if getattr(self, name) != field.default]
+        if self.data is None and others:
+            raise ValueError(f"watch.{others[0]} without watch.data changes nothing: give it, or leave both out")
+        return self
+
+
+class ScoredWatchConfig(WatchConfig):
+    """The same where training itself has no rewards."""
+
+    reward: RewardConfig = RewardConfig()
+
+
 class TrainingConfig(JobConfig):
     """What both trainers share."""
 
     model: ModelConfig
     optim: OptimConfig = OptimConfig()
+    watch: WatchConfig = WatchConfig()
+    export_every: Annotated[int, Effect.MANNER] = Field(
+        default=0, ge=0, description="steps, or rounds, between plain model folders under exports/; 0: none"
+    )
     images: Literal["own", "blank", "shuffled"] = Field(
         default="own", description="control: train on blank pictures, or another row's, to see what is learned without"
     )
@@ -140,6 +176,7 @@ class SFTConfig(TrainingConfig):
     """Imitate: supervised fine-tuning on traces, loss on completions only."""
 
     optim: OptimConfig = OptimConfig(lr=1e-5, lr_floor=0.0)
+    watch: ScoredWatchConfig = ScoredWatchConfig()
     epochs: float = Field(default=1.0, gt=0, description="passes over the data")
     batch_size: int = Field(default=128, ge=1, description="completions per optimiser step (paper: 128)")
     eval_share: float = Field(default=0.02, ge=0, lt=1, description="share of the data held out for eval_loss")

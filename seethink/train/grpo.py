@@ -34,7 +34,7 @@ from seethink.train import alarms
 from seethink.train.advantage import Group, Rollout, set_advantages
 from seethink.train.batches import data_order, order_hash
 from seethink.train.checkpoint import MARKS, Meter, clear, open_run, resume, row_marks, save_checkpoint
-from seethink.train.config import GRPOConfig, controls_in_words, rate_in_words
+from seethink.train.config import GRPOConfig, WatchConfig, controls_in_words, rate_in_words
 from seethink.train.demos import Demos, draw_demos, optimiser_steps, refuse_ignored
 from seethink.train.dist import Ranks, join
 from seethink.train.metrics import describe, rollout_rows, visits
@@ -46,6 +46,7 @@ from seethink.train.rollout.sampler import decode
 from seethink.train.sft import encode
 from seethink.train.teacher import load_teacher, refuse_stranger, teach
 from seethink.train.update import Learner, reference_model, update
+from seethink.train.watch import Watch, watch_summary
 
 UNSCORED = Reward(None, "unscored", "")
 
@@ -62,7 +63,7 @@ def run(config: GRPOConfig, dry_run: bool = False) -> None:
             warn_of_golds(samples, config)
         shown = Checked([], [], {})
         if config.demos.data:
-            demonstrations = config.model_copy(update={"data": config.demos.data, "limit": 0})
+            demonstrations = config.model_copy(update={"data": config.demos.data, "limit": 0, "watch": WatchConfig()})
             shown = check_data(demonstrations, [config.model], ranks, completions=True, lengths=not dry_run)
         if dry_run:
             print(plan(config, samples, shown.examples, ranks))
@@ -86,7 +87,9 @@ def run(config: GRPOConfig, dry_run: bool = False) -> None:
 def plan(config: GRPOConfig, samples: list[Sample], demos: list[Example], ranks: Ranks) -> str:
     """What a run would do, in words."""
     rollouts, steps = config.rounds * config.prompts * config.group, optimiser_steps(config)
-    way = f"{config.demos.batch} in {'a step apart' if config.demos.apart else 'each step'}"
+    demos_of = config.demos
+    way = f"{demos_of.batch} in {'a step apart' if demos_of.apart else 'each step'} of every"
+    way += " round" if demos_of.every == 1 else f" {demos_of.every} rounds"
     local = config.sampler.engine == "local" and reuses_prefill(config, ranks)
     return (
         f"{len(samples)} samples; {config.rounds} rounds x {config.prompts} prompts x {config.group} = {rollouts} rollouts of at most "
@@ -94,7 +97,7 @@ def plan(config: GRPOConfig, samples: list[Sample], demos: list[Example], ranks:
         f"{f'up to {config.micro_tokens} prompt tokens' if local else 'no'}"
         f"{f'; rewards are a placebo ({config.reward.placebo})' if config.reward.placebo else ''}"
         f"{f'; advantages from {config.teacher}' if config.teacher else ''}"
-        f"{f'; {len(demos)} demonstrations, {way} every {config.demos.every} rounds' if demos else ''}"
+        f"{f'; {len(demos)} demonstrations, {way}' if demos else ''}"
         f"{controls_in_words(config)}"
     )
 
@@ -114,6 +117,8 @@ def train(folder: Run, config: GRPOConfig, samples: list[Sample], demos: Demos, 
     uses: list[dict[str, Any]] = []  # of a local reward model, in this round
     with ExitStack() as stack:
         rewarder = stack.enter_context(make_rewarder(folder, config, ranks, uses))
+        watch = stack.enter_context(Watch(folder, config, policy, config.rounds, rewarder))
+        watch.begin(start)  # before a sampler gathers the weights
         sampler = make_sampler(policy, config, optimiser.step)
         stack.callback(sampler.close)
         learner = Learner(config, policy, reference, optimiser, sampler, rewarder, kept["kl_coefficient"], teacher)
@@ -121,6 +126,7 @@ def train(folder: Run, config: GRPOConfig, samples: list[Sample], demos: Demos, 
         bar = stack.enter_context(progress("grpo", config.rounds, start, show=ranks.first))
         for number in range(start, config.rounds):
             meter = Meter(ranks, policy.device)
+            uses.clear()
             with ranks.together():
                 batch = {place: samples[number * config.prompts + place] for place in places}
                 groups = sample(learner, batch, number)
@@ -137,8 +143,7 @@ def train(folder: Run, config: GRPOConfig, samples: list[Sample], demos: Demos, 
             metrics |= describe(groups) | meter.metrics() | {"seconds/rollout": sampled}
             metrics |= visits(ranks.gather(uses), local=config.reward.open.scorer in ("model", "chat_model"))
             metrics["tokens_per_s"] = metrics["tokens/generated"] / metrics["seconds"]
-            uses.clear()
-            folder.log(number + 1, **metrics)
+            folder.log(number + 1, **metrics, **watch.after(number + 1))
             folder.write_rows("rollouts.jsonl", rollout_rows(number + 1, groups, sampler.version))
             alarms.raise_new(folder, alarms.grpo(read_log(folder.path("metrics.jsonl"))), number + 1)
             if (number + 1) % config.save_every == 0 or number + 1 == config.rounds:
@@ -194,7 +199,7 @@ def finish(
     if not policy.ranks.first:
         return
     write_table(folder.path("rollouts.parquet"), read_log(folder.path("rollouts.jsonl")))
-    metrics = read_log(folder.path("metrics.jsonl"))
+    metrics = alarms.training_rows(read_log(folder.path("metrics.jsonl")))
     alarms.raise_new(folder, alarms.at_the_end(metrics), None)
     folder.finish(
         rounds=config.rounds,
@@ -211,4 +216,5 @@ def finish(
         memory_gb=max(m["memory_gb"] for m in metrics),
         data_order=order_hash([s.id for s in samples]),
         spend=spend,
+        **watch_summary(folder),
     )

@@ -21,7 +21,7 @@ from seethink.core.progress import progress
 from seethink.core.prompt import prompt_parts
 from seethink.core.store import DataRow, read_examples
 from seethink.rewards.check import check_gold
-from seethink.train.config import GRPOConfig, JobConfig, ModelConfig, TrainingConfig
+from seethink.train.config import GRPOConfig, JobConfig, ModelConfig, TrainingConfig, WatchConfig
 from seethink.train.dist import Ranks
 from seethink.train.model.parts import load_tools, render
 
@@ -72,7 +72,7 @@ class Checked(NamedTuple):
 def check_data(
     config: JobConfig, models: Sequence[ModelConfig], ranks: Ranks, completions: bool = False, lengths: bool = True
 ) -> Checked:
-    """The sound rows of `config.data`. Raises UserError for bad ones unless they are to be left out.
+    """The sound rows of `config.data`. Raises UserError for bad ones unless they are to be left out, and for any held-out one.
 
     The first rank looks at pictures and lengths (not at lengths for a dry run), all read the rows.
     """
@@ -96,7 +96,15 @@ def check_data(
             refuse_blind(samples, images)
     before = {row.read.sample.id: row.read.sample for row in own if isinstance(row.read, Example)}
     alarms = not_shuffled([before[s.id] for s in samples], samples) if images == "shuffled" else {}
+    if isinstance(config, TrainingConfig) and config.watch.data:
+        check_data(held_out_job(config), models, ranks, lengths=lengths)
     return Checked(examples, drops, alarms)
+
+
+def held_out_job(config: TrainingConfig) -> TrainingConfig:
+    """The settings that check the held-out rows: all of them as they are, and none is left out."""
+    as_it_is = {"limit": 0, "skip_bad": False, "images": "own", "kinds": (), "watch": WatchConfig()}
+    return config.model_copy(update={"data": config.watch.data, **as_it_is})
 
 
 def _with_faults(rows: list[DataRow], looked: list[DataRow], ranks: Ranks) -> list[DataRow]:

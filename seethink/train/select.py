@@ -10,8 +10,9 @@ table holds every model's own value, from which they are one line.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
 from seethink.core.errors import UserError
 from seethink.core.images import hash_pictures
@@ -19,7 +20,7 @@ from seethink.core.nouns import Example
 from seethink.core.preflight import write_drops
 from seethink.core.progress import Progress, progress
 from seethink.core.run import Run, read_log
-from seethink.core.store import hash_folder, hash_text, save_examples
+from seethink.core.store import hash_folder, hash_text, save_examples, write_json
 from seethink.core.tables import write_table
 from seethink.train.config import ModelConfig, SelectConfig, subset_file, system_prompt
 from seethink.train.dist import Ranks
@@ -130,12 +131,25 @@ def finish(folder: Run, config: SelectConfig, examples: list[Example]) -> None:
     for size in config.sizes:
         kept = sorted(cut(order, size, config.choose))
         save_examples(folder.path(subset_file(config.choose, size)), [examples[i] for i in kept])
+    if len(config.sizes) == 1:  # one set: what it lost, as the other data sets of a study have it
+        kept = set(cut(order, config.sizes[0], config.choose))
+        write_json(folder.path("funnel.json"), list(funnel(examples, kept, f"not among the {config.choose}")))
     folder.finish(
         examples=len(examples),
         models={f"nll_{m}": str(path) for m, path in enumerate(config.models, 1)},
         subsets={subset_file(config.choose, size): size for size in config.sizes},
         mean_nll=[sum(values) / len(values) for values in nll],
     )
+
+
+def funnel(examples: list[Example], kept: set[int], reason: str) -> Iterator[dict[str, Any]]:
+    """Per source, how many examples came in and how many are in the subset, as `seethink data` writes it of its steps."""
+    sources = Counter(example.sample.source for example in examples)
+    left = Counter(examples[i].sample.source for i in kept)
+    for source, given in sources.items():
+        dropped = {reason: given - left[source]} if given > left[source] else {}
+        numbers = {"in": given, "dropped": dropped, "pending": 0, "out": left[source], "sft": left[source], "rl": 0}
+        yield {"source": source, "step": "select", **numbers}
 
 
 def mean_perplexity(nll: tuple[float, ...]) -> float:

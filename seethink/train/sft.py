@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from torch import Tensor
 
@@ -43,6 +44,7 @@ from seethink.train.model.policy import (
 from seethink.train.model.rescore import rescore
 from seethink.train.optimiser import Optimiser
 from seethink.train.preflight import blanked, check_data
+from seethink.train.watch import Watch, watch_summary
 
 SNAPSHOT_EVERY = 10  # steps; a copy of weights and moments is kept in memory for rolling back
 
@@ -106,22 +108,22 @@ def train(folder: Run, config: SFTConfig, drawn: list[Example], eval_set: list[E
     steps = math.ceil(len(drawn) / config.batch_size)
     optimiser = Optimiser(policy, config.optim, steps)
     start, _ = resume(folder, optimiser)
-    losses = ranks.of_first([r["loss"] for r in read_log(folder.path("metrics.jsonl"))])
-    good = optimiser.state_copy()  # weights whose loss was seen to be normal
-    with progress("sft", steps, start, show=ranks.first) as bar:
+    with Watch(folder, config, policy, steps) as watch, progress("sft", steps, start, show=ranks.first) as bar:
+        watch.begin(start)
+        rows = ranks.of_first(alarms.training_rows(read_log(folder.path("metrics.jsonl"))))
+        good = optimiser.state_copy()  # weights whose loss was seen to be normal
         for step in range(start, steps):
             meter = Meter(ranks, policy.device)
             part = drawn[step * config.batch_size : (step + 1) * config.batch_size]
             with ranks.together():
                 batch = [encode(policy, example) for example in ranks.share(part)]
             loss = backward(policy, batch, config.micro_tokens)
-            losses.append(loss)
-            if not math.isfinite(loss) or alarms.spike(losses, config.spike_factor):
-                losses.pop()
+            if spike := alarms.spiked(rows, loss, step + 1, config.spike_factor):
                 optimiser.restore({**good, "step": optimiser.step})
                 optimiser.skip()
-                text = f"loss {loss:.3f} at step {step + 1}: rolled back, batch skipped"
-                folder.alarm(f"loss_spike_{step + 1}", text, step + 1)
+                alarms.raise_new(folder, spike, step + 1)
+                if seen := watch.after(step + 1):
+                    folder.log(step + 1, **seen)
                 continue
             if step % SNAPSHOT_EVERY == 0:
                 good = optimiser.state_copy()
@@ -135,13 +137,16 @@ def train(folder: Run, config: SFTConfig, drawn: list[Example], eval_set: list[E
             save = (step + 1) % config.save_every == 0 or step + 1 == steps
             if save:
                 metrics["eval_loss"] = evaluate(policy, eval_set, config.micro_tokens)
+            metrics |= watch.after(step + 1)
             folder.log(step + 1, **metrics)
-            alarms.raise_new(folder, alarms.sft(metrics), step + 1)
+            rows.append({"step": step + 1, **metrics})
+            alarms.raise_new(folder, alarms.sft(rows), step + 1)
             if save:
                 save_checkpoint(folder.path("checkpoint"), step + 1, optimiser.state(), ranks)
                 good = optimiser.state_copy()  # as a resumed run would have it
             bar.advance(text=f"loss {loss:.3f}")
-    finish(folder, policy, drawn)
+        spend = watch.spending()
+    finish(folder, policy, drawn, spend)
 
 
 def encode(policy: Policy, example: Example) -> Encoded:
@@ -184,12 +189,12 @@ def evaluate(policy: Policy, examples: list[Example], budget: int) -> float | No
     return sum(policy.ranks.gather([nll])) / tokens if examples else None
 
 
-def finish(folder: Run, policy: Policy, drawn: list[Example]) -> None:
-    """Final model and summary; the done-mark comes last."""
+def finish(folder: Run, policy: Policy, drawn: list[Example], spend: list[dict[str, Any]]) -> None:
+    """Final model and summary; the done-mark comes last. `spend`: what a judge of held-out answers cost on each rank."""
     save_policy(policy, folder.path("model"))
     if not policy.ranks.first:
         return
-    metrics = read_log(folder.path("metrics.jsonl"))
+    metrics = alarms.training_rows(read_log(folder.path("metrics.jsonl")))
     alarms.raise_new(folder, alarms.at_the_end(metrics), None)
     folder.finish(
         optimiser_steps=len(metrics),
@@ -202,4 +207,6 @@ def finish(folder: Run, policy: Policy, drawn: list[Example]) -> None:
         memory_gb=max((m["memory_gb"] for m in metrics), default=None),
         eval_loss=next((m["eval_loss"] for m in reversed(metrics) if "eval_loss" in m), None),
         data_order=order_hash([e.sample.id for e in drawn]),
+        spend=spend,
+        **watch_summary(folder),
     )

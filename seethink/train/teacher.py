@@ -28,7 +28,7 @@ def teacher_settings(config: GRPOConfig) -> ModelConfig | None:
 
 
 def load_teacher(config: GRPOConfig, ranks: Ranks) -> Policy | None:
-    """The frozen teacher, in the precision of the computation; None where none is asked for."""
+    """The frozen teacher, held and computed as the policy is; None where none is asked for."""
     settings = teacher_settings(config)
     if settings is None:
         return None

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
 from seethink.core.images import open_image
 from seethink.core.nouns import Sample
-from seethink.core.store import hash_path, load_samples, read_record
+from seethink.core.store import load_samples
 
 
 def overlap(board: Sequence[Sample], data: Path) -> list[str]:
@@ -21,23 +21,6 @@ def overlap(board: Sequence[Sample], data: Path) -> list[str]:
     trained = {(words, _pictures(sample)) for sample in close for words in _words(sample)}
     known = {words for words, _ in trained}
     return [s.id for s in board if any((words, _pictures(s)) in trained for words in _words(s) & known)]
-
-
-def data_behind(model: Path) -> Iterator[Path]:
-    """Training data of a model folder that a run of ours wrote, and of the models it started from; unchanged files only."""
-    seen: set[Path] = set()
-    while (folder := Path(model).resolve().parent) not in seen:
-        seen.add(folder)
-        if Path(model).name != "model" or not (folder / "manifest.json").is_file():
-            return
-        manifest = read_record(folder / "manifest.json")
-        if not isinstance(manifest, dict) or manifest.get("verb") not in ("sft", "grpo"):
-            return
-        config = read_record(folder / "config.json")
-        data = Path(config["data"])
-        if data.is_file() and hash_path(data) == manifest["inputs"].get("data"):
-            yield data
-        model = Path(config["model"]["path"])
 
 
 def _words(sample: Sample) -> set[tuple[str, str]]:
