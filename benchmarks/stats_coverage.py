@@ -1,6 +1,6 @@
 """How often do studies whose truth is known find what is not there, and what is? Counted on simulated studies.
 
-    python benchmarks/stats_coverage.py            about two minutes on one core, prints Markdown
+    python benchmarks/stats_coverage.py            about one minute of CPU time, prints Markdown
 
 Two arms answer 1,000 items of unequal difficulty (logits with standard deviation 3, so that runs mostly repeat each other);
 a seed shifts a whole run by a given standard deviation in points. Columns, per cent of studies: false verdicts of `compare`

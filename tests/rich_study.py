@@ -17,7 +17,7 @@ ARMS = {
     "grpo": (("grpo",), "", "base", DICE(0.66)),
     "grpo-coin": (("grpo",), "", "base", DICE(0.42, 0.05, 0.15)),
     "grpo-blank": (("grpo",), "", "base", DICE(0.45)),
-    "base-b": ((), "", "base-b", DICE(0.35, 0.05, 0.15)),
+    "base-b": ((), "", "", DICE(0.35, 0.05, 0.15)),
     "grpo-b": (("grpo",), "", "base-b", DICE(0.60)),
     "sft-hesitant": (("sft",), "hesitant", "base", DICE(0.33, 0.5, 0.30, 0.7, 0.04)),
     "sft-hesitant+grpo": (("sft", "grpo"), "hesitant", "sft-hesitant", DICE(0.40, 0.4, 0.22, 0.7, 0.02)),

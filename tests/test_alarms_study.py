@@ -37,6 +37,14 @@ def board_leaks(folder: Path) -> None:
     write_json(folder / "study.json", {**read_json(folder / "study.json"), "board_in_data": {"rl": 3}})
 
 
+def same_questions(folder: Path) -> None:
+    """Both arms explore the same data, so that one may stand beside the other."""
+    plan = read_json(folder / "study.json")
+    for arm in ("grpo", "sft-hesitant+grpo"):
+        plan["arms"][arm]["data"] = "rl"
+    write_json(folder / "study.json", plan)
+
+
 def reward_alone_rises(folder: Path) -> None:
     """Rewards climb, and every answer is right where that of the base is, in other words."""
     (base,) = folder.glob("arms/base/*/eval/scores.parquet")
@@ -58,7 +66,7 @@ CASES = {
     "below_exploring sft-hesitant+grpo grpo": (
         BOTH, lambda f: rescored(f, "sft-hesitant+grpo", ok=False), "sft-hesitant+grpo is below grpo: imitating before exploring cost",
     ),
-    "short_of_compute sft-hesitant+grpo": (BOTH, lambda f: None, "grpo spent 0."),
+    "short_of_compute sft-hesitant+grpo": (BOTH, same_questions, "beside it (grpo spent 0."),
 }  # fmt: skip
 """Alarm -> arms of the study, what is done to it, and words that it says then."""
 

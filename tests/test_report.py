@@ -283,7 +283,7 @@ def test_the_system_prompt_is_a_control_in_training_and_evaluation(small):
     [
         (
             "grpo",
-            {"model": {"max_pixels": 100}},
+            {"model": {"path": "models/base", "freeze_vision": True, "max_pixels": 100}},
             {"pixels", "pixels in training and evaluation"},
         ),  # of evaluation: kept
         ("eval", {"max_pixels": 100}, {"pixels", "pixels in training and evaluation"}),

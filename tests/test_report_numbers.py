@@ -415,8 +415,11 @@ def measures_of(files, seen):
         curves = {
             a: [[r["entropy"] for r in run if "entropy" in r][part] for run in files.metrics(a)] for a in files.arms
         }
-        found = {a: cell(interval(c, False), **nats) if c else ["", "no such items"] for a, c in curves.items()}
-        rows.append((f"Entropy: {name} 5 rounds of GRPO", found))
+        found = {
+            a: cell(interval(c, False), **nats) if c else ["", "no GRPO of its own with 10 rounds"]
+            for a, c in curves.items()
+        }
+        rows.append((f"Entropy: {name} 5 rounds", found))
     scored = {a: interval(files.table(a, "kl", "eval-sampled"), False) for a in files.arms}
     rows.append(("KL to the start", {a: cell(f, **nats) for a, f in scored.items()}))
     rows.append(

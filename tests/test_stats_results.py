@@ -13,7 +13,8 @@ from seethink.core.store import read_json, write_json
 from seethink.core.tables import read_table, write_table
 from seethink.core.tags import compose
 from seethink.study import results
-from seethink.study.fair import compute_warnings, repeats, root, unmatched
+from seethink.study.alarms import study_alarms
+from seethink.study.fair import repeats, root, short_of_compute, unmatched
 from seethink.study.folder import load_study
 from tests import synthetic_study
 
@@ -130,27 +131,27 @@ def test_an_effort_that_was_not_recorded_is_not_matched(folder):
 def test_a_compute_matched_arm_is_asked_for_where_there_is_none(folder):
     arms = read_json(folder / "study.json")["arms"]
     arms["sft-hesitant+grpo"]["data"] = arms["grpo"]["data"]
-    (warning,) = compute_warnings(plan(folder, arms=arms))
+    ((arm, beside),) = short_of_compute(plan(folder, arms=arms))
     spent = {}
     for name, stages in (("grpo", ["grpo/*/grpo"]), ("both", ["sft-hesitant/*/sft", "sft-hesitant+grpo/*/grpo"])):
         files = [path for stage in stages for path in folder.glob(f"arms/{stage}/done.json")]
         rows = [read_json(path)["summary"] for path in files]
         spent[name] = sum(row["tokens_generated"] + 3 * row["tokens_trained"] for row in rows)
-    assert warning.startswith("sft-hesitant+grpo has no compute-matched arm that only explores beside it (grpo spent ")
-    assert f"{spent['grpo'] / spent['both']:.2f} of it" in warning
+    assert (arm, beside) == ("sft-hesitant+grpo", f"grpo spent {spent['grpo'] / spent['both']:.2f} of it")
     study = load_study(folder)
-    assert warning in results.study_alarms(study, results.contrasts(study))
+    told = study_alarms(study, results.contrasts(study))
+    assert any(f"{arm} has no compute-matched arm that only explores beside it ({beside};" in text for text in told)
     for seed in range(3):
         summary = read_json(folder / f"arms/grpo/seed{seed}/grpo/done.json")["summary"]
         more = (spent["both"] - spent["grpo"]) // 3 // 3
         summarise(folder, f"grpo/seed{seed}/grpo", tokens_trained=summary["tokens_trained"] + more)
-    assert list(compute_warnings(load_study(folder))) == []
+    assert list(short_of_compute(load_study(folder))) == []
     arms["grpo"]["set"] = {"reward": {"placebo": "random"}}
     study = plan(folder, arms=arms)
-    assert "none is measured" in next(iter(compute_warnings(study))), "a placebo is no control of compute"
+    assert list(short_of_compute(study)) == [(arm, "none is measured")], "a placebo is no control of compute"
     assert results.title_of(study, "grpo") == "GRPO (placebo reward: random) alone"
     arms["grpo"]["set"] = {"rounds": 900}
-    assert list(compute_warnings(plan(folder, arms=arms))) == []
+    assert list(short_of_compute(plan(folder, arms=arms))) == []
 
 
 def another_base(folder, grpo=True):

@@ -12,6 +12,7 @@ from seethink.core.config import load_file, resolve
 from seethink.core.errors import UserError
 from seethink.core.nouns import Example, Sample
 from seethink.core.store import read_json, save_examples, save_samples, write_json
+from seethink.study import costs
 from seethink.study import execute as running
 from seethink.study.check import check, unmatched, unused
 from seethink.study.config import StudyConfig
@@ -271,8 +272,8 @@ def pretend(monkeypatch):
             )
             (out / "model").mkdir(parents=True, exist_ok=True)
             (out / "model" / "weights").write_text(str(len(ran)))
-            for name in ("selected.jsonl", "scores.parquet"):
-                (out / name).write_text(str(settings.get("seed")))
+            (out / "selected.jsonl").write_text(str(settings.get("seed")))
+            write_json(out / "manifest.json", {"inputs": {}})
             write_json(out / "done.json", {"key": "", "summary": {}})
 
         def wait(self):
@@ -292,7 +293,7 @@ def names(ran: list[str]) -> list[str]:
     return found
 
 
-def test_only_what_depends_on_a_change_runs_again(make, pretend, tmp_path):
+def test_only_what_depends_on_a_change_runs_again(make, pretend, tmp_path, monkeypatch):
     sets = {"s": {"verb": "curate", "of": "b"}}
     arms = {
         "grpo": {"stage": "grpo"},
@@ -302,6 +303,7 @@ def test_only_what_depends_on_a_change_runs_again(make, pretend, tmp_path):
     config = make(arms=arms, sets=sets, seeds=[0], comparisons=[("mixed", "distilled")])
     execute(plan(config))
     assert len(names(pretend)) == len(plan(config)) == 1 + 1 + 3 * 2
+    monkeypatch.chdir(tmp_path / "o")  # a setting that is left empty is no folder
     execute(plan(config))
     assert names(pretend) == []
     (tmp_path / "b.jsonl").write_text("")  # what the set is made of
@@ -356,7 +358,23 @@ def test_sets_are_read_back_with_the_study(make, pretend):
     config = make(sets={"s": {"verb": "curate", "of": "a"}}, arms={"x": {"stage": "sft", "data": "s"}}, comparisons=[])
     execute(plan(config))
     write_json(config.out / "study.json", describe(config, plan(config)))
+    lost = {
+        "source": "s",
+        "step": "curate",
+        "in": 10,
+        "dropped": {"wrong": 4},
+        "pending": 0,
+        "out": 6,
+        "sft": 6,
+        "rl": 0,
+    }
+    write_json(config.out / "sets/s/curate/funnel.json", [lost])
     study = load_study(config.out)
+    assert [(found.name, found.steps) for found in costs.data_sets(study)] == [("s", ["curate"])]
+    assert [(row.arm, row.stage, row.runs) for row in costs.costs(study)][:2] == [
+        ("set s", "curate", 1),
+        ("base", "eval", 1),
+    ]
     assert [(run.arm, run.name) for run in study.sets["s"]] == [("set s", "curate")]
     assert study.plan["sets"]["s"]["of"] == "a" and study.arms["x"].style == "s"
 

@@ -141,6 +141,8 @@ def test_a_dry_run_without_the_files_names_them_and_prices(make, tmp_path, capsy
     }
     assert not run(make(**gone), dry_run=True)
     said = capsys.readouterr().out
+    assert "  grpo: 40 prompts, 120 rollouts, 20 optimiser steps\n" in said
+    assert "  sft: unknown prompts, 0 rollouts, unknown optimiser steps\n" in said
     for text in ("board", "data rl", "data a", "base nobody/nothing: there is no such model folder"):
         assert f"missing: {text}" in said
     for text in ("rows of board", "rows of a", "disk: nobody/nothing is not here", "GPU hours: the plan states no"):

@@ -16,7 +16,7 @@ from seethink.core.run import read_log
 from seethink.core.store import hash_file, load_samples, read_json, save_samples, write_json
 from seethink.data.behind import data_behind
 from seethink.train import grpo, sft
-from seethink.train.config import GRPOConfig, WatchConfig
+from seethink.train.config import GRPOConfig
 from seethink.train.watch import HeldOutAnswer, Watch, held_out, held_out_metrics
 
 ROOT = Path(__file__).parents[1]
@@ -190,10 +190,11 @@ def test_another_held_out_set_is_another_run(runs, world, tmp_path, capsys):
     assert main([verb, f"@{tmp_path / 'c.json'}"]) == 2 and "watch.data" in capsys.readouterr().err
 
 
-def test_settings_of_an_evaluation_that_never_happens_are_refused():
-    with pytest.raises(ValueError, match=r"watch.every without watch.data"):
-        WatchConfig(every=5)
-    assert WatchConfig.model_validate(WatchConfig().model_dump()) == WatchConfig()
+def test_settings_of_an_evaluation_that_never_happens_are_refused(world, tmp_path, capsys):
+    for verb, watch, name in (("grpo", {"every": 5}, "every"), ("sft", {"reward": {"format_bonus": 0.1}}, "reward")):
+        config = config_of(verb, world, tmp_path / verb, watch=watch)
+        assert main([verb, f"@{config}"]) == 2 and f"watch.{name} without watch.data" in capsys.readouterr().err
+        assert not (tmp_path / verb).exists()
 
 
 def test_a_limit_draws_the_same_samples_in_every_run_of_all_kinds(world):

@@ -7,7 +7,8 @@ S). What chance on single answers adds is in both, so it is taken off once, and 
 The interval is Student's t with Satterthwaite's degrees of freedom, which with three seeds are few wherever seeds matter;
 variances of two arms are not pooled, for what a seed does differs from arm to arm. Two equal arms of 3 or 5 seeds are then
 told apart in 2 to 4 of 100 studies of 1,000 items, whatever a seed does to a whole run (standard deviation 0 to 3 points);
-a percentile bootstrap over seeds, as is common, does so in up to 10 (benchmarks/stats_coverage.py counts both).
+three seeds against one base checkpoint in 4 to 7, the most where a seed does 3 points. A percentile bootstrap over seeds, as
+is common, does so in up to 10 (benchmarks/stats_coverage.py counts all three).
 
 Items are paired, for both arms answer one board. Seeds are not: two arms of one seed share the order of their data and
 their random numbers, but those meet different weights, and over the seven arms of the pocket study the seed explained

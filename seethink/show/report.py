@@ -191,7 +191,7 @@ def marks_of(study: Study) -> dict[str, Mark]:
     notes = notes_of(study)
     for name, arm in study.arms.items():
         root = name
-        while (start := study.arms[root].start) != "base" and start in study.arms:
+        while (start := study.arms[root].start) in study.arms and study.arms[start].stages:
             root = start
         series = 0 if not arm.stages else families.setdefault(root, len(families) + 1)
         tag = ", ".join(notes.get(name, {}))

@@ -91,22 +91,29 @@ def seconds_of(run: StageRun) -> float | None:
 
 
 def data_sets(study: Study) -> list[DataSet]:
-    """The study's data sets that came out of the six steps; one that gave several files is listed once."""
+    """The study's data sets that came out of the six steps, and those that it made itself; one that gave several files is
+    listed once, and of one that was made for every seed the first."""
     found: dict[Path, DataSet] = {}
     for name, file in study.plan.get("data", {}).items():
         path = (study.folder / file).resolve()
         places = (path, path.with_suffix(""), path.parent)  # itself, a folder of its name beside it, or around it
-        folder = next((place for place in places if (place / "funnel.json").is_file()), None)
-        if folder and folder not in found:
-            file, spent = folder / "funnel.json", folder / "spend.jsonl"
-            rows = read_record(file)
-            funnel = _rows(file, rows if isinstance(rows, list) else [rows])
-            sources: dict[str, list[dict[str, Any]]] = {}
-            for row in funnel:
-                sources.setdefault(row["source"] or "", []).append(row)
-            spend = _rows(spent, (row for _, row in read_jsonl(spent))) if spent.exists() else []
-            found[folder] = DataSet(name, list(dict.fromkeys(row["step"] for row in funnel)), sources, spend)
+        _add(found, name, next((place for place in places if (place / "funnel.json").is_file()), None))
+    for name, runs in study.sets.items():
+        _add(found, name, next((run.folder for run in runs if (run.folder / "funnel.json").is_file()), None))
     return list(found.values())
+
+
+def _add(found: dict[Path, DataSet], name: str, folder: Path | None) -> None:
+    if folder is None or folder in found:
+        return
+    file, spent = folder / "funnel.json", folder / "spend.jsonl"
+    rows = read_record(file)
+    funnel = _rows(file, rows if isinstance(rows, list) else [rows])
+    sources: dict[str, list[dict[str, Any]]] = {}
+    for row in funnel:
+        sources.setdefault(row["source"] or "", []).append(row)
+    spend = _rows(spent, (row for _, row in read_jsonl(spent))) if spent.exists() else []
+    found[folder] = DataSet(name, list(dict.fromkeys(row["step"] for row in funnel)), sources, spend)
 
 
 def _rows(path: Path, rows: Iterable[Any]) -> list[dict[str, Any]]:

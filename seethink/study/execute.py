@@ -170,8 +170,8 @@ def _content(value: Any) -> str | None:
     if isinstance(value, list | tuple):
         each = [_content(one) for one in value]
         return None if None in each else hash_json(each)
-    if isinstance(value, str) and not value.startswith("@") and not Path(value).is_dir():
-        return value
+    if isinstance(value, str) and not value.startswith("@") and not (value and Path(value).is_dir()):
+        return value  # a text, or a model's name at an endpoint
     path = Path(str(value).removeprefix("@"))
     if not path.exists():
         return None

@@ -125,11 +125,12 @@ def held_out(study: Study, a: str, b: str) -> list[Control]:
 
 
 def schedule(run: StageRun) -> dict[str, Any]:
-    """Every setting that decides how a run learns: rates, steps, batches, group, clipping, KL, what is frozen."""
+    """Every setting that decides how a run learns: rates, steps, batches, group, clipping, KL, what is frozen; and by content
+    what it reads beside its rows: template, teacher, demonstrations."""
     inputs = run.manifest["inputs"]
-    template = inputs.get("model.chat_template")
+    read = {name: inputs[name] for name in ("model.chat_template", "teacher", "demos.data") if inputs.get(name)}
     own = _settings(run, lambda key: not key.startswith("reward.") and key.removeprefix("model.") not in PIXELS)
-    return {**own, **({"model.chat_template": template} if template else {})}
+    return own | read
 
 
 def system(run: StageRun) -> str | None:

@@ -7,6 +7,7 @@ its limit, or as UTF-8 bytes where it is given; speed and price are those that t
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -113,10 +114,11 @@ class Pricing:
         answers = None if items is None else items * settings.samples
         tokens = _times(answers, settings.max_tokens)
         calls, usd = self._judged(answers, settings.reward, settings.judge)
+        judged = Work(calls=calls, usd=usd)
         if not settings.base_url:
-            return Work(answers, tokens, 0, calls, usd)
-        own = self._usd(tokens, settings.price, settings.budget, settings.model)
-        return Work(answers, 0, 0, 0, 0.0) + Work(0, 0, 0, answers, own) + Work(0, 0, 0, calls, usd)
+            return Work(answers, tokens) + judged
+        own = self._usd(settings.budget, settings.model)
+        return Work(answers, calls=answers, usd=own) + judged
 
     def _sft(self, settings: Any) -> Work:
         lengths = self.lengths(self.planner.names[settings.data])
@@ -156,19 +158,16 @@ class Pricing:
         asked += [(judge, 2)] if judge and judge.url else []
         for one, questions in asked:
             own = _times(answers, questions)
-            cost = self._usd(_times(own, one.max_tokens), one.price, one.budget, one.model)
+            cost = self._usd(one.budget, one.model)
             calls = None if calls is None or own is None else calls + own
             usd = None if usd is None or cost is None else usd + cost
         return calls, usd
 
-    def _usd(self, tokens: int | None, price: Any, budget: float | None, model: str) -> float | None:
-        """Of one stage's questions to an endpoint: what they may cost at most; None where only a budget could tell."""
-        if budget is not None:
-            return budget
-        self.unknown[f"cost of {model}: its price and the length of its prompts are not stated; a budget bounds it"] = (
-            None
-        )
-        return None
+    def _usd(self, budget: float | None, model: str) -> float | None:
+        """What one stage's questions to an endpoint cost at most: nothing but a budget bounds it before prompts are counted."""
+        if budget is None:
+            self.unknown[f"cost of {model}: only a budget bounds it before its prompts are counted"] = None
+        return budget
 
     def count(self, path: Path, limit: int) -> int | None:
         """Rows of a file, at most `limit` (0: all); None where it is not there and the plan states no number."""
@@ -255,11 +254,7 @@ def parameters(folder: Path) -> int | None:
     for path in sorted(folder.glob("*.safetensors")) if folder.is_dir() else []:
         with open(path, "rb") as file:
             header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-        for name, tensor in header.items():
-            size = 0 if name == "__metadata__" else 1
-            for length in tensor.get("shape", ()) if size else ():
-                size *= length
-            total += size
+        total += sum(math.prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
     return total or None
 
 

@@ -13,10 +13,11 @@ from seethink.core.errors import UserError
 from seethink.core.load import load_function
 from seethink.core.overlap import overlap
 from seethink.core.store import load_samples, write_json
-from seethink.study.check import check, missing, unmatched, unused, used
+from seethink.study.check import check, missing, unmatched, unused
 from seethink.study.config import StudyConfig
+from seethink.study.efforts import efforts_of
 from seethink.study.execute import execute
-from seethink.study.plan import describe, narrowed, plan, planned, source_of
+from seethink.study.plan import data_of, describe, narrowed, plan, planned, source_of
 from seethink.study.price import Pricing, say
 from seethink.train.model.folder import check_folder
 
@@ -38,9 +39,9 @@ def run(config: StudyConfig, dry_run: bool = False) -> bool:
         return False
     for text in unused(config):
         print(f"  ! unused: {text}", file=sys.stderr)
-    leaks = {name: held for name in used(config) if (held := leaked(config, source_of(config, name))) is not None}
-    write_json(config.out / "study.json", {**describe(config, plan(config)), "board_in_data": leaks})
-    execute(plan(config), config.workers)
+    stages = plan(config)
+    write_json(config.out / "study.json", {**describe(config, stages), "board_in_data": leaks(config)})
+    execute(stages, config.workers)
     return True
 
 
@@ -51,6 +52,10 @@ def preview(config: StudyConfig) -> None:
         print(f"to make the files of the plan by {config.prepare.function}, in {config.out}")
     for stage in planner.stages.values():
         print(f"{'done   ' if stage.done else 'to run '} {shlex.join(stage.command)}")
+    print("every arm with what it starts from, as far as the plan says it:")
+    for name in config.arms:
+        spent = efforts_of(config, name).items()
+        print(f"  {name}: " + ", ".join(f"{'unknown' if n is None else f'{n:,}'} {axis}" for axis, n in spent))
     for line in say(Pricing(config, planner)):
         print(line)
     for what, path, remedy in missing(config):
@@ -65,6 +70,14 @@ def preview(config: StudyConfig) -> None:
         print(f"unused: {text}")
     for a, b, axes in unmatched(config):
         print(f"not matched: {a} and {b} on {axes}")
+
+
+def leaks(config: StudyConfig) -> dict[str, int]:
+    """How many items of the board stand in what arms are trained on: in a set, those of the data that it comes from."""
+    trained = dict.fromkeys(name for arm in config.arms.values() for name in (data_of(arm), arm.demos) if name)
+    sources = {name: source_of(config, name) for name in trained}
+    found = {source: leaked(config, source) for source in dict.fromkeys(sources.values())}
+    return {name: held for name, source in sources.items() if (held := found[source]) is not None}
 
 
 def leaked(config: StudyConfig, name: str) -> int | None:

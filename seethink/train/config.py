@@ -122,14 +122,6 @@ class WatchConfig(Config):
     )
     rows: Annotated[int, Effect.MANNER] = Field(default=128, ge=1, description="answers decoded at once")
 
-    @model_validator(mode="after")
-    def _of_something(self) -> WatchConfig:
-        """Settings of an evaluation that never happens are refused."""
-        others = [name for name, field in type(self).model_fields.items() if getattr(self, name) != field.default]
-        if self.data is None and others:
-            raise ValueError(f"watch.{others[0]} without watch.data changes nothing: give it, or leave both out")
-        return self
-
 
 class ScoredWatchConfig(WatchConfig):
     """The same where training itself has no rewards."""
@@ -301,7 +293,9 @@ def rate_in_words(config: TrainingConfig) -> str:
 def controls_in_words(config: TrainingConfig) -> str:
     """For a dry run: what is not as usual, each after a semicolon."""
     images = f"; images {config.images}" if config.images != "own" else ""
-    return f"{images}; only {', '.join(config.kinds)}" if config.kinds else images
+    kinds = f"; only {', '.join(config.kinds)}" if config.kinds else ""
+    watch = f"; watched on {config.watch.data} every {config.watch.every}" if config.watch.data else ""
+    return images + kinds + watch + (f"; exported every {config.export_every}" if config.export_every else "")
 
 
 def system_prompt(model: ModelConfig) -> str:

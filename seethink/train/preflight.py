@@ -78,6 +78,8 @@ def check_data(
     """
     images, kinds = (config.images, config.kinds) if isinstance(config, TrainingConfig) else ("own", ())
     with ranks.together():
+        if isinstance(config, TrainingConfig):
+            refuse_unwatched(config.watch)
         rows = of_kinds(read_examples(config.data, completions), kinds, config.data, say=ranks.first)
         rows = list(islice(rows, config.limit or None))
         readers = [load_reader(model) for model in models] if lengths else []
@@ -99,6 +101,14 @@ def check_data(
     if isinstance(config, TrainingConfig) and config.watch.data:
         check_data(held_out_job(config), models, ranks, lengths=lengths)
     return Checked(examples, drops, alarms)
+
+
+def refuse_unwatched(watch: WatchConfig) -> None:
+    """Raises UserError for settings of an evaluation that never happens."""
+    others = [name for name, field in type(watch).model_fields.items() if getattr(watch, name) != field.default]
+    if watch.data is None and others:
+        what = f"watch.{others[0]} without watch.data changes nothing"
+        raise UserError(what, remedy="Give --watch.data, a JSONL of held-out samples, or leave both out")
 
 
 def held_out_job(config: TrainingConfig) -> TrainingConfig:

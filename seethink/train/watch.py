@@ -57,7 +57,8 @@ class Watch:
         reward = config.reward if isinstance(config, GRPOConfig) else config.watch.reward
         self.rewarder = rewarder or self._own(reward)
         plain = reward.model_copy(update=UNDISTORTED)
-        self.judge = self.rewarder if plain == reward else self._own(plain, self.rewarder)
+        same = plain == reward or not self.samples
+        self.judge = self.rewarder if same else self._own(plain, self.rewarder)
 
     def __enter__(self) -> Watch:
         return self
