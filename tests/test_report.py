@@ -281,11 +281,8 @@ def test_the_system_prompt_is_a_control_in_training_and_evaluation(small):
 @pytest.mark.parametrize(
     ("stage", "change", "differs"),
     [
-        (
-            "grpo",
-            {"model": {"path": "models/base", "freeze_vision": True, "max_pixels": 100}},
-            {"pixels", "pixels in training and evaluation"},
-        ),  # of evaluation: kept
+        # a model that was trained within bounds is evaluated within them
+        ("grpo", {"model": {"path": "models/base", "freeze_vision": True, "max_pixels": 100}}, {"pixels"}),
         ("eval", {"max_pixels": 100}, {"pixels", "pixels in training and evaluation"}),
     ],
 )
