@@ -78,7 +78,7 @@ def test_packed_questions_are_as_if_each_stood_alone(model, tokenizer):
     """A document's questions share a picture; logits equal those of a stock forward on one question."""
     rng = Random(0)
     gallery = draw_gallery(rng, 30)
-    batch = draw_batch(gallery, tokenizer, rng, Lesson("careful", rows=4, curves=2))
+    batch = draw_batch(gallery, tokenizer, rng, Lesson("careful", rows=4, room=150))
     grids = torch.tensor([[1, 8, 8]])
     ids, image = batch.ids[0], model.config.image_token_id
     shared = int((ids == image).nonzero()[-1]) + 2

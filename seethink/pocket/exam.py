@@ -73,7 +73,9 @@ def examine(model: Model, tokenizer: PreTrainedTokenizerBase, paper: Paper, styl
         prompts = [prompt_ids(s.question, style, tokenizer) for s in paper.samples[part]]
         rows += decode(model, tokenizer, prompts, paper.pictures[part])
     texts = [str(tokenizer.decode(row, skip_special_tokens=True)) for row in rows]
-    tables: dict[str, dict[str, list[float]]] = {name: defaultdict(list) for name in ("right", "reward", "empty", "true")}
+    tables: dict[str, dict[str, list[float]]] = {
+        name: defaultdict(list) for name in ("right", "reward", "empty", "true")
+    }
     for sample, reward, text in zip(paper.samples, RULES.score_batch(paper.samples, texts), texts, strict=True):
         steps = [step.truth for step in check(sample, extract(text).think or "") if step.kind != "other"]
         found = bool(RULES.is_correct(reward)), reward.value or 0.0, not steps, steps.count(True)

@@ -89,7 +89,7 @@ class Gallery:
 
 @dataclass(frozen=True)
 class LessonBatch:
-    """Rows of documents; a document is a system prompt with one picture, then several questions with their answers.
+    """Rows, each a document: a system prompt with one picture, then several questions with their answers.
 
     Every question sees its document's picture and itself, never the other questions: one picture, many lessons.
 
@@ -101,7 +101,7 @@ class LessonBatch:
     letter    [B, T] for the word of an option the place of its letter, else IGNORE
     match     [B, T] for the word of a seen thing the place of the asked word where it is that, of "nothing" where not
     tally     [B, T, T] for the sign before a count how attention should lie: on what is counted, and on "nothing"
-    scene     [images] index in the gallery, in the order of the documents
+    scene     [B] index in the gallery
     """
 
     ids: Tensor
@@ -126,10 +126,8 @@ class TokenRow:
     match: list[int] = field(default_factory=list)
     tally: dict[int, dict[int, float]] = field(default_factory=dict)
     positions: list[tuple[int, ...]] = field(default_factory=list)
-    document: list[int] = field(default_factory=list)
     question: list[int] = field(default_factory=list)
-    """0 for the shared beginning of a document."""
-    documents: int = 0
+    """0 for the shared beginning of the document."""
 
     def add(
         self,
@@ -139,7 +137,7 @@ class TokenRow:
         look: Sequence[int] = (),
         letter: Sequence[int] = (),
     ) -> None:
-        """Append tokens of the current document; the last `len(look)` of them are learnt, the first have letters."""
+        """Append tokens; the last `len(look)` of them are learnt, the first have letters."""
         before = len(ids) - len(look)
         self.ids += ids
         self.labels += [IGNORE] * before + (ids[before:] if look else [])
@@ -147,7 +145,6 @@ class TokenRow:
         self.letter += list(letter) + [IGNORE] * (len(ids) - len(letter))
         self.match += [IGNORE] * len(ids)
         self.positions += positions
-        self.document += [self.documents] * len(ids)
         self.question += [question] * len(ids)
 
 
@@ -203,8 +200,6 @@ def pad(rows: Sequence[Sequence[int]], value: int, left: bool = False) -> Tensor
 def _add_document(
     row: TokenRow, scene: Scene, lesson: Lesson, tasks: Iterator[str], tokenizer: PreTrainedTokenizerBase, rng: Random
 ) -> None:
-    row.documents += 1
-    offset = len(row.ids)
     start = prompt_ids("", lesson.style, tokenizer, beginning=True)
     image: Any = tokenizer.convert_tokens_to_ids("<|image_pad|>")  # one word gives one id
     first = start.index(image)
@@ -222,7 +217,7 @@ def _add_document(
             answer = tokenizer(compose(think, text))["input_ids"] + [tokenizer.eos_token_id]
             here, words = len(row.ids), list(tokenizer.convert_ids_to_tokens(asked))
             topics = _topics(think, text, set(plan(scene, query)))
-            look = [_place(about, offset + first, here, words) for about in topics]
+            look = [_place(about, first, here, words) for about in topics]
             letter = [here + i if word in LETTER_WORDS else IGNORE for i, word in enumerate(["", *words[:-1]], -1)]
             row.add(asked + answer, [(after + i,) * 3 for i in range(len(asked) + len(answer))], number, look, letter)
             if task in ("count", "subtract"):
@@ -299,11 +294,10 @@ def _collate(rows: list[TokenRow], scenes: list[int], padding: int) -> LessonBat
     for of, row in enumerate(rows):
         for at, shares in row.tally.items():
             tally[of, at, list(shares)] = torch.tensor(list(shares.values()))
-    document, question = pad([row.document for row in rows], 0), pad([row.question for row in rows], 0)
+    question = pad([row.question for row in rows], IGNORE)
     positions = torch.stack([pad([[p[axis] for p in row.positions] for row in rows], 0) for axis in range(3)])
-    same = document[:, :, None] == document[:, None, :]
     shared = (question[:, None, :] == 0) | (question[:, :, None] == question[:, None, :])
-    allowed = same & shared & torch.ones(length, length, dtype=torch.bool).tril()
+    allowed = shared & torch.ones(length, length, dtype=torch.bool).tril()
     mask = torch.zeros(allowed.shape).masked_fill(~allowed, torch.finfo(torch.float32).min)[:, None]
     return LessonBatch(ids, positions, mask, labels, look, letter, match, tally, torch.tensor(scenes))
 
