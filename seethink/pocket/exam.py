@@ -82,8 +82,8 @@ def examine(model: Model, tokenizer: PreTrainedTokenizerBase, paper: Paper, styl
         for table, value in zip(tables.values(), found, strict=True):
             table[sample.kind].append(value)
     cut = sum(tokenizer.eos_token_id not in row for row in rows) / len(rows)
-    means = ({kind: sum(v) / len(v) for kind, v in table.items()} for table in tables.values())
-    return Marks(*means, sum(map(len, rows)) / len(rows), cut)
+    right, reward, empty, true = ({kind: sum(v) / len(v) for kind, v in table.items()} for table in tables.values())
+    return Marks(right, reward, empty, true, sum(map(len, rows)) / len(rows), cut)
 
 
 @torch.no_grad()

@@ -89,7 +89,7 @@ def make_world(out: Path, world: World) -> None:
     code = hash_json([hash_file(PACKAGE / name) for name in drawn_by])
     with Run.open(out, "pocket build", settings, {"code": code}, overwrite=True) as folder:
         if not folder.done:
-            rows = world_files.build(out, world.seed, **world.sizes)
+            rows = world_files.build(out, world.seed, dry_run=False, **world.sizes)
             folder.finish(**rows)
 
 
