@@ -148,9 +148,10 @@ def test_lessons_say_where_counting_looks(tokenizer):
     words = [tokenizer.convert_ids_to_tokens(row) for row in batch.ids[:4].tolist()]
     for row, said in enumerate(words):
         (colon,) = (i for i in range(len(said)) if batch.tally[row, i].any())
-        asked, count, think = said[colon - 1], int(said[colon + 1]), said.index("<think>")
+        count, think = int(said[colon + 1]), said.index("<think>")
         counted = [i for i in batch.tally[row, colon].nonzero().flatten().tolist() if i != think]
-        assert len(counted) == count and {said[i] for i in counted} == {asked}
+        (asked,) = {said[i] for i in counted}
+        assert len(counted) == count and said[colon - 1] == "found"
         assert batch.tally[row, colon].sum() == pytest.approx(1.0)
         for i in (batch.match[row] != IGNORE).nonzero().flatten().tolist():
             place = int(batch.match[row, i])

@@ -59,6 +59,13 @@ def _count(_: Sample, scene: Scene, m: re.Match[str]) -> bool:
     return len(scene.matching(m["word"])) == int(m["n"])
 
 
+def _found(sample: Sample, scene: Scene, m: re.Match[str]) -> bool | None:
+    """Of what the question asks for; unknown where it asks for no number."""
+    query = read(sample.question)
+    asked = query.word if query and query.task in ("count", "subtract") else ""
+    return len(scene.matching(asked)) == int(m["n"]) if asked else None
+
+
 def _difference(_: Sample, __: Scene, m: re.Match[str]) -> bool:
     return int(m["a"]) - int(m["b"]) == int(m["n"])
 
@@ -81,6 +88,7 @@ _GRAMMAR: dict[str, tuple[re.Pattern[str], str, Truth]] = {
     "place": (re.compile(rf"(?P<name>{_NAME}) at row-(?P<row>\d) column-(?P<column>\d)"), "place", _place),
     "next": (re.compile(rf"next column-(?P<column>\d) (?P<name>{_NAME})"), "next", _next),
     "count": (re.compile(rf"(?P<word>{_WORD}) : (?P<n>\d{{1,3}})"), "count {word}", _count),
+    "found": (re.compile(r"found : (?P<n>\d{1,3})"), "found", _found),
     "difference": (re.compile(rf"(?P<a>{_NUMBER}) - (?P<b>{_NUMBER}) = (?P<n>{_NUMBER})"), "difference", _difference),
     "form": (re.compile(r"a (?P<form>line|parabola)"), "form", _form),
     "point": (re.compile(rf"x = (?P<x>{_NUMBER}) y = (?P<y>{_NUMBER})"), "y at {x}", _point),

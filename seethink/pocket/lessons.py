@@ -228,13 +228,13 @@ def _count(row: TokenRow, here: int, asked: list[str], said: list[str], word: st
     """Where to look while counting, in a question of a row: which seen words are the asked one, and what adds up."""
     at = here + len(asked)  # of the think tag, which stands for "nothing"
     question = here + asked.index(PLURALS[word])
-    seen: dict[str, list[int]] = {word: [], "objects": []}
+    seen: dict[str, list[int]] = {"found": [], "objects": []}
     for i, token in enumerate(said):
         if token in COLUMN_WORDS and i + 2 < len(said):
             seen["objects"].append(at + i)
             for k in (i + 1, i + 2):
                 row.match[at + k] = question if said[k] == word else at
-                seen[word] += [at + k] if said[k] == word else []
+                seen["found"] += [at + k] if said[k] == word else []
         elif token == ":" and said[i + 1] == str(len(seen.get(said[i - 1], ""))):  # not where rows were said twice
             share = 1 / (len(seen[said[i - 1]]) + SINK)
             row.tally[at + i] = {at: SINK * share, **dict.fromkeys(seen[said[i - 1]], share)}

@@ -12,7 +12,7 @@ from random import Random
 from seethink.core.nouns import Sample
 from seethink.pocket.captions import misread
 from seethink.pocket.checker import check
-from seethink.pocket.questions import KIND_OF_TASK, LETTERS, Query, answer, looks, neighbour, sections, subject
+from seethink.pocket.questions import KIND_OF_TASK, LETTERS, Query, answer, looks, neighbour, phrase, sections, subject
 from seethink.pocket.world import COLOURS, GRID, SHAPES, Scene, Thing, scene_to_json
 
 
@@ -80,7 +80,7 @@ def plan(scene: Scene, query: Query) -> list[str]:
     """True statements, without their full stop, that lead to the answer."""
     if query.task in ("count", "subtract"):
         total, found = len(scene.things), len(scene.matching(query.word))
-        counts = [f"{query.word} : {found}"]
+        counts = [f"found : {found}"]  # not the asked word: that it stands here twice would blur how many there are
         if query.task == "subtract":
             counts = [f"objects : {total}", *counts, f"{total} - {found} = {total - found}"]
         return [row_statement(scene, row) for row in range(1, GRID + 1)] + counts
@@ -169,9 +169,8 @@ def _option(word: str, query: Query) -> str:
 
 def _as_sample(scene: Scene, query: Query) -> Sample:
     """What the checker needs, rebuilt from what the reasoner was told."""
-    question = f"What shape is the next object right of the {query.word}?" if query.task == "shape_right" else ""
     kind = KIND_OF_TASK[query.task]
-    return Sample("", "", (), question, "", kind, query.choices, meta={"scene": scene_to_json(scene)})
+    return Sample("", "", (), phrase(query, Random(0)), "", kind, query.choices, meta={"scene": scene_to_json(scene)})
 
 
 _CLASSES = (

@@ -29,7 +29,22 @@ LETTER_WORDS = tuple(f"{letter})" for letter in LETTERS)
 NUMBERS = tuple(str(n) for n in range(-12, 21))
 TERMS = tuple(a + x for x in ("x", "x^2") for a in ("", "-", "2", "-2", "3", "-3", "4", "-4"))
 _SIGNS = (".", ",", ":", "?", "=", "+", "-")
-_GLUE = ("system", "user", "assistant", "y", "at", "is", "a", "objects", "object", "empty", "next", "line", "parabola")
+_GLUE = (
+    "found",
+    "system",
+    "user",
+    "assistant",
+    "y",
+    "at",
+    "is",
+    "a",
+    "objects",
+    "object",
+    "empty",
+    "next",
+    "line",
+    "parabola",
+)
 _SPLIT = r"(?<=[a-z])[,.](?=\s|$)|\?"  # a comma or stop after a word, but not inside a box
 
 
