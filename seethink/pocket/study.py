@@ -25,9 +25,9 @@ from seethink.study.config import FurtherEval, StudyConfig
 
 PACKAGE = Path(__file__).parent
 BASE, PROMPTS = PACKAGE / "base", PACKAGE / "prompts"
-SHIPPED = ("zero", "base-b")
-"""Further bases that come with the package: the base before its last stage, and one from another seed."""
-PUPILS: dict[str, dict[str, Any]] = {"small": {"size": "small"}, "large": {"size": "large"}}
+SHIPPED = ("zero",)
+"""Further bases that come with the package: the base before its last stage."""
+PUPILS: dict[str, dict[str, Any]] = {"base-b": {"seed": 1}, "small": {"size": "small"}, "large": {"size": "large"}}
 """Further bases that are built when a plan names them: name -> settings of `seethink pocket pretrain`."""
 
 
