@@ -61,8 +61,8 @@ class PretrainConfig(Config):
     rows: int = Field(default=40, ge=6, description="pictures of things in a batch, beside a third as many of curves")
     see_steps: int = Field(default=600, ge=0, description="steps of the vision stage")
     look_steps: int = Field(default=150, ge=0, description="steps of finding one thing")
-    talk_steps: int = Field(default=350, ge=0, description="steps of all kinds, both styles; decides when it stops")
-    glance: float = Field(default=0.2, ge=0, le=1, description="share of concise counts and equations without steps")
+    talk_steps: int = Field(default=480, ge=0, description="steps of all kinds, both styles; decides when it stops")
+    glance: float = Field(default=0.0, ge=0, le=1, description="share of concise counts and equations without steps")
     hurry_steps: int = Field(default=60, ge=0, description="last steps, in which that share is another")
     hurry: float = Field(default=0.7, ge=0, le=1, description="this one")
     start: Annotated[Path | None, Effect.INPUT] = Field(
