@@ -49,8 +49,11 @@ def prepare(config: StudyConfig, dry_run: bool = False) -> StudyConfig:
     files = {"rl": "rl_pool.jsonl", "sft_pool": "sft_pool.jsonl", "old": "old.jsonl"}
     data = {name: config.out / "world" / file for name, file in files.items()}
     data |= {style: config.out / "data" / f"{style}.jsonl" for style in world.teachers}
+    rows = {"rl": world.rl, "sft_pool": world.sft, "old": world.old, "board": world.board + world.unseen + world.ood}
+    rows |= dict.fromkeys(world.teachers, world.examples)
     return config.model_copy(
         update={
+            "throughput": config.throughput.model_copy(update={"rows": {**rows, **config.throughput.rows}}),
             "board": config.board if config.board != Path() else config.out / "world" / "board.jsonl",
             "base": config.base if config.base != Path() else BASE,
             "bases": {name: find_base(config.out, name, path, dry_run) for name, path in config.bases.items()},

@@ -186,9 +186,11 @@ def _reads(config: StudyConfig, kind: str, name: str) -> list[Any]:
 
 
 def unused(config: StudyConfig) -> Iterator[str]:
-    """What a plan names and nothing reads, in words."""
+    """What a plan names and nothing reads, in words; not what its prepare function offers."""
     read = used(config)
-    for kind, names in (("data", config.data), ("set", config.sets)):
+    home = config.out.resolve() if config.prepare.function else None
+    data = [name for name, path in config.data.items() if not (home and path.resolve().is_relative_to(home))]
+    for kind, names in (("data", data), ("set", config.sets)):
         for name in names:
             if name not in read:
                 yield f"{kind} {name}: no arm and no evaluation uses it"
