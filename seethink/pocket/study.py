@@ -2,8 +2,9 @@
 
     seethink study            the settings are study.toml beside this file
 
-The simulated teacher is asked over HTTP on loopback by the same client as any endpoint. Every style distils the same
-questions; the SFT sets hold those that all styles kept, so that arms differ in style and in nothing else.
+The simulated teacher is asked over HTTP on loopback by the same client as any endpoint. Every teacher distils the same
+questions; the SFT sets hold those that all of them kept, so that arms differ in the teacher and in nothing else. Teachers differ
+in style, in truth, or in both (teacher.py): the hesitant one leaves false statements standing, which the careful one does not.
 """
 
 from __future__ import annotations
