@@ -320,6 +320,27 @@ def test_only_what_depends_on_a_change_runs_again(make, pretend, tmp_path, monke
     assert names(pretend) == sorted(f"{arm}/seed0/eval" for arm in ("base", *arms))
 
 
+def test_what_another_study_finished_is_copied_where_it_is_the_same(make, pretend, tmp_path):
+    """Equal settings and inputs, under any name and at any place; never an arm that has only its name in common."""
+    arms = {"grpo": {"stage": "grpo"}, "sft": {"stage": "sft", "data": "a"}}
+    first = make(arms=arms, seeds=[0])
+    execute(plan(first))
+    write_json(first.out / "study.json", {})
+    assert len(names(pretend)) == 5
+    save_examples(tmp_path / "b.jsonl", [Example(sample(30), "<think>30</think>")])
+    renamed = {"explore": {"stage": "grpo"}, "sft": {"stage": "sft", "data": "b"}}
+    second = make(arms=renamed, seeds=[0], comparisons=[("sft", "explore")], out=tmp_path / "second")
+    execute(plan(second), reuse=[first.out])
+    assert names(pretend) == ["sft/seed0/eval", "sft/seed0/sft"]
+    taken, of = second.out / "arms/explore/seed0/grpo", first.out / "arms/grpo/seed0/grpo"
+    assert (taken / "model/weights").read_text() == (of / "model/weights").read_text()
+    assert read_json(taken.with_name("grpo.done.json"))["from"] == str(of)
+    execute(plan(second))
+    assert names(pretend) == []
+    with pytest.raises(UserError, match="no study to reuse"):
+        execute(plan(second), reuse=[tmp_path])
+
+
 def test_a_study_killed_between_new_settings_and_their_run_runs_it(make, pretend):
     config = make(arms={"grpo": {"stage": "grpo"}}, seeds=[0], comparisons=[])
     execute(plan(config))

@@ -168,6 +168,10 @@ class StudyConfig(Config):
     published: str = Field(default="", description="file#table of published numbers to stand beside ours")
     throughput: Throughput = Throughput()
     checker: str = Field(default="", description="module:function that checks the steps of a trace; empty: none")
+    reuse: Annotated[tuple[Path, ...], Effect.PLACE] = Field(
+        default=(),
+        description="other study folders: stages that they finished with equal settings and inputs are copied",
+    )
     workers: int = Field(default=0, ge=0, description="stages at once; 0: one per GPU, or one per core without a GPU")
 
     @field_validator("arms", "bases", "data", "sets", "evals")

@@ -23,6 +23,7 @@ from seethink.core.progress import progress
 from seethink.core.run import PARENT, read_log
 from seethink.core.store import hash_json, hash_path, read_record, write_json
 from seethink.study.config import CONFIG_OF
+from seethink.study.reuse import MARK, copy_stage, finished_stages, stage_key
 
 WORK = {
     "eval": 12,
@@ -63,7 +64,7 @@ class Stage:
     @property
     def mark(self) -> Path:
         """Beside its run folder once it is done: with which settings, and from what."""
-        return self.out.with_name(f"{self.out.name}.done.json")
+        return self.out.with_name(f"{self.out.name}{MARK}")
 
     def inputs(self) -> dict[str, str | None]:
         """Hash of everything that its settings say is read, by their dotted keys; None for what is not there."""
@@ -104,12 +105,13 @@ class Stage:
         return self.work * min(rows / total, 1.0) if total else 0.0
 
 
-def execute(stages: list[Stage], workers: int = 0) -> None:
+def execute(stages: list[Stage], workers: int = 0, reuse: Sequence[Path] = ()) -> None:
     """Run what is not done. Raises UserError for the first stage that fails; the others are ended.
 
     `stages` come in order of dependence. `workers` at a time; 0: one per GPU, or one per core without a GPU. A stage that
-    works with several GPUs waits until as many are free.
+    works with several GPUs waits until as many are free. `reuse`: other studies, whose equal stages are copied.
     """
+    known = finished_stages(reuse)
     finished: set[Path] = set()
     for stage in stages:  # what follows a stage that must run again must run again
         if set(stage.after) <= finished and stage.done:
@@ -129,6 +131,10 @@ def execute(stages: list[Stage], workers: int = 0) -> None:
         try:
             while todo or running:
                 for stage in [s for s in todo if set(s.after) <= finished]:
+                    if known and take_over(stage, known):
+                        todo.remove(stage)
+                        finished.add(stage.out)
+                        continue
                     taken = stage.gpus if cards else 1
                     if len(running) == workers or taken > len(free):
                         break  # not the next one: it would keep what a large stage waits for
@@ -147,6 +153,17 @@ def execute(stages: list[Stage], workers: int = 0) -> None:
         finally:
             for child in list(children.values()):
                 child.terminate()
+
+
+def take_over(stage: Stage, known: dict[str, Path]) -> bool:
+    """Whether another study has finished this very stage, which then is copied."""
+    inputs = stage.inputs()
+    folder = known.get(stage_key(stage.verb, stage.settings, inputs)) if None not in inputs.values() else None
+    if folder:
+        copy_stage(folder, stage.out)
+        write_json(stage.config_file, stage.settings)
+        write_json(stage.mark, {"settings": stage.settings, "inputs": inputs, "from": str(folder)})
+    return folder is not None
 
 
 def tell(stages: Sequence[Stage], told: set[tuple[Path, str]]) -> None:

@@ -41,7 +41,7 @@ def run(config: StudyConfig, dry_run: bool = False) -> bool:
         print(f"  ! unused: {text}", file=sys.stderr)
     stages = plan(config)
     write_json(config.out / "study.json", {**describe(config, stages), "board_in_data": leaks(config)})
-    execute(stages, config.workers)
+    execute(stages, config.workers, config.reuse)
     return True
 
 
