@@ -101,6 +101,9 @@ def test_read_only_folder(capsys, tmp_path):
 def test_configs_in_the_repository_resolve():
     for path in sorted((ROOT / "configs").rglob("*.toml")):
         verb = path.stem.split("-")[0]
+        if verb not in cli.VERBS:
+            assert verb == "model", f"{path} is no settings of a verb"  # what sft and grpo include
+            continue
         config_class = cli.load(cli.VERBS[verb][0])
         required = [
             a for k, (_, default, _) in describe(config_class) if default == "required" for a in (f"--{k}", "x")

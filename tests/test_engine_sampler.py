@@ -20,6 +20,7 @@ from seethink.train.optimiser import Optimiser
 from seethink.train.rollout.engine import EngineSampler, completions, make_engine, placeholders
 from seethink.train.rollout.sampler import LocalSampler
 from seethink.train.rollout.vllm import Answer, Request, ServerEngine
+from seethink.train.update import engine_gap
 from tests.raw_api import RawApi
 from tests.tiny import IMAGE, Given, tiny_group, tiny_learner, tiny_policy, tiny_prompt
 
@@ -158,7 +159,7 @@ def test_updates_correct_for_the_engine(policy, config, bias):
 def test_capped_tokens_are_counted(config):
     policy, _ = tiny_policy()
     learner = tiny_learner(policy, config, sampler=Given(exact=False))
-    assert grpo.engine_gap(learner, [torch.tensor([0.0, 2.0])]) == {
+    assert engine_gap(learner, [torch.tensor([0.0, 2.0])]) == {
         "sampler/log_prob_gap": 1.0, "sampler/log_prob_gap_max": 2.0, "sampler/capped_share": 0.5,
     }  # fmt: skip
 
