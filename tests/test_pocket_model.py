@@ -125,7 +125,7 @@ def test_greedy_decoding_equals_generate(model, tokenizer):
 
 @pytest.mark.slow  # minutes on a processor without bfloat16
 def test_pretraining_runs_and_repeats(tmp_path):
-    small = dict(threads=1, scenes=100, rows=4, see_steps=1, look_steps=1, talk_steps=1, hurry_steps=2, trial=5, exam=5)
+    small = dict(threads=1, scenes=100, rows=6, see_steps=1, look_steps=1, talk_steps=1, hurry_steps=2, trial=5, exam=5)
     for name in ("a", "b"):
         summary = run(PretrainConfig(out=tmp_path / name, **small))
         assert set(STYLES) <= set(summary)
@@ -135,10 +135,10 @@ def test_pretraining_runs_and_repeats(tmp_path):
 
 
 def test_the_shipped_base_reads_pictures_and_leaves_room():
-    model = AutoModelForImageTextToText.from_pretrained(BASE).eval()
+    model = AutoModelForImageTextToText.from_pretrained(BASE, dtype=torch.float32).eval()
     tokenizer = AutoTokenizer.from_pretrained(BASE)
     marks = examine(model, tokenizer, set_paper("test", 100), "concise")
-    assert 0.3 < marks.mean < 0.7 and marks.reward["box"] > 0.3 and marks.tokens < 45
+    assert 0.3 < marks.mean < 0.8 and marks.reward["box"] > 0.3 and marks.tokens < 45
 
 
 def test_lessons_say_where_counting_looks(tokenizer):

@@ -123,10 +123,10 @@ def pretrain(config: PretrainConfig, run: Run) -> tuple[Model, dict[str, Marks]]
 
 def _pick(gallery: Gallery, pictures: int, rng: Random) -> Tensor:
     """Indices of random pictures, more than half of them curves, which are harder to read."""
-    curves = round(0.58 * pictures)
-    index = range(len(gallery.scenes))
-    drawn = [i for i in index if gallery.scenes[i].curve], [i for i in index if not gallery.scenes[i].curve]
-    return torch.tensor(rng.sample(drawn[0], curves) + rng.sample(drawn[1], pictures - curves))
+    curves = [i for i, scene in enumerate(gallery.scenes) if scene.curve]
+    things = [i for i, scene in enumerate(gallery.scenes) if not scene.curve]
+    drawn = min(round(0.58 * pictures), len(curves))
+    return torch.tensor(rng.sample(curves, drawn) + rng.sample(things, pictures - drawn))
 
 
 def _keep(model: Model, run: Run, stage: str) -> None:
