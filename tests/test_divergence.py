@@ -110,8 +110,8 @@ def test_an_evaluation_against_its_start_has_both_columns(world, tmp_path):
     config = configured(EvalConfig, {**settings, "out": tmp_path / "run", "against": BASE, "samples": 2, "batch": 3})
     eval_run.run(config)
     rows = read_table(tmp_path / "run" / "scores.parquet")
-    policy, stock = plain_policy(model), AutoModelForImageTextToText.from_pretrained(model).eval()
-    base = AutoModelForImageTextToText.from_pretrained(BASE).eval()
+    policy, stock = plain_policy(model), AutoModelForImageTextToText.from_pretrained(model, dtype=torch.float32).eval()
+    base = AutoModelForImageTextToText.from_pretrained(BASE, dtype=torch.float32).eval()
     samples = {s.id: s for s in load_samples(board)}
     checked = 0
     for row in rows:

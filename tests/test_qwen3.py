@@ -57,7 +57,7 @@ def test_sft_and_grpo_end_in_a_folder_that_transformers_reads(folder, tmp_path, 
         )
     )  # fmt: skip
     result = tmp_path / "grpo" / "model"
-    policy, stock = plain_policy(result), AutoModelForImageTextToText.from_pretrained(result)
+    policy, stock = plain_policy(result), AutoModelForImageTextToText.from_pretrained(result, dtype=torch.float32)
     with torch.no_grad():
         batch = [sft.encode(policy, example) for example in load_examples(data)]
         ours = torch.cat(rescore(policy, [e.prompt for e in batch], [[e.completion] for e in batch], 1.0, 10_000))

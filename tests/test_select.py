@@ -68,7 +68,7 @@ def test_ranking_equals_the_stock_forward_and_subsets_are_nested(folder, tmp_pat
     for number, path in enumerate((BASE, folder / "other"), 1):
         policy, stock = (
             plain_policy(path),
-            AutoModelForImageTextToText.from_pretrained(path),
+            AutoModelForImageTextToText.from_pretrained(path, dtype=torch.float32),
         )
         for example in examples[::8]:
             encoded = encode(policy, example)

@@ -330,8 +330,9 @@ def test_what_another_study_finished_is_copied_where_it_is_the_same(make, preten
     save_examples(tmp_path / "b.jsonl", [Example(sample(30), "<think>30</think>")])
     renamed = {"explore": {"stage": "grpo"}, "sft": {"stage": "sft", "data": "b"}}
     second = make(arms=renamed, seeds=[0], comparisons=[("sft", "explore")], out=tmp_path / "second")
+    pretend += ["before"] * 9  # what a run writes is the number of those so far: other weights than any of the first
     execute(plan(second), reuse=[first.out])
-    assert names(pretend) == ["sft/seed0/eval", "sft/seed0/sft"]
+    assert [name for name in names(pretend) if name != "before"] == ["sft/seed0/eval", "sft/seed0/sft"]
     taken, of = second.out / "arms/explore/seed0/grpo", first.out / "arms/grpo/seed0/grpo"
     assert (taken / "model/weights").read_text() == (of / "model/weights").read_text()
     assert read_json(taken.with_name("grpo.done.json"))["from"] == str(of)
