@@ -137,8 +137,9 @@ def test_pretraining_runs_and_repeats(tmp_path):
 def test_the_shipped_base_reads_pictures_and_leaves_room():
     model = AutoModelForImageTextToText.from_pretrained(BASE, dtype=torch.float32).eval()
     tokenizer = AutoTokenizer.from_pretrained(BASE)
-    marks = examine(model, tokenizer, set_paper("test", 100), "concise")
-    assert 0.3 < marks.mean < 0.8 and marks.reward["box"] > 0.3 and marks.tokens < 45
+    marks = examine(model, tokenizer, set_paper("test", 300), "concise")
+    assert 0.3 < marks.mean < 0.7 and marks.reward["box"] > 0.3 and marks.tokens < 45
+    assert max(marks.accuracy[kind] for kind in ("digit", "math")) < 0.65, "counting and equations are to be learnt"
 
 
 def test_lessons_say_where_counting_looks(tokenizer):

@@ -10,7 +10,7 @@ from random import Random
 
 from seethink.core.guard import refuse_foreign
 from seethink.core.nouns import Example, Sample
-from seethink.core.store import save_examples, save_samples
+from seethink.core.store import hash_file, hash_json, save_examples, save_samples
 from seethink.core.tags import compose
 from seethink.pocket.captions import write_caption
 from seethink.pocket.config import SIZES, BuildConfig
@@ -42,6 +42,15 @@ SOURCES = {
 }
 WITH_CONTEXT = {"clevr_math", "math_puma", "allava_laion"}
 """Sources that bring a text of their own, as in the paper, and need no captioner."""
+
+
+DRAWING = ("world.py", "render.py", "questions.py", "build.py", "prompts/questions.txt", "prompts/unseen.txt")
+"""Files of this package that decide what a world is."""
+
+
+def hash_code(files: Iterable[str]) -> str:
+    """Of files of this package: a change of the code makes anew what it had made."""
+    return hash_json([hash_file(Path(__file__).parent / name) for name in files])
 
 
 def draw_sample(

@@ -19,9 +19,11 @@ from seethink.pocket.lessons import pad, prompt_ids, to_patches
 from seethink.pocket.model import Model
 from seethink.pocket.render import render
 from seethink.rewards import RewardConfig, Rewarder
-from seethink.rewards.config import OpenConfig, SymbolicConfig
+from seethink.rewards.config import BoxConfig, OpenConfig, SymbolicConfig
 
-RULES = Rewarder(RewardConfig(symbolic=SymbolicConfig(on=False), open=OpenConfig(correct=1.0)))
+RULES = Rewarder(
+    RewardConfig(symbolic=SymbolicConfig(on=False), open=OpenConfig(correct=1.0), box=BoxConfig(correct=0.75))
+)
 MAX_TOKENS, ROWS = 160, 125
 
 

@@ -190,7 +190,7 @@ def _short(values: dict[str, float]) -> str:
 
 def word_loss(model: Model, gallery: Gallery, index: Tensor, groups: list[Tensor]) -> Tensor:
     """Cross-entropy of the words that describe each image token, through the tied head, summed over word groups."""
-    parts: Any = model
+    parts: Any = model  # modules do not declare their parts
     features = parts.model.language_model.norm(image_tokens(model, to_patches(gallery.pictures[index])))
     embedding = parts.get_input_embeddings().weight
     losses = []

@@ -15,7 +15,7 @@ from typing import Any
 from seethink.core.config import build
 from seethink.core.names import inside
 from seethink.core.run import Run
-from seethink.core.store import hash_file, hash_json, save_examples
+from seethink.core.store import save_examples
 from seethink.data import pipeline
 from seethink.data.config import DataConfig
 from seethink.data.kept import load_kept
@@ -26,6 +26,7 @@ from seethink.study.config import FurtherEval, StudyConfig
 
 PACKAGE = Path(__file__).parent
 BASE, PROMPTS = PACKAGE / "base", PACKAGE / "prompts"
+CODE = (".py", ".txt", ".jinja")
 SHIPPED = ("zero",)
 """Further bases that come with the package: the base before its last stage."""
 PUPILS: dict[str, dict[str, Any]] = {"base-b": {"seed": 1}, "small": {"size": "small"}, "large": {"size": "large"}}
@@ -76,7 +77,8 @@ def find_base(out: Path, name: str, given: Path, dry_run: bool) -> Path:
         return given
     if name in SHIPPED:
         return PACKAGE / name
-    school = out.parent / "pocket-bases" / name
+    code = world_files.hash_code(sorted(str(f.relative_to(PACKAGE)) for f in PACKAGE.rglob("*") if f.suffix in CODE))
+    school = out.parent / "pocket-bases" / f"{name}-{code[:8]}"  # one that other code built speaks other words
     if not dry_run and not (school / "done.json").exists():
         print(f"base {name}: built once in {school}, about 20 minutes of one core", flush=True)
         from seethink.pocket.pretrain import run as pretrain  # torch is slow to import
@@ -89,8 +91,7 @@ def make_world(out: Path, world: World) -> None:
     """Pictures, pools and board; a change of the settings or of the code that draws makes them anew."""
     inside(out.parent, out)
     settings = world.model_copy(update={"teachers": {}, "examples": 1})
-    drawn_by = ("world.py", "render.py", "questions.py", "build.py", "prompts/questions.txt", "prompts/unseen.txt")
-    code = hash_json([hash_file(PACKAGE / name) for name in drawn_by])
+    code = world_files.hash_code(world_files.DRAWING)
     with Run.open(out, "pocket build", settings, {"code": code}, overwrite=True) as folder:
         if not folder.done:
             rows = world_files.build(out, world.seed, dry_run=False, **world.sizes)
@@ -102,5 +103,9 @@ def match_examples(data: Path, world: World) -> None:
     kept = {style: {k.sample.id: k for k in load_kept(data / style / "traces.jsonl")} for style in world.teachers}
     first = next(iter(kept.values()), {})
     common = [i for i in first if all(i in rows for rows in kept.values())][: world.examples]
+    if len(common) < world.examples:
+        print(
+            f"  ! {len(common)} questions were kept from every teacher, fewer than the {world.examples} examples asked for"
+        )
     for style, rows in kept.items():
         save_examples(data / f"{style}.jsonl", (rows[i].example for i in common))

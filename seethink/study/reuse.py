@@ -8,7 +8,6 @@ setting by setting. What a run wrote of itself (its log, its folder) stays that 
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -40,26 +39,17 @@ def finished_stages(studies: Iterable[Path]) -> dict[str, Path]:
         for mark in sorted(study.rglob(f"*{MARK}")):
             name = mark.name.removesuffix(MARK)
             verb, record, folder = name.partition("-")[0], read_record(mark), mark.with_name(name)
-            if verb in CONFIG_OF and isinstance(record, dict) and (folder / "done.json").is_file():
+            whole = isinstance(record, dict) and record.keys() >= {"settings", "inputs"}
+            if verb in CONFIG_OF and whole and (folder / "done.json").is_file():
                 found.setdefault(stage_key(verb, record["settings"], record["inputs"]), folder)
     return found
 
 
 def copy_stage(folder: Path, out: Path) -> None:
-    """A finished run folder at another place; weights, which nobody writes to again, as the same file where possible."""
+    """A finished run folder at another place, byte for byte: a link would change when the first study runs again."""
     if out.exists():
         shutil.rmtree(out)
-    shutil.copytree(folder, out, copy_function=_copy, ignore=shutil.ignore_patterns("checkpoint", ".lock"))
-
-
-def _copy(source: str, target: str) -> None:
-    if source.endswith(".safetensors"):
-        try:
-            os.link(source, target)
-            return
-        except OSError:  # another disk, or one without links
-            Path(target).unlink(missing_ok=True)
-    shutil.copy2(source, target)
+    shutil.copytree(folder, out, ignore=shutil.ignore_patterns("checkpoint", ".lock"))
 
 
 def _at(values: Any, key: str) -> Any:
