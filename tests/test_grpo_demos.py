@@ -286,7 +286,9 @@ def test_killed_runs_with_demonstrations_and_a_teacher_end_bit_identical(tmp_pat
     rows = read_log(tmp_path / "whole" / "metrics.jsonl")
     with_demos = [row["round"] for row in rows if "demos/loss" in row]
     assert with_demos == ([2, 4] if "every" in way else [1, 2, 3, 4])
-    assert all(row["teacher/kl"] > 0 and row["groups/zero_spread"] == 0 for row in rows)
+    assert all(row["teacher/kl"] != 0 and row["groups/zero_spread"] == 0 for row in rows)
+    # of 400 tokens a round, so one round's estimate may fall below the zero that the KL itself never does
+    assert sum(row["teacher/kl"] for row in rows) > 0
     summary = read_json(tmp_path / "whole" / "done.json")["summary"]
     assert summary["optimiser_steps"] == 8 + (4 if "apart" in way else 0) and summary["demonstrations"] == 12
     assert summary["tokens_trained"] == sum(r["tokens/trained"] + r.get("demos/tokens", 0) for r in rows)
