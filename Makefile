@@ -1,16 +1,25 @@
-# Two commands: `make study` answers the question on this machine, `make test` checks the code; `make check` is for those who
-# change it. Each sets everything up.
+# Two commands: `make study` answers the question on this machine, `make test` checks the code; `make study-full` asks every
+# question of QUESTIONS in turn, `make check` is for those who change the code. Each sets everything up.
 PYTHON ?= python3
 VENV := .venv
 VLLM := .venv-vllm
 BIN := $(VENV)/bin
 ARGS ?=
+QUESTIONS ?= main replicate placebo cause style blank fidelity glance checkpoints
 
-.PHONY: study test test-vllm check setup clean
+.PHONY: study study-full test test-vllm check setup clean
 .DELETE_ON_ERROR:
 
 study: $(VENV)/ready
 	$(BIN)/seethink study $(ARGS)
+
+# Each question takes over what an earlier one has run; killed, the same command goes on.
+study-full: $(VENV)/ready
+	@done=$$(test -f runs/study/study.json && echo '"runs/study"'); for question in $(QUESTIONS); do \
+		$(BIN)/seethink study @studies/pocket/$$question.toml --out runs/full/$$question --reuse "[$$done]" $(ARGS) || exit $$?; \
+		done="$${done:+$$done,}\"runs/full/$$question\""; \
+	done
+	$(BIN)/seethink findings $(QUESTIONS:%=runs/full/%) --out docs/findings.md
 
 test: $(VENV)/ready
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)

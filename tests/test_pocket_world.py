@@ -13,9 +13,22 @@ from seethink.pocket.build import build, draw_sample
 from seethink.pocket.captions import read_caption, write_caption
 from seethink.pocket.checker import check
 from seethink.pocket.questions import TASKS_OF_KIND, answer, answerable, phrase, read, sections
-from seethink.pocket.render import RGB, render
+from seethink.pocket.render import MARKER, RGB, render
 from seethink.pocket.teacher import PERSONAS, Persona, distort, plan, reason
-from seethink.pocket.world import IID, OOD, UNSEEN, Curve, Scene, Thing, scene_from_json, scene_to_json
+from seethink.pocket.world import (
+    IID,
+    LESSONS,
+    OOD,
+    UNSEEN,
+    UNSEEN_AS_HARD,
+    UNSEEN_CURVES,
+    Curve,
+    Scene,
+    Thing,
+    draw_curve,
+    scene_from_json,
+    scene_to_json,
+)
 from seethink.rewards import score
 
 CIRCLE = Thing("red", "circle", 1, 2, (28, 4, 52, 28))
@@ -69,11 +82,21 @@ def test_a_thing_is_drawn_where_its_box_says():
     assert np.abs(np.array([left, top, right, bottom]) - CIRCLE.box).max() <= 1
 
 
-def test_a_line_passes_through_its_points():
+def test_a_line_passes_through_its_points_and_two_of_them_are_marked():
     pixels = np.asarray(render(Scene(curve=Curve("line", 2, -1, "blue")))).astype(int)
-    for x, y in ((0, -1), (1, 1)):
+    for x, y, colour in ((-1, -3, RGB["blue"]), (0, -1, MARKER), (1, 1, MARKER), (2, 3, RGB["blue"])):
         spot = pixels[56 - 14 * y, 56 + 14 * x]
-        assert np.abs(spot - RGB["blue"]).sum() < 120
+        assert np.abs(spot - colour).sum() < 120
+
+
+def test_lessons_show_no_curve_that_is_held_out():
+    rng = Random(0)
+    shown, harder, unseen = (
+        {(curve.a, curve.b) for curve in (draw_curve(rng, hardness).curve for _ in range(2000))}
+        for hardness in (LESSONS, OOD, UNSEEN_AS_HARD)
+    )
+    assert not shown & (harder | unseen) and unseen == UNSEEN_CURVES
+    assert len(shown) == 66 - len(harder) - len(unseen), "every other curve whose two points are in the picture"
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from seethink.train.config import GRPOConfig, SFTConfig, system_prompt
 
 ROOT = Path(__file__).parents[1]
 STUDIES, CONFIGS = ROOT / "studies", ROOT / "configs" / "paper"
-SHARED = ("common", "styles", "many", "smaller", "arms")
+SHARED = ("common", "many", "smaller", "arms")
 """Files that others include, which ask nothing."""
 ONE_SCALE = {"style": "pocket", "cause": "pocket", "scorer": "paper", "text": "paper"}
 ANSWERS = ("better", "never_worse", "worse", "never_better", "mixed", "same", "not_shown", "text", "comparisons")

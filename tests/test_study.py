@@ -134,7 +134,7 @@ def test_a_plan_that_does_not_hold_is_refused_before_its_files_are_made(tmp_path
     [
         ("--prepare.settings.rl=100", ""),
         ("--prepare.settings.rll=100", "prepare.settings: unknown config key 'rll'. Did you mean rl?"),
-        ("--prepare.settings.zzz=1", "Known keys: seed, sft, rl, board, unseen, ood, old, examples, teachers"),
+        ("--prepare.settings.zzz=1", "Known keys: seed, sft, rl, board, unseen, ood, old, examples, teachers, shared"),
         ("--prepare.function=nowhere:make", "cannot be imported"),
         ("--reference=nothing", "Known: base, grpo, sft-hesitant"),
     ],

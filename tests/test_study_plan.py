@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -264,12 +263,10 @@ def pretend(monkeypatch):
     ran: list[str] = []
 
     class Child:
-        def __init__(self, command, env, **_):
-            settings = read_json(Path(command[-1].removeprefix("@")))
+        def __init__(self, arguments, log, gpu):
+            settings = read_json(Path(arguments[-1].removeprefix("@")))
             out = Path(settings["out"])
-            ran.append(
-                f"{out.parent.parent.name}/{out.parent.name}/{out.name} on [{env.get('CUDA_VISIBLE_DEVICES', '')}]"
-            )
+            ran.append(f"{out.parent.parent.name}/{out.parent.name}/{out.name} on [{gpu}]")
             (out / "model").mkdir(parents=True, exist_ok=True)
             (out / "model" / "weights").write_text(str(len(ran)))
             (out / "selected.jsonl").write_text(str(settings.get("seed")))
@@ -282,7 +279,7 @@ def pretend(monkeypatch):
         def terminate(self):
             pass
 
-    monkeypatch.setattr(running, "subprocess", SimpleNamespace(Popen=Child, DEVNULL=None))
+    monkeypatch.setattr(running, "start", Child)
     monkeypatch.setattr(running, "gpus", lambda: [])
     return ran
 

@@ -58,13 +58,13 @@ class PretrainConfig(Config):
     size: Literal["small", "base", "large"] = Field(default="base", description="3, 5 or 8 attention heads")
     threads: int = Field(default=2, ge=1, description="cores; another number gives slightly other weights")
     scenes: int = Field(default=6000, ge=100, description="training pictures, drawn once")
-    rows: int = Field(default=40, ge=6, description="pictures of things in a batch, beside a third as many of curves")
-    see_steps: int = Field(default=600, ge=0, description="steps of the vision stage")
+    rows: int = Field(default=36, ge=6, description="pictures of things in a batch, beside half as many of curves")
+    see_steps: int = Field(default=500, ge=0, description="steps of the vision stage")
     look_steps: int = Field(default=150, ge=0, description="steps of finding one thing")
-    talk_steps: int = Field(default=480, ge=0, description="steps of all kinds, both styles; decides when it stops")
+    talk_steps: int = Field(default=460, ge=0, description="steps of all kinds, both styles; decides when it stops")
     glance: float = Field(default=0.0, ge=0, le=1, description="share of concise counts and equations without steps")
     hurry_steps: int = Field(default=60, ge=0, description="last steps, in which that share is another")
-    hurry: float = Field(default=0.7, ge=0, le=1, description="this one")
+    hurry: float = Field(default=0.75, ge=0, le=1, description="this one")
     start: Annotated[Path | None, Effect.INPUT] = Field(
         default=None, description="go on from this model; none: nothing"
     )
@@ -79,6 +79,9 @@ class World(PoolSizes):
     sft: int = Field(default=800, ge=1, description="questions given to the teachers")
     examples: int = Field(default=600, ge=1, description="SFT examples of each style, out of those all styles kept")
     teachers: dict[str, str] = Field(default={}, description="style: model name of the simulated teacher")
+    shared: bool = Field(
+        default=False, description="world and traces lie beside the study, for others made of the same"
+    )
 
     @field_validator("teachers")
     @classmethod

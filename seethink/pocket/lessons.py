@@ -22,13 +22,13 @@ from seethink.core.tags import compose
 from seethink.pocket.questions import PLURALS, ask, phrase
 from seethink.pocket.render import render
 from seethink.pocket.teacher import Persona, plan, reason
-from seethink.pocket.tokens import COLUMN_WORDS, EDGE_WORDS, LETTER_WORDS, ROW_WORDS, prompt
+from seethink.pocket.tokens import COLUMN_WORDS, EDGE_WORDS, LETTER_WORDS, NUMBERS, ROW_WORDS, prompt
 from seethink.pocket.world import (
     COLOURS,
     GRID,
     HEIGHT,
-    IID,
     LATTICE,
+    LESSONS,
     SHAPES,
     SIZE,
     Hardness,
@@ -50,6 +50,8 @@ WORD_GROUPS = (ROW_WORDS, COLUMN_WORDS, (*COLOURS, "empty"), SHAPES, *EDGE_WORDS
 its height, left of the middle that at x = 0, right of it that at x = 1: no token has to carry two."""
 DRAWN = ("equation", "arithmetic", "arithmetic")
 """Questions about a picture of a curve."""
+NUMBER_WEIGHT = 5.0
+"""In the loss, of a number that is counted or worked out: there are few of them, and they decide whether working out pays."""
 SINK = 4.0
 """Weight of "nothing" beside every thing that is counted: attention then falls on n of them by n / (n + SINK), which tells
 six from five."""
@@ -59,7 +61,7 @@ six from five."""
 class Lesson:
     """One batch of teaching.
 
-    rows    documents about things; a third as many are about curves
+    rows    documents about things; half as many are about curves
     tasks   what is asked about pictures of things, in turn
     room    tokens from which on a document asks nothing more: short, since attention costs the square of a row
     bare    share of answers without thinking
@@ -67,7 +69,7 @@ class Lesson:
     """
 
     style: str
-    rows: int = 40
+    rows: int = 36
     tasks: tuple[str, ...] = ("where", "where", "colour_at", "shape_right", "count", "subtract", "describe")
     room: int = 90
     bare: float = 0.03
@@ -97,6 +99,7 @@ class LessonBatch:
     positions [3, B, T] M-RoPE positions, restarting after the picture for each question
     mask      [B, 1, T, T] added to attention scores
     labels    [B, T] IGNORE outside completions
+    weight    [B, T] of a completion token in the loss
     look      [B, T] place in the row of what a completion token is about (an image token, an option), or IGNORE
     letter    [B, T] for the word of an option the place of its letter, else IGNORE
     match     [B, T] for the word of a seen thing the place of the asked word where it is that, of "nothing" where not
@@ -108,6 +111,7 @@ class LessonBatch:
     positions: Tensor
     mask: Tensor
     labels: Tensor
+    weight: Tensor
     look: Tensor
     letter: Tensor
     match: Tensor
@@ -121,6 +125,7 @@ class TokenRow:
 
     ids: list[int] = field(default_factory=list)
     labels: list[int] = field(default_factory=list)
+    weight: list[float] = field(default_factory=list)
     look: list[int] = field(default_factory=list)
     letter: list[int] = field(default_factory=list)
     match: list[int] = field(default_factory=list)
@@ -141,6 +146,7 @@ class TokenRow:
         before = len(ids) - len(look)
         self.ids += ids
         self.labels += [IGNORE] * before + (ids[before:] if look else [])
+        self.weight += [0.0] * before + [1.0] * len(look)
         self.look += [IGNORE] * before + list(look)
         self.letter += list(letter) + [IGNORE] * (len(ids) - len(letter))
         self.match += [IGNORE] * len(ids)
@@ -148,7 +154,7 @@ class TokenRow:
         self.question += [question] * len(ids)
 
 
-def draw_gallery(rng: Random, count: int, hardness: Hardness = IID, curves: float = 0.2) -> Gallery:
+def draw_gallery(rng: Random, count: int, hardness: Hardness = LESSONS, curves: float = 0.2) -> Gallery:
     """`count` scenes, a share of them with curves."""
     scenes = [draw_curve(rng, hardness) if rng.random() < curves else draw_things(rng, hardness) for _ in range(count)]
     pictures = torch.from_numpy(np.stack([np.asarray(render(scene)) for scene in scenes]))
@@ -171,7 +177,7 @@ def draw_batch(gallery: Gallery, tokenizer: PreTrainedTokenizerBase, rng: Random
     curves = [i for i, s in enumerate(gallery.scenes) if s.curve]
     turns = cycle(rng.sample(lesson.tasks, len(lesson.tasks)))
     asked = [(rng.choice(things), turns) for _ in range(lesson.rows)]
-    asked += [(rng.choice(curves), cycle(DRAWN)) for _ in range(lesson.rows // 3)] if curves else []
+    asked += [(rng.choice(curves), cycle(DRAWN)) for _ in range(lesson.rows // 2)] if curves else []
     rows = [TokenRow() for _ in asked]
     for row, (scene, tasks) in zip(rows, asked, strict=True):
         _add_document(row, gallery.scenes[scene], lesson, tasks, tokenizer, rng)
@@ -190,7 +196,7 @@ def prompt_ids(question: str, style: str, tokenizer: PreTrainedTokenizerBase, be
     return tokenizer(text.replace("<|image_pad|>", "<|image_pad|>" * IMAGE_TOKENS))["input_ids"]
 
 
-def pad(rows: Sequence[Sequence[int]], value: int, left: bool = False) -> Tensor:
+def pad(rows: Sequence[Sequence[float]], value: float, left: bool = False) -> Tensor:
     """[B, longest] of ragged rows."""
     longest = max(map(len, rows))
     fill = [[value] * (longest - len(row)) for row in rows]
@@ -220,8 +226,12 @@ def _add_document(
             look = [_place(about, first, here, words) for about in topics]
             letter = [here + i if word in LETTER_WORDS else IGNORE for i, word in enumerate(["", *words[:-1]], -1)]
             row.add(asked + answer, [(after + i,) * 3 for i in range(len(asked) + len(answer))], number, look, letter)
+            said = list(tokenizer.convert_ids_to_tokens(answer))
+            for i in range(1, len(said) - 1):
+                if said[i] == "=" and said[i - 1] in NUMBERS:
+                    row.weight[here + len(words) + i + 1] = NUMBER_WEIGHT
             if task in ("count", "subtract"):
-                _count(row, here, words, list(tokenizer.convert_ids_to_tokens(answer)), query.word)
+                _count(row, here, words, said, query.word)
 
 
 def _count(row: TokenRow, here: int, asked: list[str], said: list[str], word: str) -> None:
@@ -238,6 +248,7 @@ def _count(row: TokenRow, here: int, asked: list[str], said: list[str], word: st
         elif token == ":" and said[i + 1] == str(len(seen.get(said[i - 1], ""))):  # not where rows were said twice
             share = 1 / (len(seen[said[i - 1]]) + SINK)
             row.tally[at + i] = {at: SINK * share, **dict.fromkeys(seen[said[i - 1]], share)}
+            row.weight[at + i + 1] = NUMBER_WEIGHT
 
 
 def _place(about: int | str | None, image: int, question: int, words: list[str]) -> int:
@@ -288,7 +299,7 @@ def _positions(length: int, first: int) -> list[tuple[int, ...]]:
 def _collate(rows: list[TokenRow], scenes: list[int], padding: int) -> LessonBatch:
     length = max(len(row.ids) for row in rows)
     ids = pad([row.ids for row in rows], padding)
-    labels = pad([row.labels for row in rows], IGNORE)
+    labels, weight = pad([row.labels for row in rows], IGNORE), pad([row.weight for row in rows], 0.0)
     look, letter = pad([row.look for row in rows], IGNORE), pad([row.letter for row in rows], IGNORE)
     match, tally = pad([row.match for row in rows], IGNORE), torch.zeros(len(rows), length, length)
     for of, row in enumerate(rows):
@@ -299,7 +310,7 @@ def _collate(rows: list[TokenRow], scenes: list[int], padding: int) -> LessonBat
     shared = (question[:, None, :] == 0) | (question[:, :, None] == question[:, None, :])
     allowed = shared & torch.ones(length, length, dtype=torch.bool).tril()
     mask = torch.zeros(allowed.shape).masked_fill(~allowed, torch.finfo(torch.float32).min)[:, None]
-    return LessonBatch(ids, positions, mask, labels, look, letter, match, tally, torch.tensor(scenes))
+    return LessonBatch(ids, positions, mask, labels, weight, look, letter, match, tally, torch.tensor(scenes))
 
 
 def _words(scene: Scene) -> list[list[int]]:

@@ -21,6 +21,7 @@ from copy import deepcopy
 from dataclasses import asdict
 from functools import partial
 from importlib.resources import files
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -52,14 +53,12 @@ from seethink.pocket.world import SMALL
 from seethink.train.model.policy import compute_dtype
 
 LOOK_WEIGHT = 0.3
-COUNT_WEIGHT = 5.0
-"""Of a counted number among the words of an answer: there are few of them, and they decide whether counting pays."""
 SEEING = 0.3
 """Weight of the words of image tokens while the language layers learn."""
 CAREFUL = 3
 """One batch in so many is in the careful style."""
 FINDING = ("where",) * 8 + ("colour_at",) * 3 + ("shape_at",)
-TALKING = (*("where", "count") * 4, *("subtract", "describe", "shape_right", "colour_at") * 2, "shape_at")
+TALKING = (*("where", "count") * 4, *("subtract",) * 3, *("shape_right", "colour_at") * 2, "describe", "shape_at")
 
 
 def run(config: PretrainConfig, dry_run: bool = False) -> dict[str, Any]:
@@ -76,11 +75,15 @@ def run(config: PretrainConfig, dry_run: bool = False) -> dict[str, Any]:
         minutes, core_minutes = (time.perf_counter() - start[0]) / 60, (time.process_time() - start[1]) / 60
         _keep(model, run, "model")
         spent = {"minutes": minutes, "core_minutes": core_minutes}
-        card = Template((files("seethink.pocket") / "card.md.j2").read_text(encoding="utf-8"), trim_blocks=True)
-        text = card.render(config=config, parameters=model.num_parameters(), marks=marks, kinds=TASKS_OF_KIND, **spent)
-        write_text(run.path("model") / "README.md", text + "\n")
+        write_card(run.path("model"), "card", config, parameters=model.num_parameters(), marks=marks, **spent)
         run.finish(**spent, **{style: {"mean": m.mean, **asdict(m)} for style, m in marks.items()})
         return run.summary
+
+
+def write_card(folder: Path, name: str, config: PretrainConfig, **found: Any) -> None:
+    """README.md of a kept model, rendered from what this run has measured."""
+    template = Template((files("seethink.pocket") / f"{name}.md.j2").read_text(encoding="utf-8"), trim_blocks=True)
+    write_text(folder / "README.md", template.render(config=config, kinds=TASKS_OF_KIND, **found).rstrip() + "\n")
 
 
 def pretrain(config: PretrainConfig, run: Run) -> tuple[Model, dict[str, Marks]]:
@@ -114,8 +117,10 @@ def pretrain(config: PretrainConfig, run: Run) -> tuple[Model, dict[str, Marks]]
     _keep(model, run, "see")
     _train(model, run, "look", look, config.look_steps, config.lr)
     _keep(model, run, "look")
-    _train(model, run, "talk", partial(talk, glance=config.glance), config.talk_steps, config.lr, marked)
+    talked = _train(model, run, "talk", partial(talk, glance=config.glance), config.talk_steps, config.lr, marked)
     _keep(model, run, "zero")
+    if talked:
+        write_card(run.path("zero"), "zero", config, trial=talked)
     _train(model, run, "hurry", partial(talk, glance=config.hurry), config.hurry_steps, config.lr / 2, marked)
     card = set_paper(f"card-{config.seed}", config.exam)
     return model, {style: examine(_round(model), tokenizer, card, style) for style in STYLES}
@@ -152,11 +157,13 @@ def _train(
     steps: int,
     lr: float,
     trial: Callable[[], dict[str, float]] = dict,
-) -> None:
-    """AdamW over one stage: warm-up, then cosine to a tenth; fp32 weights, bf16 autocast where the processor has it."""
+) -> dict[str, float]:
+    """AdamW over one stage: warm-up, then cosine to a tenth; fp32 weights, bf16 autocast where the processor has it.
+
+    Returns the marks of its last trial."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.98), weight_decay=0.01)
     model.train()
-    start, dtype = time.perf_counter(), compute_dtype("auto", torch.device("cpu"))
+    start, dtype, marks = time.perf_counter(), compute_dtype("auto", torch.device("cpu")), {}
     for step in range(1, steps + 1):
         done = step / steps
         rate = lr * min(1.0, step / 30) * (0.55 + 0.45 * math.cos(math.pi * done))
@@ -174,6 +181,7 @@ def _train(
             print(f"{stage} {step}/{steps}  {_short(values)}  {left:.0f} s left", flush=True)
             marks = trial() if step % 100 == 0 or step == steps else {}
             run.log(step, stage=stage, lr=rate, **values, **marks)
+    return marks
 
 
 def _trial(model: Model, tokenizer: PreTrainedTokenizerBase, paper: Paper) -> dict[str, float]:
@@ -228,7 +236,7 @@ def language_loss(model: Model, gallery: Gallery, batch: LessonBatch) -> dict[st
     losses = cross_entropy(
         output.logits[:, :-1].flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORE, reduction="none"
     )
-    weights = (labels != IGNORE) * (1.0 + (COUNT_WEIGHT - 1.0) * (batch.tally[:, :-1].sum(-1) > 0))
+    weights = batch.weight[:, 1:]
     words = (losses * weights.flatten()).sum() / weights.sum()
     first, second, third = output.attentions
     gaze = _gaze(second[:, 0, :-1], look) + _gaze(first[:, 0], batch.letter)

@@ -17,6 +17,7 @@ RGB = {
 }
 ZOOM = 4
 UNIT = 14  # pixels per unit of the axes
+MARKED, MARK, MARKER = (0, 1), 3, (20, 20, 20)  # places x of the dots on a curve, their radius and colour
 
 
 def render(scene: Scene) -> Image.Image:
@@ -45,7 +46,7 @@ def _draw_thing(draw: ImageDraw.ImageDraw, thing: Thing) -> None:
 
 
 def _draw_curve(draw: ImageDraw.ImageDraw, curve: Curve) -> None:
-    """On axes with a tick at every unit."""
+    """On axes with a tick at every unit; its points at x = 0 and x = 1 are marked."""
     middle, end, tick, unit = SIZE * ZOOM // 2, SIZE * ZOOM, 2 * ZOOM, UNIT * ZOOM
     draw.line((0, middle, end, middle), fill=AXIS, width=ZOOM)
     draw.line((middle, 0, middle, end), fill=AXIS, width=ZOOM)
@@ -55,3 +56,6 @@ def _draw_curve(draw: ImageDraw.ImageDraw, curve: Curve) -> None:
     places = [step / 16 for step in range(-64, 65)]
     points = [(middle + x * unit, middle - curve.at(x) * unit) for x in places]
     draw.line(points, fill=RGB[curve.colour], width=2 * ZOOM)
+    for x in MARKED:
+        across, down, radius = middle + x * unit, middle - curve.at(x) * unit, MARK * ZOOM
+        draw.ellipse((across - radius, down - radius, across + radius, down + radius), fill=MARKER)

@@ -15,7 +15,7 @@ from typing import Any
 from seethink.core.config import build
 from seethink.core.names import inside
 from seethink.core.run import Run
-from seethink.core.store import save_examples
+from seethink.core.store import hash_json, save_examples
 from seethink.data import pipeline
 from seethink.data.config import DataConfig
 from seethink.data.kept import load_kept
@@ -27,9 +27,9 @@ from seethink.study.config import FurtherEval, StudyConfig
 PACKAGE = Path(__file__).parent
 BASE, PROMPTS = PACKAGE / "base", PACKAGE / "prompts"
 CODE = (".py", ".txt", ".jinja")
-SHIPPED = ("zero",)
-"""Further bases that come with the package: the base before its last stage."""
-PUPILS: dict[str, dict[str, Any]] = {"base-b": {"seed": 1}, "small": {"size": "small"}, "large": {"size": "large"}}
+SHIPPED = ("zero", "base-b")
+"""Further bases that come with the package: the base before its last stage, and one from another seed."""
+PUPILS: dict[str, dict[str, Any]] = {"small": {"size": "small"}, "large": {"size": "large"}}
 """Further bases that are built when a plan names them: name -> settings of `seethink pocket pretrain`."""
 
 
@@ -39,30 +39,44 @@ def prepare(config: StudyConfig, dry_run: bool = False) -> StudyConfig:
     Finished parts stay as they are, and so does whatever the user gave. Raises UserError for an unknown setting.
     """
     world = build(World, config.prepare.settings, where="prepare.settings")
+    home = home_of(config.out, world)
     if not dry_run:
-        make_world(config.out / "world", world)
-        with Teacher(config.out / "world", seed=world.seed) as teacher:
+        make_world(home / "world", world)
+        with Teacher(home / "world", seed=world.seed) as teacher:
             for style, model in world.teachers.items():
                 roles = {"captioner": CAPTIONER, "reasoner": model, "rewriter": REWRITER, "judge": JUDGE}
                 settings: dict[str, Any] = {role: {"model": name} for role, name in roles.items()}
-                settings |= {"source": config.out / "world" / "sft_pool.jsonl", "out": config.out / "data" / style}
+                settings |= {"source": home / "world" / "sft_pool.jsonl", "out": home / "data" / style}
                 pipeline.run(build(DataConfig, {**settings, "base_url": teacher.base_url, "overwrite": True}))
-        match_examples(config.out / "data", world)
+        match_examples(home / "data", world)
     files = {"rl": "rl_pool.jsonl", "sft_pool": "sft_pool.jsonl", "old": "old.jsonl"}
-    data = {name: config.out / "world" / file for name, file in files.items()}
-    data |= {style: config.out / "data" / f"{style}.jsonl" for style in world.teachers}
+    data = {name: home / "world" / file for name, file in files.items()}
+    data |= {style: home / "data" / f"{style}.jsonl" for style in world.teachers}
     rows = {"rl": world.rl, "sft_pool": world.sft, "old": world.old, "board": world.board + world.unseen + world.ood}
     rows |= dict.fromkeys(world.teachers, world.examples)
     return config.model_copy(
         update={
             "throughput": config.throughput.model_copy(update={"rows": {**rows, **config.throughput.rows}}),
-            "board": config.board if config.board != Path() else config.out / "world" / "board.jsonl",
+            "board": config.board if config.board != Path() else home / "world" / "board.jsonl",
             "base": config.base if config.base != Path() else BASE,
             "bases": {name: find_base(config.out, name, path, dry_run) for name, path in config.bases.items()},
             "data": {**data, **config.data},
             "evals": {name: _cued(further) for name, further in config.evals.items()},
         }
     )
+
+
+def home_of(out: Path, world: World) -> Path:
+    """Where the files of a study lie: with it, or, shared, in a folder beside it that other settings or other code do not share."""
+    if not world.shared:
+        return out
+    code = world_files.hash_code(_code())
+    return out.parent / "pocket-worlds" / hash_json([world.model_dump(mode="json"), code])[:8]
+
+
+def _code() -> list[str]:
+    """Files of this package that decide what it makes."""
+    return sorted(str(f.relative_to(PACKAGE)) for f in PACKAGE.rglob("*") if f.suffix in CODE)
 
 
 def _cued(further: FurtherEval) -> FurtherEval:
@@ -77,7 +91,7 @@ def find_base(out: Path, name: str, given: Path, dry_run: bool) -> Path:
         return given
     if name in SHIPPED:
         return PACKAGE / name
-    code = world_files.hash_code(sorted(str(f.relative_to(PACKAGE)) for f in PACKAGE.rglob("*") if f.suffix in CODE))
+    code = world_files.hash_code(_code())
     school = out.parent / "pocket-bases" / f"{name}-{code[:8]}"  # one that other code built speaks other words
     if not dry_run and not (school / "done.json").exists():
         print(f"base {name}: built once in {school}, about 20 minutes of one core", flush=True)

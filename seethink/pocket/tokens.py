@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerFast
 from seethink.core.store import write_json, write_text
 from seethink.core.tags import TAGS
 from seethink.pocket.questions import LETTERS, PLURALS, sections
-from seethink.pocket.world import COLOURS, GRID, LATTICE, SHAPES, SIZE
+from seethink.pocket.world import COLOURS, GRID, LATTICE, LESSONS, SHAPES, SIZE
 
 UNKNOWN, PAD, END = "<unk>", "<|endoftext|>", "<|im_end|>"
 CONTROL = (PAD, "<|im_start|>", END, "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
@@ -27,7 +27,12 @@ ROW_WORDS = tuple(f"row-{n}" for n in range(1, GRID + 1))
 COLUMN_WORDS = tuple(f"column-{n}" for n in range(1, GRID + 1))
 LETTER_WORDS = tuple(f"{letter})" for letter in LETTERS)
 NUMBERS = tuple(str(n) for n in range(-12, 21))
-TERMS = tuple(a + x for x in ("x", "x^2") for a in ("", "-", "2", "-2", "3", "-3", "4", "-4"))
+TERMS = tuple(
+    sign + (str(a) if a > 1 else "") + x
+    for x in ("x", "x^2")
+    for a in range(1, LESSONS.steepest + 1)
+    for sign in ("", "-")
+)
 _SIGNS = (".", ",", ":", "?", "=", "+", "-")
 _GLUE = (
     "found",

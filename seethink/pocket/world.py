@@ -80,19 +80,23 @@ class Scene:
 
 @dataclass(frozen=True, slots=True)
 class Hardness:
-    """How hard scenes are: fewest and most things, whether unseen pairs occur, and bounds on |a| + |b| of curves; whether
-    these, and the wording of the question, are ones that training never shows."""
+    """How hard scenes are: fewest and most things, whether unseen pairs occur, and bounds on |a| + |b|, |a| and |b| of curves;
+    whether these, and the wording of the question, are ones that training never shows."""
 
     things: tuple[int, int]
     unseen_pairs: bool
     coefficients: tuple[int, int]
     unseen: bool = False
+    steepest: int = 3
+    highest: int = 3
 
 
 IID = Hardness((3, 6), False, (0, 4))
 OOD = Hardness((7, 9), True, (5, 6))
 UNSEEN_AS_HARD = Hardness(IID.things, False, IID.coefficients, unseen=True)
 """As hard as training, but other curves and other words."""
+LESSONS = Hardness(IID.things, False, (0, 10), steepest=6, highest=4)
+"""Pretraining: all curves that fit the axes but those held out. Shown those of the pools alone, it learns them by heart."""
 SMALL = Hardness((2, 3), False, IID.coefficients)
 """The first lessons of pretraining."""
 
@@ -117,10 +121,19 @@ def draw_curve(rng: Random, hardness: Hardness = IID) -> Scene:
     least, most = hardness.coefficients
     while True:
         form = "parabola" if rng.random() < 0.25 else "line"
-        curve = Curve(form, rng.choice((-3, -2, -1, 1, 2, 3)), rng.randint(-3, 3), rng.choice(COLOURS))
+        slopes = [a for a in range(-hardness.steepest, hardness.steepest + 1) if a]
+        curve = Curve(form, rng.choice(slopes), rng.randint(-hardness.highest, hardness.highest), rng.choice(COLOURS))
         fits = least <= abs(curve.a) + abs(curve.b) <= most and abs(curve.at(1)) <= HEIGHT
+        fits = fits and not (hardness is LESSONS and _is_harder(curve))
         if fits and ((curve.a, curve.b) in UNSEEN_CURVES) == hardness.unseen:
             return Scene((beside,), curve)
+
+
+def _is_harder(curve: Curve) -> bool:
+    """Whether the part `ood` may show it."""
+    least, most = OOD.coefficients
+    steep = max(abs(curve.a) / OOD.steepest, abs(curve.b) / OOD.highest)
+    return steep <= 1 and least <= abs(curve.a) + abs(curve.b) <= most
 
 
 def _thing(rng: Random, cell: int, colour: str, shape: str) -> Thing:

@@ -133,7 +133,7 @@ def assemble(study: Study, config: ReportConfig) -> dict[str, Any]:
 
 
 def beyond_accuracy(study: Study) -> dict[str, Any]:
-    """What accuracy alone does not tell: kinds one by one, all other measures, and what others have published."""
+    """What accuracy alone does not tell: kinds one by one, all other measures, what others have published, how seeds hang together."""
     measured, unmeasured = measures_of(study)
     empty = empty_thinking_of(measured)
     return {
@@ -144,6 +144,8 @@ def beyond_accuracy(study: Study) -> dict[str, Any]:
         "measured_arms": list(measured[0].values) if measured else [],
         "unmeasured": unmeasured,
         "published": beside_published(study),
+        "paired_seeds": bool(study.plan.get("pair_seeds")),
+        "seed_correlation": results.seed_correlation(study),
     }
 
 

@@ -5,7 +5,7 @@ All of it before anything runs: a mistyped setting shows now, not after half a d
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -185,11 +185,10 @@ def _reads(config: StudyConfig, kind: str, name: str) -> list[Any]:
     return [data_of(arm), arm.demos, value_at(settings, "watch.data")]
 
 
-def unused(config: StudyConfig) -> Iterator[str]:
-    """What a plan names and nothing reads, in words; not what its prepare function offers."""
+def unused(config: StudyConfig, offered: Collection[Path] = ()) -> Iterator[str]:
+    """What a plan names and nothing reads, in words; not what its prepare function has `offered`."""
     read = used(config)
-    home = config.out.resolve() if config.prepare.function else None
-    data = [name for name, path in config.data.items() if not (home and path.resolve().is_relative_to(home))]
+    data = [name for name, path in config.data.items() if path not in offered]
     for kind, names in (("data", data), ("set", config.sets)):
         for name in names:
             if name not in read:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -20,9 +19,10 @@ from typing import Any
 from seethink.core.config import Effect, build, effects
 from seethink.core.errors import UserError
 from seethink.core.progress import progress
-from seethink.core.run import PARENT, read_log
+from seethink.core.run import read_log
 from seethink.core.store import hash_json, hash_path, read_record, write_json
 from seethink.study.config import CONFIG_OF
+from seethink.study.process import Child, start
 from seethink.study.reuse import MARK, copy_stage, finished_stages, stage_key
 
 WORK = {
@@ -124,7 +124,7 @@ def execute(stages: list[Stage], workers: int = 0, reuse: Sequence[Path] = ()) -
         what = f"{large[0].label} works with {large[0].gpus} GPUs, and there are {len(cards)}"
         raise UserError(what, remedy="Give it fewer: its setting `gpus`")
     total, left = sum(s.work for s in stages), sum(s.work for s in todo)
-    children: dict[Path, subprocess.Popen] = {}
+    children: dict[Path, Child] = {}
     running: dict[Future, tuple[Stage, list[str]]] = {}
     told: set[tuple[Path, str]] = set()
     with progress("study", total, total - left) as bar, ThreadPoolExecutor(workers) as pool:
@@ -202,23 +202,18 @@ def _hashed(path: Path, files: tuple[tuple[str, int, int], ...]) -> str | None:
     return hash_path(path) if files else None
 
 
-def run_stage(stage: Stage, gpu: str, children: dict[Path, subprocess.Popen]) -> None:
+def run_stage(stage: Stage, gpu: str, children: dict[Path, Child]) -> None:
     """One stage as a child process that ends with its parent; its output goes to <stage>.log."""
     stage.out.parent.mkdir(parents=True, exist_ok=True)
     write_json(stage.config_file, stage.settings)
     stage.mark.unlink(missing_ok=True)
     inputs = stage.inputs()  # as they are when it starts
-    environment = {**os.environ, PARENT: str(os.getpid())}
-    environment |= {"CUDA_VISIBLE_DEVICES": gpu} if gpu else {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     log_path = stage.out.with_name(f"{stage.out.name}.log")
     with open(log_path, "a", encoding="utf-8") as log:
         log.write(f"$ {shlex.join(stage.command)}   # {time.strftime('%Y-%m-%dT%H:%M:%S')}\n")
-        log.flush()
-        command = [sys.executable, "-m", *stage.command]
-        child = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment)
-        children[stage.out] = child
-        code = child.wait()
-        del children[stage.out]
+    children[stage.out] = child = start(stage.command[1:], log_path, gpu)
+    code = child.wait()
+    del children[stage.out]
     if code:
         last = log_path.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1]
         what, remedy = f"stage {stage.label} ended with code {code}: {last}", "Mend the cause and repeat the command"

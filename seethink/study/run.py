@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Collection
 from contextlib import suppress
+from pathlib import Path
 
 from seethink.core.errors import UserError
 from seethink.core.load import load_function
@@ -27,17 +29,18 @@ def run(config: StudyConfig, dry_run: bool = False) -> bool:
 
     The same call again continues. A dry run lists the stages, what is missing, and the price.
     """
-    config = narrowed(config)
+    config = given = narrowed(config)
     maker = config.prepare.function
     if maker:
         make = load_function(maker, "prepare.function")
         check(make(config, True), files=False)  # a mistyped setting shows before files are made for minutes
         config = make(config, dry_run)
     check(config, files=not dry_run)
+    offered = {config.board, *config.data.values()} - {given.board, *given.data.values()}
     if dry_run:
-        preview(config)
+        preview(config, offered)
         return False
-    for text in unused(config):
+    for text in unused(config, offered):
         print(f"  ! unused: {text}", file=sys.stderr)
     stages = plan(config)
     write_json(config.out / "study.json", {**describe(config, stages), "board_in_data": leaks(config)})
@@ -45,11 +48,14 @@ def run(config: StudyConfig, dry_run: bool = False) -> bool:
     return True
 
 
-def preview(config: StudyConfig) -> None:
-    """What would be made and run, what it takes, what is missing, and what the plan names for nothing."""
+def preview(config: StudyConfig, offered: Collection[Path]) -> None:
+    """What would be made and run, what it takes, what is missing, and what the plan names for nothing.
+
+    offered  files of its prepare function
+    """
     planner = planned(config)
     if config.prepare.function and not config.board.exists():
-        print(f"to make the files of the plan by {config.prepare.function}, in {config.out}")
+        print(f"to make the files of the plan by {config.prepare.function}, in {config.board.parent.parent}")
     for stage in planner.stages.values():
         print(f"{'done   ' if stage.done else 'to run '} {shlex.join(stage.command)}")
     print("every arm with what it starts from, as far as the plan says it:")
@@ -59,14 +65,14 @@ def preview(config: StudyConfig) -> None:
     for line in say(Pricing(config, planner)):
         print(line)
     for what, path, remedy in missing(config):
-        made = config.prepare.function and path.resolve().is_relative_to(config.out.resolve())
+        made = path in offered or (config.prepare.function and path.resolve().is_relative_to(config.out.resolve()))
         print(f"to make: {what} {path}" if made else f"missing: {what} {path}. {remedy}")
     for path in (config.base, *config.bases.values()):
         try:
             check_folder(path)
         except UserError as error:
             print(f"missing: base {error}")
-    for text in unused(config):
+    for text in unused(config, offered):
         print(f"unused: {text}")
     for a, b, axes in unmatched(config):
         print(f"not matched: {a} and {b} on {axes}")
