@@ -104,7 +104,7 @@ def set_value(tensors: dict[str, torch.Tensor], value: float) -> None:
 def add_token(folder: Path) -> None:
     flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized", "special"), False)
     added = read_json(folder / "tokenizer.json")["added_tokens"]
-    edit(folder / "tokenizer.json", added_tokens=[*added, {"id": 307, "content": "<tool>", **flags}])
+    edit(folder / "tokenizer.json", added_tokens=[*added, {"id": 315, "content": "<tool>", **flags}])
 
 
 def processor(folder: Path, **changes: Any) -> None:
@@ -141,7 +141,7 @@ REFUSED: list[tuple[str, Callable[[Path], Any], str]] = [
     ("a text model", lambda f: edit(f / "config.json", model_type="qwen2"), "model type 'qwen2' is not supported"),
     ("no sizes", lambda f: edit(f / "config.json", text_config={}), "has no hidden_size"),
     ("sizes as text", lambda f: edit(f / "config.json", vision_config={"depth": "two"}), "cannot be read"),
-    ("a token too many", add_token, "token '<tool>' has id 307, but the embedding has 307 rows"),
+    ("a token too many", add_token, "token '<tool>' has id 315, but the embedding has 315 rows"),
     ("no words", lambda f: edit(f / "tokenizer.json", model={"type": "WordLevel"}), "holds no vocabulary"),
     ("an id below 0", lambda f: (f / "tokenizer.json").write_text((f / "tokenizer.json").read_text().replace(": 5,", ": -5,", 1)), "the tokenizer cannot be read"),
     ("a link to nothing", lambda f: ((f / "system.txt").unlink(), (f / "system.txt").symlink_to("gone")), "is a link to a file that is missing"),

@@ -26,7 +26,7 @@ from seethink.study.run import run
 ROOT = Path(__file__).parents[1]
 BASE = ROOT / "seethink" / "pocket" / "base"
 TINY = [
-    "--seeds", "[0]", "--prepare.settings.sft", "24", "--prepare.settings.examples", "16", "--prepare.settings.rl", "24", "--prepare.settings.board", "20", "--prepare.settings.ood", "4",
+    "--seeds", "[0]", "--prepare.settings.sft", "48", "--prepare.settings.examples", "16", "--prepare.settings.rl", "24", "--prepare.settings.board", "20", "--prepare.settings.ood", "4",
     "--grpo.rounds", "2", "--grpo.prompts", "4", "--grpo.update_prompts", "4", "--grpo.group", "4", "--grpo.max_tokens", "32",
     "--sft.epochs", "1", "--sft.batch_size", "8", "--eval.max_tokens", "48",
 ]  # fmt: skip

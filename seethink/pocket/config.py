@@ -78,7 +78,7 @@ class World(PoolSizes):
 
     sft: int = Field(default=800, ge=1, description="questions given to the teachers")
     examples: int = Field(default=600, ge=1, description="SFT examples of each style, out of those all styles kept")
-    teachers: dict[str, str] = Field(default={}, description="style: model name of the simulated teacher")
+    teachers: dict[str, str] = Field(default={}, description="style: model name of the simulated teacher; empty: none")
     shared: bool = Field(
         default=False, description="world and traces lie beside the study, for others made of the same"
     )
@@ -88,4 +88,4 @@ class World(PoolSizes):
     def _folders(cls, named: dict[str, str], info: ValidationInfo) -> dict[str, str]:
         """Styles become folders. Raises UserError."""
         check_names(named, "teachers", where_of(info))
-        return named
+        return {style: model for style, model in named.items() if model}
