@@ -66,6 +66,8 @@ def test_split_takes_broken_completions_apart(text, thinking, answer):
         ("A circle is a shape.", "choice", []),
         ("Thus the equation is y = 2 x + 1.", "math", ["2x+1"]),
         ("x = 0 y = 1 . a line .", "math", []),
+        ("wait , is it so ? i check it . 2 - 1 = 1 .", "math", []),
+        ("So the answer is 5? No. The answer is 4.", "digit", ["4"]),
         ("At [0.1, 0.2, 0.5, 0.6] or (28, 36),( 52, 60).", "box", ["0.1,0.2,0.5,0.6", "28,36,52,60"]),
         ("So it shows a dog.", "open", []),
         ("So there are twenty-one of them. Hence one hundred and two.", "digit", ["21", "102"]),
