@@ -18,6 +18,8 @@ from seethink.cli import main
 from seethink.core.errors import UserError
 from seethink.core.store import read_json
 from seethink.core.tables import read_table
+from seethink.pocket import study as pocket_study
+from seethink.pocket.config import World
 from seethink.study.check import check
 from seethink.study.config import Arm, Prepare, Question, StudyConfig
 from seethink.study.plan import describe, merge, plan
@@ -193,3 +195,24 @@ def test_killed_study_ends_with_the_same_tables(tmp_path):
     finish(tmp_path / "killed")
     assert times(tmp_path / "killed") == written, "a finished study computes nothing again"
     assert read_json(tmp_path / "killed" / "study.json")["simulated"] is True
+
+
+def test_the_files_of_the_pocket_world_are_made_once_and_again_when_one_is_gone(tmp_path, monkeypatch):
+    """Questions share them, so each would wait for all teachers."""
+    asked: list[str] = []
+
+    monkeypatch.setattr(pocket_study.pipeline, "run", lambda settings: asked.append(settings.out.name))
+    monkeypatch.setattr(pocket_study, "load_kept", lambda path: [])
+    sizes = {name: 5 for name in ("sft", "rl", "board")} | {name: 0 for name in ("unseen", "ood", "old")}
+    world = World(**sizes, teachers={"concise": "pocket-r1-concise", "false": "pocket-r1-false", "glance": ""})
+    pocket_study.make_files(tmp_path, world)
+    pocket_study.make_files(tmp_path, world)
+    assert asked == ["concise", "false"]
+    (tmp_path / "data" / "false.jsonl").unlink()
+    pocket_study.make_files(tmp_path, world)
+    assert asked == ["concise", "false"] * 2
+    pocket_study.make_files(tmp_path, world.model_copy(update={"seed": 1}))
+    assert asked == ["concise", "false"] * 3
+    elsewhere = [pocket_study.home_of(tmp_path / "o", World(shared=True, seed=seed)) for seed in (0, 1)]
+    assert pocket_study.home_of(tmp_path / "o", world) == tmp_path / "o" and elsewhere[0] != elsewhere[1]
+    assert {path.parent for path in elsewhere} == {tmp_path / "pocket-worlds"}

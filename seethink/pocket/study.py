@@ -15,7 +15,7 @@ from typing import Any
 from seethink.core.config import build
 from seethink.core.names import inside
 from seethink.core.run import Run
-from seethink.core.store import hash_json, save_examples
+from seethink.core.store import hash_file, hash_json, read_record, save_examples, write_json
 from seethink.data import pipeline
 from seethink.data.config import DataConfig
 from seethink.data.kept import load_kept
@@ -41,14 +41,7 @@ def prepare(config: StudyConfig, dry_run: bool = False) -> StudyConfig:
     world = build(World, config.prepare.settings, where="prepare.settings")
     home = home_of(config.out, world)
     if not dry_run:
-        make_world(home / "world", world)
-        with Teacher(home / "world", seed=world.seed) as teacher:
-            for style, model in world.teachers.items():
-                roles = {"captioner": CAPTIONER, "reasoner": model, "rewriter": REWRITER, "judge": JUDGE}
-                settings: dict[str, Any] = {role: {"model": name} for role, name in roles.items()}
-                settings |= {"source": home / "world" / "sft_pool.jsonl", "out": home / "data" / style}
-                pipeline.run(build(DataConfig, {**settings, "base_url": teacher.base_url, "overwrite": True}))
-        match_examples(home / "data", world)
+        make_files(home, world)
     files = {"rl": "rl_pool.jsonl", "sft_pool": "sft_pool.jsonl", "old": "old.jsonl"}
     data = {name: home / "world" / file for name, file in files.items()}
     data |= {style: home / "data" / f"{style}.jsonl" for style in world.teachers}
@@ -64,6 +57,30 @@ def prepare(config: StudyConfig, dry_run: bool = False) -> StudyConfig:
             "evals": {name: _cued(further) for name, further in config.evals.items()},
         }
     )
+
+
+def make_files(home: Path, world: World) -> None:
+    """World, traces and SFT sets; nothing where the same settings and the same code have made all of them."""
+    files = ["world/done.json", *(f"data/{style}.jsonl" for style in world.teachers)]
+    made, key = home / "made.json", hash_json([world.model_dump(mode="json"), _hash_package()])
+    if made.exists() and read_record(made) == key and all((home / file).exists() for file in files):
+        return
+    make_world(home / "world", world)
+    with Teacher(home / "world", seed=world.seed) as teacher:
+        for style, model in world.teachers.items():
+            roles = {"captioner": CAPTIONER, "reasoner": model, "rewriter": REWRITER, "judge": JUDGE}
+            settings: dict[str, Any] = {role: {"model": name} for role, name in roles.items()}
+            settings |= {"source": home / "world" / "sft_pool.jsonl", "out": home / "data" / style}
+            pipeline.run(build(DataConfig, {**settings, "base_url": teacher.base_url, "overwrite": True}))
+    match_examples(home / "data", world)
+    write_json(made, key)
+
+
+def _hash_package() -> str:
+    """Of all code: the six steps and the rewards that verify a trace lie in other rooms."""
+    root = PACKAGE.parent
+    files = sorted(file for file in root.rglob("*") if file.suffix in CODE and file.is_file())
+    return hash_json([[str(file.relative_to(root)), hash_file(file)] for file in files])
 
 
 def home_of(out: Path, world: World) -> Path:
