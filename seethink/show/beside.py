@@ -120,10 +120,11 @@ def other_checkpoints(contrasts: Sequence[Contrast]) -> str:
 
 
 def measures_of(study: Study) -> tuple[list[MeasureRow], dict[str, str]]:
-    """(rows that at least one arm has, name of a measure that none has -> why)."""
+    """(rows that at least one arm has, name of a measure that none has -> why the reference lacks it)."""
     rows = measure(study)
     missing = [row for row in rows if not row.measured]
-    unmeasured = {row.measure.name: next(value.why for value in row.values.values()) for row in missing}
+    told = {row.measure.name: row.values.get(study.reference, next(iter(row.values.values()))) for row in missing}
+    unmeasured = {name: value.why for name, value in told.items()}
     measured = [row for row in rows if row.measured]
     return measured, {name: why for name, why in unmeasured.items() if all(r.measure.name != name for r in measured)}
 
