@@ -197,7 +197,7 @@ def test_killed_study_ends_with_the_same_tables(tmp_path):
     assert read_json(tmp_path / "killed" / "study.json")["simulated"] is True
 
 
-def test_the_files_of_the_pocket_world_are_made_once_and_again_when_one_is_gone(tmp_path, monkeypatch):
+def test_the_files_of_the_pocket_world_are_made_once_and_again_when_one_is_gone(tmp_path, monkeypatch, capsys):
     """Questions share them, so each would wait for all teachers."""
     asked: list[str] = []
 
@@ -205,8 +205,9 @@ def test_the_files_of_the_pocket_world_are_made_once_and_again_when_one_is_gone(
     monkeypatch.setattr(pocket_study, "load_kept", lambda path: [])
     sizes = {name: 5 for name in ("sft", "rl", "board")} | {name: 0 for name in ("unseen", "ood", "old")}
     world = World(**sizes, teachers={"concise": "pocket-r1-concise", "false": "pocket-r1-false", "glance": ""})
-    pocket_study.make_files(tmp_path, world)
-    pocket_study.make_files(tmp_path, world)
+    for _ in range(2):
+        pocket_study.make_files(tmp_path, world)
+        assert "0 questions were kept" in capsys.readouterr().out, "said again where nothing is made"
     assert asked == ["concise", "false"]
     (tmp_path / "data" / "false.jsonl").unlink()
     pocket_study.make_files(tmp_path, world)

@@ -60,11 +60,21 @@ def prepare(config: StudyConfig, dry_run: bool = False) -> StudyConfig:
 
 
 def make_files(home: Path, world: World) -> None:
-    """World, traces and SFT sets; nothing where the same settings and the same code have made all of them."""
+    """World, traces and SFT sets; nothing is made where the same settings and the same code have made all of them."""
     files = ["world/done.json", *(f"data/{style}.jsonl" for style in world.teachers)]
-    made, key = home / "made.json", hash_json([world.model_dump(mode="json"), _hash_package()])
-    if made.exists() and read_record(made) == key and all((home / file).exists() for file in files):
-        return
+    # code of all rooms: the six steps and the rewards that verify a trace lie elsewhere
+    made, key = home / "made.json", hash_json([world.model_dump(mode="json"), _hash_code(PACKAGE.parent)])
+    record = read_record(made) if made.exists() and all((home / file).exists() for file in files) else {}
+    if record.get("key") != key:
+        record = {"key": key, "examples": _make_files(home, world)}
+        write_json(made, record)
+    if record["examples"] < world.examples:
+        few, wanted = record["examples"], world.examples
+        print(f"  ! {few} questions were kept from every teacher, fewer than the {wanted} examples asked for")
+
+
+def _make_files(home: Path, world: World) -> int:
+    """How many examples a style has."""
     make_world(home / "world", world)
     with Teacher(home / "world", seed=world.seed) as teacher:
         for style, model in world.teachers.items():
@@ -72,13 +82,11 @@ def make_files(home: Path, world: World) -> None:
             settings: dict[str, Any] = {role: {"model": name} for role, name in roles.items()}
             settings |= {"source": home / "world" / "sft_pool.jsonl", "out": home / "data" / style}
             pipeline.run(build(DataConfig, {**settings, "base_url": teacher.base_url, "overwrite": True}))
-    match_examples(home / "data", world)
-    write_json(made, key)
+    return match_examples(home / "data", world)
 
 
-def _hash_package() -> str:
-    """Of all code: the six steps and the rewards that verify a trace lie in other rooms."""
-    root = PACKAGE.parent
+def _hash_code(root: Path) -> str:
+    """Of every file below a folder that decides what it makes."""
     files = sorted(file for file in root.rglob("*") if file.suffix in CODE and file.is_file())
     return hash_json([[str(file.relative_to(root)), hash_file(file)] for file in files])
 
@@ -87,13 +95,7 @@ def home_of(out: Path, world: World) -> Path:
     """Where the files of a study lie: with it, or, shared, in a folder beside it that other settings or other code do not share."""
     if not world.shared:
         return out
-    code = world_files.hash_code(_code())
-    return out.parent / "pocket-worlds" / hash_json([world.model_dump(mode="json"), code])[:8]
-
-
-def _code() -> list[str]:
-    """Files of this package that decide what it makes."""
-    return sorted(str(f.relative_to(PACKAGE)) for f in PACKAGE.rglob("*") if f.suffix in CODE)
+    return out.parent / "pocket-worlds" / hash_json([world.model_dump(mode="json"), _hash_code(PACKAGE)])[:8]
 
 
 def _cued(further: FurtherEval) -> FurtherEval:
@@ -108,8 +110,8 @@ def find_base(out: Path, name: str, given: Path, dry_run: bool) -> Path:
         return given
     if name in SHIPPED:
         return PACKAGE / name
-    code = world_files.hash_code(_code())
-    school = out.parent / "pocket-bases" / f"{name}-{code[:8]}"  # one that other code built speaks other words
+    # its code in the name: a base that other code built speaks other words
+    school = out.parent / "pocket-bases" / f"{name}-{_hash_code(PACKAGE)[:8]}"
     if not dry_run and not (school / "done.json").exists():
         print(f"base {name}: built once in {school}, about 20 minutes of one core", flush=True)
         from seethink.pocket.pretrain import run as pretrain  # torch is slow to import
@@ -129,14 +131,11 @@ def make_world(out: Path, world: World) -> None:
             folder.finish(**rows)
 
 
-def match_examples(data: Path, world: World) -> None:
-    """<style>.jsonl with the same questions in the same order for every style."""
+def match_examples(data: Path, world: World) -> int:
+    """<style>.jsonl with the same questions in the same order for every style; how many."""
     kept = {style: {k.sample.id: k for k in load_kept(data / style / "traces.jsonl")} for style in world.teachers}
     first = next(iter(kept.values()), {})
     common = [i for i in first if all(i in rows for rows in kept.values())][: world.examples]
-    if len(common) < world.examples:
-        print(
-            f"  ! {len(common)} questions were kept from every teacher, fewer than the {world.examples} examples asked for"
-        )
     for style, rows in kept.items():
         save_examples(data / f"{style}.jsonl", (rows[i].example for i in common))
+    return len(common)

@@ -81,7 +81,7 @@ class Scene:
 @dataclass(frozen=True, slots=True)
 class Hardness:
     """How hard scenes are: fewest and most things, whether unseen pairs occur, and bounds on |a| + |b|, |a| and |b| of curves;
-    whether these, and the wording of the question, are ones that training never shows."""
+    whether these, and the wording of the question, are ones that training never shows; whose curves are left out."""
 
     things: tuple[int, int]
     unseen_pairs: bool
@@ -89,13 +89,22 @@ class Hardness:
     unseen: bool = False
     steepest: int = 3
     highest: int = 3
+    but: Hardness | None = None
+
+    def fits(self, curve: Curve) -> bool:
+        """Whether such a curve may be drawn."""
+        a, b = abs(curve.a), abs(curve.b)
+        least, most = self.coefficients
+        inside = a <= self.steepest and b <= self.highest and least <= a + b <= most and abs(curve.at(1)) <= HEIGHT
+        known = ((curve.a, curve.b) in UNSEEN_CURVES) == self.unseen
+        return inside and known and not (self.but and self.but.fits(curve))
 
 
 IID = Hardness((3, 6), False, (0, 4))
 OOD = Hardness((7, 9), True, (5, 6))
 UNSEEN_AS_HARD = Hardness(IID.things, False, IID.coefficients, unseen=True)
 """As hard as training, but other curves and other words."""
-LESSONS = Hardness(IID.things, False, (0, 10), steepest=6, highest=4)
+LESSONS = Hardness(IID.things, False, (0, 10), steepest=6, highest=4, but=OOD)
 """Pretraining: all curves that fit the axes but those held out. Shown those of the pools alone, it learns them by heart."""
 SMALL = Hardness((2, 3), False, IID.coefficients)
 """The first lessons of pretraining."""
@@ -118,22 +127,12 @@ def draw_curve(rng: Random, hardness: Hardness = IID) -> Scene:
     """A scene with a line, or a parabola one time in four; its points at x = 0 and x = 1 are in the picture."""
     pairs = [(c, s) for c in COLOURS for s in SHAPES if hardness.unseen_pairs or (c, s) not in UNSEEN]
     beside = _thing(rng, rng.randrange(GRID * GRID), *rng.choice(pairs))
-    least, most = hardness.coefficients
+    slopes = [a for a in range(-hardness.steepest, hardness.steepest + 1) if a]
     while True:
         form = "parabola" if rng.random() < 0.25 else "line"
-        slopes = [a for a in range(-hardness.steepest, hardness.steepest + 1) if a]
         curve = Curve(form, rng.choice(slopes), rng.randint(-hardness.highest, hardness.highest), rng.choice(COLOURS))
-        fits = least <= abs(curve.a) + abs(curve.b) <= most and abs(curve.at(1)) <= HEIGHT
-        fits = fits and not (hardness is LESSONS and _is_harder(curve))
-        if fits and ((curve.a, curve.b) in UNSEEN_CURVES) == hardness.unseen:
+        if hardness.fits(curve):
             return Scene((beside,), curve)
-
-
-def _is_harder(curve: Curve) -> bool:
-    """Whether the part `ood` may show it."""
-    least, most = OOD.coefficients
-    steep = max(abs(curve.a) / OOD.steepest, abs(curve.b) / OOD.highest)
-    return steep <= 1 and least <= abs(curve.a) + abs(curve.b) <= most
 
 
 def _thing(rng: Random, cell: int, colour: str, shape: str) -> Thing:

@@ -20,6 +20,7 @@ from typing import Protocol
 from seethink.core.run import PARENT
 
 COMMAND = "seethink.cli"  # by name: a stage is what a person would type, and the study knows nothing of it
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 PRELOADED = (COMMAND, "seethink.train.grpo", "seethink.train.sft", "seethink.evals.answers.local")
 
 
@@ -36,8 +37,7 @@ class Child(Protocol):
 def start(arguments: list[str], log: Path, gpu: str) -> Child:
     """`seethink` with these arguments, its output appended to `log`; it ends with this process. `gpu`: device numbers, or ""."""
     if gpu or not sys.platform.startswith("linux"):
-        threads = {"CUDA_VISIBLE_DEVICES": gpu} if gpu else {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-        environment = {**os.environ, PARENT: str(os.getpid()), **threads}
+        environment = {**os.environ, PARENT: str(os.getpid()), **({"CUDA_VISIBLE_DEVICES": gpu} if gpu else ONE_THREAD)}
         command = [sys.executable, "-m", "seethink", *arguments]
         with open(log, "a", encoding="utf-8") as file:
             return subprocess.Popen(command, stdout=file, stderr=file, stdin=subprocess.DEVNULL, env=environment)
@@ -54,7 +54,8 @@ class _Forked:
 
     def wait(self) -> int:
         self.process.join()
-        return self.process.exitcode or 0
+        assert self.process.exitcode is not None  # no code at all must not pass for success
+        return self.process.exitcode
 
     def terminate(self) -> None:
         self.process.terminate()
@@ -67,9 +68,8 @@ def _run(arguments: list[str], log: str, environment: dict[str, str], folder: st
         os.dup2(file, stream)
     os.close(file)
     os.chdir(folder)
-    threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     os.environ.clear()
-    os.environ.update(environment | threads)
+    os.environ.update(environment | ONE_THREAD)
     Thread(target=_end_with_study, daemon=True).start()
     import torch  # the process that was forked has imported it
 

@@ -5,6 +5,7 @@ seethink study @study.toml --out runs/study
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Collection
@@ -54,8 +55,9 @@ def preview(config: StudyConfig, offered: Collection[Path]) -> None:
     offered  files of its prepare function
     """
     planner = planned(config)
-    if config.prepare.function and not config.board.exists():
-        print(f"to make the files of the plan by {config.prepare.function}, in {config.board.parent.parent}")
+    unmade = [path.absolute() for path in (config.board, *config.data.values()) if not path.exists()]
+    if config.prepare.function and unmade:
+        print(f"to make the files of the plan by {config.prepare.function}, in {os.path.commonpath(unmade)}")
     for stage in planner.stages.values():
         print(f"{'done   ' if stage.done else 'to run '} {shlex.join(stage.command)}")
     print("every arm with what it starts from, as far as the plan says it:")

@@ -83,7 +83,7 @@ def announcement() -> re.Pattern[str]:
 def _from_sentences(thinking: str, sample: Sample) -> Iterator[Conclusion]:
     for sentence in _SENTENCE.finditer(thinking):
         text = sentence[0]
-        if thinking[sentence.end() :].startswith("?"):
+        if thinking.startswith("?", sentence.end()):
             continue  # what is asked is not stated: "is it so ?"
         announced = announcement().search(text) is not None
         value = None
