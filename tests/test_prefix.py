@@ -8,8 +8,9 @@ import torch
 from seethink.train.config import GRPOConfig, ModelConfig, OptimConfig
 from seethink.train.grpo import reference_model, update
 from seethink.train.loss import token_log_probs
-from seethink.train.model.pack import continued_states, hidden_states, pack, prefill
+from seethink.train.model.pack import hidden_states, pack
 from seethink.train.model.policy import image_features, make_trainable
+from seethink.train.model.prefix import continued_states, prefill
 from seethink.train.optimiser import Optimiser
 from seethink.train.rollout.sampler import Completion, LocalSampler
 from tests.test_pack import RAGGED, completions

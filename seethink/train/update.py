@@ -32,7 +32,7 @@ from seethink.train.loss import (
     token_weights,
 )
 from seethink.train.model.lora import has_lora, without_lora
-from seethink.train.model.pack import Pack, Prefix, continued_states, hidden_states, pack
+from seethink.train.model.pack import Pack, hidden_states, pack
 from seethink.train.model.policy import (
     EncodedPrompt,
     Policy,
@@ -41,6 +41,7 @@ from seethink.train.model.policy import (
     vision_features,
     vision_frozen,
 )
+from seethink.train.model.prefix import Prefix, continued_states
 from seethink.train.model.rescore import rescore
 from seethink.train.optimiser import Optimiser
 from seethink.train.rollout.sampler import Completion, Sampler

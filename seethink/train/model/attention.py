@@ -27,7 +27,7 @@ def causal_mask(T: int, device: torch.device) -> Tensor:
 def causal(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
     """Causal attention, q [B, H, P, D], k and v [B, K, P, D] -> [B, H, P, D]. Right padding needs no mask."""
     (B, H, P, D), K = q.shape, k.shape[1]
-    if q.is_cuda or B * H * P * P > SCORES_LIMIT:
+    if B * H * P * P > SCORES_LIMIT:
         return scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=True)
     q = (q * scale).reshape(B, K, H // K, P, D)
     blocks = []
@@ -128,19 +128,20 @@ class Completions:
         blocks = []
         for start, width in zip(range(0, T, STEPS), self.widths, strict=True):
             rows = self.places[:, :width, : start + STEPS].flatten(0, 1)  # [B*width, tokens so far]
-            q_T, own_k, own_v = (gather_rows(x, at) for x, at in ((q, rows[:, start:]), (k, rows), (v, rows)))
+            q_T, own_k, own_v = (rows_at(x, at) for x, at in ((q, rows[:, start:]), (k, rows), (v, rows)))
             own = causal_mask(rows.shape[1], q.device)[start:]
             fused = B * width * H * own.shape[0] * (prefix.k.shape[2] + own.shape[1]) > SCORES_LIMIT
             attend = prefixed_fused if fused else prefixed
             out = attend(q_T, prefix, Keys(own_k, own_v, own), scale)
             blocks.append(out.transpose(1, 2).flatten(0, 1))
-        return torch.cat(blocks)[self.inverse]
+        return torch.cat(blocks).index_select(0, self.inverse)
 
 
-def gather_rows(x: Tensor, places: Tensor) -> Tensor:
-    """Flat tokens x [heads, N, D] at places [R, T] -> [R, heads, T, D], contiguous."""
-    heads = torch.arange(len(x), device=x.device)
-    return x[heads[:, None], places[:, None]]
+def rows_at(x: Tensor, places: Tensor) -> Tensor:
+    """Flat tokens x [heads, N, D] at places [R, T] -> [R, heads, T, D]. The backward pass adds; indexing by two would sort."""
+    (heads, N, D), (R, T) = x.shape, places.shape
+    tokens = x.transpose(0, 1).reshape(N, heads * D)  # a view: the models lay out tokens first
+    return tokens.index_select(0, places.flatten()).view(R, T, heads, D).transpose(1, 2)
 
 
 def last_queries(q: Tensor, k: Tensor, v: Tensor, real: Tensor | None, scale: float) -> Tensor:

@@ -22,30 +22,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, fields, replace
-from typing import Protocol
+from dataclasses import dataclass, fields
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface
 
-from seethink.train.model.attention import Completions, Keys, causal, gather_rows, last_queries
+from seethink.train.model.layout import Layout, Spans
 
 ATTENTION = "shared_prefix"
-LAST = -1  # layers are counted from the end
-
-
-class Layout(Protocol):
-    """Who attends to whom."""
-
-    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
-        """q [H, N, D], k and v [K, N, D] of a layer counted from the end -> [N, H, D]."""
-        ...
 
 
 def _attention(module, query, key, value, attention_mask, scaling: float, layout: Layout, **_):
     """transformers' attention interface: [1, H, N, D] in, ([1, N, H, D], None) out. The models hand `layout` through."""
     layer = module.layer_idx - module.config.num_hidden_layers
+    key = key.to(value.dtype)  # rotary positions leave it in fp32, which a cache would then hold
     return layout.attend(layer, query[0], key[0], value[0], scaling)[None], None
 
 
@@ -54,7 +46,7 @@ AttentionInterface.register(ATTENTION, _attention)
 
 @dataclass(frozen=True)
 class Pack:
-    """Flat tokens of several prompts with their completions, and the layout that attention needs.
+    """Flat tokens of several prompts with their completions.
 
     ids         [N]
     positions   [3, N]
@@ -62,6 +54,7 @@ class Pack:
     predict     [C] flat place whose hidden state predicts each completion token
     read        [r] those places and the last token of every prompt, each once, in order: what is read after the last layer
     targets     [C] the completion tokens
+    spans       where prompts and completions lie
     """
 
     ids: Tensor
@@ -70,50 +63,15 @@ class Pack:
     predict: Tensor
     read: Tensor
     targets: Tensor
-    layout: PackLayout
+    spans: Spans
 
     def to(self, device: torch.device) -> Pack:
-        return _to(self, device)
+        tensors = {f.name: getattr(self, f.name).to(device) for f in fields(self) if f.name != "spans"}
+        return Pack(**tensors, spans=self.spans)
 
-
-@dataclass(frozen=True)
-class PackLayout:
-    """Attention over a pack through padded views.
-
-    prompt      [B, P] flat place of each prompt token; padding points at the prompt's first token
-    real        [B, P] False for padding; None where nothing is padded
-    last        [B] flat place of each prompt's last token
-    inverse     [N] place of each flat token among the B*P padded prompt tokens and, after them, the C completion tokens
-    """
-
-    prompt: Tensor
-    real: Tensor | None
-    last: Tensor
-    inverse: Tensor
-    completions: Completions
-
-    def to(self, device: torch.device) -> PackLayout:
-        return _to(self, device)
-
-    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
-        k_P, v_P = (gather_rows(x, self.prompt) for x in (k, v))  # [B, K, P, D]
-        out = self.attend_prompts(layer, q, k_P, v_P, scale)
-        if self.completions.widths:
-            out = torch.cat([out, self.completions.attend(Keys(k_P, v_P, self.real), q, k, v, scale)])
-        return out[self.inverse]
-
-    def attend_prompts(self, layer: int, q: Tensor, k_P: Tensor, v_P: Tensor, scale: float) -> Tensor:
-        """Prompts among themselves, q [H, N, D] -> [B*P, H, D]; in the last layer only their last tokens."""
-        if layer != LAST:
-            return causal(gather_rows(q, self.prompt), k_P, v_P, scale).transpose(1, 2).flatten(0, 1)
-        last = last_queries(q[:, self.last].transpose(0, 1), k_P, v_P, self.real, scale)  # [B, H, D]
-        return last.new_zeros(self.prompt.numel(), *last.shape[1:]).index_copy(0, self.inverse[self.last], last)
-
-
-def _to(tensors, device: torch.device):
-    """The same dataclass with its tensors on `device`."""
-    moved = {f.name: getattr(tensors, f.name) for f in fields(tensors)}
-    return type(tensors)(**{n: x if x is None else x.to(device) for n, x in moved.items()})
+    @cached_property
+    def layout(self) -> Layout:
+        return self.spans.layout(self.ids.device, self.read)
 
 
 def pack(prompts: list, completions_BG: list[list[Tensor]], image_token: int) -> Pack:
@@ -122,47 +80,36 @@ def pack(prompts: list, completions_BG: list[list[Tensor]], image_token: int) ->
     Completion tokens keep their order: prompt by prompt, completion by completion, so per-completion values become
     per-token values by `torch.repeat_interleave(values, lengths)`.
     """
-    B, P = len(prompts), max(len(p.ids) for p in prompts)
-    ids, positions, predict, targets = [], [], [], []
-    prompt_at, real = torch.zeros(B, P, dtype=torch.long), torch.zeros(B, P, dtype=torch.bool)
-    first, inverse, place, done = [[] for _ in prompts], [], 0, B * P
-    for b, (prompt, group) in enumerate(zip(prompts, completions_BG, strict=True)):
-        start, length = place, len(prompt.ids)
-        prompt_at[b] = start
-        prompt_at[b, :length], real[b, :length] = torch.arange(start, start + length), True
+    ids, positions, predict, targets, slots, last, place = [], [], [], [], [], [], 0
+    for prompt, group in zip(prompts, completions_BG, strict=True):
+        slots.append(place + (prompt.ids == image_token).nonzero()[:, 0])  # of prompts, never of what a model wrote
         ids.append(prompt.ids)
         positions.append(prompt.positions)
-        inverse.append(b * P + torch.arange(length))
-        place += length
+        place += len(prompt.ids)
+        last.append(place - 1)
         for completion in group:
             t = len(completion)
-            first[b].append(place)
             ids.append(completion)
             positions.append((prompt.next_position + torch.arange(t)).expand(3, -1))
-            predict.append(torch.cat([torch.tensor([start + length - 1]), torch.arange(place, place + t - 1)]))
+            predict.append(torch.cat([torch.tensor([last[-1]]), torch.arange(place, place + t - 1)]))
             targets.append(completion)
-            inverse.append(torch.arange(done, done + t))
-            place, done = place + t, done + t
-    none, last = torch.zeros(0, dtype=torch.long), prompt_at.gather(1, real.sum(1, keepdim=True) - 1)[:, 0]
+            place += t
+    none = torch.zeros(0, dtype=torch.long)
     predict = torch.cat(predict or [none])
-    ids = torch.cat(ids)
-    is_prompt = torch.zeros(place, dtype=torch.bool)
-    is_prompt[prompt_at[real]] = True  # image slots come from prompts, never from what a model wrote
-    completions = Completions.of(first, [[len(c) for c in group] for group in completions_BG])
     return Pack(
-        ids=ids,
+        ids=torch.cat(ids),
         positions=torch.cat(positions, 1),
-        image_slots=((ids == image_token) & is_prompt).nonzero()[:, 0],
+        image_slots=torch.cat(slots),
         predict=predict,
-        read=torch.cat([predict, last]).unique(),
+        read=torch.cat([predict, torch.tensor(last)]).unique(),
         targets=torch.cat(targets or [none]),
-        layout=PackLayout(prompt_at, None if real.all() else real, last, torch.cat(inverse), completions),
+        spans=Spans.of(prompts, completions_BG),
     )
 
 
 def hidden_states(model, packed: Pack, features: Tensor | None) -> Tensor:
     """Last hidden states [C, hidden] that predict the completion tokens of a pack; features as in `run_pack`."""
-    return run_pack(model, packed, features, packed.layout)[packed.predict]
+    return run_pack(model, packed, features, packed.layout).index_select(0, packed.predict)
 
 
 def run_pack(model, packed: Pack, features: Tensor | None, layout: Layout) -> Tensor:
@@ -204,7 +151,7 @@ def only_rows(module: nn.Module, rows: Tensor) -> Iterator[None]:
     def select(_, inputs: tuple[Tensor]) -> tuple[Tensor]:
         nonlocal size
         size = inputs[0].shape[1]
-        return (inputs[0][:, rows],)
+        return (inputs[0].index_select(1, rows),)
 
     def scatter(_, inputs: tuple[Tensor], out: Tensor) -> Tensor:
         return out.new_zeros(1, size, out.shape[2]).index_copy(1, rows, out)
@@ -216,106 +163,3 @@ def only_rows(module: nn.Module, rows: Tensor) -> Iterator[None]:
     finally:
         for hook in hooks:
             hook.remove()
-
-
-# ---------------------------------------------------------------------------------------------------- prompts once, then more
-
-# Rollouts decode from a prefix, and a strictly on-policy update trains through it: a prefix that was computed with gradients
-# keeps its graph. The first update after a rollout has the very weights of the rollout, so its prompt half is already there;
-# only the completions are run, and the backward pass goes on into the prompts.
-
-
-@dataclass
-class Prefix:
-    """What completions need of their prompts.
-
-    keys, values  per layer [B, K, P, D]
-    real          [B, P] False for padding; None where nothing is padded
-    states        [B, hidden] last hidden states of the prompts: they predict each first completion token
-    position      [B] M-RoPE position of the first completion token
-    """
-
-    keys: list[Tensor]
-    values: list[Tensor]
-    real: Tensor | None
-    states: Tensor
-    position: Tensor
-
-    def __len__(self) -> int:
-        return len(self.states)
-
-    def at(self, layer: int) -> Keys:
-        return Keys(self.keys[layer], self.values[layer], self.real)
-
-    def detached(self) -> Prefix:
-        """The same numbers without the graph."""
-        cut = [[x.detach() for x in tensors] for tensors in (self.keys, self.values)]
-        return replace(self, keys=cut[0], values=cut[1], states=self.states.detach())
-
-    def keep(self, prompts: Tensor) -> Prefix:
-        """Only these prompts [b]."""
-        keys, values = ([x[prompts] for x in tensors] for tensors in (self.keys, self.values))
-        real = None if self.real is None else self.real[prompts]
-        return Prefix(keys, values, real, self.states[prompts], self.position[prompts])
-
-
-def prefill(model, packed: Pack, features: Tensor | None) -> Prefix:
-    """The prefix of a pack without completions; with its graph where gradients are enabled."""
-    layout = _PrefillLayout(packed.layout, [], [])
-    hidden = run_pack(model, packed, features, layout)
-    last = packed.layout.last
-    position = packed.positions.amax(0)  # an image may reach further than the tokens after it
-    return Prefix(
-        layout.keys, layout.values, packed.layout.real, hidden[last], position[packed.layout.prompt].amax(1) + 1
-    )
-
-
-def continued_states(model, prefix: Prefix, completions_BG: list[list[Tensor]]) -> Tensor:
-    """Last hidden states [C, hidden] that predict the completion tokens, prompt by prompt, as `pack.hidden_states` does.
-
-    completions_BG holds ids [T] on the device; a prompt may have none.
-    """
-    flat = [c for group in completions_BG for c in group]
-    predict, steps, owner, place = [], [], [], 0
-    first: list[list[int]] = [[] for _ in completions_BG]
-    for b, group in enumerate(completions_BG):
-        for completion in group:
-            t = len(completion)
-            first[b].append(place)
-            predict.append(torch.cat([torch.tensor([b]), len(prefix) + torch.arange(place, place + t - 1)]))
-            steps.append(torch.arange(t))
-            owner.append(torch.full((t,), b))
-            place += t
-    predict, steps, owner = (torch.cat(x).to(prefix.states.device) for x in (predict, steps, owner))
-    completions = Completions.of(first, [[len(c) for c in group] for group in completions_BG])
-    positions = (prefix.position[owner] + steps).expand(3, -1)
-    embeds = model.get_input_embeddings()(torch.cat(flat))
-    layout = _ContinuedLayout(prefix, completions.to(prefix.states.device))
-    hidden = run_layers(model, embeds, positions, layout)
-    return torch.cat([prefix.states, hidden])[predict]
-
-
-@dataclass(frozen=True)
-class _PrefillLayout:
-    """Prompts alone, keeping the keys and values of each layer."""
-
-    inner: PackLayout
-    keys: list[Tensor]
-    values: list[Tensor]
-
-    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
-        k_P, v_P = (gather_rows(x, self.inner.prompt) for x in (k, v))
-        self.keys.append(k_P)
-        self.values.append(v_P)
-        return self.inner.attend_prompts(layer, q, k_P, v_P, scale)[self.inner.inverse]
-
-
-@dataclass(frozen=True)
-class _ContinuedLayout:
-    """Completions on a prefix."""
-
-    prefix: Prefix
-    completions: Completions
-
-    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
-        return self.completions.attend(self.prefix.at(layer), q, k, v, scale)

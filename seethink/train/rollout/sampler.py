@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from seethink.train.model.attention import Keys, prefixed
-from seethink.train.model.pack import Prefix, pack, prefill, run_layers
+from seethink.train.model.pack import pack, run_layers
 from seethink.train.model.policy import EncodedPrompt, Policy, image_features
+from seethink.train.model.prefix import Prefix, prefill
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,147 @@
+"""Prompts once, then more: rollouts decode from a prefix, and a strictly on-policy update trains through it.
+
+A prefix that was computed with gradients keeps its graph. The first update after a rollout has the very weights of the
+rollout, so its prompt half is already there; only the completions are run, and the backward pass goes on into the prompts.
+
+Shape letters as in pack.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from torch.nn.attention.flex_attention import BlockMask
+
+from seethink.train.model.attention import Completions, Keys, rows_at
+from seethink.train.model.flex import DEVICES, NOBODY, Sight, flex, mask
+from seethink.train.model.layout import Layout, PaddedLayout, Rows
+from seethink.train.model.pack import Pack, run_layers, run_pack
+
+
+@dataclass
+class Prefix:
+    """What completions need of their prompts.
+
+    keys, values  per layer [B, K, P, D]
+    real          [B, P] False for padding; None where nothing is padded
+    states        [B, hidden] last hidden states of the prompts: they predict each first completion token
+    position      [B] M-RoPE position of the first completion token
+    """
+
+    keys: list[Tensor]
+    values: list[Tensor]
+    real: Tensor | None
+    states: Tensor
+    position: Tensor
+
+    def __len__(self) -> int:
+        return len(self.states)
+
+    def at(self, layer: int) -> Keys:
+        return Keys(self.keys[layer], self.values[layer], self.real)
+
+    def detached(self) -> Prefix:
+        """The same numbers without the graph."""
+        cut = [[x.detach() for x in tensors] for tensors in (self.keys, self.values)]
+        return replace(self, keys=cut[0], values=cut[1], states=self.states.detach())
+
+    def keep(self, prompts: Tensor) -> Prefix:
+        """Only these prompts [b]."""
+        keys, values = ([x[prompts] for x in tensors] for tensors in (self.keys, self.values))
+        real = None if self.real is None else self.real[prompts]
+        return Prefix(keys, values, real, self.states[prompts], self.position[prompts])
+
+
+def prefill(model, packed: Pack, features: Tensor | None) -> Prefix:
+    """The prefix of a pack without completions; with its graph where gradients are enabled."""
+    rows = Rows.of(packed.spans.starts, packed.spans.prompts).to(packed.ids.device)
+    layout = _Keeping(packed.layout, rows, [], [])
+    hidden = run_pack(model, packed, features, layout)
+    position = packed.positions.amax(0)  # an image may reach further than the tokens after it
+    states = hidden.index_select(0, rows.last)
+    return Prefix(layout.keys, layout.values, rows.real, states, position[rows.places].amax(1) + 1)
+
+
+def continued_states(model, prefix: Prefix, completions_BG: list[list[Tensor]]) -> Tensor:
+    """Last hidden states [C, hidden] that predict the completion tokens, prompt by prompt, as `pack.hidden_states` does.
+
+    completions_BG holds ids [T] on the device; a prompt may have none.
+    """
+    flat = [c for group in completions_BG for c in group]
+    predict, steps, owner, own, place = [], [], [], [], 0
+    first: list[list[int]] = [[] for _ in completions_BG]
+    for b, group in enumerate(completions_BG):
+        for completion in group:
+            t = len(completion)
+            first[b].append(place)
+            predict.append(torch.cat([torch.tensor([b]), len(prefix) + torch.arange(place, place + t - 1)]))
+            steps.append(torch.arange(t))
+            owner.append(torch.full((t,), b))
+            own.append(torch.full((t,), len(own) + 1))
+            place += t
+    device = prefix.states.device
+    predict, steps, owner, own = (torch.cat(x).to(device) for x in (predict, steps, owner, own))
+    positions = (prefix.position[owner] + steps).expand(3, -1)
+    embeds = model.get_input_embeddings()(torch.cat(flat))
+    if device.type in DEVICES:
+        layout = FlexContinued.of(prefix, owner, own)
+    else:
+        layout = Continued(prefix, Completions.of(first, [[len(c) for c in group] for group in completions_BG]))
+    hidden = run_layers(model, embeds, positions, layout)
+    return torch.cat([prefix.states, hidden]).index_select(0, predict)
+
+
+@dataclass(frozen=True)
+class _Keeping:
+    """Prompts alone, keeping the keys and values of each layer."""
+
+    inner: Layout
+    rows: Rows
+    keys: list[Tensor]
+    values: list[Tensor]
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+        prefix = Keys(rows_at(k, self.rows.places), rows_at(v, self.rows.places), self.rows.real)
+        self.keys.append(prefix.k)
+        self.values.append(prefix.v)
+        if isinstance(self.inner, PaddedLayout):
+            return self.inner.attend_to(prefix, layer, q, k, v, scale)
+        return self.inner.attend(layer, q, k, v, scale)
+
+
+@dataclass(frozen=True)
+class Continued:
+    """Completions on a prefix."""
+
+    prefix: Prefix
+    completions: Completions
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+        return self.completions.attend(self.prefix.at(layer), q, k, v, scale)
+
+
+@dataclass(frozen=True)
+class FlexContinued:
+    """The same on a GPU: keys are those of the prefix, its padding seen by nobody, and after them the completions' own."""
+
+    prefix: Prefix
+    seen: BlockMask
+
+    @staticmethod
+    def of(prefix: Prefix, owner: Tensor, own: Tensor) -> FlexContinued:
+        """`owner` [C] prompt and `own` [C] completion, from 1, of each completion token."""
+        B, P = len(prefix), prefix.keys[0].shape[2]
+        prompt = torch.arange(B, device=owner.device).repeat_interleave(P)
+        if prefix.real is not None:
+            prompt = torch.where(prefix.real.flatten(), prompt, NOBODY)
+        shared = Sight(prompt, torch.zeros_like(prompt), torch.arange(B * P, device=owner.device))
+        queries = Sight(owner, own, B * P + torch.arange(len(owner), device=owner.device))
+        return FlexContinued(prefix, mask(queries, shared.before(queries)))
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+        shared = self.prefix.at(layer)
+        k = torch.cat([shared.k.transpose(0, 1).flatten(1, 2), k], 1)
+        v = torch.cat([shared.v.transpose(0, 1).flatten(1, 2), v], 1)
+        return flex(q, k, v, self.seen, scale)
