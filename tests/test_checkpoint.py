@@ -81,11 +81,11 @@ def test_a_damaged_folder_of_shards_is_named(damage, message, tmp_path, capfd):
     blank = lambda: {"weights": {"w": torch.zeros(9)}}  # noqa: E731
     capfd.readouterr()
     if not message:
-        found = load_checkpoint(tmp_path, torch.device("cpu"), blank)
+        found = load_checkpoint(tmp_path, blank)
         assert found and found[0] == 3 and found[1]["weights"]["w"].equal(state["weights"]["w"])
         return
     with pytest.raises(UserError, match=message) as caught:
-        load_checkpoint(tmp_path, torch.device("cpu"), blank)
+        load_checkpoint(tmp_path, blank)
     assert caught.value.where == str(tmp_path / "checkpoint-3") and "Remove it" in caught.value.remedy
     assert "Traceback" not in capfd.readouterr().err
 
@@ -96,4 +96,4 @@ def test_a_damaged_folder_of_shards_is_named(damage, message, tmp_path, capfd):
 def test_copies_that_people_keep_beside_a_checkpoint_are_not_read(name, tmp_path):
     torch.save({"x": 1}, tmp_path / "checkpoint-3.pt")
     (tmp_path / name).write_text("mine")
-    assert load_checkpoint(tmp_path, torch.device("cpu"), dict) == (3, {"x": 1})
+    assert load_checkpoint(tmp_path, dict) == (3, {"x": 1})

@@ -54,6 +54,7 @@ MODES = {
         path=".", dtype="float32", freeze_vision=False, freeze_projector=False, checkpoint_layers=True
     ),
     "bf16": ModelConfig(path=".", dtype="bfloat16", freeze_vision=False, freeze_projector=False),
+    "lora bf16": ModelConfig(path=".", dtype="bfloat16", lora_rank=4),
 }
 UPDATE = 4  # prompts per optimiser step
 PATIENCE = 1200  # seconds until something hangs, on any machine
@@ -76,6 +77,9 @@ def make_policy(mode: str, ranks: Ranks):
     """(policy, reference) with weights that differ a little; the same on every rank."""
     policy, _ = tiny_policy()
     policy.ranks, policy.dtype = ranks, torch.bfloat16 if MODES[mode].dtype == "bfloat16" else torch.float32
+    with torch.no_grad():
+        for parameter in policy.model.parameters() if mode == "lora bf16" else ():
+            parameter.copy_(parameter.bfloat16())  # as a checkpoint has them, so that frozen ones are held in bf16
     make_trainable(policy, MODES[mode])
     reference = reference_model(policy)
     torch.manual_seed(1)
@@ -177,19 +181,19 @@ def check_demos_and_teacher(ranks: Ranks, mode: str) -> None:
         compare(*gradients, 1e-4, f"{mode} demonstrations step {step}")
 
 
-def check_bf16(ranks: Ranks) -> None:
+def check_bf16(ranks: Ranks, mode: str) -> None:
     """Layers are gathered in bf16, autocast does the rest: off by no more than bf16 is off fp32 in a model this small."""
     (policy, reference), (alone, its_reference) = (
-        make_policy("bf16", ranks),
-        make_policy("bf16", Ranks(device=ranks.device)),
+        make_policy(mode, ranks),
+        make_policy(mode, Ranks(device=ranks.device)),
     )
     layer = policy.model.model.language_model.layers[0]
     policy.ranks.gather_weights(policy.model)
     assert layer.mlp.up_proj.weight.dtype == torch.bfloat16 and policy.model.lm_head.weight.dtype == torch.float32
     policy.ranks.release_weights(policy.model)
     groups = make_groups(alone)
-    ours, _ = grpo_step(policy, reference, ranks.share_of_each(groups, UPDATE), "bf16")
-    theirs, _ = grpo_step(alone, its_reference, groups, "bf16")
+    ours, _ = grpo_step(policy, reference, ranks.share_of_each(groups, UPDATE), mode)
+    theirs, _ = grpo_step(alone, its_reference, groups, mode)
     for gradients in zip(ours.seen, theirs.seen, strict=True):
         a, b = (torch.cat([g[name].flatten().float() for name in sorted(g)]) for g in gradients)
         assert (a - b).norm() <= 0.25 * b.norm()  # 0.06 to 0.09, as the processor and the weights have it
@@ -313,8 +317,8 @@ def worker() -> None:
         folder = Path(ranks.of_first(folder))
         check_in_process_engine(ranks)
         for mode in MODES:
-            if mode == "bf16":
-                check_bf16(ranks)
+            if "bf16" in mode:
+                check_bf16(ranks, mode)
             else:
                 check_gradients(ranks, mode)
                 check_weights(ranks, mode)
@@ -331,7 +335,7 @@ def check_equal_one(processes: int, device: str) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     command += ["-m", "tests.test_dist", device]
     done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=PATIENCE)
-    assert done.returncode == 0 and done.stdout.split() == ["equal", *MODES], done.stderr
+    assert done.returncode == 0 and done.stdout.strip() == " ".join(["equal", *MODES]), done.stderr
 
 
 def test_two_processes_equal_one():

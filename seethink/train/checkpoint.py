@@ -79,7 +79,7 @@ def resume(folder: Run, optimiser: Optimiser, **extra: Any) -> tuple[int, dict[s
     """(steps or rounds done, `extra` as it was then) from the latest checkpoint; logs written after it are forgotten."""
     policy, done = optimiser.policy, 0
     with policy.ranks.together():
-        found = load_checkpoint(folder.path("checkpoint"), policy.device, lambda: {**optimiser.blank(), **extra})
+        found = load_checkpoint(folder.path("checkpoint"), lambda: {**optimiser.blank(), **extra})
     if found:
         done, state = found
         extra = {name: state.pop(name) for name in extra}
@@ -116,8 +116,8 @@ def _write(path: Path, state: dict) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def load_checkpoint(folder: Path, device: torch.device, blank: Callable[[], dict]) -> tuple[int, dict] | None:
-    """(step, state) of the latest checkpoint, or None. Raises UserError naming one that is cut or damaged.
+def load_checkpoint(folder: Path, blank: Callable[[], dict]) -> tuple[int, dict] | None:
+    """(step, state) of the latest checkpoint, in CPU memory, or None. Raises UserError naming one that is cut or damaged.
 
     `blank` makes a state to fill, for one that several ranks wrote.
     """
@@ -132,7 +132,7 @@ def load_checkpoint(folder: Path, device: torch.device, blank: Callable[[], dict
         with ZipFile(latest) as file:  # torch does not compare checksums
             if part := file.testzip():
                 raise BadZipFile(f"the checksum of {part} differs")
-        return _step_of(latest), torch.load(latest, map_location=device, weights_only=True)
+        return _step_of(latest), torch.load(latest, map_location="cpu", weights_only=True)
 
 
 def clear(folder: Run, *names: str) -> None:

@@ -78,6 +78,8 @@ class OptimConfig(Config):
     lr_floor: float = Field(default=5e-7, ge=0, description="the cosine schedule ends here (paper: 5e-7)")
     warmup: float = Field(default=0.03, ge=0, le=1, description="share of steps with rising rate (paper: 3 %)")
     weight_decay: float = Field(default=0.0, ge=0, description="decoupled weight decay")
+    beta1: float = Field(default=0.9, ge=0, lt=1, description="AdamW's decay of the mean gradient")
+    beta2: float = Field(default=0.999, ge=0, lt=1, description="AdamW's decay of its square")
     max_grad_norm: float = Field(
         default=1.0, gt=0, allow_inf_nan=True, description="gradient norm is clipped to this; inf: never"
     )

@@ -38,7 +38,8 @@ class Optimiser:
             {"params": [p for p in self.parameters if p.ndim > 1], "weight_decay": self.config.weight_decay},
             {"params": [p for p in self.parameters if p.ndim < 2], "weight_decay": 0.0},
         ]
-        self.adam = torch.optim.AdamW(groups, lr=self.config.lr, betas=(0.9, 0.999), fused=True)
+        betas = (self.config.beta1, self.config.beta2)
+        self.adam = torch.optim.AdamW(groups, lr=self.config.lr, betas=betas, fused=True)
 
     def update(self) -> tuple[float, float]:
         """(gradient norm before clipping, learning rate). A gradient that is not finite changes nothing."""

@@ -38,6 +38,7 @@ from seethink.train.model.policy import (
     Policy,
     idle_prompt,
     image_features,
+    slim,
     vision_features,
     vision_frozen,
 )
@@ -233,4 +234,6 @@ def reference_model(policy: Policy) -> PreTrainedModel:
     if has_lora(policy.model):
         return policy.model
     shared = {id(policy.model.model.visual): policy.model.model.visual} if vision_frozen(policy) else {}
-    return copy.deepcopy(policy.model, shared).requires_grad_(False)
+    reference = copy.deepcopy(policy.model, shared).requires_grad_(False)
+    slim(reference, policy.dtype)
+    return reference

@@ -56,5 +56,5 @@ def full_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
             projection = name.removesuffix(".base_layer.weight")
             a, b = (whole(parameters[f"{projection}.lora_{x}.default.weight"].detach()) for x in "AB")
             adapted: Any = model.get_submodule(projection)
-            weight = weight + (b @ a) * adapted.scaling["default"]
+            weight = weight + (b @ a) * adapted.scaling["default"]  # in fp32
         yield name.replace(".base_layer", ""), weight

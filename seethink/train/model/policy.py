@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
@@ -144,7 +144,7 @@ def save_policy(policy: Policy, folder: Path) -> None:
     weights = {}
     for name, weight in full_weights(policy.model):
         if policy.ranks.first:
-            weights[name] = weight.cpu()
+            weights[name] = weight.cpu().float()  # frozen ones may be held in another
     with policy.ranks.together():
         if policy.ranks.first:
             write_policy(policy, weights, folder)
@@ -186,11 +186,26 @@ def make_trainable(policy: Policy, config: ModelConfig, seed: int = 0) -> None:
     if config.lora_rank:
         torch.manual_seed(seed)  # adapters begin the same on every rank and after a restart
         add_lora(policy.model, config.lora_rank, config.lora_alpha)
-        return
-    for name, parameter in policy.model.named_parameters():
-        projector = ".visual." in name and "merger" in name
-        frozen = config.freeze_projector if projector else config.freeze_vision if ".visual." in name else False
-        parameter.requires_grad_(not frozen)
+    else:
+        for name, parameter in policy.model.named_parameters():
+            projector = ".visual." in name and "merger" in name
+            frozen = config.freeze_projector if projector else config.freeze_vision if ".visual." in name else False
+            parameter.requires_grad_(not frozen)
+    slim(policy.model, policy.dtype)
+
+
+def slim(model: nn.Module, dtype: torch.dtype) -> None:
+    """Hold the frozen weights of linear layers in the precision of the computation, in place.
+
+    Autocast would cast them at every use, so no result changes, bit for bit. Embeddings and norms stay, since they are not
+    cast; so does a weight that has more digits than `dtype`, as it would be saved without them.
+    """
+    shared = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}  # the head may be one of them
+    for module in model.modules():
+        if type(module) is nn.Linear and id(module.weight) not in shared:
+            for weight in module.parameters(recurse=False):
+                if not weight.requires_grad and torch.equal(weight.to(dtype).to(weight.dtype), weight):
+                    weight.data = weight.data.to(dtype)
 
 
 def vision_frozen(policy: Policy) -> bool:
