@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from unittest import mock
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.distributed.tensor import DTensor
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
 from torch.utils.checkpoint import checkpoint
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
 from seethink.train.model import flex, layout
-from seethink.train.model.pack import ATTENTION, hidden_states, pack
+from seethink.train.model.pack import ATTENTION, Pack, hidden_states, pack
 from seethink.train.model.policy import EncodedPrompt
 
 SIZES = {  # hidden, MLP, heads, key heads, whether the head is the embedding
@@ -69,6 +72,39 @@ class Kernels(TorchDispatchMode):
         return out
 
 
+class Live(TorchDispatchMode):
+    """Bytes of all tensors alive, those of `models` included, and their highest sum. torch's own MemTracker cannot take frozen weights."""
+
+    def __init__(self, *models: torch.nn.Module):
+        super().__init__()
+        self.alive: dict[int, tuple[StorageWeakRef, int]] = {}
+        self.total = self.peak = 0
+        for weight in (p for model in models for p in model.parameters()):
+            self.add(weight)
+
+    def add(self, tensor) -> None:
+        storage = (tensor.to_local() if isinstance(tensor, DTensor) else tensor).untyped_storage()
+        if storage._cdata in self.alive and not self.alive[storage._cdata][0].expired():
+            return
+        self.total += storage.nbytes() - self.alive.get(storage._cdata, (None, 0))[1]
+        self.alive[storage._cdata] = StorageWeakRef(storage), storage.nbytes()
+        if self.total > self.peak:  # only now is it worth to see what has gone, or was emptied in its place
+            self.alive = {key: (ref, size(ref)) for key, (ref, _) in self.alive.items() if not ref.expired()}
+            self.total = sum(n for _, n in self.alive.values())
+            self.peak = max(self.peak, self.total)
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        tree_map_only(torch.Tensor, self.add, out)
+        return out
+
+
+def size(ref: StorageWeakRef) -> int:
+    """Bytes of a storage now; FSDP empties those it has gathered."""
+    storage = torch.UntypedStorage._new_with_weak_ptr(ref.cdata)
+    return storage.nbytes() if storage is not None else 0
+
+
 class Fused(torch.autograd.Function):
     """What a fused attention kernel keeps: q, k, v, its output and one number per row."""
 
@@ -92,17 +128,9 @@ def stock_fused(q, k, v, attn_mask=None, **_):
     return Fused.apply(*(x.to(torch.bfloat16) for x in (q, k, v)))
 
 
-def rehearse(
-    size: str = "3B", layers: int = 4, P: int = 1200, T: int = 300, G: int = 4, prompts: int = 4, stock: bool = False,
-    checkpointed: bool = False, prepare=None,
-) -> Pass:  # fmt: skip
-    """Forward and backward over `prompts` prompts of P tokens with G completions of T; `stock`: by transformers, row by row.
-
-    `prepare` gets the model before the pass, to freeze or adapt it.
-    """
-    encoded = [EncodedPrompt(torch.full((P,), 5), torch.arange(P).expand(3, -1), None, None) for _ in range(prompts)]
-    packed = pack(encoded, [[torch.full((T,), 7)] * G] * prompts, 151_655)
-    kernels, sizes = Kernels(), {}
+@contextmanager
+def without_memory():
+    """Tensors have no values, and attention is the stand-in."""
     with ExitStack() as stack:
         stack.enter_context(warnings.catch_warnings(action="ignore"))
         for patch in (
@@ -112,19 +140,41 @@ def rehearse(
             mock.patch("torch.nn.functional.scaled_dot_product_attention", stock_fused),
         ):
             stack.enter_context(patch)
-        fake = stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
-        attention = {"": "sdpa", "text_config": "sdpa" if stock else ATTENTION, "vision_config": "sdpa"}
-        model = Qwen2_5_VLForConditionalGeneration._from_config(
-            model_config(size, layers), dtype=torch.float32, attn_implementation=attention
-        )
-        model.model.visual.requires_grad_(False)
+        stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
+        yield
+
+
+def make_pack(P: int, T: int, G: int, prompts: int) -> Pack:
+    encoded = [EncodedPrompt(torch.full((P,), 5), torch.arange(P).expand(3, -1), None, None) for _ in range(prompts)]
+    return pack(encoded, [[torch.full((T,), 7)] * G] * prompts, 151_655)
+
+
+def make_model(config, stock: bool = False):
+    """In fp32, with our attention or with transformers'."""
+    attention = {"": "sdpa", "text_config": "sdpa" if stock else ATTENTION, "vision_config": "sdpa"}
+    model = Qwen2_5_VLForConditionalGeneration._from_config(config, dtype=torch.float32, attn_implementation=attention)
+    model.tie_weights()
+    model.model.visual.requires_grad_(False)
+    return model
+
+
+def checkpoint_layers(model) -> None:
+    for layer in model.model.language_model.layers[:-1]:
+        layer.gradient_checkpointing = True
+        layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
+        layer.train()
+
+
+def rehearse(
+    size: str = "3B", layers: int = 4, P: int = 1200, T: int = 300, G: int = 4, prompts: int = 4, stock: bool = False,
+    checkpointed: bool = False,
+) -> Pass:  # fmt: skip
+    """Forward and backward over `prompts` prompts of P tokens with G completions of T; `stock`: by transformers, row by row."""
+    packed, kernels, sizes = make_pack(P, T, G, prompts), Kernels(), {}
+    with without_memory():
+        model = make_model(model_config(size, layers), stock)
         if checkpointed:
-            for layer in model.model.language_model.layers[:-1]:
-                layer.gradient_checkpointing = True
-                layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
-                layer.train()
-        if prepare:
-            prepare(model)
+            checkpoint_layers(model)
         weights = {p.untyped_storage()._cdata for p in model.parameters()}
         shapes = {tuple(p.shape) for p in model.parameters() if p.ndim == 2}
         shapes |= {shape[::-1] for shape in shapes}
@@ -135,14 +185,13 @@ def rehearse(
                 sizes[at._cdata] = (at.nbytes(), tuple(x.shape) in shapes and x.dtype == torch.bfloat16)
             return x
 
-        stack.enter_context(kernels)
-        with torch.autocast("cpu", torch.bfloat16), torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
-            states = of_rows(model, prompts * G, P, T) if stock else hidden_states(model, packed, None)
-        forward, kinds = sum(kernels.kinds.values()), Counter(kernels.kinds)
-        kernels.kinds.clear()
-        states.sum().backward()
+        with kernels:
+            with torch.autocast("cpu", torch.bfloat16), torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+                states = of_rows(model, prompts * G, P, T) if stock else hidden_states(model, packed, None)
+            forward, kinds = sum(kernels.kinds.values()), Counter(kernels.kinds)
+            kernels.kinds.clear()
+            states.sum().backward()
         backward = sum(kernels.kinds.values())
-        del fake
     copies = sum(n for n, copy in sizes.values() if copy)
     saved = sum(n for n, copy in sizes.values() if not copy)
     tokens = prompts * G * (P + T) if stock else len(packed.ids)

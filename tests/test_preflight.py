@@ -109,7 +109,7 @@ def test_the_longest_row_and_rows_without_images_are_said(folder, capsys):
 def test_a_token_without_an_embedding_is_a_bad_row(folder):
     rows, sizes = check_pictures(list(read_examples(folder / "good.jsonl")))
     reader = replace(load_reader(ModelConfig(path=BASE)), vocabulary=3)
-    assert all("no embedding" in str(bad.read) for bad in check_lengths(rows, reader, sizes))
+    assert all("no embedding" in str(bad.read) for bad in check_lengths(rows, reader, sizes)[0])
 
 
 def test_prompts_are_counted_as_they_are_encoded(tmp_path, capsys):

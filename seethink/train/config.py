@@ -156,6 +156,12 @@ class TrainingConfig(JobConfig):
     device: Annotated[Literal["auto", "cpu"], Effect.PLACE] = Field(
         default="auto", description="auto: a GPU where there is one; cpu: leave GPUs alone"
     )
+    gpu_gb: Annotated[float, Effect.PLACE] = Field(
+        default=0.0, ge=0, description="memory of a GPU that --dry-run plans for; 0: that of this machine"
+    )
+    tokens_per_s: Annotated[float, Effect.PLACE] = Field(
+        default=0.0, ge=0, description="speed that --dry-run plans with, as metrics.jsonl measures it; 0: not known"
+    )
 
     @model_validator(mode="before")
     @classmethod

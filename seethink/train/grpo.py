@@ -30,7 +30,7 @@ from seethink.core.progress import progress
 from seethink.core.run import Run, read_log
 from seethink.core.tables import write_table
 from seethink.rewards import Rewarder
-from seethink.train import alarms
+from seethink.train import alarms, memory
 from seethink.train.advantage import Group, Rollout, set_advantages
 from seethink.train.batches import data_order, order_hash
 from seethink.train.checkpoint import MARKS, Meter, clear, open_run, resume, row_marks, save_checkpoint
@@ -57,16 +57,18 @@ def run(config: GRPOConfig, dry_run: bool = False) -> None:
         with ranks.together():
             refuse_ignored(config)
             refuse_stranger(config)
-        examples, drops, warnings = check_data(config, [config.model], ranks, lengths=not dry_run)
+        examples, drops, warnings, longest = check_data(config, [config.model], ranks, dry_run=dry_run)
         samples = [example.sample for example in examples]
         if ranks.first and not config.reward.placebo and not config.teacher:
             warn_of_golds(samples, config)
         shown = Checked([], [], {})
         if config.demos.data:
             demonstrations = config.model_copy(update={"data": config.demos.data, "limit": 0, "watch": WatchConfig()})
-            shown = check_data(demonstrations, [config.model], ranks, completions=True, lengths=not dry_run)
+            shown = check_data(demonstrations, [config.model], ranks, completions=True, dry_run=dry_run)
         if dry_run:
             print(plan(config, samples, shown.examples, ranks))
+            tokens = config.rounds * config.prompts * config.group * config.max_tokens
+            print(memory.in_words(config, longest, config.rounds, tokens))
             return
         order = data_order([s.id for s in samples], config.rounds * config.prompts, config.seed)
         drawn = [Example(samples[i], "") for i in order]
@@ -78,7 +80,8 @@ def run(config: GRPOConfig, dry_run: bool = False) -> None:
                 before = alarms.before_grpo(config.prompts, len(samples)) | warnings | shown.alarms
                 alarms.raise_new(folder, before, None)
                 demos = draw_demos(blanked(shown.examples, config, ranks), config)
-                train(folder, config, [e.sample for e in blanked(drawn, config, ranks)], demos, ranks)
+                fitted = memory.fit_here(config, longest, ranks)
+                train(folder, fitted, [e.sample for e in blanked(drawn, config, ranks)], demos, ranks)
             if ranks.first:
                 clear(folder, "rollouts.jsonl", MARKS)
                 print(f"grpo: {folder.path('model')}")

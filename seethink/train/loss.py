@@ -17,6 +17,7 @@ from seethink.train.model.linear import linear
 
 Normalisation = Literal["grpo", "dr_grpo", "dapo"]
 CHUNK_ELEMENTS = 2**25  # logits held at once: 128 MB in fp32
+GPU_ROWS = 2048  # tokens of a chunk on a GPU, whose products are slow on fewer: 1.2 GB of logits where V is 151,936
 
 
 def token_log_probs(states: Tensor, head: Tensor, targets: Tensor, banned: Tensor, temperature: float = 1.0) -> Tensor:
@@ -24,12 +25,12 @@ def token_log_probs(states: Tensor, head: Tensor, targets: Tensor, banned: Tenso
 
     Without gradients the [C, V] logits are never held at once; with gradients see `head_loss`.
     """
-    parts = []
-    for h, y in zip(states.split(_rows(head)), targets.split(_rows(head)), strict=True):
+    size, parts = chunk_rows(head), []
+    for h, y in zip(states.split(size), targets.split(size), strict=True):
         logits = linear(h, head).float().index_fill_(1, banned, -torch.inf)
         if temperature != 1:
             logits = logits.div_(temperature)
-        parts.append(torch.log_softmax(logits, -1).gather(1, y[:, None])[:, 0])
+        parts.append(logits.gather(1, y[:, None])[:, 0] - logits.logsumexp(-1))
     return torch.cat(parts) if parts else states.new_zeros(0)
 
 
@@ -49,42 +50,60 @@ def head_loss(
     """
     parts: list[LossParts] = []
 
-    def chunk_loss(h: Tensor, w: Tensor, rows: slice) -> Tensor:
-        parts.append(loss_of(token_log_probs(h, w, targets[rows], banned, temperature), rows))
-        return parts[-1].loss
+    def slope(log_probs: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
+        """(loss, its derivative by each log-probability [c])"""
+        with torch.enable_grad():
+            log_probs.requires_grad_()
+            parts.append(loss_of(log_probs, rows))
+            (by_token,) = torch.autograd.grad(parts[-1].loss, log_probs)
+        return parts[-1].loss.detach(), by_token
 
-    loss = _ChunkedLoss.apply(states, head, chunk_loss)
+    loss = _HeadLoss.apply(states, head, targets, banned, temperature, slope)
     return LossParts(loss, {name: torch.cat([p.per_token[name] for p in parts]) for name in parts[0].per_token})
 
 
-class _ChunkedLoss(torch.autograd.Function):
-    """Sum of chunk losses; forward already holds the gradients for states and head."""
+class _HeadLoss(torch.autograd.Function):
+    """Sum of chunk losses; forward already holds the gradients for states and head.
+
+    With p = softmax(logits / temperature) and g the derivative by the log-probability of the target y, the derivative by the
+    logits is g (1[y] - p) / temperature: it is written over the logits.
+    """
 
     @staticmethod
-    def forward(ctx, states: Tensor, head: Tensor, chunk_loss: Callable[[Tensor, Tensor, slice], Tensor]) -> Tensor:
-        w = head.detach().requires_grad_(head.requires_grad)
+    def forward(
+        ctx, states: Tensor, head: Tensor, targets: Tensor, banned: Tensor, temperature: float, slope
+    ) -> Tensor:
         d_states, total = torch.empty_like(states), states.new_zeros((), dtype=torch.float32)
-        for start in range(0, len(states), _rows(head)):
-            rows = slice(start, start + _rows(head))
-            h = states[rows].detach().requires_grad_()
-            with torch.enable_grad():
-                loss = chunk_loss(h, w, rows)
-                loss.backward()
-            assert h.grad is not None
-            d_states[rows] = h.grad
-            total += loss.detach()
-        ctx.save_for_backward(d_states, w.grad)
+        d_head = torch.zeros_like(head) if ctx.needs_input_grad[1] else None
+        if torch.is_autocast_enabled(head.device.type):  # once, not in every chunk
+            head = head.to(torch.get_autocast_dtype(head.device.type))
+        for start in range(0, len(states), chunk_rows(head)):
+            rows = slice(start, start + chunk_rows(head))
+            h, y = states[rows], targets[rows, None]
+            logits = linear(h, head).float().index_fill_(1, banned, -torch.inf)
+            if temperature != 1:
+                logits.div_(temperature)
+            log_z = logits.logsumexp(-1, keepdim=True)
+            loss, by_token = slope((logits.gather(1, y) - log_z)[:, 0], rows)
+            total += loss
+            by_token = by_token[:, None] / temperature
+            by_logits = logits.sub_(log_z).exp_().mul_(-by_token).scatter_add_(1, y, by_token)
+            d_states[rows] = linear(by_logits, head.t())
+            if d_head is not None:
+                d_head += linear(by_logits.t(), h.t())
+            del logits, by_logits  # before the next chunk, not after it
+        ctx.save_for_backward(d_states, d_head)
         return total
 
     @staticmethod
     def backward(ctx, grad: Tensor):
         d_states, d_head = ctx.saved_tensors
-        return d_states * grad, None if d_head is None else d_head.mul_(grad), None
+        return d_states * grad, None if d_head is None else d_head.mul_(grad), None, None, None, None
 
 
-def _rows(head: Tensor) -> int:
-    """Tokens of a chunk."""
-    return max(1, CHUNK_ELEMENTS // head.shape[0])
+def chunk_rows(head: Tensor) -> int:
+    """Tokens whose logits are held at once, for a head [V, hidden]."""
+    return GPU_ROWS if head.is_cuda else max(1, CHUNK_ELEMENTS // head.shape[0])
 
 
 def token_weights(

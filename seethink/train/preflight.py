@@ -41,9 +41,9 @@ class Reader:
     max_prompt_tokens: int
 
 
-def load_reader(settings: ModelConfig) -> Reader:
-    """Raises UserError for a folder that is no model."""
-    config, tokenizer, processor, system = load_tools(settings)
+def load_reader(settings: ModelConfig, weights: bool = True) -> Reader:
+    """Raises UserError for a folder that is no model; its weights may be missing where `weights` is False."""
+    config, tokenizer, processor, system = load_tools(settings, weights)
     vocabulary = config.get("text_config", config)["vocab_size"]
     return Reader(tokenizer, processor, system, config["image_token_id"], vocabulary, settings.max_prompt_tokens)
 
@@ -60,6 +60,14 @@ class Length(NamedTuple):
         return self.prompt + self.completion
 
 
+class Longest(NamedTuple):
+    """Tokens of the longest prompt, of the longest completion, and of the longest row."""
+
+    prompt: int
+    completion: int
+    row: int
+
+
 class Checked(NamedTuple):
     """Rows of a data file that can be used, in order, with the pictures that a control `shuffled` gives them."""
 
@@ -67,14 +75,16 @@ class Checked(NamedTuple):
     drops: list[Drop]
     alarms: dict[str, str]
     """{alarm: sentence} of what keeps the control from being whole."""
+    longest: Longest = Longest(0, 0, 0)
+    """Tokens, by the first model; nothing on other ranks than the first."""
 
 
 def check_data(
-    config: JobConfig, models: Sequence[ModelConfig], ranks: Ranks, completions: bool = False, lengths: bool = True
+    config: JobConfig, models: Sequence[ModelConfig], ranks: Ranks, completions: bool = False, dry_run: bool = False
 ) -> Checked:
     """The sound rows of `config.data`. Raises UserError for bad ones unless they are to be left out, and for any held-out one.
 
-    The first rank looks at pictures and lengths (not at lengths for a dry run), all read the rows.
+    The first rank looks at pictures and lengths, all read the rows. For a dry run a model may still lack its weights.
     """
     images, kinds = (config.images, config.kinds) if isinstance(config, TrainingConfig) else ("own", ())
     with ranks.together():
@@ -82,14 +92,16 @@ def check_data(
             refuse_unwatched(config.watch)
         rows = of_kinds(read_examples(config.data, completions), kinds, config.data, say=ranks.first)
         rows = list(islice(rows, config.limit or None))
-        readers = [load_reader(model) for model in models] if lengths else []
+        readers = [load_reader(model, weights=not dry_run) for model in models]
     looked, sizes = check_pictures(rows) if ranks.first else (rows, {})
     own = _with_faults(rows, looked, ranks)
     rows = looked = (
         exchanged_rows(own, config.seed) if isinstance(config, TrainingConfig) and images == "shuffled" else own
     )
+    longest = []
     for reader in readers if ranks.first else ():
-        looked = check_lengths(looked, reader, sizes)
+        looked, most = check_lengths(looked, reader, sizes)
+        longest.append(most)
     rows = _with_faults(rows, looked, ranks)
     with ranks.together():
         examples, drops = settle(rows, config.data, config.skip_bad, say=ranks.first)
@@ -99,8 +111,8 @@ def check_data(
     before = {row.read.sample.id: row.read.sample for row in own if isinstance(row.read, Example)}
     alarms = not_shuffled([before[s.id] for s in samples], samples) if images == "shuffled" else {}
     if isinstance(config, TrainingConfig) and config.watch.data:
-        check_data(held_out_job(config), models, ranks, lengths=lengths)
-    return Checked(examples, drops, alarms)
+        check_data(held_out_job(config), models, ranks, dry_run=dry_run)
+    return Checked(examples, drops, alarms, longest[0] if longest else Longest(0, 0, 0))
 
 
 def refuse_unwatched(watch: WatchConfig) -> None:
@@ -151,8 +163,8 @@ def blanked(examples: list[Example], config: TrainingConfig, ranks: Ranks) -> li
     return [Example(sample, e.completion) for sample, e in zip(shown, examples, strict=True)]
 
 
-def check_lengths(rows: list[DataRow], reader: Reader, sizes: Sizes) -> list[DataRow]:
-    """The rows, a fault in the place of each that the model cannot take; says how long the longest are."""
+def check_lengths(rows: list[DataRow], reader: Reader, sizes: Sizes) -> tuple[list[DataRow], Longest]:
+    """The rows, a fault in the place of each that the model cannot take, and how long the longest are, which it says."""
     checked, lengths = [], []
     with progress("prompts", len(rows), show=len(rows) >= MANY) as bar:
         for at in range(0, len(rows), BATCH):
@@ -170,7 +182,8 @@ def check_lengths(rows: list[DataRow], reader: Reader, sizes: Sizes) -> list[Dat
     if lengths:
         longest = max(lengths, key=lambda length: length.total)
         print(f"longest of {len(lengths)} rows: {longest.prompt} + {longest.completion} tokens, {longest.place}")
-    return checked
+    columns = [n.prompt for n in lengths], [n.completion for n in lengths], [n.total for n in lengths]
+    return checked, Longest(*(max(numbers, default=0) for numbers in columns))
 
 
 def warn_of_golds(samples: list[Sample], config: GRPOConfig) -> None:

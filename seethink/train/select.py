@@ -38,7 +38,7 @@ def run(config: SelectConfig, dry_run: bool = False) -> None:
         ModelConfig(path=m, system=config.system, dtype=config.dtype, max_prompt_tokens=config.max_prompt_tokens)
         for m in config.models
     ]
-    examples, drops, _ = check_data(config, models, Ranks(), completions=True, lengths=not dry_run)
+    examples, drops, *_ = check_data(config, models, Ranks(), completions=True, dry_run=dry_run)
     if not examples:
         raise UserError(
             "no examples to select from", where=config.data, remedy="Give a JSONL file with at least one row"

@@ -23,7 +23,7 @@ from seethink.core.nouns import Example
 from seethink.core.preflight import write_drops
 from seethink.core.progress import progress
 from seethink.core.run import Run, read_log
-from seethink.train import alarms
+from seethink.train import alarms, memory
 from seethink.train.batches import data_order, micro_batches, order_hash
 from seethink.train.checkpoint import MARKS, Meter, clear, open_run, resume, row_marks, save_checkpoint
 from seethink.train.config import SFTConfig, controls_in_words, rate_in_words
@@ -64,7 +64,9 @@ class Encoded:
 def run(config: SFTConfig, dry_run: bool = False) -> None:
     """The verb. Raises UserError for bad data, model or folder; the same call again resumes."""
     with join(config.device) as ranks:
-        examples, drops, warnings = check_data(config, [config.model], ranks, completions=True, lengths=not dry_run)
+        examples, drops, warnings, longest = check_data(
+            config, [config.model], ranks, completions=True, dry_run=dry_run
+        )
         with ranks.together():
             train_set, eval_set = hold_out(examples, config)
             if not train_set:
@@ -77,6 +79,7 @@ def run(config: SFTConfig, dry_run: bool = False) -> None:
                 f"{len(train_set)} examples, {len(eval_set)} held out; {config.epochs} epochs = {steps} steps of "
                 f"{config.batch_size}; {rate_in_words(config)}{controls_in_words(config)}"
             )
+            print(memory.in_words(config, longest, steps, draws * longest.row))
             return
         order = data_order([e.sample.id for e in train_set], min(steps * config.batch_size, draws), config.seed)
         drawn = [train_set[i] for i in order]
@@ -86,7 +89,7 @@ def run(config: SFTConfig, dry_run: bool = False) -> None:
             if not folder.done:
                 alarms.raise_new(folder, warnings, None)
                 drawn, eval_set = (blanked(part, config, ranks) for part in (drawn, eval_set))
-                train(folder, config, drawn, eval_set, ranks)
+                train(folder, memory.fit_here(config, longest, ranks), drawn, eval_set, ranks)
             if ranks.first:
                 clear(folder, MARKS)
                 print(f"sft: {folder.path('model')}")

@@ -57,7 +57,8 @@ class VllmRollouts:
 
 def check_prompts(config: EvalConfig, rows: list[DataRow], sizes: Sizes) -> list[DataRow]:
     """The rows, a fault in the place of each whose prompt the model cannot take."""
-    return check_lengths(rows, load_reader(model_of(config)), sizes)
+    checked, _ = check_lengths(rows, load_reader(model_of(config)), sizes)
+    return checked
 
 
 def run_model(config: EvalConfig, samples: Sequence[Sample], answered: Iterable[Key], ranks: Ranks, keep: Keep) -> None:

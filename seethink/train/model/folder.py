@@ -34,8 +34,11 @@ LFS = b"version https://git-lfs"
 FETCH = "Fetch the model again"
 
 
-def check_folder(folder: Path) -> dict[str, Any]:
-    """config.json of a folder that can be loaded. Raises UserError naming the file that is missing, cut or not for us."""
+def check_folder(folder: Path, weights: bool = True) -> dict[str, Any]:
+    """config.json of a folder that can be loaded. Raises UserError naming the file that is missing, cut or not for us.
+
+    `weights` False: they may be missing, as where a run is planned before they are fetched.
+    """
     if missing := [name for name in NEEDED if find_spec(name) is None]:
         raise UserError(
             f"a model folder needs {missing[0]}", remedy="pip install 'seethink[train]', or use an endpoint"
@@ -65,7 +68,7 @@ def check_folder(folder: Path) -> dict[str, Any]:
         raise UserError("names no tokenizer_class", where=folder / "tokenizer_config.json", remedy=FETCH)
     _check_tokenizer(folder, parts.get("tokenizer.json"))
     image_settings(folder)
-    for path in weight_files(folder, parts.get(INDEX)):
+    for path in weight_files(folder, parts.get(INDEX)) if weights or [*folder.glob("*.safetensors")] else ():
         _check_weights(path)
     return config
 

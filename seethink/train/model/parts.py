@@ -70,9 +70,12 @@ class Tools(NamedTuple):
     system: str
 
 
-def load_tools(settings: ModelConfig) -> Tools:
-    """Raises UserError naming what is wrong with the folder, its files against each other included."""
-    config, system = check_folder(settings.path), system_prompt(settings)
+def load_tools(settings: ModelConfig, weights: bool = True) -> Tools:
+    """Raises UserError naming what is wrong with the folder, its files against each other included.
+
+    `weights` False: they need not be there yet.
+    """
+    config, system = check_folder(settings.path, weights), system_prompt(settings)
     tokenizer = load_tokenizer(settings, config)
     check_template(tokenizer, system, config["image_token_id"], settings.chat_template or settings.path)
     budget = settings.min_pixels, settings.max_pixels

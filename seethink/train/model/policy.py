@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -176,8 +177,11 @@ def write_policy(policy: Policy, weights: dict[str, Tensor], folder: Path) -> No
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def make_trainable(policy: Policy, config: ModelConfig, seed: int = 0) -> None:
-    """Choose what trains: LoRA adapters only, or all weights but a frozen vision tower and projector (its mergers)."""
+def make_trainable(policy: Policy, config: ModelConfig, seed: int = 0, fits: Fits | None = None) -> None:
+    """Choose what trains: LoRA adapters only, or all weights but a frozen vision tower and projector (its mergers).
+
+    What does not train is held in the precision of the computation (`slim`).
+    """
     if config.checkpoint_layers:
         for layer in policy.model.model.language_model.layers[:-1]:  # the last one is trimmed to what is read
             layer.gradient_checkpointing = True
@@ -191,20 +195,24 @@ def make_trainable(policy: Policy, config: ModelConfig, seed: int = 0) -> None:
             projector = ".visual." in name and "merger" in name
             frozen = config.freeze_projector if projector else config.freeze_vision if ".visual." in name else False
             parameter.requires_grad_(not frozen)
-    slim(policy.model, policy.dtype)
+    slim(policy.model, policy.dtype, fits)
 
 
-def slim(model: nn.Module, dtype: torch.dtype) -> None:
+Fits = Callable[[Tensor], bool]
+
+
+def slim(model: nn.Module, dtype: torch.dtype, fits: Fits | None = None) -> None:
     """Hold the frozen weights of linear layers in the precision of the computation, in place.
 
     Autocast would cast them at every use, so no result changes, bit for bit. Embeddings and norms stay, since they are not
-    cast; so does a weight that has more digits than `dtype`, as it would be saved without them.
+    cast; so does a weight that has more digits than `dtype`, as it would be saved without them (`fits`: how to know).
     """
+    fits = fits or (lambda weight: torch.equal(weight.to(dtype).to(weight.dtype), weight))
     shared = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}  # the head may be one of them
     for module in model.modules():
         if type(module) is nn.Linear and id(module.weight) not in shared:
             for weight in module.parameters(recurse=False):
-                if not weight.requires_grad and torch.equal(weight.to(dtype).to(weight.dtype), weight):
+                if not weight.requires_grad and fits(weight):
                     weight.data = weight.data.to(dtype)
 
 

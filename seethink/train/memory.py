@@ -1,0 +1,345 @@
+"""What a training run takes of a GPU's memory, of the disk and of time, known before it starts.
+
+Bytes are counted, not guessed: weights from the model of the folder, built without its values; activations from what each layer
+keeps for its backward pass (KEPT, measured by `tests/rehearsal.py`); the rest from shapes. `tests/test_memory.py` holds the sum
+to what torch itself tracks. What depends on the allocator and the driver is a margin, and is named.
+
+Shape letters: L language layers, V vocabulary, P prompt tokens, T completion tokens, G completions a prompt.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModelForImageTextToText
+
+from seethink.train.config import GRPOConfig, ModelConfig, SFTConfig
+from seethink.train.dist import Ranks
+from seethink.train.loss import GPU_ROWS
+from seethink.train.model.parts import reading
+from seethink.train.model.policy import Policy, make_trainable
+from seethink.train.preflight import Longest
+
+GB = 1e9
+CONTEXT, SLACK = 1.5 * GB, 0.05
+"""CUDA context and kernels; share that the allocator loses to fragments."""
+
+KEPT = {  # (family, LoRA, precision): bytes per token and layer, for each unit of hidden, query, key and MLP width
+    ("qwen2", False, "bfloat16"): (32, 0, 4, 8), ("qwen2", True, "bfloat16"): (24, 0, 4, 8),
+    ("qwen3", False, "bfloat16"): (26, 12, 10, 8), ("qwen3", True, "bfloat16"): (18, 10, 8, 8),
+    ("qwen2", False, "float32"): (36, 0, 8, 16), ("qwen2", True, "float32"): (28, 0, 8, 16),
+    ("qwen3", False, "float32"): (24, 20, 16, 16), ("qwen3", True, "float32"): (16, 16, 12, 16),
+}  # fmt: skip
+
+
+class Part(NamedTuple):
+    """Bytes on one GPU, and when: always, while sampling, or while updating."""
+
+    name: str
+    bytes: float
+    phase: str = "always"
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """Sizes of a model, and how many bytes its weights take. `frozen_vision` stays whole on every rank."""
+
+    family: str
+    hidden: int
+    queries: int
+    keys: int
+    mlp: int
+    layers: int
+    vocabulary: int
+    parameters: int
+    trained: int
+    copied: int
+    """Trained weights of linear layers: autocast keeps them in bf16 too while a pass lasts."""
+    held: int
+    frozen_vision: int
+    reference: int
+    """Bytes of a frozen copy that shares the frozen vision tower; with LoRA there is none."""
+    head_trains: bool
+    stack: int
+    """Weights of the language layers."""
+    root: int
+    """Bytes of embedding and head, which are whole on every rank while it computes."""
+    head_cast: bool
+    """Whether the head is held in fp32, and copied for products in bf16."""
+
+    def layer(self, lora: bool, precision: str) -> int:
+        """Bytes that a layer keeps for backward, per token."""
+        widths = (self.hidden, self.queries, self.keys, self.mlp)
+        kept = KEPT["qwen3" if self.family == "qwen3_vl" else "qwen2", lora, precision]
+        return sum(each * width for each, width in zip(kept, widths, strict=True))
+
+
+def shapes(settings: ModelConfig, precision: str) -> Shapes:
+    """Of a model folder as it would be trained. Raises UserError for a folder that transformers cannot read."""
+    with reading("the model cannot be read", settings.path):
+        config = AutoConfig.from_pretrained(settings.path, local_files_only=True, trust_remote_code=False)
+        return shapes_of(config, settings, precision)
+
+
+def shapes_of(config: Any, settings: ModelConfig, precision: str) -> Shapes:
+    """Of a transformers config, whose `dtype` is that of its checkpoint."""
+    dtype, stored, nothing = getattr(torch, precision), config.dtype or torch.float32, cast(Any, None)
+    with torch.device("meta"):
+        model: Any = AutoModelForImageTextToText.from_config(config, dtype=torch.float32)
+    exact = stored == dtype
+    make_trainable(Policy(model, nothing, nothing, settings.path, dtype=dtype), settings, fits=lambda _: exact)
+    text, weights = config.get_text_config(), dict(model.named_parameters())
+    linear = {id(m.weight) for m in model.modules() if isinstance(m, nn.Linear)}
+    vision = [p for name, p in weights.items() if ".visual." in name]
+    frozen_vision = 0 if any(p.requires_grad for p in vision) else _bytes(vision)
+    trained = [p for p in weights.values() if p.requires_grad]
+    halved = 2 if dtype == torch.bfloat16 and exact else 4
+    shared = {id(p) for p in vision} if frozen_vision else set()
+    rest = [p for p in weights.values() if id(p) not in shared]
+    embedding = id(model.get_input_embeddings().weight)
+    head = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    return Shapes(
+        family=config.model_type,
+        hidden=text.hidden_size,
+        queries=head * text.num_attention_heads,
+        keys=head * text.num_key_value_heads,
+        mlp=text.intermediate_size,
+        layers=text.num_hidden_layers,
+        vocabulary=text.vocab_size,
+        parameters=sum(p.numel() for name, p in weights.items() if "lora_" not in name),
+        trained=sum(p.numel() for p in trained),
+        copied=sum(p.numel() for p in trained if id(p) in linear),
+        held=_bytes(weights.values()) - frozen_vision,
+        frozen_vision=frozen_vision,
+        reference=sum(p.numel() * (halved if id(p) in linear and id(p) != embedding else 4) for p in rest),
+        head_trains=model.lm_head.weight.requires_grad,
+        stack=sum(p.numel() for name, p in weights.items() if ".layers." in name and ".visual." not in name),
+        root=_bytes({id(p): p for p in (model.get_input_embeddings().weight, model.lm_head.weight)}.values()),
+        head_cast=model.lm_head.weight.dtype != dtype,
+    )
+
+
+def _bytes(weights: Any) -> int:
+    return sum(p.numel() * p.element_size() for p in weights)
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """Parts of one GPU's memory."""
+
+    parts: list[Part]
+    tokens: int
+    """Computed at once in an update."""
+    unknown: list[str] = field(default_factory=list)
+
+    def phase(self, name: str) -> float:
+        """Bytes that are taken while a phase lasts."""
+        return sum(part.bytes for part in self.parts if part.phase in ("always", name))
+
+    @property
+    def peak(self) -> tuple[str, float]:
+        """(phase, bytes) at the worst moment."""
+        return max(((name, self.phase(name)) for name in ("sampling", "updating")), key=lambda pair: pair[1])
+
+    @property
+    def needed(self) -> float:
+        """Bytes that a GPU must have for it, with the margin."""
+        return self.peak[1] * (1 + SLACK) + CONTEXT
+
+
+def memory_plan(config: SFTConfig | GRPOConfig, of: Shapes, longest: Longest, precision: str) -> MemoryPlan:
+    """On one of the run's GPUs. Sharded weights are split over all of them; what is computed is not."""
+    gpus, lora, number = max(config.gpus, 1), config.model.lora_rank > 0, 2 if precision == "bfloat16" else 4
+    grpo = config if isinstance(config, GRPOConfig) else None
+    sharded = config.gpus > 1
+    parts = [Part("weights", of.held / gpus + of.frozen_vision), Part("AdamW's moments", 8 * of.trained / gpus)]
+    if grpo and grpo.kl > 0 and not lora:
+        parts.append(Part("reference", of.reference / gpus))
+    largest, of_step = longest.row, getattr(config, "batch_size", 0)
+    if grpo:
+        largest, of_step = longest.prompt + grpo.group * grpo.max_tokens, grpo.update_prompts
+    tokens = max(largest, min(config.micro_tokens, of_step * largest))
+    layer = of.layer(lora, precision)
+    parts += [
+        Part("gradients", 4 * of.trained / gpus, "updating"),
+        *computing(config.model, of, layer, tokens, number),
+    ]
+    if sharded:
+        parts.append(Part("layers gathered from other GPUs", 2 * number * of.stack / of.layers + of.root, "updating"))
+    elif number == 2:
+        parts.append(Part("weights in bf16, for the products", 2 * of.copied, "updating"))
+    if grpo and grpo.sampler.engine == "local":
+        parts += sampling(grpo, of, longest, layer, number)
+    unknown = [] if of.frozen_vision else ["activations of the vision tower, which trains"]
+    if grpo and grpo.teacher:
+        unknown.append("the teacher")
+    if grpo and grpo.reward.open.scorer in ("model", "chat_model"):
+        unknown.append("the reward model, which visits between sampling and updating")
+    if grpo and grpo.sampler.engine == "vllm":
+        unknown.append(f"vLLM: {grpo.sampler.memory:.0%} of the GPU while sampling")
+    return MemoryPlan(parts, tokens, unknown)
+
+
+def computing(model: ModelConfig, of: Shapes, layer: int, tokens: int, number: int) -> list[Part]:
+    """What a pass holds: activations (the residual stream is fp32), logits of a chunk, the gradient of the head.
+
+    Checkpointed layers keep their inputs; what one of them computes again has gone before there are logits, and comes after.
+    """
+    stream, weight, rows = 4 * of.hidden * tokens, of.vocabulary * of.hidden, min(GPU_ROWS, tokens)
+    logits = rows * of.vocabulary * (4 + number) + (number * weight if of.head_cast else 0)
+    logits += number * weight if of.head_trains else 0  # of one chunk, before it is added up
+    gradient = [Part("gradient of the head", 4 * weight, "updating")] if of.head_trains else []
+    if not model.checkpoint_layers:
+        kept = Part(f"activations of {tokens:,} tokens", tokens * layer * of.layers + 3 * stream, "updating")
+        return [kept, Part("logits of a chunk, and the head in their precision", logits, "updating"), *gradient]
+    again = tokens * (layer + 6 * of.mlp)
+    larger = ("logits of a chunk, and the head in their precision", logits), ("a layer computed again", again)
+    inputs = Part(
+        f"inputs of layers, and all of the last one, {tokens:,} tokens",
+        stream * (of.layers + 2) + tokens * layer,
+        "updating",
+    )
+    return [inputs, Part(*max(larger, key=lambda pair: pair[1]), "updating"), *gradient]
+
+
+def sampling(config: GRPOConfig, of: Shapes, longest: Longest, layer: int, number: int) -> list[Part]:
+    """What the local sampler holds: keys and values of prompts and completions, logits, and what is kept of prompts to train on."""
+    rows = min(config.rollout_prompts, config.prompts) * config.group
+    tokens = rows * config.max_tokens + rows // config.group * longest.prompt
+    parts = [
+        Part(f"keys and values of {tokens:,} tokens", tokens * of.layers * 2 * of.keys * number, "sampling"),
+        Part("logits", rows * of.vocabulary * 16, "sampling"),
+    ]
+    if config.gpus > 1:
+        parts.append(Part("weights gathered from other GPUs", number * of.stack + of.root, "sampling"))
+    elif config.reuse_prefill and not config.model.checkpoint_layers:
+        kept = min(config.micro_tokens, config.update_prompts * longest.prompt)
+        parts.append(Part(f"prompts kept to train on, {kept:,} tokens", kept * layer * of.layers, "sampling"))
+    return parts
+
+
+# ------------------------------------------------------------------------------------------------------------------ in words
+
+Change = tuple[str, Callable[[Any], Any]]
+
+CHANGES: tuple[Change, ...] = (
+    ("--micro_tokens 4096", lambda c: c.model_copy(update={"micro_tokens": min(c.micro_tokens, 4096)})),
+    (
+        "--rollout_prompts 32",
+        lambda c: c.model_copy(update={"rollout_prompts": 32}) if hasattr(c, "rollout_prompts") else c,
+    ),
+    ("--model.checkpoint_layers true", lambda c: _of_model(c, checkpoint_layers=True)),
+    ("--gpus 8", lambda c: c.model_copy(update={"gpus": max(c.gpus, 8)})),
+    ("--model.lora_rank 64", lambda c: _of_model(c, lora_rank=c.model.lora_rank or 64)),
+)
+"""Single settings that make a run smaller, those first that change no result."""
+
+
+def _of_model(config: Any, **changes: Any) -> Any:
+    return config.model_copy(update={"model": config.model.model_copy(update=changes)})
+
+
+def what_would_fit(config: Any, longest: Longest, precision: str, capacity: float) -> str:
+    """The first single setting with which the run fits, the first pair where none does; empty where no pair does."""
+    pairs = [(a, b) for i, a in enumerate(CHANGES) for b in CHANGES[i + 1 :]]
+    for changes in (*((change,) for change in CHANGES), *pairs):
+        changed = config
+        for _, change in changes:
+            changed = change(changed)
+        if memory_plan(changed, shapes(changed.model, precision), longest, precision).needed <= capacity:
+            return " ".join(name for name, _ in changes)
+    return ""
+
+
+def fitted(config: Any, longest: Longest, capacity: float) -> Any:
+    """The settings with `checkpoint_layers` and `micro_tokens` as they fit into a GPU of so many bytes, unless they were set.
+
+    They change time and memory, not results. Where nothing fits, the smallest are taken.
+    """
+    free = "micro_tokens" not in config.model_fields_set, "checkpoint_layers" not in config.model.model_fields_set
+    if not any(free):
+        return config
+    precision, found = precision_of(config), config
+    for again, tokens in ((False, 16384), (False, 8192), (True, 16384), (True, 8192), (True, 4096)):
+        found = config.model_copy(update={"micro_tokens": tokens}) if free[0] else config
+        found = _of_model(found, checkpoint_layers=again) if free[1] else found
+        if memory_plan(found, shapes(found.model, precision), longest, precision).needed <= capacity:
+            break
+    return found
+
+
+def fit_here(config: Any, longest: Longest, ranks: Ranks) -> Any:
+    """`fitted` to this rank's GPU, alike on all ranks, and said; on a CPU the settings as they are."""
+    if ranks.device.type != "cuda":
+        return config
+    smallest = min(ranks.gather([torch.cuda.get_device_properties(ranks.device).total_memory]))
+    found = fitted(config.model_copy(update={"gpus": ranks.world}), ranks.of_first(longest), smallest)
+    if ranks.first:
+        again = "computed again" if found.model.checkpoint_layers else "kept"
+        print(f"memory: {found.micro_tokens} tokens at once, activations of layers {again}", file=sys.stderr)
+    return found
+
+
+def precision_of(config: SFTConfig | GRPOConfig) -> str:
+    """As a GPU would compute it, whatever this machine has."""
+    return "bfloat16" if config.model.dtype == "auto" else config.model.dtype
+
+
+def in_words(config: SFTConfig | GRPOConfig, longest: Longest, steps: int, generated: int) -> str:
+    """One page: memory by part, whether it fits and what would make it fit, disk, tokens and hours."""
+    precision = precision_of(config)
+    of = shapes(config.model, precision)
+    plan = memory_plan(config, of, longest, precision)
+    capacity = (config.gpu_gb or gpu_here()) * GB
+    lines = [
+        f"memory of each of {max(config.gpus, 1)} GPUs: {of.parameters / 1e9:.2f} billion parameters, {of.trained / 1e9:.2f} of them "
+        f"train, {precision}; longest prompt {longest.prompt:,} tokens",
+        *(f"  {part.bytes / GB:7.1f} GB  {part.name}{_when(part)}" for part in plan.parts),
+        f"  {plan.peak[1] / GB:7.1f} GB  at the most, while {plan.peak[0]}; a GPU needs {plan.needed / GB:.1f} GB "
+        f"({SLACK:.0%} for fragments, {CONTEXT / GB:g} GB for CUDA)",
+        *(f"  not counted: {what}" for what in plan.unknown),
+    ]
+    if not capacity:
+        lines.append("  whether it fits is not known without a GPU here: say --gpu_gb")
+    elif plan.needed <= capacity:
+        lines.append(f"  it fits into {capacity / GB:.0f} GB")
+    else:
+        way = what_would_fit(config, longest, precision, capacity)
+        lines.append(
+            f"  it does NOT fit into {capacity / GB:.0f} GB; " + (f"it would with {way}" if way else "no setting helps")
+        )
+    lines.append(disk_in_words(config, of, steps))
+    lines.append(hours_in_words(config, generated))
+    return "\n".join(lines)
+
+
+def _when(part: Part) -> str:
+    return "" if part.phase == "always" else f", while {part.phase}"
+
+
+def gpu_here() -> float:
+    """Gigabytes of the smallest GPU of this machine; 0 where there is none."""
+    if not torch.cuda.is_available():
+        return 0.0
+    return min(torch.cuda.get_device_properties(i).total_memory for i in range(torch.cuda.device_count())) / GB
+
+
+def disk_in_words(config: SFTConfig | GRPOConfig, of: Shapes, steps: int) -> str:
+    """A checkpoint is replaced only when the next one is complete."""
+    checkpoint, model = 12 * of.trained, 4 * of.parameters
+    exports = steps // config.export_every if config.export_every else 0
+    needed = 2 * checkpoint + (1 + exports) * model
+    of_exports = f", {exports} exports" if exports else ""
+    return f"disk: {needed / GB:.0f} GB (two checkpoints of {checkpoint / GB:.0f} GB, the model {model / GB:.0f} GB{of_exports})"
+
+
+def hours_in_words(config: SFTConfig | GRPOConfig, generated: int) -> str:
+    what = f"at most {generated:,} tokens {'to generate' if isinstance(config, GRPOConfig) else 'to compute'}"
+    if not config.tokens_per_s:
+        return f"{what}; hours are not known: say --tokens_per_s, which every line of metrics.jsonl measures"
+    return f"{what}: {generated / config.tokens_per_s / 3600:.1f} hours at {config.tokens_per_s:g} tokens a second"

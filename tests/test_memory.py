@@ -1,0 +1,167 @@
+"""The memory plan against what torch tracks of a step at the size of a real model, without its memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from unittest import mock
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.testing._internal.distributed.fake_pg import FakeStore
+
+from seethink.train import loss, memory
+from seethink.train.config import GRPOConfig, ModelConfig
+from seethink.train.dist import Ranks
+from seethink.train.loss import LossParts, head_loss
+from seethink.train.memory import CHANGES, KEPT, memory_plan, shapes_of
+from seethink.train.model.pack import hidden_states
+from seethink.train.model.policy import Policy, make_trainable
+from seethink.train.preflight import Longest
+from seethink.train.rollout.sampler import Cohort, LocalSampler
+from tests.rehearsal import SIZES, Live, make_model, make_pack, model_config, rehearse, without_memory
+from tests.tiny import tiny_policy, tiny_prompt
+
+LAYERS = 4
+P, T, G, PROMPTS = 500, 250, 4, 4
+TOKENS = PROMPTS * (P + G * T)
+
+
+LONGEST = Longest(P, T, P + T)
+
+
+def settings(gpus: int, **model) -> GRPOConfig:
+    return GRPOConfig(
+        out="x", data="x", model={"path": ".", **model}, group=G, max_tokens=T, micro_tokens=TOKENS, prompts=PROMPTS,
+        update_prompts=PROMPTS, kl=0, gpus=gpus,
+    )  # fmt: skip
+
+
+def tracked(size: str, config: GRPOConfig, ranks: Ranks) -> float:
+    """Bytes at the peak of two optimiser steps on one of the GPUs, by torch's own tracker."""
+    packed = make_pack(P, T, G, PROMPTS)
+    wide = mock.patch.object(loss, "chunk_rows", lambda _: loss.GPU_ROWS)
+    still = mock.patch.object(nn.Module, "to", lambda self, *_, **__: self)  # everything is where it belongs already
+    with without_memory(), wide:
+        model = make_model(model_config(size, LAYERS))
+        policy = Policy(model, None, None, Path(), dtype=torch.bfloat16, ranks=ranks)
+        with still:
+            make_trainable(policy, config.model, fits=lambda _: True)
+            ranks.shard(torch.bfloat16, model)
+        adam = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], foreach=False)
+        with Live(model) as live:
+            for _ in range(2):  # the first has no moments yet
+                for _ in range(2):  # the second has gradients already
+                    with policy.autocast():
+                        total = ranks.forward(model, lambda: the_loss(model, packed))
+                    total.backward()
+                    del total
+                adam.step()
+                adam.zero_grad()
+        return live.peak
+
+
+def the_loss(model, packed) -> torch.Tensor:
+    states = hidden_states(model, packed, None)
+    of_tokens = lambda log_probs, _: LossParts(log_probs.sum(), {})  # noqa: E731
+    return head_loss(states, model.lm_head.weight, packed.targets, torch.tensor([151_655]), 0.8, of_tokens).loss
+
+
+@pytest.fixture
+def eight():
+    """This process as the first of eight whose others are pretended."""
+    dist.init_process_group("fake", rank=0, world_size=8, store=FakeStore())
+    yield Ranks(0, 8, torch.device("cpu"), init_device_mesh("cpu", (8,)))
+    dist.destroy_process_group()
+
+
+def compared(size: str, gpus: int, ranks: Ranks, **model) -> tuple[float, float]:
+    """Bytes while updating: planned, and tracked."""
+    config, of_checkpoint = settings(gpus, **model), model_config(size, LAYERS)
+    of_checkpoint.dtype = torch.bfloat16
+    plan = memory_plan(config, shapes_of(of_checkpoint, config.model, "bfloat16"), LONGEST, "bfloat16")
+    assert plan.tokens == TOKENS
+    return plan.phase("updating"), tracked(size, config, ranks)
+
+
+@pytest.mark.parametrize("size", ["3B", "7B"])
+@pytest.mark.parametrize("again", [False, True], ids=["kept", "checkpointed"])
+@pytest.mark.parametrize("rank", [0, 64], ids=["full", "lora"])
+def test_the_plan_is_within_ten_percent_of_what_torch_tracks(size, again, rank):
+    alone = Ranks(device=torch.device("cpu"))
+    planned, found = compared(size, 1, alone, checkpoint_layers=again, lora_rank=rank)
+    assert planned == pytest.approx(found, rel=0.1)
+
+
+@pytest.mark.parametrize("size", ["3B", "7B"])
+@pytest.mark.parametrize("again", [False, True], ids=["kept", "checkpointed"])
+@pytest.mark.parametrize("rank", [0, 64], ids=["full", "lora"])
+def test_so_it_is_on_eight_gpus(size, again, rank, eight):
+    planned, found = compared(size, 8, eight, checkpoint_layers=again, lora_rank=rank)
+    assert planned == pytest.approx(found, rel=0.1)
+
+
+def test_what_a_layer_keeps_is_what_the_table_says():
+    """Two sizes differ by what the widths between them cost; query heads and rows of the softmax add a little."""
+    for widths in ((1024, 2048, 8, 2), (2048, 4096, 16, 4)):
+        with mock.patch.dict(SIZES, {"own": (*widths, True)}):
+            few, many = (rehearse("own", layers, P=60, T=20, G=2, prompts=2) for layers in (2, 4))
+            of = shapes_of(model_config("own", 2), ModelConfig(path="."), "bfloat16")
+        found = (many.saved - few.saved) / 2 / few.tokens
+        assert of.layer(False, "bfloat16") == pytest.approx(found, rel=0.01)
+
+
+def test_keys_and_values_are_what_the_sampler_holds():
+    policy, _ = tiny_policy()
+    sampler = LocalSampler(policy)
+    prefix = sampler.prefill([tiny_prompt(policy, 5)] * 3, graph=False)
+    cohort = Cohort.enter(prefix, 0, G, T)
+    held = sum(x.nbytes for x in (*prefix.keys, *prefix.values, *cohort.own_k, *cohort.own_v))
+    text = policy.model.config.text_config
+    of = shapes_of(policy.model.config, ModelConfig(path="."), "float32")
+    assert (of.layers, of.keys) == (text.num_hidden_layers, 16 * text.num_key_value_heads)
+    config = settings(1).model_copy(update={"prompts": 3, "rollout_prompts": 128})
+    longest = Longest(prefix.keys[0].shape[2], 0, 0)
+    assert next(p.bytes for p in memory.sampling(config, of, longest, 0, 4) if p.name.startswith("keys")) == held
+
+
+@pytest.mark.parametrize(("capacity", "remedy"), [(80, ""), (40, "--gpus 8"), (2, "no setting helps")])
+def test_a_page_says_whether_it_fits_and_what_would_make_it_fit(tmp_path, capacity, remedy):
+    config = model_config("3B", 36)
+    config.dtype = torch.bfloat16
+    config.save_pretrained(tmp_path)
+    model = {"path": tmp_path, "checkpoint_layers": True}
+    run = GRPOConfig(out="x", data="x", model=model, micro_tokens=4096, gpu_gb=capacity, tokens_per_s=1000)
+    page = memory.in_words(run, Longest(500, 0, 500), 49, 49 * 2048 * 1024)
+    assert (
+        f"{shapes_of(config, run.model, 'bfloat16').parameters / 1e9:.2f} billion parameters" in page
+        and "28.5 hours at 1000 tokens a second" in page
+    )
+    assert (f"it fits into {capacity} GB" in page) is (not remedy)
+    assert remedy in page
+
+
+def test_every_change_makes_a_run_smaller_and_only_late_ones_change_results():
+    names = [name for name, _ in CHANGES]
+    assert names.index("--model.lora_rank 64") == len(names) - 1
+    assert all(("qwen2", lora, kind) in KEPT for lora in (False, True) for kind in ("float32", "bfloat16"))
+
+
+def test_checkpointing_and_micro_tokens_follow_the_memory_unless_they_are_set(tmp_path):
+    config = model_config("3B", 36)
+    config.dtype = torch.bfloat16
+    config.save_pretrained(tmp_path)
+    ask = lambda **settings: GRPOConfig(out="x", data="x", rollout_prompts=16, **settings)  # noqa: E731
+    longest, seen = Longest(500, 0, 500), {}
+    for capacity in (24, 80, 200):
+        for rank in (0, 64):
+            found = memory.fitted(ask(model={"path": tmp_path, "lora_rank": rank}), longest, capacity * 1e9)
+            seen[capacity, rank] = found.model.checkpoint_layers, found.micro_tokens
+    assert seen[200, 0] == (False, 16384) and seen[80, 0] == (True, 8192), seen
+    assert seen[24, 64] == (True, 16384) and seen[80, 64] == (False, 8192), seen
+    own = ask(model={"path": tmp_path, "checkpoint_layers": False}, micro_tokens=1000)
+    assert memory.fitted(own, longest, 80e9) is own
+    asked = memory.fitted(ask(model={"path": tmp_path}, micro_tokens=6000), longest, 80e9)
+    assert asked.micro_tokens == 6000 and asked.model.checkpoint_layers
