@@ -3,7 +3,7 @@
     python benchmarks/gpu.py [--size 3B] [--steps 3] [--micro_tokens 8192] [--json benchmarks/results/DATE-GPU.json]
     python benchmarks/gpu.py --device cpu --size tiny        # the same code on a toy, to see that it runs
 
-The shape of Qwen2.5-VL-3B with random weights, bf16, vision tower frozen, LoRA and all language weights, with a reference (beta
+The shape of Qwen2.5-VL-3B with random weights, fp32 masters computed in bf16, vision tower frozen, LoRA and all language weights, with a reference (beta
 0.04). Two settings: the paper's (images of 588 x 588 pixels, T = 250, G = 4) and a long prompt (952 x 952 pixels, G = 8). Per
 phase: median wall seconds, tokens per second, peak memory, and floating point operations counted from shapes (multiplications
 of weights and of attention, nothing for recomputation) as a share of what a large bf16 matmul reaches on the device.
@@ -48,7 +48,7 @@ def measure(connection, folder: Path, case: Case, index: int, device_name: str, 
 
     device, choice = torch.device(device_name), CHOICES[index]
     precision = "bfloat16" if device.type == "cuda" else "float32"
-    policy = load(folder, choice, device, precision, precision)
+    policy = load(folder, choice, device, "float32", precision)  # masters in fp32, as seethink grpo holds them
     side = GRPO(policy, folder, case, choice, precision, micro_tokens=micro_tokens)
     watch = Watch(device)
     gap = 0.0

@@ -7,8 +7,9 @@ import math
 import pytest
 import torch
 
+from seethink.core.nouns import Reward
 from seethink.train import loss as loss_module
-from seethink.train.advantage import group_advantages
+from seethink.train.advantage import group_advantages, set_advantages
 from seethink.train.loss import (
     Given,
     Objective,
@@ -171,3 +172,16 @@ def test_head_loss_equals_the_loss_of_plain_log_probs(monkeypatch, rows, trained
 def test_kl_controller_moves_towards_its_target(kl, direction):
     beta = adapt_kl(1e-3, kl, 5e-4, 128, 10_000)
     assert (beta > 1e-3) - (beta < 1e-3) == direction and abs(beta / 1e-3 - 1) <= 0.2 * 128 / 10_000 + 1e-12
+
+
+def test_cut_completions_do_not_train_but_their_rewards_count():
+    from seethink.train.rollout.sampler import Completion
+    from tests.tiny import tiny_group
+
+    nothing = torch.zeros(1)
+    completions = [Completion(torch.tensor([5]), nothing, nothing, stop) for stop in ("stop", "length", "stop")]
+    for mask_cut, expected in ((False, [-1 / 3, 2 / 3, -1 / 3]), (True, [-1 / 3, None, -1 / 3])):
+        group = tiny_group(None, completions, [None] * 3, 0)
+        group.rollouts[1].reward = Reward(1.0, "ok", "digit")
+        set_advantages([group], scale_by_std=False, mask_cut=mask_cut)
+        assert [r.advantage for r in group.rollouts] == pytest.approx(expected)

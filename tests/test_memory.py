@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from unittest import mock
 
@@ -165,3 +166,16 @@ def test_checkpointing_and_micro_tokens_follow_the_memory_unless_they_are_set(tm
     assert memory.fitted(own, longest, 80e9) is own
     asked = memory.fitted(ask(model={"path": tmp_path}, micro_tokens=6000), longest, 80e9)
     assert asked.micro_tokens == 6000 and asked.model.checkpoint_layers
+
+
+def test_the_page_of_the_configurations_is_what_the_plan_says():
+    path = Path(__file__).parents[1] / "docs" / "memory.py"
+    spec = spec_from_file_location("memory_page", path)
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.page() == path.with_suffix(".md").read_text(), "run: python docs/memory.py"
+    there = {
+        str(p.relative_to(path.parents[1] / "configs").with_suffix(""))
+        for p in path.parents[1].glob("configs/*/*.toml")
+    }
+    assert there - {"paper/model", "paper/select"} == set(module.FILES)

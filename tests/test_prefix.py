@@ -54,7 +54,7 @@ def test_an_update_through_the_kept_prefix_equals_one_without(trainable_vision, 
         )  # fmt: skip
         make_trainable(policy, config.model)
         prompts = [tiny_prompt(policy, n, i) for n, i in ((5, 1), (9, 2), (3, 0), (4, 1))]
-        sampler = LocalSampler(policy, prefill_tokens=sum(len(p.ids) for p in prompts[:kept]), keep=keep)
+        sampler = LocalSampler(policy, prefill_tokens=sum(len(p.ids) + 3 * 8 for p in prompts[:kept]), keep=keep)
         rolled = sampler.rollout(prompts, 3, 8, 1.0, seed=0)
         assert sum(len(p) for p in sampler.kept) == (kept if keep else 0)
         written = written or rolled  # the same completions for both

@@ -49,6 +49,8 @@ class Run:
     def __init__(self, folder: Path, key: str, unit: str = "step", owner: bool = True):
         self.folder, self.key, self.unit, self.owner = Path(folder), key, unit, owner
         self._files: dict[str, TextIO] = {}
+        self.mirror: Callable[[int, dict[str, Any]], object] | None = None
+        """Gets every row that `log` writes as well."""
         self._lock = self._take_lock() if owner else None
 
     @staticmethod
@@ -118,6 +120,8 @@ class Run:
         """One row of metrics.jsonl, after step or round `at`. NaN and infinity become null, which every reader can parse."""
         clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
         self._append("metrics.jsonl", {self.unit: at, **clean})
+        if self.mirror:
+            self.mirror(at, clean)
 
     def write_rows(self, name: str, rows: list[dict[str, Any]]) -> None:
         """Rows that hold this run's unit appended to a JSONL log; `rewind` forgets them like metrics."""

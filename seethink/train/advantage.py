@@ -64,12 +64,16 @@ class Group:
         return replace(self, prompt=replace(self.prompt, pixels=None, grids=None))
 
 
-def set_advantages(groups: list[Group], scale_by_std: bool) -> None:
-    """Give every rollout its advantage."""
+def set_advantages(groups: list[Group], scale_by_std: bool, mask_cut: bool = False) -> None:
+    """Give every rollout its advantage; with `mask_cut` none to those that were cut, whose rewards are part of the mean.
+
+    A cut completion says little of its tokens: it might have ended well (DAPO, arXiv 2503.14476, section 3.4; TRL's
+    mask_truncated_completions).
+    """
     for group in groups:
         advantages = group_advantages([r.reward.value for r in group.rollouts], scale_by_std)
         for rollout, advantage in zip(group.rollouts, advantages, strict=True):
-            rollout.advantage = advantage
+            rollout.advantage = None if mask_cut and rollout.completion.stop == "length" else advantage
 
 
 def group_advantages(rewards: list[float | None], scale_by_std: bool, eps: float = 1e-4) -> list[float | None]:

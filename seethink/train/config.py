@@ -156,6 +156,9 @@ class TrainingConfig(JobConfig):
     device: Annotated[Literal["auto", "cpu"], Effect.PLACE] = Field(
         default="auto", description="auto: a GPU where there is one; cpu: leave GPUs alone"
     )
+    track: Annotated[Literal["none", "trackio", "wandb", "tensorboard"], Effect.PLACE] = Field(
+        default="none", description="tracker that metrics are mirrored to; metrics.jsonl holds them in any case"
+    )
     gpu_gb: Annotated[float, Effect.PLACE] = Field(
         default=0.0, ge=0, description="memory of a GPU that --dry-run plans for; 0: that of this machine"
     )
@@ -273,6 +276,10 @@ class GRPOConfig(TrainingConfig):
     )
     temperature: float = Field(default=0.8, gt=0, description="sampling temperature (paper: 0.8)")
     max_tokens: int = Field(default=1024, ge=1, description="completion tokens; longer ones are cut and counted")
+    mask_cut: bool = Field(
+        default=False,
+        description="completions cut at max_tokens do not train; their rewards still count in their group",
+    )
     std_norm: bool = Field(default=True, description="divide advantages of rewards by the group's standard deviation")
     normalisation: Literal["grpo", "dr_grpo", "dapo"] = Field(
         default="grpo", description="how token losses are averaged; grpo: the paper's"
@@ -287,9 +294,18 @@ class GRPOConfig(TrainingConfig):
     )
     reuse_prefill: Annotated[bool, Effect.MANNER] = Field(
         default=True,
-        description="train the first update of a round through the prompts as the rollout computed them, up to micro_tokens of "
-        "them: less work, more memory while decoding; not with checkpoint_layers, several processes or vLLM",
+        description="train the first update of a round through the prompts as the rollout computed them, as many as fit into "
+        "micro_tokens with their completions: less work, more memory while decoding; not with checkpoint_layers, several processes or vLLM",
     )
+
+
+class PushConfig(Config):
+    """Send a finished run's model to the Hugging Face Hub."""
+
+    run: Annotated[Path, Effect.INPUT] = Field(description="folder of a finished sft or grpo run")
+    repo: str = Field(pattern=HUB_NAME.pattern, description="org/name on the Hub; made where it is not there")
+    adapter: bool = Field(default=False, description="send the LoRA adapters alone")
+    public: bool = Field(default=False, description="for everyone to see; else private")
 
 
 def rate_in_words(config: TrainingConfig) -> str:

@@ -33,18 +33,20 @@ from seethink.rewards import Rewarder
 from seethink.train import alarms, memory
 from seethink.train.advantage import Group, Rollout, set_advantages
 from seethink.train.batches import data_order, order_hash
+from seethink.train.card import write_card
 from seethink.train.checkpoint import MARKS, Meter, clear, open_run, resume, row_marks, save_checkpoint
 from seethink.train.config import GRPOConfig, WatchConfig, controls_in_words, rate_in_words
 from seethink.train.demos import Demos, draw_demos, optimiser_steps, refuse_ignored
 from seethink.train.dist import Ranks, join
 from seethink.train.metrics import describe, rollout_rows, visits
-from seethink.train.model.policy import Policy, encode_prompt, load_policy, make_trainable, save_policy
+from seethink.train.model.policy import Policy, encode_prompt, load_policy, make_trainable, save_adapters, save_policy
 from seethink.train.optimiser import Optimiser
 from seethink.train.preflight import Checked, blanked, check_data, warn_of_golds
 from seethink.train.rollout.engine import make_sampler, reuses_prefill
 from seethink.train.rollout.sampler import decode
 from seethink.train.sft import encode
 from seethink.train.teacher import load_teacher, refuse_stranger, teach
+from seethink.train.track import tracked
 from seethink.train.update import Learner, reference_model, update
 from seethink.train.watch import Watch, watch_summary
 
@@ -120,6 +122,7 @@ def train(folder: Run, config: GRPOConfig, samples: list[Sample], demos: Demos, 
     uses: list[dict[str, Any]] = []  # of a local reward model, in this round
     with ExitStack() as stack:
         rewarder = stack.enter_context(make_rewarder(folder, config, ranks, uses))
+        stack.enter_context(tracked(folder, config, start, ranks.first))
         watch = stack.enter_context(Watch(folder, config, policy, config.rounds, rewarder))
         watch.begin(start)  # before a sampler gathers the weights
         sampler = make_sampler(policy, config, optimiser.step)
@@ -139,7 +142,7 @@ def train(folder: Run, config: GRPOConfig, samples: list[Sample], demos: Demos, 
             if teacher:
                 teach(policy, teacher, groups, config, sampler.exact)
             else:
-                set_advantages(groups, config.std_norm)
+                set_advantages(groups, config.std_norm, config.mask_cut)
             metrics = update(learner, groups, imitated)
 
             groups = sorted(ranks.gather([g.without_pixels() for g in groups]), key=lambda g: g.place)
@@ -199,6 +202,7 @@ def finish(
 ) -> None:
     """Final model, rollouts table and summary; the done-mark comes last. `spend`: what a judge cost on each rank."""
     save_policy(policy, folder.path("model"))
+    save_adapters(policy, folder.path("adapter"))
     if not policy.ranks.first:
         return
     write_table(folder.path("rollouts.parquet"), read_log(folder.path("rollouts.jsonl")))
@@ -221,3 +225,4 @@ def finish(
         spend=spend,
         **watch_summary(folder),
     )
+    write_card(folder, config)

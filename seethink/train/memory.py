@@ -37,7 +37,7 @@ KEPT = {  # (family, LoRA, precision): bytes per token and layer, for each unit 
 }  # fmt: skip
 
 
-class Part(NamedTuple):
+class Holding(NamedTuple):
     """Bytes on one GPU, and when: always, while sampling, or while updating."""
 
     name: str
@@ -132,7 +132,7 @@ def _bytes(weights: Any) -> int:
 class MemoryPlan:
     """Parts of one GPU's memory."""
 
-    parts: list[Part]
+    parts: list[Holding]
     tokens: int
     """Computed at once in an update."""
     unknown: list[str] = field(default_factory=list)
@@ -157,22 +157,24 @@ def memory_plan(config: SFTConfig | GRPOConfig, of: Shapes, longest: Longest, pr
     gpus, lora, number = max(config.gpus, 1), config.model.lora_rank > 0, 2 if precision == "bfloat16" else 4
     grpo = config if isinstance(config, GRPOConfig) else None
     sharded = config.gpus > 1
-    parts = [Part("weights", of.held / gpus + of.frozen_vision), Part("AdamW's moments", 8 * of.trained / gpus)]
+    parts = [Holding("weights", of.held / gpus + of.frozen_vision), Holding("AdamW's moments", 8 * of.trained / gpus)]
     if grpo and grpo.kl > 0 and not lora:
-        parts.append(Part("reference", of.reference / gpus))
+        parts.append(Holding("reference", of.reference / gpus))
     largest, of_step = longest.row, getattr(config, "batch_size", 0)
     if grpo:
         largest, of_step = longest.prompt + grpo.group * grpo.max_tokens, grpo.update_prompts
     tokens = max(largest, min(config.micro_tokens, of_step * largest))
     layer = of.layer(lora, precision)
     parts += [
-        Part("gradients", 4 * of.trained / gpus, "updating"),
+        Holding("gradients", 4 * of.trained / gpus, "updating"),
         *computing(config.model, of, layer, tokens, number),
     ]
     if sharded:
-        parts.append(Part("layers gathered from other GPUs", 2 * number * of.stack / of.layers + of.root, "updating"))
+        parts.append(
+            Holding("layers gathered from other GPUs", 2 * number * of.stack / of.layers + of.root, "updating")
+        )
     elif number == 2:
-        parts.append(Part("weights in bf16, for the products", 2 * of.copied, "updating"))
+        parts.append(Holding("weights in bf16, for the products", 2 * of.copied, "updating"))
     if grpo and grpo.sampler.engine == "local":
         parts += sampling(grpo, of, longest, layer, number)
     unknown = [] if of.frozen_vision else ["activations of the vision tower, which trains"]
@@ -185,7 +187,7 @@ def memory_plan(config: SFTConfig | GRPOConfig, of: Shapes, longest: Longest, pr
     return MemoryPlan(parts, tokens, unknown)
 
 
-def computing(model: ModelConfig, of: Shapes, layer: int, tokens: int, number: int) -> list[Part]:
+def computing(model: ModelConfig, of: Shapes, layer: int, tokens: int, number: int) -> list[Holding]:
     """What a pass holds: activations (the residual stream is fp32), logits of a chunk, the gradient of the head.
 
     Checkpointed layers keep their inputs; what one of them computes again has gone before there are logits, and comes after.
@@ -193,33 +195,34 @@ def computing(model: ModelConfig, of: Shapes, layer: int, tokens: int, number: i
     stream, weight, rows = 4 * of.hidden * tokens, of.vocabulary * of.hidden, min(GPU_ROWS, tokens)
     logits = rows * of.vocabulary * (4 + number) + (number * weight if of.head_cast else 0)
     logits += number * weight if of.head_trains else 0  # of one chunk, before it is added up
-    gradient = [Part("gradient of the head", 4 * weight, "updating")] if of.head_trains else []
+    gradient = [Holding("gradient of the head", 4 * weight, "updating")] if of.head_trains else []
     if not model.checkpoint_layers:
-        kept = Part(f"activations of {tokens:,} tokens", tokens * layer * of.layers + 3 * stream, "updating")
-        return [kept, Part("logits of a chunk, and the head in their precision", logits, "updating"), *gradient]
+        kept = Holding(f"activations of {tokens:,} tokens", tokens * layer * of.layers + 3 * stream, "updating")
+        return [kept, Holding("logits of a chunk, and the head in their precision", logits, "updating"), *gradient]
     again = tokens * (layer + 6 * of.mlp)
     larger = ("logits of a chunk, and the head in their precision", logits), ("a layer computed again", again)
-    inputs = Part(
+    inputs = Holding(
         f"inputs of layers, and all of the last one, {tokens:,} tokens",
         stream * (of.layers + 2) + tokens * layer,
         "updating",
     )
-    return [inputs, Part(*max(larger, key=lambda pair: pair[1]), "updating"), *gradient]
+    return [inputs, Holding(*max(larger, key=lambda pair: pair[1]), "updating"), *gradient]
 
 
-def sampling(config: GRPOConfig, of: Shapes, longest: Longest, layer: int, number: int) -> list[Part]:
+def sampling(config: GRPOConfig, of: Shapes, longest: Longest, layer: int, number: int) -> list[Holding]:
     """What the local sampler holds: keys and values of prompts and completions, logits, and what is kept of prompts to train on."""
     rows = min(config.rollout_prompts, config.prompts) * config.group
     tokens = rows * config.max_tokens + rows // config.group * longest.prompt
     parts = [
-        Part(f"keys and values of {tokens:,} tokens", tokens * of.layers * 2 * of.keys * number, "sampling"),
-        Part("logits", rows * of.vocabulary * 16, "sampling"),
+        Holding(f"keys and values of {tokens:,} tokens", tokens * of.layers * 2 * of.keys * number, "sampling"),
+        Holding("logits", rows * of.vocabulary * 16, "sampling"),
     ]
     if config.gpus > 1:
-        parts.append(Part("weights gathered from other GPUs", number * of.stack + of.root, "sampling"))
+        parts.append(Holding("weights gathered from other GPUs", number * of.stack + of.root, "sampling"))
     elif config.reuse_prefill and not config.model.checkpoint_layers:
-        kept = min(config.micro_tokens, config.update_prompts * longest.prompt)
-        parts.append(Part(f"prompts kept to train on, {kept:,} tokens", kept * layer * of.layers, "sampling"))
+        largest = longest.prompt + config.group * config.max_tokens
+        kept = max(1, min(config.update_prompts, config.micro_tokens // largest)) * longest.prompt
+        parts.append(Holding(f"prompts kept to train on, {kept:,} tokens", kept * layer * of.layers, "sampling"))
     return parts
 
 
@@ -318,7 +321,7 @@ def in_words(config: SFTConfig | GRPOConfig, longest: Longest, steps: int, gener
     return "\n".join(lines)
 
 
-def _when(part: Part) -> str:
+def _when(part: Holding) -> str:
     return "" if part.phase == "always" else f", while {part.phase}"
 
 

@@ -25,6 +25,7 @@ from seethink.core.progress import progress
 from seethink.core.run import Run, read_log
 from seethink.train import alarms, memory
 from seethink.train.batches import data_order, micro_batches, order_hash
+from seethink.train.card import write_card
 from seethink.train.checkpoint import MARKS, Meter, clear, open_run, resume, row_marks, save_checkpoint
 from seethink.train.config import SFTConfig, controls_in_words, rate_in_words
 from seethink.train.dist import Ranks, join
@@ -39,11 +40,13 @@ from seethink.train.model.policy import (
     image_features,
     load_policy,
     make_trainable,
+    save_adapters,
     save_policy,
 )
 from seethink.train.model.rescore import rescore
 from seethink.train.optimiser import Optimiser
 from seethink.train.preflight import blanked, check_data
+from seethink.train.track import tracked
 from seethink.train.watch import Watch, watch_summary
 
 SNAPSHOT_EVERY = 10  # steps; a copy of weights and moments is kept in memory for rolling back
@@ -111,7 +114,11 @@ def train(folder: Run, config: SFTConfig, drawn: list[Example], eval_set: list[E
     steps = math.ceil(len(drawn) / config.batch_size)
     optimiser = Optimiser(policy, config.optim, steps)
     start, _ = resume(folder, optimiser)
-    with Watch(folder, config, policy, steps) as watch, progress("sft", steps, start, show=ranks.first) as bar:
+    with (
+        tracked(folder, config, start, ranks.first),
+        Watch(folder, config, policy, steps) as watch,
+        progress("sft", steps, start, show=ranks.first) as bar,
+    ):
         watch.begin(start)
         rows = ranks.of_first(alarms.training_rows(read_log(folder.path("metrics.jsonl"))))
         good = optimiser.state_copy()  # weights whose loss was seen to be normal
@@ -121,35 +128,39 @@ def train(folder: Run, config: SFTConfig, drawn: list[Example], eval_set: list[E
             with ranks.together():
                 batch = [encode(policy, example) for example in ranks.share(part)]
             loss = backward(policy, batch, config.micro_tokens)
+            metrics: dict[str, Any] = {}
             if spike := alarms.spiked(rows, loss, step + 1, config.spike_factor):
                 optimiser.restore({**good, "step": optimiser.step})
                 optimiser.skip()
                 alarms.raise_new(folder, spike, step + 1)
-                if seen := watch.after(step + 1):
-                    folder.log(step + 1, **seen)
-                continue
-            if step % SNAPSHOT_EVERY == 0:
-                good = optimiser.state_copy()
-            norm, rate = optimiser.update()
-
-            seen, trained = (
-                sum(ranks.gather(n)) for n in ([e.tokens for e in batch], [len(e.completion) for e in batch])
-            )
-            metrics = {"loss": loss, "grad_norm": norm, "lr": rate, "tokens": trained, **meter.metrics()}
-            metrics["tokens_per_s"] = seen / metrics["seconds"]
+            else:
+                if step % SNAPSHOT_EVERY == 0:
+                    good = optimiser.state_copy()
+                metrics = learned(ranks, batch, loss, *optimiser.update(), meter)
             save = (step + 1) % config.save_every == 0 or step + 1 == steps
             if save:
                 metrics["eval_loss"] = evaluate(policy, eval_set, config.micro_tokens)
             metrics |= watch.after(step + 1)
-            folder.log(step + 1, **metrics)
-            rows.append({"step": step + 1, **metrics})
-            alarms.raise_new(folder, alarms.sft(rows), step + 1)
+            if metrics:
+                folder.log(step + 1, **metrics)
+            if not spike:
+                rows.append({"step": step + 1, **metrics})
+                alarms.raise_new(folder, alarms.sft(rows), step + 1)
             if save:
                 save_checkpoint(folder.path("checkpoint"), step + 1, optimiser.state(), ranks)
                 good = optimiser.state_copy()  # as a resumed run would have it
             bar.advance(text=f"loss {loss:.3f}")
         spend = watch.spending()
-    finish(folder, policy, drawn, spend)
+    finish(folder, policy, config, drawn, spend)
+
+
+def learned(
+    ranks: Ranks, batch: list[Encoded], loss: float, norm: float, rate: float, meter: Meter
+) -> dict[str, float]:
+    """What is logged of an update. `tokens` are those of completions, `tokens_per_s` counts prompts as well."""
+    seen, trained = (sum(ranks.gather(n)) for n in ([e.tokens for e in batch], [len(e.completion) for e in batch]))
+    metrics = {"loss": loss, "grad_norm": norm, "lr": rate, "tokens": trained, **meter.metrics()}
+    return {**metrics, "tokens_per_s": seen / metrics["seconds"]}
 
 
 def encode(policy: Policy, example: Example) -> Encoded:
@@ -192,9 +203,10 @@ def evaluate(policy: Policy, examples: list[Example], budget: int) -> float | No
     return sum(policy.ranks.gather([nll])) / tokens if examples else None
 
 
-def finish(folder: Run, policy: Policy, drawn: list[Example], spend: list[dict[str, Any]]) -> None:
+def finish(folder: Run, policy: Policy, config: SFTConfig, drawn: list[Example], spend: list[dict[str, Any]]) -> None:
     """Final model and summary; the done-mark comes last. `spend`: what a judge of held-out answers cost on each rank."""
     save_policy(policy, folder.path("model"))
+    save_adapters(policy, folder.path("adapter"))
     if not policy.ranks.first:
         return
     metrics = alarms.training_rows(read_log(folder.path("metrics.jsonl")))
@@ -213,3 +225,4 @@ def finish(folder: Run, policy: Policy, drawn: list[Example], spend: list[dict[s
         spend=spend,
         **watch_summary(folder),
     )
+    write_card(folder, config)

@@ -58,3 +58,16 @@ def full_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
             adapted: Any = model.get_submodule(projection)
             weight = weight + (b @ a) * adapted.scaling["default"]  # in fp32
         yield name.replace(".base_layer", ""), weight
+
+
+def adapter_weights(model: nn.Module) -> dict[str, Tensor]:
+    """The adapters by the names that peft gives them, on the CPU; empty without any. Every rank must ask."""
+    found = {n: whole(p.detach()) for n, p in model.named_parameters() if "lora_" in n}
+    return {f"base_model.model.{n.replace('.default', '')}": w.cpu().contiguous() for n, w in found.items()}
+
+
+def adapter_config(rank: int, alpha: float, base: str) -> LoraConfig:
+    """What peft reads beside them."""
+    return LoraConfig(
+        r=rank, lora_alpha=cast(int, alpha), target_modules=TARGETS, base_model_name_or_path=base, inference_mode=True
+    )

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors import SafetensorError
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
@@ -25,7 +27,7 @@ from seethink.core.store import write_text
 from seethink.train.config import ModelConfig
 from seethink.train.dist import Ranks, groups
 from seethink.train.model.linear import use_onednn
-from seethink.train.model.lora import add_lora, full_weights
+from seethink.train.model.lora import adapter_config, adapter_weights, add_lora, full_weights
 from seethink.train.model.parts import load_tools, load_weights, render, save_pixels, set_stops
 
 SIDE_FILES = ("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json")
@@ -149,6 +151,21 @@ def save_policy(policy: Policy, folder: Path) -> None:
     with policy.ranks.together():
         if policy.ranks.first:
             write_policy(policy, weights, folder)
+
+
+def save_adapters(policy: Policy, folder: Path) -> None:
+    """LoRA adapters alone, as peft and vLLM load them onto the model that they were trained on; nothing without LoRA.
+
+    Every rank calls it, the first one writes.
+    """
+    weights = adapter_weights(policy.model)
+    layer = next((m for m in policy.model.modules() if isinstance(m, BaseTunerLayer)), None)
+    if layer is None or not policy.ranks.first:
+        return
+    of: Any = layer
+    folder.mkdir(exist_ok=True)
+    adapter_config(of.r["default"], of.lora_alpha["default"], str(policy.folder)).save_pretrained(str(folder))
+    save_file(weights, folder / "adapter_model.safetensors", {"format": "pt"})
 
 
 def write_policy(policy: Policy, weights: dict[str, Tensor], folder: Path) -> None:

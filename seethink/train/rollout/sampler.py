@@ -68,8 +68,8 @@ class LocalSampler:
 
     capacity       completions decoded at once
     prefill_tokens prompt tokens computed at once
-    keep           of so many first prompts, as far as they fit into `prefill_tokens`, the prefill's graph is kept in `kept`,
-                   for the update that follows
+    keep           of so many first prompts, as far as they and their completions fit into `prefill_tokens`, the prefill's graph
+                   is kept in `kept`, for the update that follows
     """
 
     policy: Policy
@@ -94,7 +94,8 @@ class LocalSampler:
         policy, model = self.policy, self.policy.model
         self.kept.clear()
         draws = Draws.empty(policy, len(prompts) * group, max_tokens, temperature, seed)
-        keep = fitting(prompts, 0, self.keep, self.prefill_tokens) if self.keep else 0
+        # prompts are trained together with their completions, and these may come to their limit
+        keep = fitting(prompts, 0, self.keep, self.prefill_tokens, group * max_tokens) if self.keep else 0
         cohorts: list[Cohort] = []
         waiting = 0  # the first prompt that has not entered
         with policy.autocast():
@@ -248,11 +249,11 @@ class Draws:
         ]
 
 
-def fitting(prompts: list[EncodedPrompt], start: int, stop: int, tokens: int) -> int:
-    """End of the run of prompts from `start` to `stop` that fit into `tokens` tokens; at least one prompt."""
-    end, size = start + 1, len(prompts[start].ids)
-    while end < stop and size + len(prompts[end].ids) <= tokens:
-        size += len(prompts[end].ids)
+def fitting(prompts: list[EncodedPrompt], start: int, stop: int, tokens: int, beside: int = 0) -> int:
+    """End of the run of prompts from `start` to `stop` that fit into `tokens` tokens, each with so many `beside`; at least one."""
+    end, size = start + 1, len(prompts[start].ids) + beside
+    while end < stop and size + len(prompts[end].ids) + beside <= tokens:
+        size += len(prompts[end].ids) + beside
         end += 1
     return end
 

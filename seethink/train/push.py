@@ -1,0 +1,61 @@
+"""A finished run's model to the Hugging Face Hub, its card as README.md.
+
+    seethink push --run runs/grpo --repo me/my-model [--adapter] [--dry-run]
+
+The token is huggingface_hub's own (`hf auth login`, or HF_TOKEN); it is never read or shown here.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from seethink.core.errors import UserError
+from seethink.core.terminal import one_line
+from seethink.train.config import PushConfig
+from seethink.train.model.folder import check_folder
+
+
+def run(config: PushConfig, dry_run: bool = False) -> None:
+    """The verb. Raises UserError for a run without a model, or what the Hub refuses."""
+    source = config.run / ("adapter" if config.adapter else "model")
+    card = config.run / "card.md"
+    if not (config.run / "done.json").is_file():
+        raise UserError(
+            "is no finished run of sft or grpo", where=config.run, remedy="Give the folder that --out named"
+        )
+    if config.adapter and not source.is_dir():
+        raise UserError(
+            "has no adapters", where=config.run, remedy="Only runs with model.lora_rank have; push the model"
+        )
+    if not config.adapter:
+        check_folder(source)
+    files = sorted(path for path in source.rglob("*") if path.is_file())
+    size = sum(path.stat().st_size for path in files)
+    what = f"{len(files) + card.is_file()} files, {size / 1e9:.2f} GB, to {config.repo} ({'public' if config.public else 'private'})"
+    if dry_run:
+        print(
+            "\n".join([*(f"{path.relative_to(source)}" for path in files), *(["README.md"] if card.is_file() else [])])
+        )
+        print(f"would send {what}")
+        return
+    print(f"push: {send(source, card, config)}, {what}")
+
+
+def send(source: Path, card: Path, config: PushConfig) -> str:
+    """The address of what was sent."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
+
+    api: Any = HfApi()
+    try:
+        api.create_repo(config.repo, private=not config.public, exist_ok=True)
+        if card.is_file():
+            api.upload_file(path_or_fileobj=card.read_bytes(), path_in_repo="README.md", repo_id=config.repo)
+        api.upload_folder(repo_id=config.repo, folder_path=source, commit_message="from seethink")
+    except (HfHubHTTPError, HFValidationError, LocalTokenNotFoundError, OSError) as error:
+        remedy = "Check the name and `hf auth whoami`"
+        raise UserError(
+            f"the Hub refuses it ({one_line(str(error))[:200]})", where=config.repo, remedy=remedy, code=1
+        ) from None
+    return f"https://huggingface.co/{config.repo}"
