@@ -21,7 +21,7 @@ from seethink.train.memory import CHANGES, KEPT, memory_plan, shapes_of
 from seethink.train.model.pack import hidden_states
 from seethink.train.model.policy import Policy, make_trainable
 from seethink.train.preflight import Longest
-from seethink.train.rollout.sampler import Cohort, LocalSampler
+from seethink.train.rollout.sampler import Cohort, LocalSampler, grown
 from tests.rehearsal import SIZES, Live, make_model, make_pack, model_config, rehearse, without_memory
 from tests.tiny import tiny_policy, tiny_prompt
 
@@ -119,6 +119,7 @@ def test_keys_and_values_are_what_the_sampler_holds():
     sampler = LocalSampler(policy)
     prefix = sampler.prefill([tiny_prompt(policy, 5)] * 3, graph=False)
     cohort = Cohort.enter(prefix, 0, G, T)
+    cohort.own_k, cohort.own_v = ([grown(x, T) for x in tensors] for tensors in (cohort.own_k, cohort.own_v))
     held = sum(x.nbytes for x in (*prefix.keys, *prefix.values, *cohort.own_k, *cohort.own_v))
     text = policy.model.config.text_config
     of = shapes_of(policy.model.config, ModelConfig(path="."), "float32")

@@ -79,11 +79,8 @@ def settings(config: SFTConfig | GRPOConfig) -> list[tuple[str, Any]]:
             elif value != default.get(key) and key not in ("path", "data", "out"):
                 found.append((prefix + key, value))
 
-    walk(
-        identity(config),
-        identity(type(config)(out=config.out, data=config.data, model={"path": config.model.path})),
-        "",
-    )
+    kind: Any = type(config)
+    walk(identity(config), identity(kind(out=config.out, data=config.data, model={"path": config.model.path})), "")
     return found
 
 

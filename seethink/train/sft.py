@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from seethink.core.errors import UserError
@@ -182,14 +183,15 @@ def backward(policy: Policy, batch: list[Encoded], budget: int, scale: float = 1
         return head_loss(states, head, packed.targets, policy.banned[:0], 1.0, of_tokens).loss
 
     ranks, prompt = policy.ranks, idle_prompt(policy)
-    total, loss = sum(ranks.gather([len(e.completion) for e in batch])), 0.0
+    total = sum(ranks.gather([len(e.completion) for e in batch]))
+    loss = torch.zeros((), dtype=torch.float64, device=policy.device)  # read once: each look waits for the device
     parts = ([batch[i] for i in part] for part in micro_batches([e.tokens for e in batch], budget))
     for part, real in ranks.even(parts, [Encoded(prompt, prompt.ids)]):
         with policy.autocast():
             nll = ranks.forward(policy.model, partial(weighted_nll, part, real / total))
         (scale * nll).backward()
-        loss += float(nll.detach())
-    return sum(ranks.gather([loss]))
+        loss += nll.detach()
+    return sum(ranks.gather([float(loss)]))
 
 
 def evaluate(policy: Policy, examples: list[Example], budget: int) -> float | None:

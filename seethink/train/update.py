@@ -73,7 +73,10 @@ def update(learner: Learner, groups: list[Group], demos: Sequence[list[Encoded]]
     config, ranks, optimiser = learner.config, learner.policy.ranks, learner.optimiser
     remember(learner, groups)
     imitated = []
-    sums, gaps = {"loss": 0.0, "kl": 0.0, "clip_share": 0.0, "tokens/trained": 0, "tokens/reused": 0}, []
+    counts, gaps = {"tokens/trained": 0, "tokens/reused": 0}, []
+    sums = torch.zeros(
+        3, dtype=torch.float64, device=learner.policy.device
+    )  # read once: each look waits for the device
     idle, norm, rate = idle_batch(learner.policy), 0.0, 0.0
     drawn = sum(ranks.gather([len(groups)]))
     for step, first in enumerate(range(0, drawn, config.update_prompts)):
@@ -88,21 +91,19 @@ def update(learner: Learner, groups: list[Group], demos: Sequence[list[Encoded]]
             parts = backward(learner, batch, on_policy=first == 0)
             if real:
                 tokens = parts.per_token
-                sums["loss"] += float(parts.loss.detach())
-                sums["kl"] += float(tokens["kl"].sum())
-                sums["clip_share"] += float(tokens["clip_share"].sum())
-                sums["tokens/trained"] += len(tokens["kl"])
-                sums["tokens/reused"] += sum(len(g.prompt.ids) for g in batch.groups) if batch.prefix else 0
-                gaps += [tokens["log_prob_gap"].cpu()] if "log_prob_gap" in tokens else []
+                sums += torch.stack([parts.loss, tokens["kl"].sum(), tokens["clip_share"].sum()])
+                counts["tokens/trained"] += len(tokens["kl"])
+                counts["tokens/reused"] += sum(len(g.prompt.ids) for g in batch.groups) if batch.prefix else 0
+                gaps += [tokens["log_prob_gap"]] if "log_prob_gap" in tokens else []
         if demos and not config.demos.apart:
             imitated.append(imitate(learner.policy, demos[step], config.micro_tokens, config.demos.weight))
         norm, rate = optimiser.update()
-    sums = ranks.sum(sums)
-    trained = max(sums["tokens/trained"], 1)
-    kl = sums["kl"] / trained
+    totals = ranks.sum({**dict(zip(("loss", "kl", "clip_share"), sums.tolist(), strict=True)), **counts})
+    trained = max(totals["tokens/trained"], 1)
+    kl = totals["kl"] / trained
     if learner.reference is not None and config.kl_target > 0:
         learner.beta = adapt_kl(learner.beta, kl, config.kl_target, drawn * config.group, config.kl_horizon)
-    logged = {**sums, "kl": kl, "clip_share": sums["clip_share"] / trained, "grad_norm": norm, "lr": rate}
+    logged = {**totals, "kl": kl, "clip_share": totals["clip_share"] / trained, "grad_norm": norm, "lr": rate}
     if demos and config.demos.apart:
         imitated.append(imitate(learner.policy, demos[0], config.micro_tokens))
         logged["demos/grad_norm"], _ = optimiser.update()
@@ -210,7 +211,10 @@ def engine_gap(learner: Learner, gaps: list[Tensor]) -> dict[str, float]:
     """How far an engine's log-probabilities are from the policy's, over the tokens of all ranks."""
     if learner.sampler.exact:
         return {}
-    gap, cap = torch.cat(learner.policy.ranks.gather(gaps) or [torch.zeros(1)]), learner.config.sampler.importance_cap
+    gap, cap = (
+        torch.cat(learner.policy.ranks.gather([g.cpu() for g in gaps]) or [torch.zeros(1)]),
+        learner.config.sampler.importance_cap,
+    )
     return {
         "sampler/log_prob_gap": float(gap.abs().mean()),
         "sampler/log_prob_gap_max": float(gap.abs().max()),

@@ -138,10 +138,13 @@ class Completions:
 
 
 def rows_at(x: Tensor, places: Tensor) -> Tensor:
-    """Flat tokens x [heads, N, D] at places [R, T] -> [R, heads, T, D]. The backward pass adds; indexing by two would sort."""
+    """Flat tokens x [heads, N, D] at places [R, T] -> [R, heads, T, D], contiguous.
+
+    The backward pass adds; indexing by two tensors would sort.
+    """
     (heads, N, D), (R, T) = x.shape, places.shape
     tokens = x.transpose(0, 1).reshape(N, heads * D)  # a view: the models lay out tokens first
-    return tokens.index_select(0, places.flatten()).view(R, T, heads, D).transpose(1, 2)
+    return tokens.index_select(0, places.flatten()).view(R, T, heads, D).transpose(1, 2).contiguous()
 
 
 def last_queries(q: Tensor, k: Tensor, v: Tensor, real: Tensor | None, scale: float) -> Tensor:

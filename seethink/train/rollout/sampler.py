@@ -34,6 +34,7 @@ class Completion:
     stop: str
 
 
+ROOM = 64  # completion tokens that a cache has room for at first
 LOWEST = torch.finfo(torch.float32).min / 2  # logit of a banned token: finite, so that 0 times it is 0
 
 
@@ -143,10 +144,11 @@ class Cohort:
     """Prompts that entered together, with their completions that still decode: a rectangle of b prompts x g rows.
 
     prefix       of the b prompts
-    own_k, own_v per layer [b*g, K, max_tokens, D], static
+    own_k, own_v per layer [b*g, K, room, D]; the room grows with what was decoded, up to max_tokens
     rows         [b*g] which completion each row is
     shape        (b, g)
     token        [b*g] the latest token of each row
+    max_tokens   that a row may have
     decoded      tokens that each row has already sampled
     """
 
@@ -156,15 +158,17 @@ class Cohort:
     rows: Tensor
     shape: tuple[int, int]
     token: Tensor
+    max_tokens: int
     decoded: int = 0
 
     @staticmethod
     def enter(prefix: Prefix, first: int, group: int, max_tokens: int) -> Cohort:
         """The cohort of a fresh prefix whose first prompt has index `first`."""
         rows, (_, K, _, D) = len(prefix) * group, prefix.keys[0].shape
-        own_k, own_v = ([k.new_empty(rows, K, max_tokens, D) for k in prefix.keys] for _ in range(2))
+        room = min(ROOM, max_tokens)
+        own_k, own_v = ([k.new_empty(rows, K, room, D) for k in prefix.keys] for _ in range(2))
         which = torch.arange(first * group, first * group + rows, device=prefix.states.device)
-        return Cohort(prefix, own_k, own_v, which, (len(prefix), group), which)
+        return Cohort(prefix, own_k, own_v, which, (len(prefix), group), which, max_tokens)
 
     @property
     def positions(self) -> Tensor:
@@ -173,7 +177,11 @@ class Cohort:
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
         """One query a row: q [H, b*g, D], k and v [K, b*g, D] -> [b*g, H, D]."""
-        own_k, own_v, seen = self.own_k[layer], self.own_v[layer], self.decoded
+        seen = self.decoded
+        if seen > self.own_k[layer].shape[2]:
+            for own in (self.own_k, self.own_v):
+                own[layer] = grown(own[layer], min(2 * (seen - 1), self.max_tokens))
+        own_k, own_v = self.own_k[layer], self.own_v[layer]
         own_k[:, :, seen - 1] = k.transpose(0, 1)
         own_v[:, :, seen - 1] = v.transpose(0, 1)
         own = Keys(own_k[:, :, :seen], own_v[:, :, :seen], None)
@@ -182,7 +190,15 @@ class Cohort:
     def keep(self, prompts: Tensor, cells: Tensor, shape: tuple[int, int]) -> Cohort:
         """The smaller rectangle of these prompts [b] and rows [b*g]."""
         own_k, own_v = ([x[cells] for x in tensors] for tensors in (self.own_k, self.own_v))
-        return Cohort(self.prefix.keep(prompts), own_k, own_v, self.rows[cells], shape, self.token[cells], self.decoded)
+        rows, token = self.rows[cells], self.token[cells]
+        return Cohort(self.prefix.keep(prompts), own_k, own_v, rows, shape, token, self.max_tokens, self.decoded)
+
+
+def grown(x: Tensor, room: int) -> Tensor:
+    """[rows, K, seen, D] with more room."""
+    larger = x.new_empty(*x.shape[:2], room, x.shape[3])
+    larger[:, :, : x.shape[2]] = x
+    return larger
 
 
 @dataclass(frozen=True)
@@ -204,8 +220,9 @@ class Draws:
     uniform [max_tokens, R] the random number behind every token: independent of the company in which a row decodes
     """
 
-    policy: Policy
     temperature: float
+    banned: Tensor
+    stops: Tensor
     uniform: Tensor
     ids: Tensor
     log_probs: Tensor
@@ -219,24 +236,24 @@ class Draws:
         log_probs, entropy = torch.zeros(2, R, max_tokens, device=policy.device)
         ids = torch.zeros(R, max_tokens, dtype=torch.long, device=policy.device)
         length, alive = ids.new_zeros(R), torch.ones(R, dtype=torch.bool, device=policy.device)
-        return Draws(policy, temperature, uniform, ids, log_probs, entropy, length, alive)
+        return Draws(temperature, policy.banned, policy.stop_ids, uniform, ids, log_probs, entropy, length, alive)
 
     def draw(self, cohorts: list[Cohort], logits: Tensor) -> list[Cohort]:
         """One token for every row; the cohorts that go on, cut to their live rows when half have ended."""
         rows = torch.cat([c.rows for c in cohorts])
         at = torch.cat([torch.full_like(c.rows, c.decoded) for c in cohorts])
-        token, log_p, entropy = sample(logits, self.temperature, self.policy.banned, self.uniform[at, rows])
+        token, log_p, entropy = sample(logits, self.temperature, self.banned, self.uniform[at, rows])
         alive = self.alive[rows]
         self.ids[rows, at], self.log_probs[rows, at], self.entropy[rows, at] = token, log_p, entropy
         self.length[rows] += alive
-        self.alive[rows[alive & torch.isin(token, self.policy.stop_ids)]] = False
+        self.alive[rows] = alive & ~torch.isin(token, self.stops)
+        living = torch.stack([self.alive[c.rows].sum() for c in cohorts]).tolist()  # the only wait for the device
         going = []
-        for cohort, latest in zip(cohorts, token.split([len(c.rows) for c in cohorts]), strict=True):
+        for cohort, latest, live in zip(cohorts, token.split([len(c.rows) for c in cohorts]), living, strict=True):
             cohort.token, cohort.decoded = latest, cohort.decoded + 1
-            alive = self.alive[cohort.rows]
-            live = int(alive.sum())
             if live and cohort.decoded < len(self.uniform):
-                going.append(cohort.keep(*shrink(alive.view(cohort.shape))) if 2 * live <= len(alive) else cohort)
+                alive = self.alive[cohort.rows].view(cohort.shape)
+                going.append(cohort.keep(*shrink(alive)) if 2 * live <= alive.numel() else cohort)
         return going
 
     def completions(self) -> list[Completion]:
