@@ -53,7 +53,7 @@ class Spans:
         if device.type in DEVICES:
             return FlexLayout.of(self.sight().to(device), read)
         alone = all(len(group) == 1 for group in self.completions)
-        return CausalRows.of(self) if alone else PaddedLayout.of(self)
+        return (CausalRows.of(self) if alone else PaddedLayout.of(self)).to(device)
 
     def sight(self) -> Sight:
         """The same, token by token."""
@@ -108,6 +108,9 @@ class CausalRows:
         inverse = torch.cat([b * max(lengths) + torch.arange(n) for b, n in enumerate(lengths)])
         return CausalRows(rows, inverse)
 
+    def to(self, device: torch.device) -> CausalRows:
+        return CausalRows(self.rows.to(device), self.inverse.to(device))
+
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
         q, k, v = (rows_at(x, self.rows.places) for x in (q, k, v))
         out = causal(q, k, v, scale)
@@ -140,6 +143,9 @@ class PaddedLayout:
                 place, done = place + t, done + t
         lengths = [list(group) for group in spans.completions]
         return PaddedLayout(rows, torch.cat(inverse), Completions.of(first, lengths))
+
+    def to(self, device: torch.device) -> PaddedLayout:
+        return PaddedLayout(self.prompts.to(device), self.inverse.to(device), self.completions.to(device))
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
         return self.attend_to(self.keys(k, v), layer, q, k, v, scale)

@@ -224,6 +224,8 @@ def slim(model: nn.Module, dtype: torch.dtype, fits: Fits | None = None) -> None
     Autocast would cast them at every use, so no result changes, bit for bit. Embeddings and norms stay, since they are not
     cast; so does a weight that has more digits than `dtype`, as it would be saved without them (`fits`: how to know).
     """
+    if dtype == torch.float32:
+        return
     fits = fits or (lambda weight: torch.equal(weight.to(dtype).to(weight.dtype), weight))
     shared = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}  # the head may be one of them
     for module in model.modules():

@@ -88,7 +88,8 @@ def continued_states(model, prefix: Prefix, completions_BG: list[list[Tensor]]) 
     if device.type in DEVICES:
         layout = FlexContinued.of(prefix, owner, own)
     else:
-        layout = Continued(prefix, Completions.of(first, [[len(c) for c in group] for group in completions_BG]))
+        lengths = [[len(c) for c in group] for group in completions_BG]
+        layout = Continued(prefix, Completions.of(first, lengths).to(device))
     hidden = run_layers(model, embeds, positions, layout)
     return torch.cat([prefix.states, hidden]).index_select(0, predict)
 
