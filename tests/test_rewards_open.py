@@ -159,6 +159,7 @@ USELESS = [
     ({"scorer": "model"}, "needs a model"),
     ({"scorer": "embedding"}, "needs a model"),
     ({"scorer": "chat_model", "path": "x"}, "pinned revision"),
+    ({"scorer": "remote"}, "needs a server"),
     ({"scorer": "judge"}, "an endpoint and a model"),
     ({"scorer": "judge", "judge": {"url": "http://127.0.0.1:1/v1"}}, "an endpoint and a model"),
     ({"scorer": "judge", "judge": {"url": "http://127.0.0.1:1/v1", "model": "m", "budget": 1.0}}, "price"),
@@ -430,6 +431,20 @@ def test_a_model_with_its_own_code_needs_a_pinned_revision(tmp_path, tiny_tokeni
     scorer = ChatRM(str(tmp_path), revision="0123abc")
     assert scorer.version == "0123abc"
     assert scorer.score_batch([OpenItem("q", "12345", "r"), OpenItem("q", "1", "r", ("a.png",))]) == [5.0, 101.0]
+
+
+def test_a_model_that_scores_batches_is_asked_in_batches(monkeypatch):
+    seen = []
+
+    class Batched:
+        def get_scores(self, chats, images, hd_num):
+            seen.append((len(chats), images, hd_num))
+            return [float(len(chat[1]["content"])) for chat in chats]
+
+    scorer = ChatRM.__new__(ChatRM)
+    scorer._model = Batched()
+    items = [OpenItem("q", "12345", "r"), OpenItem("q", "1", "r", ("a.png",))]
+    assert scorer._forward(items, "cpu") == [5.0, 1.0] and seen == [(2, [[], ["a.png"]], 9)]
 
 
 def test_embedding_similarity(tmp_path, tiny_tokenizer):

@@ -41,11 +41,22 @@ class JudgeConfig(Config):
     seconds: float = Field(default=120.0, gt=0, description="wall clock per answer, retries included")
 
 
+class RemoteConfig(Config):
+    """Where a reward server scores open answers."""
+
+    url: str = Field(default="", description="address of `seethink reward serve`, for scorer remote")
+    token_env: Annotated[KeyName, Effect.PLACE] = Field(
+        default="SEETHINK_REWARD_TOKEN", description="environment variable with its token"
+    )
+    seconds: Annotated[float, Effect.PLACE] = Field(default=600.0, gt=0, description="longest wait for a reply")
+
+
 class OpenConfig(Config):
     """How open answers are scored, and how a score becomes a reward."""
 
-    scorer: Literal["lexical", "embedding", "model", "chat_model", "judge"] = Field(
-        default="lexical", description="token F1, a sentence encoder, a reward model, one with its own code, or a judge"
+    scorer: Literal["lexical", "embedding", "model", "chat_model", "judge", "remote"] = Field(
+        default="lexical",
+        description="token F1, a sentence encoder, a reward model, one with its own code, a judge, or a reward server",
     )
     path: str = Field(default="", description="folder or name of the reward model or sentence encoder")
     revision: str = Field(default="", description="pinned commit of a model that brings its own code")
@@ -64,6 +75,7 @@ class OpenConfig(Config):
     correct: float = Field(default=0.8, description="reward from which an open answer counts as correct in accuracy")
     max_failures: float = Field(default=0.05, ge=0, le=1, description="larger share of missing scores stops the run")
     judge: JudgeConfig = JudgeConfig()
+    remote: RemoteConfig = RemoteConfig()
 
 
 class SymbolicConfig(Config):

@@ -2,7 +2,7 @@
 
     POST /         {"query": [...], "prompts": [...], "labels": [...]}     OpenRLHF's protocol: rewards, scores, extra_logs
     POST /score    {"samples": [sample rows], "responses": [...]}          {"rewards": [{value, status, answer, detail}]}
-    GET  /health   {"status": "ok"}
+    GET  /health   {"status": "ok", "scorer": {what scores open answers}}
 
 The server listens on loopback. Elsewhere it demands a bearer token, from an environment variable and never logged.
 """
@@ -83,7 +83,9 @@ class Service:
         return app
 
     async def health(self, _: web.Request) -> web.Response:
-        return web.json_response({"status": "ok"})
+        of = self._rewarder.config.open
+        how = {"scorer": of.scorer, "path": of.path, "revision": of.revision, "mode": of.mode, "beta": of.beta}
+        return web.json_response({"status": "ok", "scorer": how})
 
     async def openrlhf(self, request: web.Request) -> web.Response:
         return await self._answer(request, OPENRLHF)

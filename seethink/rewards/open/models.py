@@ -14,6 +14,8 @@ from seethink.core.errors import UserError
 from seethink.core.images import open_image
 from seethink.rewards.open.formula import OpenItem, Scorer
 
+HD_NUM = 9  # tiles of a picture, as the card of InternLM-XComposer2.5-Reward has it
+
 
 class Embedding(Scorer):
     """Cosine similarity with the reference by a local sentence encoder (a Hugging Face folder such as MiniLM).
@@ -141,7 +143,8 @@ class LocalRM(Scorer):
 class ChatRM(LocalRM):
     """A model with its own code and a method `get_score(chat, images)`: InternLM-XComposer2.5-Reward, the paper's.
 
-    The revision is what its code is trusted by, so it has to be given.
+    The revision is what its code is trusted by, so it has to be given. One that has `get_scores` is asked in batches, with
+    its own tiling of pictures and in fp16 on a GPU, as its card does.
     """
 
     def _load(self, path: str, trust: dict[str, Any]) -> tuple[Any, Any]:
@@ -151,5 +154,10 @@ class ChatRM(LocalRM):
 
     def _forward(self, items: Sequence[OpenItem], device: str) -> list[float | None]:
         chats = [[{"role": "user", "content": i.question}, {"role": "assistant", "content": i.answer}] for i in items]
-        with torch.inference_mode():
-            return [float(self._model.get_score(chat, list(i.images))) for chat, i in zip(chats, items, strict=True)]
+        images = [list(i.images) for i in items]
+        kind = torch.device(device).type
+        half = torch.autocast(kind, torch.float16) if kind == "cuda" else contextlib.nullcontext()
+        with torch.inference_mode(), half:
+            if hasattr(self._model, "get_scores"):
+                return [float(score) for score in self._model.get_scores(chats, images, hd_num=HD_NUM)]
+            return [float(self._model.get_score(*pair)) for pair in zip(chats, images, strict=True)]

@@ -28,6 +28,8 @@ def refuse(config: OpenConfig) -> None:
     if config.scorer == "judge" and judge.budget is not None and judge.price is None:
         remedy = "Give --reward.open.judge.price (USD per million prompt and completion tokens), or no budget"
         raise UserError(f"a budget needs the price of model {judge.model!r}", remedy=remedy)
+    if config.scorer == "remote" and not config.remote.url:
+        raise UserError("a remote scorer needs a server", remedy="Give --reward.open.remote.url")
     if config.scorer in ("embedding", "model", "chat_model") and not config.path:
         raise UserError(f"scorer {config.scorer!r} needs a model", remedy="Give --reward.open.path")
     if config.scorer == "chat_model" and not config.revision:
@@ -45,6 +47,10 @@ def make_scorer(
         from seethink.rewards.open.judge import Judge  # the network, which trainers that never ask need not load
 
         return Cached(Judge(config.judge, ledger), scores)
+    if config.scorer == "remote":
+        from seethink.rewards.open.remote import Remote
+
+        return Cached(Remote(config.remote), scores)
     from seethink.rewards.open import models  # torch, which not every installation has
 
     if config.scorer == "embedding":
