@@ -156,6 +156,9 @@ class TrainingConfig(JobConfig):
     device: Annotated[Literal["auto", "cpu"], Effect.PLACE] = Field(
         default="auto", description="auto: a GPU where there is one; cpu: leave GPUs alone"
     )
+    workers: Annotated[int | None, Effect.PLACE] = Field(
+        default=None, ge=0, description="threads that prepare the next round's pictures; none: 8 beside a GPU, else 0"
+    )
     track: Annotated[Literal["none", "trackio", "wandb", "tensorboard"], Effect.PLACE] = Field(
         default="none", description="tracker that metrics are mirrored to; metrics.jsonl holds them in any case"
     )

@@ -32,6 +32,7 @@ from seethink.core.tables import write_table
 from seethink.rewards import Rewarder
 from seethink.train import alarms, memory
 from seethink.train.advantage import Group, Rollout, set_advantages
+from seethink.train.ahead import Ahead
 from seethink.train.batches import data_order, order_hash
 from seethink.train.card import write_card
 from seethink.train.checkpoint import MARKS, Meter, clear, open_run, resume, row_marks, save_checkpoint
@@ -39,7 +40,7 @@ from seethink.train.config import GRPOConfig, WatchConfig, controls_in_words, ra
 from seethink.train.demos import Demos, draw_demos, optimiser_steps, refuse_ignored
 from seethink.train.dist import Ranks, join
 from seethink.train.metrics import describe, rollout_rows, visits
-from seethink.train.model.policy import Policy, encode_prompt, load_policy, make_trainable, save_adapters, save_policy
+from seethink.train.model.policy import EncodedPrompt, Policy, load_policy, make_trainable, save_adapters, save_policy
 from seethink.train.optimiser import Optimiser
 from seethink.train.preflight import Checked, blanked, check_data, warn_of_golds
 from seethink.train.rollout.engine import make_sampler, reuses_prefill
@@ -129,13 +130,15 @@ def train(folder: Run, config: GRPOConfig, samples: list[Sample], demos: Demos, 
         stack.callback(sampler.close)
         learner = Learner(config, policy, reference, optimiser, sampler, rewarder, kept["kl_coefficient"], teacher)
         places = ranks.share_of_each(list(range(config.prompts)), config.update_prompts)
+        samples_of = lambda number: [samples[i] for p in places if (i := number * config.prompts + p) < len(samples)]  # noqa: E731
+        ahead = stack.enter_context(Ahead(policy, samples_of, config.workers))
         bar = stack.enter_context(progress("grpo", config.rounds, start, show=ranks.first))
         for number in range(start, config.rounds):
             meter = Meter(ranks, policy.device)
             uses.clear()
             with ranks.together():
-                batch = {place: samples[number * config.prompts + place] for place in places}
-                groups = sample(learner, batch, number)
+                batch = dict(zip(places, samples_of(number), strict=True))
+                groups = sample(learner, batch, ahead.take(number), number)
                 score(learner, groups)
                 imitated = [[encode(policy, e) for e in ranks.share(part)] for part in demos.of_round(number)]
             sampled = meter.seconds
@@ -162,10 +165,9 @@ def train(folder: Run, config: GRPOConfig, samples: list[Sample], demos: Demos, 
     finish(folder, policy, config, samples, demos, spend)
 
 
-def sample(learner: Learner, batch: dict[int, Sample], number: int) -> list[Group]:
-    """Rollouts of this rank's part of a round: {place in the round: sample}."""
+def sample(learner: Learner, batch: dict[int, Sample], prompts: list[EncodedPrompt], number: int) -> list[Group]:
+    """Rollouts of this rank's part of a round: {place in the round: sample}, and their prompts."""
     config, policy, sampler = learner.config, learner.policy, learner.sampler
-    prompts = [encode_prompt(policy, s) for s in batch.values()]
     # a function of the round and the first prompt here alone, so that a resume repeats it
     seed = (config.seed * 1_000_003 + number) * 1_009 + next(iter(batch), 0)
     completions = sampler.rollout(prompts, config.group, config.max_tokens, config.temperature, seed)

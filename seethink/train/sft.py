@@ -25,6 +25,7 @@ from seethink.core.preflight import write_drops
 from seethink.core.progress import progress
 from seethink.core.run import Run, read_log
 from seethink.train import alarms, memory
+from seethink.train.ahead import Ahead
 from seethink.train.batches import data_order, micro_batches, order_hash
 from seethink.train.card import write_card
 from seethink.train.checkpoint import MARKS, Meter, clear, open_run, resume, row_marks, save_checkpoint
@@ -115,8 +116,10 @@ def train(folder: Run, config: SFTConfig, drawn: list[Example], eval_set: list[E
     steps = math.ceil(len(drawn) / config.batch_size)
     optimiser = Optimiser(policy, config.optim, steps)
     start, _ = resume(folder, optimiser)
+    part_of = lambda step: ranks.share(drawn[step * config.batch_size : (step + 1) * config.batch_size])  # noqa: E731
     with (
         tracked(folder, config, start, ranks.first),
+        Ahead(policy, lambda step: [e.sample for e in part_of(step)], config.workers) as ahead,
         Watch(folder, config, policy, steps) as watch,
         progress("sft", steps, start, show=ranks.first) as bar,
     ):
@@ -125,9 +128,8 @@ def train(folder: Run, config: SFTConfig, drawn: list[Example], eval_set: list[E
         good = optimiser.state_copy()  # weights whose loss was seen to be normal
         for step in range(start, steps):
             meter = Meter(ranks, policy.device)
-            part = drawn[step * config.batch_size : (step + 1) * config.batch_size]
             with ranks.together():
-                batch = [encode(policy, example) for example in ranks.share(part)]
+                batch = list(map(partial(encode, policy), part_of(step), ahead.take(step)))
             loss = backward(policy, batch, config.micro_tokens)
             metrics: dict[str, Any] = {}
             if spike := alarms.spiked(rows, loss, step + 1, config.spike_factor):
@@ -164,8 +166,9 @@ def learned(
     return {**metrics, "tokens_per_s": seen / metrics["seconds"]}
 
 
-def encode(policy: Policy, example: Example) -> Encoded:
-    return Encoded(encode_prompt(policy, example.sample), encode_completion(policy, example.completion))
+def encode(policy: Policy, example: Example, prompt: EncodedPrompt | None = None) -> Encoded:
+    """An example, its prompt encoded already or not."""
+    return Encoded(prompt or encode_prompt(policy, example.sample), encode_completion(policy, example.completion))
 
 
 def backward(policy: Policy, batch: list[Encoded], budget: int, scale: float = 1.0) -> float:

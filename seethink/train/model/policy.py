@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
@@ -240,18 +240,34 @@ def vision_frozen(policy: Policy) -> bool:
     return not any(p.requires_grad for p in policy.model.model.visual.parameters())
 
 
-def encode_prompt(policy: Policy, sample: Sample) -> EncodedPrompt:
+class Pixels(NamedTuple):
+    """The pictures of a prompt as its vision tower takes them: [patches, patch values] and [images, 3]; None for text."""
+
+    values: Tensor | None
+    grids: Tensor | None
+
+
+def load_pixels(policy: Policy, sample: Sample) -> Pixels:
+    """Reads, resizes and cuts up the pictures of a sample, which takes most of encoding it. Any thread may call it.
+
+    Raises UserError for a broken picture.
+    """
+    if not sample.images:
+        return Pixels(None, None)
+    images = [open_image(path, where=f"sample {sample.id}") for path in sample.images]
+    processed = policy.image_processor(images=images, return_tensors="pt")
+    return Pixels(processed["pixel_values"], processed["image_grid_thw"])
+
+
+def encode_prompt(policy: Policy, sample: Sample, pixels: Pixels | None = None) -> EncodedPrompt:
     """Chat-templated prompt with its images. Raises UserError for a broken image or a prompt over `max_prompt_tokens`.
 
     Prompts are never truncated: a cut image is the field's most common crash ("image features and tokens do not match").
     """
     text = render(policy.tokenizer, policy.system, prompt_parts(sample))
     ids = policy.tokenizer(text, add_special_tokens=False)["input_ids"]
-    pixels = grids = None
-    if sample.images:
-        images = [open_image(path, where=f"sample {sample.id}") for path in sample.images]
-        processed = policy.image_processor(images=images, return_tensors="pt")
-        pixels, grids = processed["pixel_values"], processed["image_grid_thw"]
+    values, grids = pixels or load_pixels(policy, sample)
+    if grids is not None:
         ids = _expand_images(ids, grids, policy)
     if policy.max_prompt_tokens and len(ids) > policy.max_prompt_tokens:
         size = "" if grids is None else f" ({int(grids.prod(1).sum())} image patches)"
@@ -260,7 +276,7 @@ def encode_prompt(policy: Policy, sample: Sample) -> EncodedPrompt:
             remedy="Raise max_prompt_tokens, lower max_pixels or drop the row",
         )
     ids = torch.tensor(ids)
-    return EncodedPrompt(ids, rope_positions(policy, ids, grids), pixels, grids, sample.images)
+    return EncodedPrompt(ids, rope_positions(policy, ids, grids), values, grids, sample.images)
 
 
 def encode_completion(policy: Policy, text: str) -> Tensor:
