@@ -13,6 +13,7 @@ from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
+from seethink.cli import main
 from seethink.train import loss, memory
 from seethink.train.config import GRPOConfig, ModelConfig
 from seethink.train.dist import Ranks
@@ -180,3 +181,11 @@ def test_the_page_of_the_configurations_is_what_the_plan_says():
         for p in path.parents[1].glob("configs/*/*.toml")
     }
     assert there - {"paper/model", "paper/select"} == set(module.FILES)
+
+
+def test_a_dry_run_that_trains_nothing_says_its_memory_too(tmp_path, capsys):
+    base = Path(__file__).parents[1] / "seethink" / "pocket" / "base"
+    assert main(["pocket", "build", "--out", str(tmp_path), "--sft", "0", "--rl", "4", "--board", "4", "--ood", "0"]) == 0
+    asked = ["eval", "--model", str(base), "--data", str(tmp_path / "rl_pool.jsonl"), "--out", str(tmp_path / "o"), "--dry-run"]
+    assert main(asked) == 0
+    assert "memory of a GPU, GB: weights 0.0, keys and values" in capsys.readouterr().out

@@ -71,7 +71,7 @@ def run(config: EvalConfig, dry_run: bool = False) -> dict[str, Any] | None:
     elif config.chat_template or config.stop:
         raise UserError("chat_template and stop are settings of a model folder", remedy="Set them at the endpoint")
     if dry_run:
-        return preview(config)
+        return preview(config, local)
     if not local:
         return evaluate(config, OneProcess())
     from seethink.train.dist import join  # here: endpoints are evaluated without torch
@@ -80,13 +80,18 @@ def run(config: EvalConfig, dry_run: bool = False) -> dict[str, Any] | None:
         return evaluate(config, ranks)
 
 
-def preview(config: EvalConfig) -> None:
-    """Says what would be done."""
+def preview(config: EvalConfig, local: bool) -> None:
+    """Says what would be done, and of a model here what memory it takes."""
     board = find_board(config.task)
     prompt, ask = way_to_ask(config, board)
     profile = named(board.profiles, config.profile, f"profile of {config.task}")
     with TemporaryDirectory() as taken:
-        say_plan(config, board, read_items(config, board, ask, Path(taken), True), profile, prompt)
+        items = read_items(config, board, ask, Path(taken), True)
+        say_plan(config, board, items, profile, prompt)
+        if local and config.engine == "local":
+            from seethink.evals.answers.local import memory_in_words  # here: endpoints are evaluated without torch
+
+            print(memory_in_words(config, items.samples, items.sizes))
 
 
 def evaluate(config: EvalConfig, ranks: Any) -> dict[str, Any] | None:

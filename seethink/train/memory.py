@@ -267,11 +267,11 @@ def fitted(config: Any, longest: Longest, capacity: float) -> Any:
     free = "micro_tokens" not in config.model_fields_set, "checkpoint_layers" not in config.model.model_fields_set
     if not any(free):
         return config
-    precision, found = precision_of(config), config
+    kind, found = precision_of(config), config
     for again, tokens in ((False, 16384), (False, 8192), (True, 16384), (True, 8192), (True, 4096)):
         found = config.model_copy(update={"micro_tokens": tokens}) if free[0] else config
         found = _of_model(found, checkpoint_layers=again) if free[1] else found
-        if memory_plan(found, shapes(found.model, precision), longest, precision).needed <= capacity:
+        if memory_plan(found, shapes(found.model, kind), longest, kind).needed <= capacity:
             break
     return found
 
@@ -290,18 +290,40 @@ def fit_here(config: Any, longest: Longest, ranks: Ranks) -> Any:
 
 def precision_of(config: SFTConfig | GRPOConfig) -> str:
     """As a GPU would compute it, whatever this machine has."""
-    return "bfloat16" if config.model.dtype == "auto" else config.model.dtype
+    return precision(config.model.dtype)
+
+
+def precision(name: str) -> str:
+    return "bfloat16" if name == "auto" else name
+
+
+def reading_in_words(settings: ModelConfig, prompts: int, rows: int, longest: Longest, completion: int) -> str:
+    """For a dry run that trains nothing: weights, and what `prompts` prompts computed at once take with `rows` rows that decode.
+
+    Frozen weights are held in the precision of the computation, where that loses nothing.
+    """
+    kind = precision(settings.dtype)
+    of = shapes(settings.model_copy(update={"lora_rank": 1, "freeze_vision": True}), kind)
+    number = 2 if kind == "bfloat16" else 4
+    tokens = prompts * longest.prompt
+    cache = (tokens + rows * completion) * of.layers * 2 * of.keys * number
+    passing = max(rows * of.vocabulary * 16, tokens * (of.layer(False, kind) + 4 * of.hidden))
+    needed = (of.held + of.frozen_vision + cache + passing) * (1 + SLACK) + CONTEXT
+    words = f"weights {(of.held + of.frozen_vision) / GB:.1f}, keys and values {cache / GB:.1f}, a layer or logits {passing / GB:.1f}"
+    here = gpu_here()
+    fits = "" if not here else f"; it {'fits' if needed <= here * GB else 'does NOT fit'} into the {here:.0f} GB here"
+    return f"memory of a GPU, GB: {words}; with the margin {needed / GB:.1f}{fits}"
 
 
 def in_words(config: SFTConfig | GRPOConfig, longest: Longest, steps: int, generated: int) -> str:
     """One page: memory by part, whether it fits and what would make it fit, disk, tokens and hours."""
-    precision = precision_of(config)
-    of = shapes(config.model, precision)
-    plan = memory_plan(config, of, longest, precision)
+    kind = precision_of(config)
+    of = shapes(config.model, kind)
+    plan = memory_plan(config, of, longest, kind)
     capacity = (config.gpu_gb or gpu_here()) * GB
     lines = [
         f"memory of each of {max(config.gpus, 1)} GPUs: {of.parameters / 1e9:.2f} billion parameters, {of.trained / 1e9:.2f} of them "
-        f"train, {precision}; longest prompt {longest.prompt:,} tokens",
+        f"train, {kind}; longest prompt {longest.prompt:,} tokens",
         *(f"  {part.bytes / GB:7.1f} GB  {part.name}{_when(part)}" for part in plan.parts),
         f"  {plan.peak[1] / GB:7.1f} GB  at the most, while {plan.peak[0]}; a GPU needs {plan.needed / GB:.1f} GB "
         f"({SLACK:.0%} for fragments, {CONTEXT / GB:g} GB for CUDA)",
@@ -312,7 +334,7 @@ def in_words(config: SFTConfig | GRPOConfig, longest: Longest, steps: int, gener
     elif plan.needed <= capacity:
         lines.append(f"  it fits into {capacity / GB:.0f} GB")
     else:
-        way = what_would_fit(config, longest, precision, capacity)
+        way = what_would_fit(config, longest, kind, capacity)
         lines.append(
             f"  it does NOT fit into {capacity / GB:.0f} GB; " + (f"it would with {way}" if way else "no setting helps")
         )

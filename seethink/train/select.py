@@ -24,7 +24,8 @@ from seethink.core.store import hash_folder, hash_text, save_examples, write_jso
 from seethink.core.tables import write_table
 from seethink.train.config import ModelConfig, SelectConfig, subset_file, system_prompt
 from seethink.train.dist import Ranks
-from seethink.train.model.policy import Policy, load_policy
+from seethink.train.memory import reading_in_words
+from seethink.train.model.policy import Policy, frozen, load_policy
 from seethink.train.model.rescore import rescore
 from seethink.train.preflight import check_data
 from seethink.train.sft import Encoded, encode
@@ -38,7 +39,7 @@ def run(config: SelectConfig, dry_run: bool = False) -> None:
         ModelConfig(path=m, system=config.system, dtype=config.dtype, max_prompt_tokens=config.max_prompt_tokens)
         for m in config.models
     ]
-    examples, drops, *_ = check_data(config, models, Ranks(), completions=True, dry_run=dry_run)
+    examples, drops, _, longest = check_data(config, models, Ranks(), completions=True, dry_run=dry_run)
     if not examples:
         raise UserError(
             "no examples to select from", where=config.data, remedy="Give a JSONL file with at least one row"
@@ -50,6 +51,9 @@ def run(config: SelectConfig, dry_run: bool = False) -> None:
             f"subsets of the {config.choose}: {', '.join(map(str, config.sizes))}" if config.sizes else "no subsets"
         )
         print(f"{len(examples)} examples under {', '.join(map(str, config.models))}; {subsets}")
+        for model in models:  # one after the other
+            together = max(1, config.micro_tokens // longest.row)
+            print(f"{model.path.name}: {reading_in_words(model, together, 0, longest, 0)}")
         return
     inputs = {
         "pictures": hash_pictures([e.sample for e in examples]),
@@ -83,7 +87,7 @@ def score(
     folder: Run, config: SelectConfig, model: ModelConfig, number: int, examples: list[Example], bar: Progress
 ) -> None:
     """Mean negative log-likelihood per completion token of each example under one model."""
-    policy = load_policy(model)
+    policy = frozen(load_policy(model))
     policy.model.requires_grad_(False)
     for batch in batches(policy, examples, config.micro_tokens):
         completions = [[e.completion] for e in batch]

@@ -15,7 +15,7 @@ from seethink.train.advantage import Group
 from seethink.train.config import GRPOConfig, ModelConfig
 from seethink.train.dist import Ranks
 from seethink.train.model.parts import Tools, load_tools
-from seethink.train.model.policy import Policy, load_policy, slim
+from seethink.train.model.policy import Policy, frozen, load_policy
 from seethink.train.model.rescore import rescore
 
 GEOMETRY = ("patch_size", "temporal_patch_size", "spatial_merge_size")
@@ -32,9 +32,7 @@ def load_teacher(config: GRPOConfig, ranks: Ranks) -> Policy | None:
     settings = teacher_settings(config)
     if settings is None:
         return None
-    teacher = load_policy(settings, ranks)
-    slim(teacher.model.requires_grad_(False), teacher.dtype)
-    return teacher
+    return frozen(load_policy(settings, ranks))
 
 
 def refuse_stranger(config: GRPOConfig) -> None:

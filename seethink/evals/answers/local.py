@@ -9,7 +9,7 @@ from typing import Protocol
 
 import torch
 
-from seethink.core.nouns import Sample, Trace
+from seethink.core.nouns import Example, Sample, Trace
 from seethink.core.preflight import Sizes
 from seethink.core.progress import progress
 from seethink.core.store import DataRow
@@ -17,8 +17,9 @@ from seethink.evals.answers.responses import Keep, Key
 from seethink.evals.board import Response
 from seethink.evals.config import EvalConfig, against_of, model_of
 from seethink.train.dist import Ranks
+from seethink.train.memory import reading_in_words
 from seethink.train.model.divergence import distances, refuse_strangers
-from seethink.train.model.policy import EncodedPrompt, Policy, encode_prompt, load_policy
+from seethink.train.model.policy import EncodedPrompt, Policy, encode_prompt, frozen, load_policy
 from seethink.train.preflight import check_lengths, load_reader
 from seethink.train.rollout.engine import sample_engine
 from seethink.train.rollout.sampler import Completion, LocalSampler, decode
@@ -61,6 +62,14 @@ def check_prompts(config: EvalConfig, rows: list[DataRow], sizes: Sizes) -> list
     return checked
 
 
+def memory_in_words(config: EvalConfig, samples: Sequence[Sample], sizes: Sizes) -> str:
+    """For a dry run: what the model takes of a GPU, its weights fetched or not."""
+    rows = [DataRow("", sample.id, Example(sample, "")) for sample in samples]
+    _, longest = check_lengths(rows, load_reader(model_of(config), weights=False), sizes)
+    prompts = min(config.batch, len(samples))
+    return reading_in_words(model_of(config), prompts, prompts * config.samples, longest, config.max_tokens)
+
+
 def run_model(config: EvalConfig, samples: Sequence[Sample], answered: Iterable[Key], ranks: Ranks, keep: Keep) -> None:
     """Computes and keeps what is not yet answered of this rank's batches.
 
@@ -97,7 +106,7 @@ def run_model(config: EvalConfig, samples: Sequence[Sample], answered: Iterable[
 def load(config: EvalConfig, ranks: Ranks) -> tuple[Policy, Rollouts]:
     """The model, whole on every rank. Raises UserError for a folder that is no model, or without vLLM where it is asked for."""
     if config.engine == "local":
-        policy = load_policy(model_of(config), Ranks(device=ranks.device))
+        policy = frozen(load_policy(model_of(config), Ranks(device=ranks.device)))
         return policy, LocalSampler(policy)
     policy = load_policy(model_of(config), Ranks(device=torch.device("cpu")), torch.bfloat16)  # the GPU is for vLLM
     return policy, VllmRollouts(policy, config, ranks.device)
@@ -107,7 +116,7 @@ def load_other(config: EvalConfig, policy: Policy, ranks: Ranks) -> Policy | Non
     """The model that answers are also scored under; None where none is named. Raises UserError for one of other tokens."""
     if config.against is None:
         return None
-    other = load_policy(against_of(config, config.against), Ranks(device=ranks.device))
+    other = frozen(load_policy(against_of(config, config.against), Ranks(device=ranks.device)))
     refuse_strangers(policy, other)
     return other
 

@@ -235,6 +235,12 @@ def slim(model: nn.Module, dtype: torch.dtype, fits: Fits | None = None) -> None
                     weight.data = weight.data.to(dtype)
 
 
+def frozen(policy: Policy) -> Policy:
+    """The policy, to be asked and not trained."""
+    slim(policy.model.requires_grad_(False), policy.dtype)
+    return policy
+
+
 def vision_frozen(policy: Policy) -> bool:
     """True when image features cannot change, so that they may be cached."""
     return not any(p.requires_grad for p in policy.model.model.visual.parameters())
