@@ -306,7 +306,7 @@ class PushConfig(Config):
     """Send a finished run's model to the Hugging Face Hub."""
 
     run: Annotated[Path, Effect.INPUT] = Field(description="folder of a finished sft or grpo run")
-    repo: str = Field(pattern=HUB_NAME.pattern, description="org/name on the Hub; made where it is not there")
+    repo: str = Field(description="org/name on the Hub; made where it is not there")
     adapter: bool = Field(default=False, description="send the LoRA adapters alone")
     public: bool = Field(default=False, description="for everyone to see; else private")
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from seethink.core.errors import UserError
 from seethink.core.terminal import one_line
-from seethink.train.config import PushConfig
+from seethink.train.config import HUB_NAME, PushConfig
 from seethink.train.model.folder import check_folder
 
 
@@ -20,6 +20,8 @@ def run(config: PushConfig, dry_run: bool = False) -> None:
     """The verb. Raises UserError for a run without a model, or what the Hub refuses."""
     source = config.run / ("adapter" if config.adapter else "model")
     card = config.run / "card.md"
+    if not HUB_NAME.fullmatch(config.repo):
+        raise UserError(f"{config.repo!r} is no name on the Hub", where="--repo", remedy="Give org/name")
     if not (config.run / "done.json").is_file():
         raise UserError(
             "is no finished run of sft or grpo", where=config.run, remedy="Give the folder that --out named"
