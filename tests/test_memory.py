@@ -185,7 +185,18 @@ def test_the_page_of_the_configurations_is_what_the_plan_says():
 
 def test_a_dry_run_that_trains_nothing_says_its_memory_too(tmp_path, capsys):
     base = Path(__file__).parents[1] / "seethink" / "pocket" / "base"
-    assert main(["pocket", "build", "--out", str(tmp_path), "--sft", "0", "--rl", "4", "--board", "4", "--ood", "0"]) == 0
-    asked = ["eval", "--model", str(base), "--data", str(tmp_path / "rl_pool.jsonl"), "--out", str(tmp_path / "o"), "--dry-run"]
+    assert (
+        main(["pocket", "build", "--out", str(tmp_path), "--sft", "0", "--rl", "4", "--board", "4", "--ood", "0"]) == 0
+    )
+    asked = [
+        "eval",
+        "--model",
+        str(base),
+        "--data",
+        str(tmp_path / "rl_pool.jsonl"),
+        "--out",
+        str(tmp_path / "o"),
+        "--dry-run",
+    ]
     assert main(asked) == 0
     assert "memory of a GPU, GB: weights 0.0, keys and values" in capsys.readouterr().out

@@ -183,7 +183,8 @@ def test_serve(server):
     ):
         status, found = post(f"{server}score", bad)
         assert status == 400 and found["error"]
-    assert json.load(urllib.request.urlopen(f"{server}health", timeout=10)) == {"status": "ok"}
+    health = json.load(urllib.request.urlopen(f"{server}health", timeout=10))
+    assert health["status"] == "ok" and len(health["scorer"]) >= 16 and set(health) == {"status", "scorer"}
 
 
 def test_an_open_address_needs_a_token(monkeypatch, capsys):

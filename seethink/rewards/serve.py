@@ -2,7 +2,7 @@
 
     POST /         {"query": [...], "prompts": [...], "labels": [...]}     OpenRLHF's protocol: rewards, scores, extra_logs
     POST /score    {"samples": [sample rows], "responses": [...]}          {"rewards": [{value, status, answer, detail}]}
-    GET  /health   {"status": "ok", "scorer": {what scores open answers}}
+    GET  /health   {"status": "ok", "scorer": hash of what scores open answers}
 
 The server listens on loopback. Elsewhere it demands a bearer token, from an environment variable and never logged.
 """
@@ -40,7 +40,7 @@ from seethink.ask.intake import (
 )
 from seethink.core.errors import UserError
 from seethink.core.nouns import Reward, Sample, sample_from_row
-from seethink.core.store import well_formed
+from seethink.core.store import hash_json, well_formed
 from seethink.rewards.adapters.openrlhf import asked, told
 from seethink.rewards.config import ServeConfig
 from seethink.rewards.kinds import Later
@@ -83,9 +83,9 @@ class Service:
         return app
 
     async def health(self, _: web.Request) -> web.Response:
-        of = self._rewarder.config.open
-        how = {"scorer": of.scorer, "path": of.path, "revision": of.revision, "mode": of.mode, "beta": of.beta}
-        return web.json_response({"status": "ok", "scorer": how})
+        of = self._rewarder.config.open  # its hash: what lies where is nobody's business here
+        scorer = hash_json([of.scorer, of.path, of.revision, of.mode, of.beta, of.margin, of.judge.model])
+        return web.json_response({"status": "ok", "scorer": scorer})
 
     async def openrlhf(self, request: web.Request) -> web.Response:
         return await self._answer(request, OPENRLHF)

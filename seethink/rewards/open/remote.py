@@ -14,7 +14,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from seethink.core.errors import UserError
-from seethink.core.store import hash_json
 from seethink.core.tags import compose
 from seethink.rewards.config import RemoteConfig
 from seethink.rewards.open.formula import OpenItem, Scorer
@@ -40,7 +39,7 @@ class Remote(Scorer):
         except (OSError, ValueError) as error:
             remedy = "Start it there: seethink reward serve --reward.open.scorer ..."
             raise UserError(f"no reward server answers ({error})", where=config.url, remedy=remedy) from None
-        self.name, self.version = f"remote {self._url}", hash_json(says.get("scorer"))
+        self.name, self.version = f"remote {self._url}", str(says.get("scorer"))
 
     def score_batch(self, items: Sequence[OpenItem]) -> list[float | None]:
         parts = [items[at : at + BATCH] for at in range(0, len(items), BATCH)]
