@@ -14,7 +14,7 @@ from seethink.train.model.pack import hidden_states, pack
 from seethink.train.model.policy import image_features
 from seethink.train.model.prefix import FlexContinued
 from tests import test_pack, test_prefix
-from tests.test_pack import completions, packed_log_probs
+from tests.test_pack import completions, packed_log_probs, same_gradients
 from tests.tiny import IMAGE, stock_log_probs, tiny_policy, tiny_prompt
 
 
@@ -74,12 +74,7 @@ def test_one_completion_a_prompt_is_one_causal_row():
     assert isinstance(packed.layout, layout.CausalRows)
     ours = packed_log_probs(policy, prompts, groups)
     theirs = torch.cat([stock_log_probs(stock, p, g[0]) for p, g in zip(prompts, groups, strict=True)])
-    assert (ours - theirs).abs().max() < 1e-5
-    ours.sum().backward()
-    theirs.sum().backward()
-    for (name, a), b in zip(policy.model.named_parameters(), stock.parameters(), strict=True):
-        if b.grad is not None and b.grad.norm():
-            assert (a.grad - b.grad).norm() / b.grad.norm() < 1e-5, name
+    same_gradients(policy, ours, stock, theirs)
 
 
 def test_keys_have_the_precision_of_values():

@@ -29,6 +29,16 @@ def packed_log_probs(policy, prompts, groups):
     return token_log_probs(hidden, policy.model.lm_head.weight, packed.targets, policy.banned)
 
 
+def same_gradients(policy, ours, stock, theirs):
+    """Log-probabilities, and the gradients of their sum, are those of the stock model."""
+    assert (ours - theirs).abs().max() < 1e-5
+    ours.sum().backward()
+    theirs.sum().backward()
+    for (name, a), b in zip(policy.model.named_parameters(), stock.parameters(), strict=True):
+        if b.grad is not None and b.grad.norm():
+            assert (a.grad - b.grad).norm() / b.grad.norm() < 1e-5, name
+
+
 @pytest.mark.parametrize("family", ["2", "2.5", "3"])
 @pytest.mark.parametrize("images", [(1, 2, 0, 1), (0, 0, 0, 0)])
 def test_log_probs_and_gradients_equal_the_stock_forward(family, images):
@@ -57,12 +67,7 @@ def test_completions_in_blocks_equal_the_stock_forward(monkeypatch, steps):
     groups = completions(RAGGED)
     ours = packed_log_probs(policy, prompts, groups)
     theirs = torch.cat([stock_log_probs(stock, p, c) for p, g in zip(prompts, groups, strict=True) for c in g])
-    assert (ours - theirs).abs().max() < 1e-5
-    ours.sum().backward()
-    theirs.sum().backward()
-    for (name, a), b in zip(policy.model.named_parameters(), stock.parameters(), strict=True):
-        if b.grad is not None and b.grad.norm():
-            assert (a.grad - b.grad).norm() / b.grad.norm() < 1e-5, name
+    same_gradients(policy, ours, stock, theirs)
 
 
 def test_a_block_computes_no_more_columns_than_still_have_tokens(monkeypatch):

@@ -12,13 +12,16 @@ from peft import PeftModel
 from seethink.cli import main
 from seethink.core.nouns import Example
 from seethink.core.run import Run, read_log
-from seethink.core.store import load_samples, save_examples
+from seethink.core.store import load_samples, read_json, save_examples
 from seethink.core.tags import compose
 from seethink.pocket.build import build
 from seethink.train import sft
-from seethink.train.config import ModelConfig, SFTConfig
+from seethink.train.config import GRPOConfig, ModelConfig, SFTConfig
+from seethink.train.memory import in_words
 from seethink.train.model.policy import make_trainable, save_adapters
+from seethink.train.preflight import Longest
 from seethink.train.track import numbers, tracked
+from tests.rehearsal import model_config
 from tests.test_dist import BASE
 from tests.tiny import stock_log_probs, tiny_model, tiny_policy, tiny_prompt
 
@@ -163,3 +166,26 @@ def test_push_refuses_what_is_no_run_and_says_what_the_hub_says(finished, tmp_pa
     monkeypatch.setattr("huggingface_hub.HfApi", lambda: SimpleNamespace(create_repo=refuse))
     assert main(["push", "--run", str(run), "--repo", "me/own"]) == 1
     assert "the Hub refuses it (no such host)" in capsys.readouterr().err
+
+
+def test_a_spike_on_the_last_step_leaves_a_finished_run_with_its_own_evaluation(finished, tmp_path, monkeypatch):
+    """The step is skipped, what is saved after it is evaluated, and neither counts as an update."""
+    run, _ = finished
+    spiked = lambda rows, loss, step, factor: {f"loss_spike_{step}": "too high"} if step == 2 else {}  # noqa: E731
+    monkeypatch.setattr("seethink.train.alarms.spiked", spiked)
+    model = {"path": BASE, "dtype": "float32"}
+    data = run.parent / "sft.jsonl"
+    sft.run(SFTConfig(out=tmp_path / "run", data=data, model=model, batch_size=3, eval_share=0.25, optim={"lr": 1e-3}))
+    rows = read_log(tmp_path / "run" / "metrics.jsonl")
+    assert [("loss" in row, "eval_loss" in row) for row in rows] == [(True, False), (False, True)]
+    summary = read_json(tmp_path / "run" / "done.json")["summary"]
+    assert summary["optimiser_steps"] == 1 and summary["eval_loss"] == rows[-1]["eval_loss"]
+
+
+def test_a_dry_run_plans_what_a_run_would_choose_there(tmp_path):
+    config = model_config("3B", 36)
+    config.dtype = torch.bfloat16
+    config.save_pretrained(tmp_path)
+    asked = GRPOConfig(out="x", data="x", model={"path": tmp_path}, rollout_prompts=16, gpu_gb=80)
+    page = in_words(asked, Longest(500, 0, 500), 49, 1000)
+    assert "inputs of layers" in page and "it fits into 80 GB" in page

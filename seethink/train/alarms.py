@@ -80,8 +80,8 @@ def raise_new(folder: Run, found: dict[str, str], step: int | None) -> None:
 
 
 def training_rows(metrics: Iterable[MetricsRow]) -> list[MetricsRow]:
-    """The rows of a step or round that trained: not those that hold an evaluation alone, as the one before the first step."""
-    own = ("step", "round", SECONDS)
+    """The rows of a step or round that trained: not those that hold an evaluation alone, as before the first step or after a spike."""
+    own = ("step", "round", SECONDS, "eval_loss")
     return [row for row in metrics if any(key not in own and not key.startswith(HELD_OUT) for key in row)]
 
 

@@ -201,12 +201,12 @@ def computing(model: ModelConfig, of: Shapes, layer: int, tokens: int, number: i
         return [kept, Holding("logits of a chunk, and the head in their precision", logits, "updating"), *gradient]
     again = tokens * (layer + 6 * of.mlp)
     larger = ("logits of a chunk, and the head in their precision", logits), ("a layer computed again", again)
-    inputs = Holding(
-        f"inputs of layers, and all of the last one, {tokens:,} tokens",
-        stream * (of.layers + 2) + tokens * layer,
-        "updating",
-    )
-    return [inputs, Holding(*max(larger, key=lambda pair: pair[1]), "updating"), *gradient]
+    name = f"inputs of layers, and all of the last one, {tokens:,} tokens"
+    return [
+        Holding(name, stream * (of.layers + 2) + tokens * layer, "updating"),
+        Holding(*max(larger, key=lambda pair: pair[1]), "updating"),
+        *gradient,
+    ]
 
 
 def sampling(config: GRPOConfig, of: Shapes, longest: Longest, layer: int, number: int) -> list[Holding]:
@@ -234,7 +234,7 @@ CHANGES: tuple[Change, ...] = (
     ("--micro_tokens 4096", lambda c: c.model_copy(update={"micro_tokens": min(c.micro_tokens, 4096)})),
     (
         "--rollout_prompts 32",
-        lambda c: c.model_copy(update={"rollout_prompts": 32}) if hasattr(c, "rollout_prompts") else c,
+        lambda c: c.model_copy(update={"rollout_prompts": 32}) if isinstance(c, GRPOConfig) else c,
     ),
     ("--model.checkpoint_layers true", lambda c: _of_model(c, checkpoint_layers=True)),
     ("--gpus 8", lambda c: c.model_copy(update={"gpus": max(c.gpus, 8)})),
@@ -250,11 +250,14 @@ def _of_model(config: Any, **changes: Any) -> Any:
 def what_would_fit(config: Any, longest: Longest, precision: str, capacity: float) -> str:
     """The first single setting with which the run fits, the first pair where none does; empty where no pair does."""
     pairs = [(a, b) for i, a in enumerate(CHANGES) for b in CHANGES[i + 1 :]]
+    known: dict[int, Shapes] = {}  # of CHANGES only LoRA makes them others
     for changes in (*((change,) for change in CHANGES), *pairs):
         changed = config
         for _, change in changes:
             changed = change(changed)
-        if memory_plan(changed, shapes(changed.model, precision), longest, precision).needed <= capacity:
+        rank = changed.model.lora_rank
+        of = known[rank] = known.get(rank) or shapes(changed.model, precision)
+        if memory_plan(changed, of, longest, precision).needed <= capacity:
             return " ".join(name for name, _ in changes)
     return ""
 
@@ -268,10 +271,11 @@ def fitted(config: Any, longest: Longest, capacity: float) -> Any:
     if not any(free):
         return config
     kind, found = precision_of(config), config
+    of = shapes(config.model, kind)  # the same whichever are chosen
     for again, tokens in ((False, 16384), (False, 8192), (True, 16384), (True, 8192), (True, 4096)):
         found = config.model_copy(update={"micro_tokens": tokens}) if free[0] else config
         found = _of_model(found, checkpoint_layers=again) if free[1] else found
-        if memory_plan(found, shapes(found.model, kind), longest, kind).needed <= capacity:
+        if memory_plan(found, of, longest, kind).needed <= capacity:
             break
     return found
 
@@ -317,10 +321,10 @@ def reading_in_words(settings: ModelConfig, prompts: int, rows: int, longest: Lo
 
 def in_words(config: SFTConfig | GRPOConfig, longest: Longest, steps: int, generated: int) -> str:
     """One page: memory by part, whether it fits and what would make it fit, disk, tokens and hours."""
-    kind = precision_of(config)
+    kind, capacity = precision_of(config), (config.gpu_gb or gpu_here()) * GB
+    config = fitted(config, longest, capacity) if capacity else config  # as the run would choose there
     of = shapes(config.model, kind)
     plan = memory_plan(config, of, longest, kind)
-    capacity = (config.gpu_gb or gpu_here()) * GB
     lines = [
         f"memory of each of {max(config.gpus, 1)} GPUs: {of.parameters / 1e9:.2f} billion parameters, {of.trained / 1e9:.2f} of them "
         f"train, {kind}; longest prompt {longest.prompt:,} tokens",

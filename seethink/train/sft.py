@@ -214,7 +214,8 @@ def finish(folder: Run, policy: Policy, config: SFTConfig, drawn: list[Example],
     save_adapters(policy, folder.path("adapter"))
     if not policy.ranks.first:
         return
-    metrics = alarms.training_rows(read_log(folder.path("metrics.jsonl")))
+    logged = read_log(folder.path("metrics.jsonl"))
+    metrics = alarms.training_rows(logged)
     alarms.raise_new(folder, alarms.at_the_end(metrics), None)
     folder.finish(
         optimiser_steps=len(metrics),
@@ -225,7 +226,7 @@ def finish(folder: Run, policy: Policy, config: SFTConfig, drawn: list[Example],
         seconds=sum(m["seconds"] for m in metrics),
         cpu_seconds=sum(m["cpu_seconds"] for m in metrics),
         memory_gb=max((m["memory_gb"] for m in metrics), default=None),
-        eval_loss=next((m["eval_loss"] for m in reversed(metrics) if "eval_loss" in m), None),
+        eval_loss=next((m["eval_loss"] for m in reversed(logged) if "eval_loss" in m), None),
         data_order=order_hash([e.sample.id for e in drawn]),
         spend=spend,
         **watch_summary(folder),

@@ -74,9 +74,8 @@ def update(learner: Learner, groups: list[Group], demos: Sequence[list[Encoded]]
     remember(learner, groups)
     imitated = []
     counts, gaps = {"tokens/trained": 0, "tokens/reused": 0}, []
-    sums = torch.zeros(
-        3, dtype=torch.float64, device=learner.policy.device
-    )  # read once: each look waits for the device
+    # loss, KL and clip share of all tokens, read once: each look waits for the device
+    sums = torch.zeros(3, dtype=torch.float64, device=learner.policy.device)
     idle, norm, rate = idle_batch(learner.policy), 0.0, 0.0
     drawn = sum(ranks.gather([len(groups)]))
     for step, first in enumerate(range(0, drawn, config.update_prompts)):
@@ -211,10 +210,8 @@ def engine_gap(learner: Learner, gaps: list[Tensor]) -> dict[str, float]:
     """How far an engine's log-probabilities are from the policy's, over the tokens of all ranks."""
     if learner.sampler.exact:
         return {}
-    gap, cap = (
-        torch.cat(learner.policy.ranks.gather([g.cpu() for g in gaps]) or [torch.zeros(1)]),
-        learner.config.sampler.importance_cap,
-    )
+    cap, everyones = learner.config.sampler.importance_cap, learner.policy.ranks.gather([g.cpu() for g in gaps])
+    gap = torch.cat(everyones or [torch.zeros(1)])
     return {
         "sampler/log_prob_gap": float(gap.abs().mean()),
         "sampler/log_prob_gap_max": float(gap.abs().max()),
