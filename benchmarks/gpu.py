@@ -1,17 +1,19 @@
-"""The GRPO step on a GPU: seconds, tokens, memory and share of peak of every phase, and what sharing the prompt saves.
+"""The GRPO step on a GPU: seconds, tokens, memory and share of peak of every phase, what sharing the prompt saves, and TRL beside it.
 
-    python benchmarks/gpu.py [--size 3B] [--steps 3] [--micro_tokens 8192] [--json benchmarks/results/DATE-GPU.json]
+    python benchmarks/gpu.py [--trained LoRA --trained language] [--steps 3] [--peer] [--json benchmarks/results/DATE-GPU.json]
     python benchmarks/gpu.py --device cpu --size tiny        # the same code on a toy, to see that it runs
 
-The shape of Qwen2.5-VL-3B with random weights, fp32 masters computed in bf16, vision tower frozen, LoRA and all language weights, with a reference (beta
-0.04). Two settings: the paper's (images of 588 x 588 pixels, T = 250, G = 4) and a long prompt (952 x 952 pixels, G = 8). Per
-phase: median wall seconds, tokens per second, peak memory, and floating point operations counted from shapes (multiplications
-of weights and of attention, nothing for recomputation) as a share of what a large bf16 matmul reaches on the device.
+The shape of Qwen2.5-VL-3B with random weights, computed in bf16, vision tower frozen, LoRA or all language weights, with a
+reference (beta 0.04), by the calls of `seethink grpo` with the settings that it chooses for the GPU. Two settings: the paper's
+(images of 588 x 588 pixels, T = 250, G = 4) and a long prompt (952 x 952 pixels, G = 8). Per phase: median wall seconds, tokens
+per second, peak memory beside what the plan says, and floating point operations counted from shapes (multiplications of weights
+and of attention, nothing for recomputation) as a share of what a large bf16 matmul reaches on the device.
 
 Update and reference are timed in two ways on the same completions: packed, each prompt once, and plain, one row per completion
 through transformers' own sdpa attention (with our chunked head and cached image features, so that only the sharing differs). The norms
-of their gradients are compared as well (`gradient_gap`).
-Removed work is G (P + T) / (P + G T); the target is 0.9 of it.
+of their gradients are compared as well (`gradient_gap`). Removed work is G (P + T) / (P + G T); the target is 0.9 of it.
+
+`--peer`: after ours, on the same machine, TRL's GRPOTrainer takes whole steps of the paper's setting (gpu_peer.py).
 """
 
 from __future__ import annotations
@@ -24,13 +26,13 @@ import time
 from pathlib import Path
 from statistics import median
 
-from work import BETA, Case, call, machine, parameter_counts, peak_mb, prepare
+from work import Case, call, draw_images, machine, parameter_counts, peak_mb, prepare
 
 from seethink.core.store import write_json
 
 SETTINGS = {
     "3B": [
-        Case("paper", 441, 4, length=250, vocabulary=151_936, size="3B"),
+        Case("paper", 441, 4, prompts=8, length=250, vocabulary=151_936, size="3B"),
         Case("long prompt", 1156, 8, length=250, vocabulary=151_936, size="3B"),
     ],
     "tiny": [Case("paper", 64, 4, length=24, size="tiny"), Case("long prompt", 144, 8, length=24, size="tiny")],
@@ -39,57 +41,105 @@ TARGET = 0.9
 WARM_UP = 1
 
 
-def measure(connection, folder: Path, case: Case, index: int, device_name: str, steps: int, micro_tokens: int) -> None:
-    """One setting with one choice of what is trained, in its own process."""
+def measure(connection, folder: Path, cases: list[Case], index: int, device_name: str, steps: int) -> None:
+    """Every setting with one choice of what is trained, in its own process; the GPU's kernels are compiled once."""
     import torch
+
+    device, rows, loaded = torch.device(device_name), [], {}
+    for case in cases:
+        try:
+            rows.append(measure_case(folder, case, index, device, steps, loaded))
+        except torch.OutOfMemoryError as error:
+            rows.append({"setting": case.name, "failed": str(error).partition(".")[0]})
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+    connection.send({"rows": rows, "head": head_cost(device)})
+
+
+def measure_case(folder: Path, case: Case, index: int, device, steps: int, loaded: dict) -> dict:
+    """One setting; `loaded` holds a policy from one to the next, if it is the same."""
+    import torch
+    from gpu_plain import plain_gradients, stock_attention
     from step import CHOICES, GRPO, encoded_prompts, load
 
+    from seethink.train.memory import memory_plan, shapes
     from seethink.train.model.policy import image_features
 
-    device, choice = torch.device(device_name), CHOICES[index]
     precision = "bfloat16" if device.type == "cuda" else "float32"
-    policy = load(folder, choice, device, "float32", precision)  # masters in fp32, as seethink grpo holds them
-    side = GRPO(policy, folder, case, choice, precision, micro_tokens=micro_tokens)
-    watch = Watch(device)
-    gap = 0.0
+    choice, longest = chosen(folder, case, CHOICES[index], device)
+    again = choice.checkpoint_layers
+    if again not in loaded:
+        loaded.clear()
+        loaded[again] = load(
+            folder, choice, device, "float32", precision
+        )  # masters in fp32, as seethink grpo holds them
+    policy = loaded[again]
+    side = GRPO(policy, folder, case, choice, precision)
+    plan = memory_plan(side.config, shapes(side.config.model, precision), longest, precision)
+    watch, gap = Watch(device), 0.0
     for step in range(WARM_UP + steps):
         if step == WARM_UP:
+            watch.first = {name: values[0] for name, values in watch.seconds.items()}
             watch.seconds.clear()
-        samples, prompts = watch("images", encoded_prompts, policy, folder, case, step)
+        samples, prompts = watch("images", encoded_prompts, policy, folder / case.name, case, step)
         policy.features.clear()
         with policy.autocast():
             watch("vision", image_features, policy, prompts)
         groups = watch("rollout", side.sample, samples, prompts, step)
-        packed = watch("packed", packed_gradients, side, groups)
-        plain = watch("plain", plain_gradients, side, groups)
-        gap = max(gap, abs(packed / plain - 1))
         watch("update", side.update, groups)
+    for _ in range(2):
+        packed = watch("packed", packed_gradients, side, groups)
+        with stock_attention(policy.model, side.learner.reference):
+            gap = max(gap, abs(packed / watch("plain", plain_gradients, side, groups) - 1))
     P, T, G = len(prompts[0].ids), case.max_tokens, case.group
     removed = G * (P + T) / (P + G * T)
     seconds = {name: median(values) for name, values in watch.seconds.items()}
     peak = matmul_peak(device, getattr(torch, precision))
-    row = {
+    whole = [
+        sum(parts) for parts in zip(*(watch.seconds[n] for n in ("images", "vision", "rollout", "update")), strict=True)
+    ]
+    return {
         "setting": case.name, "trained": choice.name, "P": P, "T": T, "G": G, "prompts": case.prompts,
+        "micro_tokens": choice.micro_tokens, "checkpoint_layers": choice.checkpoint_layers,
+        "step_seconds": median(whole), "step_spread": (min(whole), max(whole)), "first_seconds": watch.first,
         "phases": {
             name: {
                 "seconds": seconds[name],
                 "tokens_per_s": tokens / seconds[name],
-                "peak_mb": watch.peak[name],
+                "peak_gb": watch.peak[name] * 2**20 / 1e9,
                 "share_of_peak": flops / seconds[name] / peak if flops else None,
             }
             for name, tokens, flops in work_of(policy, case, P, T, G, choice.lora_rank)
         },
+        "planned_gb": {"rollout": plan.phase("sampling") / 1e9, "update": plan.phase("updating") / 1e9},
         "speed_up": seconds["plain"] / seconds["packed"], "removed_work": removed, "target": TARGET * removed,
         "gradient_gap": gap, "matmul_peak_tflops": peak / 1e12,
     }  # fmt: skip
-    connection.send(row)
+
+
+def chosen(folder: Path, case: Case, choice, device):
+    """The choice with the tokens computed at once, and the recomputation, that `seethink grpo` takes on this device; the longest."""
+    from dataclasses import replace
+
+    import torch
+    from step import grpo_config
+
+    from seethink.train.memory import fitted
+    from seethink.train.preflight import Longest
+
+    prompt = case.image_tokens + 64  # of text, and more than there are
+    longest = Longest(prompt, case.max_tokens, prompt + case.max_tokens)
+    config = grpo_config(folder, case, choice, "bfloat16" if device.type == "cuda" else "float32")
+    if device.type == "cuda":
+        config = fitted(config, longest, torch.cuda.get_device_properties(device).total_memory)
+    return replace(choice, checkpoint_layers=config.model.checkpoint_layers, micro_tokens=config.micro_tokens), longest
 
 
 class Watch:
     """Wall seconds of every call of a phase, and the phase's peak memory (on a CPU that of the process so far)."""
 
     def __init__(self, device):
-        self.device, self.seconds, self.peak = device, {}, {}
+        self.device, self.seconds, self.first, self.peak = device, {}, {}, {}
 
     def __call__(self, phase: str, function, *args):
         import torch
@@ -110,6 +160,8 @@ class Watch:
 
 def packed_gradients(side, groups) -> float:
     """Update and reference as `seethink grpo` computes them, without the optimiser; returns the norm of the gradients."""
+    from gpu_plain import gradient_norm
+
     from seethink.train.update import backward, batches
 
     config = side.config
@@ -118,70 +170,6 @@ def packed_gradients(side, groups) -> float:
     for batch in batches(groups, config.micro_tokens, []):
         backward(side.learner, batch, on_policy=True)
     return gradient_norm(side.learner.optimiser)
-
-
-def gradient_norm(optimiser) -> float:
-    """Norm of all gradients, which are cleared."""
-    import torch
-
-    norm = torch.nn.utils.get_total_norm([p.grad for p in optimiser.parameters if p.grad is not None])
-    optimiser.adam.zero_grad(set_to_none=True)
-    return float(norm)
-
-
-def plain_gradients(side, groups) -> float:
-    """The same, one row per completion, by transformers' own attention; all prompts and completions have one length."""
-    import torch
-
-    from seethink.train.batches import micro_batches
-    from seethink.train.loss import Given, Objective, grpo_loss, head_loss, token_log_probs
-    from seethink.train.model.lora import without_lora
-    from seethink.train.model.pack import ATTENTION
-
-    policy, reference, config = side.policy, side.learner.reference, side.config
-    rows = [(g.prompt, r.completion.ids, r.advantage) for g in groups for r in g.trained]
-    completions = len(groups) * config.group
-    models = {id(m): m for m in (policy.model, reference)}.values()
-    for model in models:
-        model.model.language_model.set_attn_implementation("sdpa")
-    head = policy.model.lm_head.weight
-    for batch in micro_batches([len(p.ids) + len(c) for p, c, _ in rows], config.micro_tokens):
-        prompts, ids, advantages = zip(*(rows[i] for i in batch), strict=True)
-        targets = torch.cat(ids).to(policy.device)
-        per_token = torch.tensor(advantages, device=policy.device).repeat_interleave(config.max_tokens)
-        weights = torch.full_like(per_token, 1 / (completions * config.max_tokens))
-        with policy.autocast():
-            states = plain_states(policy, policy.model, prompts, ids)
-            with torch.no_grad(), without_lora(reference):
-                frozen = plain_states(policy, reference, prompts, ids)
-                frozen = token_log_probs(frozen, reference.lm_head.weight, targets, policy.banned, config.temperature)
-
-            def loss_of(x, at, frozen=frozen, per_token=per_token, weights=weights):
-                given = Given(per_token, weights, reference=frozen).at(at)
-                return grpo_loss(x, given, Objective(config.clip_low, config.clip_high, BETA))
-
-            loss = head_loss(states, head, targets, policy.banned, config.temperature, loss_of).loss
-        loss.backward()
-    for model in models:
-        model.model.language_model.set_attn_implementation(ATTENTION)
-    return gradient_norm(side.learner.optimiser)
-
-
-def plain_states(policy, model, prompts, completions):
-    """Hidden states [R * T, hidden] that predict R completions, a whole row [P + T] for each."""
-    import torch
-
-    from seethink.train.model.policy import image_features
-
-    device, T = policy.device, len(completions[0])
-    ids = torch.stack([torch.cat([p.ids, c]) for p, c in zip(prompts, completions, strict=True)]).to(device)
-    after = [(p.next_position + torch.arange(T)).expand(3, -1) for p in prompts]
-    positions = torch.stack([torch.cat([p.positions, a], 1) for p, a in zip(prompts, after, strict=True)], 1).to(device)
-    embeds = model.get_input_embeddings()(ids)
-    slots = (ids == policy.image_token)[..., None].expand_as(embeds)
-    embeds = embeds.masked_scatter(slots, image_features(policy, list(prompts))[:, 0].to(embeds.dtype))
-    hidden = model.model.language_model(inputs_embeds=embeds, position_ids=positions, use_cache=False).last_hidden_state
-    return hidden[:, -T - 1 : -1].flatten(0, 1)
 
 
 def work_of(policy, case: Case, P: int, T: int, G: int, lora: int) -> list[tuple[str, int, float]]:
@@ -220,40 +208,113 @@ def matmul_peak(device, dtype) -> float:
     return 2 * size**3 / min(watch.seconds["matmul"])
 
 
-def rows(size: str, device: str, steps: int, micro_tokens: int) -> list[dict]:
-    """Every setting with LoRA and with all language weights, one process after the other."""
-    context = multiprocessing.get_context("spawn")
-    found = []
-    for case in SETTINGS[size]:
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            call(context, prepare, folder, case, WARM_UP + steps, 0, device)
-            for index in (0, 1):  # of step.CHOICES: LoRA, language
-                here, there = context.Pipe(duplex=False)
-                arguments = (there, folder, case, index, device, steps, micro_tokens)
-                child = context.Process(target=measure, args=arguments)
-                child.start()
-                there.close()
-                found.append(here.recv())
-                child.join()
+def head_cost(device) -> dict:
+    """Forward and backward of the language head over 8,192 tokens, beside its three bare products."""
+    import torch
+
+    from seethink.train.loss import LossParts, head_loss
+
+    on_gpu = device.type == "cuda"
+    V, hidden, N = (151_936, 2048, 8192) if on_gpu else (2048, 64, 512)
+    x = torch.randn(N, hidden, device=device, dtype=torch.bfloat16 if on_gpu else torch.float32, requires_grad=True)
+    head = torch.nn.Parameter(torch.randn(V, hidden, device=device) * 0.02)
+    targets, banned = torch.randint(3, V, (N,), device=device), torch.tensor([1, 2], device=device)
+    plain, inputs = head.detach().to(x.dtype), x.detach()
+    watch = Watch(device)
+
+    def bare() -> None:
+        logits = inputs @ plain.t()
+        logits @ plain, logits.t() @ inputs
+
+    def ours() -> None:
+        with torch.autocast(device.type, torch.bfloat16, enabled=on_gpu):
+            of_tokens = lambda log_probs, _: LossParts(-log_probs.sum() / N, {})  # noqa: E731
+            loss = head_loss(x, head, targets, banned, 0.8, of_tokens).loss
+        loss.backward()
+        x.grad = head.grad = None
+
+    held = torch.cuda.memory_allocated(device) / 2**20 if on_gpu else 0
+    for _ in range(4):
+        watch("bare", bare)
+        watch("ours", ours)
+    bare_s, ours_s = (median(watch.seconds[name][1:]) for name in ("bare", "ours"))
+    return {
+        "bare_ms": bare_s * 1e3,
+        "ours_ms": ours_s * 1e3,
+        "ratio": ours_s / bare_s,
+        "gib": (watch.peak["ours"] - held) / 1024,
+    }
+
+
+def run(arguments, cases: list[Case]) -> dict:
+    """Every choice of what is trained, one process after the other; then TRL."""
+    context, found = multiprocessing.get_context("spawn"), {"rows": []}
+    steps = WARM_UP + arguments.steps
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        call(context, prepare, folder, cases[0], 0, 0, arguments.device)
+        for case in cases:
+            draw_images(folder / case.name, case, steps)
+        for index in arguments.trained:
+            answer = asked(context, measure, folder, cases, index, arguments.device, arguments.steps)
+            found = {"rows": found["rows"] + answer["rows"], "head": answer["head"]}
+            print(table(found), flush=True)  # the next one may fail
+        if arguments.peer:
+            from gpu_peer import measure as measure_peer
+
+            found["trl"] = asked(context, measure_peer, folder, cases[0], arguments.device, steps)
     return found
 
 
-def table(found: list[dict]) -> str:
+def asked(context, function, *arguments):
+    """What a process of its own answers."""
+    here, there = context.Pipe(duplex=False)
+    child = context.Process(target=function, args=(there, *arguments))
+    child.start()
+    there.close()
+    answer = here.recv()
+    child.join()
+    return answer
+
+
+def table(found: dict) -> str:
     """The results as Markdown."""
     lines = [
-        "| setting | trained | phase | s | tokens/s | peak, MB | share of matmul peak |",
-        "|---|---|---|---|---|---|---|",
+        "| setting | trained | phase | s | tokens/s | peak, GB | planned, GB | share of matmul peak |",
+        "|---|---|---|---|---|---|---|---|",
     ]
-    for r in found:
+    done = [r for r in found["rows"] if "failed" not in r]
+    for r in done:
         for name, p in r["phases"].items():
             share = f"{p['share_of_peak']:.0%}" if p["share_of_peak"] else ""
+            planned = f"{r['planned_gb'][name]:.1f}" if name in r["planned_gb"] else ""
             start = f"| {r['setting']} (P={r['P']}, T={r['T']}, G={r['G']}) | {r['trained']} | {name} "
-            lines.append(f"{start}| {p['seconds']:.3f} | {p['tokens_per_s']:,.0f} | {p['peak_mb']:,.0f} | {share} |")
-    lines += ["", "| setting | trained | packed against plain | removed work | target |", "|---|---|---|---|---|"]
-    for r in found:
+            lines.append(
+                f"{start}| {p['seconds']:.3f} | {p['tokens_per_s']:,.0f} | {p['peak_gb']:.1f} | {planned} | {share} |"
+            )
+    lines += [f"| {r['setting']} | failed: {r['failed']} |" for r in found["rows"] if "failed" in r]
+    lines += [
+        "",
+        "| setting | trained | step, s (min - max) | micro_tokens, recomputed | packed against plain | removed work | target |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for r in done:
+        low, high = r["step_spread"]
         lines.append(
-            f"| {r['setting']} | {r['trained']} | {r['speed_up']:.2f} | {r['removed_work']:.2f} | {r['target']:.2f} |"
+            f"| {r['setting']} | {r['trained']} | {r['step_seconds']:.2f} ({low:.2f} - {high:.2f}) "
+            f"| {r['micro_tokens']}, {r['checkpoint_layers']} | {r['speed_up']:.2f} | {r['removed_work']:.2f} | {r['target']:.2f} |"
+        )
+    if "head" in found:
+        h = found["head"]
+        lines += [
+            "",
+            f"head: {h['ours_ms']:.1f} ms, bare products {h['bare_ms']:.1f} ms: {h['ratio']:.2f}x, {h['gib']:.2f} GiB",
+        ]
+    if "trl" in found:
+        t = found["trl"]
+        lines.append(
+            f"TRL {t['version']}: {t['step_seconds']:.2f} s a step ({t['step_spread'][0]:.2f} - {t['step_spread'][1]:.2f}), "
+            f"{t['generate_seconds']:.2f} of them generating, peak {t['peak_gb']:.1f} GB"
         )
     return "\n".join(lines)
 
@@ -263,7 +324,9 @@ def main() -> None:
     parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
     parser.add_argument("--size", default="3B", choices=list(SETTINGS))
     parser.add_argument("--steps", type=int, default=3, help="timed steps")
-    parser.add_argument("--micro_tokens", type=int, default=8192, help="tokens computed at once, in both ways")
+    names = {"LoRA": 0, "language": 1}  # places in step.CHOICES
+    parser.add_argument("--trained", action="append", choices=list(names), help="only this; may be repeated")
+    parser.add_argument("--peer", action="store_true", help="TRL too, with LoRA")
     parser.add_argument("--json", type=Path, help="write the results here")
     arguments = parser.parse_args()
     import torch
@@ -273,17 +336,18 @@ def main() -> None:
         raise SystemExit("gpu.py: torch sees no CUDA device; --device cpu --size tiny shows that the code runs")
     if not on_gpu and arguments.size != "tiny":
         raise SystemExit("gpu.py: on a CPU only --size tiny")
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("OMP_NUM_THREADS", "8" if on_gpu else "1")
     where = {
         **machine(),
         "device": torch.cuda.get_device_name() if on_gpu else "CPU",
         "date": time.strftime("%Y-%m-%d"),
     }
-    found = rows(arguments.size, arguments.device, arguments.steps, arguments.micro_tokens)
+    arguments.trained = [names[name] for name in arguments.trained or names]
+    found = run(arguments, SETTINGS[arguments.size])
     print(f"{where}\n\n{table(found)}")
     if arguments.json:
         arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        write_json(arguments.json, {"machine": where, "rows": found})
+        write_json(arguments.json, {"machine": where, **found})
 
 
 if __name__ == "__main__":

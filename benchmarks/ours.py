@@ -11,18 +11,18 @@ from step import GRPO, Choice, encoded_prompts, load
 from work import Case, Turns, parameter_counts
 
 from seethink.train.model.linear import linear
-from seethink.train.rollout import sampler
+from seethink.train.rollout import decoding
 
 
 class ForcedLengths:
-    """Stands in for `sampler.sample`: the stop token at a given length of each row, and never before.
+    """Stands in for `decoding.sample`: the stop token at a given length of each row, and never before.
 
     Rows are told apart by their random number, because rows leave the batch.
     """
 
     def __init__(self, lengths: list[int], stop: int, seed: int):
         self.lengths, self.stop, self.step = torch.tensor(lengths), stop, 0
-        self.generator, self.plain = torch.Generator().manual_seed(seed), sampler.sample
+        self.generator, self.plain = torch.Generator().manual_seed(seed), decoding.sample
 
     def __call__(self, logits, temperature, banned, uniform):
         self.step += 1
@@ -47,7 +47,7 @@ def serve(connection, folder: Path, case: Case, steps: int, path: str) -> None:
         if not turns.wait():
             return
         forced = ForcedLengths(case.lengths(step), policy.tokenizer.eos_token_id, step)
-        with patch.object(sampler, "sample", sampler.sample if case.length else forced):
+        with patch.object(decoding, "sample", decoding.sample if case.length else forced):
             groups = grpo.sample(*encoded_prompts(policy, folder, case, step), step)
         turns.phase("rollout")
         grpo.update(groups)

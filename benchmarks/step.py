@@ -30,6 +30,9 @@ class Choice:
     lora_rank: int = 0
     freeze_vision: bool = True
     freeze_projector: bool = True
+    checkpoint_layers: bool = False
+    micro_tokens: int = 0
+    """0: the default of the verb."""
 
     @property
     def name(self) -> str:
@@ -58,6 +61,26 @@ def model_config(folder: Path, choice: Choice, dtype: str) -> ModelConfig:
         lora_rank=choice.lora_rank,
         freeze_vision=choice.freeze_vision,
         freeze_projector=choice.freeze_projector,
+        **({"checkpoint_layers": True} if choice.checkpoint_layers else {}),
+    )
+
+
+def grpo_config(folder: Path, case: Case, choice: Choice, dtype: str, **settings) -> GRPOConfig:
+    """Settings of a GRPO run on the benchmark's work."""
+    return GRPOConfig(
+        out=folder / "unused",
+        data=folder / "unused.jsonl",
+        model=model_config(folder, choice, dtype),
+        optim=OptimConfig(lr=LEARNING_RATE, warmup=0),
+        prompts=case.prompts,
+        group=case.group,
+        update_prompts=case.prompts,
+        temperature=TEMPERATURE,
+        max_tokens=case.max_tokens,
+        kl=BETA,
+        kl_target=0,
+        **({"micro_tokens": choice.micro_tokens} if choice.micro_tokens else {}),
+        **settings,
     )
 
 
@@ -73,20 +96,7 @@ class GRPO:
 
     def __init__(self, policy: Policy, folder: Path, case: Case, choice: Choice, dtype: str, **settings):
         self.policy, self.folder, self.case = policy, folder, case
-        self.config = GRPOConfig(
-            out=folder / "unused",
-            data=folder / "unused.jsonl",
-            model=model_config(folder, choice, dtype),
-            optim=OptimConfig(lr=LEARNING_RATE, warmup=0),
-            prompts=case.prompts,
-            group=case.group,
-            update_prompts=case.prompts,
-            temperature=TEMPERATURE,
-            max_tokens=case.max_tokens,
-            kl=BETA,
-            kl_target=0,
-            **settings,
-        )
+        self.config = grpo_config(folder, case, choice, dtype, **settings)
         optimiser = Optimiser(policy, self.config.optim, total_steps=100)
         sampler = make_sampler(policy, self.config, 0)
         self.learner = Learner(self.config, policy, reference_model(policy), optimiser, sampler, None, BETA)

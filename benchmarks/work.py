@@ -60,7 +60,6 @@ def reward(ids: list[int]) -> float:
 def prepare(folder: Path, case: Case, steps: int, seed: int = 0, device: str = "cpu") -> None:
     """Model folder and images of a case; on a GPU the weights are made there, in bf16."""
     import torch
-    from PIL import Image
     from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
     from seethink.core.store import write_json
@@ -98,6 +97,15 @@ def prepare(folder: Path, case: Case, steps: int, seed: int = 0, device: str = "
     tokenizer.save_pretrained(folder)
     any_size = {"min_pixels": 28 * 28, "max_pixels": 2**22, "size": {"shortest_edge": 28 * 28, "longest_edge": 2**22}}
     write_json(folder / "preprocessor_config.json", {**PREPROCESSOR, **any_size})
+    draw_images(folder, case, steps)
+
+
+def draw_images(folder: Path, case: Case, steps: int) -> None:
+    """As many pictures as the steps of a case want."""
+    import torch
+    from PIL import Image
+
+    folder.mkdir(exist_ok=True)
     side = round(case.image_tokens**0.5) * PATCH * MERGE
     for path in image_paths(folder, case.prompts * steps):
         colours = torch.randint(0, 256, (8, 8, 3), dtype=torch.uint8).numpy()

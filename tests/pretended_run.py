@@ -24,13 +24,14 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 from kills import build_world, settings
 
 
-def mask(queries, keys) -> Tensor:
+def mask(sight, keys: int) -> Tensor:
     """Who sees whom, as one number per pair."""
-    shared = (keys.own == 0) | (keys.own == queries.own[:, None])
-    return (keys.prompt == queries.prompt[:, None]) & shared & (keys.place <= queries.place[:, None])
+    first, until, own, last = (x[:, None] for x in (sight.first, sight.until, sight.own, sight.last))
+    place = torch.arange(keys, device=own.device)
+    return ((place >= first) & (place < until)) | ((place >= own) & (place <= last))
 
 
-def attention(q: Tensor, k: Tensor, v: Tensor, block_mask: Tensor, scale: float, enable_gqa: bool) -> Tensor:
+def attention(q: Tensor, k: Tensor, v: Tensor, block_mask: Tensor, scale: float, **_) -> Tensor:
     """In the fused kernel's place."""
     k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], 1) for x in (k, v))
     scores = (q @ k.transpose(-1, -2) * scale).masked_fill(~block_mask, -torch.inf)

@@ -24,7 +24,7 @@ from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
 from seethink.train.model import flex, layout
 from seethink.train.model.pack import ATTENTION, Pack, hidden_states, pack
-from seethink.train.model.policy import EncodedPrompt
+from seethink.train.model.policy import EncodedPrompt, narrow
 
 SIZES = {  # hidden, MLP, heads, key heads, whether the head is the embedding
     "3B": (2048, 11008, 16, 2, True),
@@ -155,6 +155,8 @@ def make_model(config, stock: bool = False):
     model = Qwen2_5_VLForConditionalGeneration._from_config(config, dtype=torch.float32, attn_implementation=attention)
     model.tie_weights()
     model.model.visual.requires_grad_(False)
+    if not stock:
+        narrow(model, torch.bfloat16)
     return model
 
 

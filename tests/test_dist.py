@@ -34,8 +34,9 @@ from seethink.train.model.lora import full_weights
 from seethink.train.model.policy import Policy, make_trainable
 from seethink.train.optimiser import Optimiser
 from seethink.train.rollout import engine as engine_sampler
+from seethink.train.rollout.decoding import Completion
 from seethink.train.rollout.engine import EngineSampler, make_sampler
-from seethink.train.rollout.sampler import Completion, LocalSampler
+from seethink.train.rollout.sampler import LocalSampler
 from seethink.train.sft import Encoded, backward
 from seethink.train.teacher import teach
 from tests.test_engine_sampler import CopyEngine

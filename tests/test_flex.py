@@ -93,3 +93,25 @@ def test_keys_have_the_precision_of_values():
     with policy.autocast(), torch.no_grad():
         hidden_states(policy.model, packed, image_features(policy, [tiny_prompt(policy, 5)]))
     assert seen == {(torch.bfloat16, torch.bfloat16)}
+
+
+@pytest.mark.parametrize("read", [False, True])
+def test_blocks_are_those_that_torch_finds_by_trying_every_pair(read):
+    spans = layout.Spans((300, 20, 128), ((129, 5, 260), (), (128,)))
+    sight = spans.sight()
+    rows = torch.arange(3, len(sight.own), 7) if read else torch.arange(len(sight.own))
+    queries, keys = sight.at(rows), len(sight.own)
+    ours = flex.mask(queries, keys)
+    theirs = flex_attention.create_block_mask(ours.mask_mod, None, None, len(rows), keys, device="cpu")
+    for name in ("kv_num_blocks", "full_kv_num_blocks", "q_num_blocks", "full_q_num_blocks"):
+        assert torch.equal(getattr(ours, name), getattr(theirs, name)), name
+    assert torch.equal(ours.to_dense(), theirs.to_dense())
+    owner, own = [], []  # the same, said token by token
+    for b, (prompt, group) in enumerate(zip(spans.prompts, spans.completions, strict=True)):
+        for g, t in enumerate((prompt, *group)):
+            owner += [b] * t
+            own += [g] * t
+    owner, own, place = torch.tensor(owner), torch.tensor(own), torch.arange(keys)
+    shared = (own == 0) | (own == own[rows, None])
+    seen = ours.mask_mod(0, 0, torch.arange(len(rows))[:, None], place)
+    assert torch.equal(seen, (owner == owner[rows, None]) & shared & (place <= rows[:, None]))

@@ -23,7 +23,8 @@ from seethink.train.demos import draw_demos, optimiser_steps, refuse_ignored
 from seethink.train.model.parts import Tools
 from seethink.train.model.policy import Policy
 from seethink.train.optimiser import Optimiser
-from seethink.train.rollout.sampler import Completion, LocalSampler
+from seethink.train.rollout.decoding import Completion
+from seethink.train.rollout.sampler import LocalSampler
 from seethink.train.sft import Encoded
 from seethink.train.teacher import difference, refuse_stranger, teach
 from seethink.train.update import update

@@ -175,7 +175,7 @@ def test_kl_controller_moves_towards_its_target(kl, direction):
 
 
 def test_cut_completions_do_not_train_but_their_rewards_count():
-    from seethink.train.rollout.sampler import Completion
+    from seethink.train.rollout.decoding import Completion
     from tests.tiny import tiny_group
 
     nothing = torch.zeros(1)

@@ -22,7 +22,8 @@ from seethink.train.memory import CHANGES, KEPT, memory_plan, shapes_of
 from seethink.train.model.pack import hidden_states
 from seethink.train.model.policy import Policy, make_trainable
 from seethink.train.preflight import Longest
-from seethink.train.rollout.sampler import Cohort, LocalSampler, grown
+from seethink.train.rollout.decoding import Cohort, grown
+from seethink.train.rollout.sampler import LocalSampler
 from tests.rehearsal import SIZES, Live, make_model, make_pack, model_config, rehearse, without_memory
 from tests.tiny import tiny_policy, tiny_prompt
 
@@ -162,7 +163,7 @@ def test_checkpointing_and_micro_tokens_follow_the_memory_unless_they_are_set(tm
         for rank in (0, 64):
             found = memory.fitted(ask(model={"path": tmp_path, "lora_rank": rank}), longest, capacity * 1e9)
             seen[capacity, rank] = found.model.checkpoint_layers, found.micro_tokens
-    assert seen[200, 0] == (False, 16384) and seen[80, 0] == (True, 8192), seen
+    assert seen[200, 0] == (False, 16384) and seen[80, 0] == (True, 16384), seen
     assert seen[24, 64] == (True, 16384) and seen[80, 64] == (False, 8192), seen
     own = ask(model={"path": tmp_path, "checkpoint_layers": False}, micro_tokens=1000)
     assert memory.fitted(own, longest, 80e9) is own

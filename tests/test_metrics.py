@@ -9,7 +9,7 @@ from seethink.core.nouns import Reward, Sample
 from seethink.train.advantage import Group, Rollout
 from seethink.train.metrics import describe
 from seethink.train.model.policy import EncodedPrompt
-from seethink.train.rollout.sampler import Completion
+from seethink.train.rollout.decoding import Completion
 
 
 def group(kind: str, lengths: list[int], rewards: list[float | None], trained: bool) -> Group:

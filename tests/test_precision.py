@@ -8,7 +8,7 @@ from torch import nn
 
 from seethink.train.config import ModelConfig
 from seethink.train.model.lora import full_weights
-from seethink.train.model.policy import make_trainable, slim
+from seethink.train.model.policy import make_trainable, narrow, slim
 from seethink.train.update import reference_model
 from tests.test_pack import completions, packed_log_probs
 from tests.tiny import tiny_policy, tiny_prompt
@@ -53,6 +53,18 @@ def test_no_bit_of_log_probs_and_gradients_changes(choice):
     (a, of_plain), (b, of_thin) = passed(plain), passed(thin)
     assert torch.equal(a, b) and of_plain.keys() == of_thin.keys()
     assert all(torch.equal(g, of_thin[n]) and g.dtype == torch.float32 for n, g in of_plain.items())
+
+
+@pytest.mark.parametrize("choice", ["lora", "all"])
+def test_norms_that_cast_once_change_no_log_prob_and_only_round_gradients_otherwise(choice):
+    plain, cast = bf16_policy(CHOICES[choice]), bf16_policy(CHOICES[choice])
+    narrow(cast.model, cast.dtype)
+    exact = bf16_policy(CHOICES[choice])
+    exact.dtype = torch.float32
+    (a, of_plain), (b, of_cast), (_, of_exact) = (passed(p) for p in (plain, cast, exact))
+    assert torch.equal(a, b) and of_plain.keys() == of_cast.keys() == of_exact.keys()
+    gaps = [[(g[n] - of_exact[n]).norm() for n in of_exact] for g in (of_plain, of_cast)]
+    assert sum(gaps[1]) < 1.2 * sum(gaps[0]), "no further from fp32 than autocast is"
 
 
 def test_a_reference_takes_half_the_memory_and_says_the_same():

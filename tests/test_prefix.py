@@ -12,7 +12,8 @@ from seethink.train.model.pack import hidden_states, pack
 from seethink.train.model.policy import image_features, make_trainable
 from seethink.train.model.prefix import continued_states, prefill
 from seethink.train.optimiser import Optimiser
-from seethink.train.rollout.sampler import Completion, LocalSampler
+from seethink.train.rollout.decoding import Completion
+from seethink.train.rollout.sampler import LocalSampler
 from tests.test_pack import RAGGED, completions
 from tests.tiny import IMAGE, STOP, tiny_group, tiny_learner, tiny_policy, tiny_prompt
 

@@ -24,7 +24,7 @@ STOCK = {"P": 484, "T": 250, "G": 4, "prompts": 2, "stock": True}
 def test_a_layer_costs_what_it_costs_transformers(settings):
     saved, forward, backward = a_layer(prompts=2, **settings)
     stock_saved, stock_forward, stock_backward = a_layer(**STOCK)
-    assert saved <= 1.01 * stock_saved <= 165
+    assert saved <= 145 < stock_saved, "norms give what several projections take, cast once"
     assert forward <= stock_forward + 5 <= 90
     assert backward <= stock_backward + 10
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from seethink.train.rollout.sampler import LocalSampler, sample, shrink
+from seethink.train.rollout.decoding import sample, shrink
+from seethink.train.rollout.sampler import LocalSampler
 from tests.tiny import STOP, stock_log_probs, tiny_policy, tiny_prompt
 
 

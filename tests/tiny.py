@@ -18,7 +18,7 @@ from seethink.train.config import GRPOConfig, ModelConfig
 from seethink.train.grpo import Learner
 from seethink.train.model.pack import ATTENTION
 from seethink.train.model.policy import EncodedPrompt, Policy, load_policy, rope_positions
-from seethink.train.rollout.sampler import Completion
+from seethink.train.rollout.decoding import Completion
 
 IMAGE, VIDEO, STOP, VOCABULARY = 150, 151, 2, 200
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from seethink.core.nouns import Reward, Sample
 from seethink.train.model.policy import EncodedPrompt
-from seethink.train.rollout.sampler import Completion
+from seethink.train.rollout.decoding import Completion
 
 
 @dataclass

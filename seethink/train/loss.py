@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from functools import cache
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -25,12 +26,9 @@ def token_log_probs(states: Tensor, head: Tensor, targets: Tensor, banned: Tenso
 
     Without gradients the [C, V] logits are never held at once; with gradients see `head_loss`.
     """
-    size, parts = chunk_rows(head), []
-    for h, y in zip(states.split(size), targets.split(size), strict=True):
-        logits = linear(h, head).float().index_fill_(1, banned, -torch.inf)
-        if temperature != 1:
-            logits = logits.div_(temperature)
-        parts.append(logits.gather(1, y[:, None])[:, 0] - logits.logsumexp(-1))
+    size, scores = chunk_rows(head), Scores.of(head, banned, temperature)
+    chunks = zip(states.split(size), targets.split(size), strict=True)
+    parts = [scores.read(scores.made(linear(h, head)), y[:, None])[0] for h, y in chunks]
     return torch.cat(parts) if parts else states.new_zeros(0)
 
 
@@ -63,11 +61,7 @@ def head_loss(
 
 
 class _HeadLoss(torch.autograd.Function):
-    """Sum of chunk losses; forward already holds the gradients for states and head.
-
-    With p = softmax(logits / temperature) and g the derivative by the log-probability of the target y, the derivative by the
-    logits is g (1[y] - p) / temperature: it is written over the logits.
-    """
+    """Sum of chunk losses; forward already holds the gradients for states and head."""
 
     @staticmethod
     def forward(
@@ -77,17 +71,15 @@ class _HeadLoss(torch.autograd.Function):
         d_head = torch.zeros_like(head) if ctx.needs_input_grad[1] else None
         if torch.is_autocast_enabled(head.device.type):  # once, not in every chunk
             head = head.to(torch.get_autocast_dtype(head.device.type))
+        scores = Scores.of(head, banned, temperature)
         for start in range(0, len(states), chunk_rows(head)):
             rows = slice(start, start + chunk_rows(head))
             h, y = states[rows], targets[rows, None]
-            logits = linear(h, head).float().index_fill_(1, banned, -torch.inf)
-            if temperature != 1:
-                logits.div_(temperature)
-            log_z = logits.logsumexp(-1, keepdim=True)
-            loss, by_token = slope((logits.gather(1, y) - log_z)[:, 0], rows)
+            logits = scores.made(linear(h, head))
+            log_p, log_z = scores.read(logits, y)
+            loss, by_token = slope(log_p, rows)
             total += loss
-            by_token = by_token[:, None] / temperature
-            by_logits = logits.sub_(log_z).exp_().mul_(-by_token).scatter_add_(1, y, by_token)
+            by_logits = scores.slopes(logits, log_z, y, by_token[:, None] / temperature)
             d_states[rows] = linear(by_logits, head.t())
             if d_head is not None:
                 d_head += linear(by_logits.t(), h.t())
@@ -104,6 +96,73 @@ class _HeadLoss(torch.autograd.Function):
 def chunk_rows(head: Tensor) -> int:
     """Tokens whose logits are held at once, for a head [V, hidden]."""
     return GPU_ROWS if head.is_cuda else max(1, CHUNK_ELEMENTS // head.shape[0])
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What is read from a chunk of logits, and written over it. `banned` holds ids [n].
+
+    With p = softmax(logits / temperature) and g the derivative by the log-probability of the target y, the derivative by the
+    logits is g (1[y] - p) / temperature.
+    """
+
+    banned: Tensor
+    temperature: float
+
+    @staticmethod
+    def of(head: Tensor, banned: Tensor, temperature: float) -> Scores:
+        if not head.is_cuda:
+            return Scores(banned, temperature)
+        return FusedScores(
+            torch.zeros(len(head), dtype=torch.bool, device=head.device).index_fill(0, banned, True), temperature
+        )
+
+    def made(self, logits: Tensor) -> Tensor:
+        """Logits [c, V] in fp32, banned ones -inf, divided by the temperature; in place where they are fp32."""
+        logits = logits.float().index_fill_(1, self.banned, -torch.inf)
+        return logits if self.temperature == 1 else logits.div_(self.temperature)
+
+    def read(self, scores: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """(log-probabilities [c] of targets y [c, 1], log of the sum [c, 1])"""
+        log_z = scores.logsumexp(-1, keepdim=True)
+        return (scores.gather(1, y) - log_z)[:, 0], log_z
+
+    def slopes(self, scores: Tensor, log_z: Tensor, y: Tensor, by_token: Tensor) -> Tensor:
+        """Derivatives [c, V] by the logits, where `by_token` [c, 1] is g / temperature; written over the scores."""
+        return scores.sub_(log_z).exp_().mul_(-by_token).scatter_add_(1, y, by_token)
+
+
+class FusedScores(Scores):
+    """The same on a GPU, where logits stay in the precision of the product and each step passes over them once.
+
+    `banned` is a mask [V].
+    """
+
+    def made(self, logits: Tensor) -> Tensor:
+        return logits
+
+    def read(self, scores: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        return compiled(_read)(scores, y, self.banned, self.temperature)
+
+    def slopes(self, scores: Tensor, log_z: Tensor, y: Tensor, by_token: Tensor) -> Tensor:
+        return compiled(_slopes)(scores, log_z, y, by_token, self.banned, self.temperature)
+
+
+@cache
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    return torch.compile(function, dynamic=True, fullgraph=True)
+
+
+def _read(logits: Tensor, y: Tensor, banned: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    scores = torch.where(banned, -torch.inf, logits.float() / temperature)
+    log_z = scores.logsumexp(-1, keepdim=True)
+    return (scores.gather(1, y) - log_z)[:, 0], log_z
+
+
+def _slopes(logits: Tensor, log_z: Tensor, y: Tensor, by_token: Tensor, banned: Tensor, temperature: float) -> Tensor:
+    p = torch.where(banned, 0, torch.exp(logits.float() / temperature - log_z))
+    target = torch.arange(logits.shape[1], device=logits.device) == y
+    return logits.copy_(torch.where(target, by_token * (1 - p), -by_token * p))
 
 
 def token_weights(

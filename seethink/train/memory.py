@@ -30,8 +30,8 @@ CONTEXT, SLACK = 1.5 * GB, 0.05
 """CUDA context and kernels; share that the allocator loses to fragments."""
 
 KEPT = {  # (family, LoRA, precision): bytes per token and layer, for each unit of hidden, query, key and MLP width
-    ("qwen2", False, "bfloat16"): (32, 0, 4, 8), ("qwen2", True, "bfloat16"): (24, 0, 4, 8),
-    ("qwen3", False, "bfloat16"): (26, 12, 10, 8), ("qwen3", True, "bfloat16"): (18, 10, 8, 8),
+    ("qwen2", False, "bfloat16"): (26, 0, 4, 8), ("qwen2", True, "bfloat16"): (18, 0, 4, 8),
+    ("qwen3", False, "bfloat16"): (20, 12, 10, 8), ("qwen3", True, "bfloat16"): (12, 10, 8, 8),
     ("qwen2", False, "float32"): (36, 0, 8, 16), ("qwen2", True, "float32"): (28, 0, 8, 16),
     ("qwen3", False, "float32"): (24, 20, 16, 16), ("qwen3", True, "float32"): (16, 16, 12, 16),
 }  # fmt: skip

@@ -45,7 +45,8 @@ from seethink.train.model.policy import (
 from seethink.train.model.prefix import Prefix, continued_states
 from seethink.train.model.rescore import rescore
 from seethink.train.optimiser import Optimiser
-from seethink.train.rollout.sampler import Completion, Sampler
+from seethink.train.rollout.decoding import Completion
+from seethink.train.rollout.sampler import Sampler
 from seethink.train.sft import Encoded
 from seethink.train.sft import backward as imitate
 

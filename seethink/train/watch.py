@@ -24,7 +24,8 @@ from seethink.train.alarms import SECONDS, first_row
 from seethink.train.batches import data_order
 from seethink.train.config import GRPOConfig, SFTConfig
 from seethink.train.model.policy import Policy, encode_prompt, save_policy
-from seethink.train.rollout.sampler import Completion, LocalSampler, decode
+from seethink.train.rollout.decoding import Completion
+from seethink.train.rollout.sampler import LocalSampler, decode
 
 MAX_TOKENS = 1024  # of an answer, where training samples none
 UNDISTORTED: dict[str, Any] = {"kind_scale": {}, "format_bonus": 0.0, "placebo": ""}

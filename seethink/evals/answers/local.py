@@ -21,8 +21,9 @@ from seethink.train.memory import reading_in_words
 from seethink.train.model.divergence import distances, refuse_strangers
 from seethink.train.model.policy import EncodedPrompt, Policy, encode_prompt, frozen, load_policy
 from seethink.train.preflight import check_lengths, load_reader
+from seethink.train.rollout.decoding import Completion
 from seethink.train.rollout.engine import sample_engine
-from seethink.train.rollout.sampler import Completion, LocalSampler, decode
+from seethink.train.rollout.sampler import LocalSampler, decode
 from seethink.train.rollout.vllm import InProcessEngine
 
 VLLM_MEMORY = 0.9  # share of a GPU's memory: nothing else is on it

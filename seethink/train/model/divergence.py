@@ -16,7 +16,7 @@ from seethink.train.batches import micro_batches
 from seethink.train.model.linear import linear
 from seethink.train.model.pack import Pack, hidden_states, pack
 from seethink.train.model.policy import EncodedPrompt, Policy, image_features
-from seethink.train.rollout.sampler import LOWEST
+from seethink.train.rollout.decoding import LOWEST
 
 CHUNK_LOGITS = 2**24  # logits of one model that are held at once: 64 MB in fp32
 

@@ -1,7 +1,8 @@
 """Attention over a pack on a GPU: FlexAttention with one block mask over flat tokens, so nothing is gathered, padded or copied.
 
-Blocks of 128 x 128 tokens in which nobody sees anybody are never computed, so the work is that of the padded views. The
-kernel is compiled once, for any number of tokens. On a CPU the same function holds all scores: for tests.
+A token sees two runs of keys: the prompt, and its own completion up to itself. Four numbers a query say which, so the kernel
+reads nothing about keys, and blocks of 128 x 128 tokens in which nobody sees anybody are never computed. The kernel is compiled
+for any number of tokens. On a CPU the same function holds all scores: for tests.
 """
 
 from __future__ import annotations
@@ -13,58 +14,82 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
+from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
 DEVICES = {"cuda"}  # types of device that compute packs so
-NOBODY = -1  # the prompt of padding
+BLOCK = 128  # queries, and keys, that are computed or left out together
+VARIANTS = 64  # of the compiled kernel: with gradients or without, a whole pack, its last layer, a continued prefix
+TRITON: Any = {
+    "BACKEND": "TRITON"
+}  # one kernel for any number of queries; few would choose another, which has none for fp32
 
 
 @dataclass(frozen=True)
 class Sight:
-    """What each of n tokens belongs to, and where it stands.
+    """The flat places of the keys that each of n queries sees: `first` up to `until`, and `own` up to and with `last`; all [n].
 
-    prompt [n] its prompt; NOBODY: it is padding
-    own    [n] its completion, counted from 1; 0: it is part of the prompt
-    place  [n] a token sees only what stands before it, and itself
+    The first run is the prompt of a completion token. A prompt token has only the second.
     """
 
-    prompt: Tensor
+    first: Tensor
+    until: Tensor
     own: Tensor
-    place: Tensor
+    last: Tensor
 
     def to(self, device: torch.device) -> Sight:
-        return Sight(self.prompt.to(device), self.own.to(device), self.place.to(device))
+        return Sight(*(x.to(device, torch.int32) for x in (self.first, self.until, self.own, self.last)))
 
     def at(self, rows: Tensor) -> Sight:
-        return Sight(self.prompt[rows], self.own[rows], self.place[rows])
-
-    def before(self, other: Sight) -> Sight:
-        """Both, one after the other."""
-        pairs = ((self.prompt, other.prompt), (self.own, other.own), (self.place, other.place))
-        return Sight(*(torch.cat(pair) for pair in pairs))
+        return Sight(*(x[rows] for x in (self.first, self.until, self.own, self.last)))
 
 
-def mask(queries: Sight, keys: Sight) -> BlockMask:
-    """Which tokens see which: those of their prompt, and of their own completion, up to themselves."""
+def mask(sight: Sight, keys: int) -> BlockMask:
+    """Who sees whom among the queries and `keys` keys, block by block and, where a block is seen in part, one by one."""
 
     def sees(_b: Tensor, _h: Tensor, i: Tensor, j: Tensor) -> Tensor:
-        shared = (keys.own[j] == 0) | (keys.own[j] == queries.own[i])
-        return (keys.prompt[j] == queries.prompt[i]) & shared & (keys.place[j] <= queries.place[i])
+        return ((j >= sight.first[i]) & (j < sight.until[i])) | ((j >= sight.own[i]) & (j <= sight.last[i]))
 
-    device = str(keys.place.device)
-    return create_block_mask(sees, None, None, len(queries.place), len(keys.place), device=device)
+    queries, device = len(sight.own), sight.own.device
+    start = torch.arange(0, keys, BLOCK, device=device)
+    pairs = ((sight.first, sight.until), (sight.own, sight.last + 1))
+    seen = sum(  # [queries, blocks of keys] keys of the block that a query sees
+        (torch.minimum(end[:, None], start + BLOCK) - torch.maximum(begin[:, None], start)).clamp_min(0)
+        for begin, end in pairs
+    )
+    rows = -(-queries // BLOCK)
+    blocks = start.new_zeros(rows * BLOCK, len(start))
+    blocks[:queries] = seen
+    blocks = blocks.view(rows, BLOCK, -1)
+    whole = (blocks == BLOCK).all(1)
+    part = (blocks > 0).any(1) & ~whole
+    return BlockMask.from_kv_blocks(
+        *_listed(part), *_listed(whole), BLOCK_SIZE=BLOCK, mask_mod=sees, seq_lengths=(queries, keys)
+    )
+
+
+def _listed(blocks: Tensor) -> tuple[Tensor, Tensor]:
+    """Flags [rows, columns] as FlexAttention wants them: how many in each row, and their columns first."""
+    order = blocks.to(torch.int8).argsort(dim=1, descending=True, stable=True)
+    return blocks.sum(1, dtype=torch.int32)[None, None], order.to(torch.int32)[None, None]
 
 
 def flex(q: Tensor, k: Tensor, v: Tensor, seen: BlockMask, scale: float) -> Tensor:
     """q [H, Q, D], k and v [K, S, D] -> [Q, H, D], in the precision of the values."""
-    q, k = q.to(v.dtype), k.to(v.dtype)  # rotary positions leave them in fp32
-    out = kernel(q.is_cuda)(q[None], k[None], v[None], block_mask=seen, scale=scale, enable_gqa=True)
+    # rotary positions leave q and k in fp32; laid out token by token, else each layout is one more variant to compile
+    q, k, v = (x.to(v.dtype).transpose(0, 1).contiguous().transpose(0, 1) for x in (q, k, v))
+    compute = kernel(q.is_cuda)
+    out = compute(q[None], k[None], v[None], block_mask=seen, scale=scale, enable_gqa=True, kernel_options=TRITON)
     return out[0].transpose(0, 1)
 
 
 @cache
 def kernel(compiled: bool) -> Callable[..., Any]:
-    return torch.compile(flex_attention, dynamic=True) if compiled else flex_attention
+    """Compiled, it must not fall back to a function that holds all scores when its variants become many: it raises."""
+    if not compiled:
+        return flex_attention
+    limits: Any = torch._dynamo.config
+    limits.recompile_limit = max(limits.recompile_limit, VARIANTS)
+    return torch.compile(flex_attention, dynamic=True, fullgraph=True)
 
 
 @dataclass(frozen=True)
@@ -77,10 +102,12 @@ class FlexLayout:
 
     @staticmethod
     def of(sight: Sight, read: Tensor) -> FlexLayout:
-        return FlexLayout(mask(sight, sight), read, mask(sight.at(read), sight))
+        keys = len(sight.own)
+        return FlexLayout(mask(sight, keys), read, mask(sight.at(read), keys))
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
         if layer != -1:
             return flex(q, k, v, self.every, scale)
-        out = flex(q.index_select(1, self.read), k, v, self.of_read, scale)
+        read = q.transpose(0, 1).index_select(0, self.read).transpose(0, 1)
+        out = flex(read, k, v, self.of_read, scale)
         return out.new_zeros(q.shape[1], *out.shape[1:]).index_copy(0, self.read, out)

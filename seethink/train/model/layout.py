@@ -57,15 +57,19 @@ class Spans:
 
     def sight(self) -> Sight:
         """The same, token by token."""
-        prompt, own, completion = [], [], 0
-        for b, (length, group) in enumerate(zip(self.prompts, self.completions, strict=True)):
-            prompt.append(torch.full((length + sum(group),), b))
-            own.append(torch.zeros(length, dtype=torch.long))
+        runs = []  # of tokens: how many, first and end of the prompt that they see beside themselves, and where they begin
+        for start, length, group in zip(self.starts, self.prompts, self.completions, strict=True):
+            place = start + length
+            runs.append((length, start, start, start))
             for t in group:
-                completion += 1
-                own.append(torch.full((t,), completion))
-        prompt = torch.cat(prompt)
-        return Sight(prompt, torch.cat(own), torch.arange(len(prompt)))
+                runs.append((t, start, start + length, place))
+                place += t
+        size, first, until, own = zip(*runs, strict=True)
+
+        def spread(values: Sequence[int]) -> Tensor:
+            return torch.cat([torch.full((n,), value) for n, value in zip(size, values, strict=True)])
+
+        return Sight(spread(first), spread(until), spread(own), torch.arange(sum(size)))
 
 
 @dataclass(frozen=True)

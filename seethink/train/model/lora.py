@@ -21,6 +21,9 @@ def add_lora(model: nn.Module, rank: int, alpha: float) -> None:
     Names and structure of the model stay, so packing, sampling and FSDP see what they saw before.
     """
     inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=cast(int, alpha), target_modules=TARGETS), model)
+    layers: list[Any] = [m for m in model.modules() if isinstance(m, BaseTunerLayer)]
+    for layer in layers:
+        layer.cast_input_dtype_enabled = False  # up to the adapters' precision, only for autocast to cast back
     for name, parameter in model.named_parameters():
         parameter.requires_grad_("lora_" in name)
 

@@ -24,14 +24,17 @@ from seethink.core.images import open_image
 from seethink.core.nouns import Sample
 from seethink.core.prompt import prompt_parts
 from seethink.core.store import write_text
+from seethink.train.batches import micro_batches
 from seethink.train.config import ModelConfig
 from seethink.train.dist import Ranks, groups
 from seethink.train.model.linear import use_onednn
 from seethink.train.model.lora import adapter_config, adapter_weights, add_lora, full_weights
 from seethink.train.model.parts import load_tools, load_weights, render, save_pixels, set_stops
+from seethink.train.model.vision import see, see_at_once
 
 SIDE_FILES = ("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json")
 
+PATCHES_AT_ONCE = 32768  # that the vision tower of a GPU looks at: 2 GB of activations
 FEATURES_LIMIT = 4 * 2**30  # bytes of image features kept on the CPU: a round of 512 prompts at the paper's image size
 
 
@@ -127,6 +130,8 @@ def load_policy(settings: ModelConfig, ranks: Ranks | None = None, weights: torc
     use_onednn(model)
     model = model.to("cpu" if ranks.mesh else ranks.device).eval()
     dtype = compute_dtype(settings.dtype, ranks.device)
+    narrow(model, dtype)
+    see_at_once(model, dtype)
     return Policy(model, tokenizer, processor, folder, system, dtype, settings.max_prompt_tokens, ranks=ranks)
 
 
@@ -235,6 +240,22 @@ def slim(model: nn.Module, dtype: torch.dtype, fits: Fits | None = None) -> None
                     weight.data = weight.data.to(dtype)
 
 
+def narrow(model: Any, dtype: torch.dtype) -> None:
+    """Let the norms before projections give the precision in which these compute: cast, and kept for backward, once.
+
+    Autocast would cast for each of them, to the same values; only their gradients are then added up in `dtype`.
+    """
+    if dtype == torch.float32:
+        return
+    for layer in model.model.language_model.layers:
+        for norm in (layer.input_layernorm, layer.post_attention_layernorm):
+            norm.register_forward_hook(partial(_in_precision, dtype))
+
+
+def _in_precision(dtype: torch.dtype, _module: nn.Module, _inputs: Any, out: Tensor) -> Tensor:
+    return out.to(dtype)
+
+
 def frozen(policy: Policy) -> Policy:
     """The policy, to be asked and not trained."""
     slim(policy.model.requires_grad_(False), policy.dtype)
@@ -309,10 +330,17 @@ def image_features(policy: Policy, prompts: list[EncodedPrompt]) -> Tensor | Non
     prompts = [p for p in prompts if p.pixels is not None]
     if not prompts:
         return None
-    for prompt in prompts:  # one by one: rounding depends on the company, and that on past resumes
-        if prompt.images not in policy.features:
-            with torch.no_grad():
-                policy.features[prompt.images] = _see(policy.model, prompt.pixels, prompt.grids).cpu()
+    merge = policy.model.config.vision_config.spatial_merge_size**2
+    unseen = list({p.images: p for p in prompts if p.images not in policy.features}.values())
+    # on a CPU one by one: rounding depends on the company, and that on past resumes
+    at_once = PATCHES_AT_ONCE if policy.device.type == "cuda" else 0
+    for places in micro_batches([p.pixels.shape[0] for p in unseen if p.pixels is not None], at_once):
+        part = [unseen[i] for i in places]
+        with torch.no_grad():
+            seen = cast(Tensor, vision_features(policy.model, part)).cpu()
+        sizes = [int(p.grids.prod(1).sum()) // merge for p in part if p.grids is not None]
+        for prompt, features in zip(part, seen.split(sizes), strict=True):
+            policy.features[prompt.images] = features.clone()  # alone in memory, so that it can leave alone
     found = torch.cat([policy.features[p.images] for p in prompts]).to(policy.device)
     while sum(f.nbytes for f in policy.features.values()) > FEATURES_LIMIT:
         del policy.features[next(iter(policy.features))]  # the oldest
@@ -328,7 +356,7 @@ def vision_features(model: PreTrainedModel, prompts: list[EncodedPrompt]) -> Ten
     if not prompts:
         return no_features(model) if groups(model.model.visual) else None
     pixels = torch.cat([p.pixels for p in prompts if p.pixels is not None])
-    return _see(model, pixels, torch.cat([p.grids for p in prompts if p.grids is not None]))
+    return see(model, pixels, torch.cat([p.grids for p in prompts if p.grids is not None]))
 
 
 def idle_prompt(policy: Policy) -> EncodedPrompt:
@@ -341,13 +369,7 @@ def no_features(model: PreTrainedModel) -> Tensor:
     config = model.config.vision_config
     size = config.spatial_merge_size  # one image token
     values = config.in_channels * config.temporal_patch_size * config.patch_size**2
-    return _see(model, torch.zeros(size**2, values), torch.tensor([[1, size, size]]))[:0]
-
-
-def _see(model: Any, pixels: Tensor | None, grids: Tensor | None) -> Tensor:
-    assert pixels is not None and grids is not None
-    found = model.model.get_image_features(pixels.to(model.device), grids.to(model.device), return_dict=True)
-    return torch.stack([torch.cat(x) for x in (found.pooler_output, *found.get("deepstack_features", ()))], 1)
+    return see(model, torch.zeros(size**2, values), torch.tensor([[1, size, size]]))[:0]
 
 
 def _expand_images(ids: list[int], grids: Tensor, policy: Policy) -> list[int]:

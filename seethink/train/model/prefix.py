@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask
 
 from seethink.train.model.attention import Completions, Keys, rows_at
-from seethink.train.model.flex import DEVICES, NOBODY, Sight, flex, mask
+from seethink.train.model.flex import DEVICES, Sight, flex, mask
 from seethink.train.model.layout import Layout, PaddedLayout, Rows
 from seethink.train.model.pack import Pack, run_layers, run_pack
 
@@ -70,7 +70,7 @@ def continued_states(model, prefix: Prefix, completions_BG: list[list[Tensor]]) 
     completions_BG holds ids [T] on the device; a prompt may have none.
     """
     flat = [c for group in completions_BG for c in group]
-    predict, steps, owner, own, place = [], [], [], [], 0
+    predict, steps, owner, place = [], [], [], 0
     first: list[list[int]] = [[] for _ in completions_BG]
     for b, group in enumerate(completions_BG):
         for completion in group:
@@ -79,14 +79,13 @@ def continued_states(model, prefix: Prefix, completions_BG: list[list[Tensor]]) 
             predict.append(torch.cat([torch.tensor([b]), len(prefix) + torch.arange(place, place + t - 1)]))
             steps.append(torch.arange(t))
             owner.append(torch.full((t,), b))
-            own.append(torch.full((t,), len(own) + 1))
             place += t
     device = prefix.states.device
-    predict, steps, owner, own = (torch.cat(x).to(device) for x in (predict, steps, owner, own))
+    predict, steps, owner = (torch.cat(x).to(device) for x in (predict, steps, owner))
     positions = (prefix.position[owner] + steps).expand(3, -1)
     embeds = model.get_input_embeddings()(torch.cat(flat))
     if device.type in DEVICES:
-        layout = FlexContinued.of(prefix, owner, own)
+        layout = FlexContinued.of(prefix, owner, steps)
     else:
         lengths = [[len(c) for c in group] for group in completions_BG]
         layout = Continued(prefix, Completions.of(first, lengths).to(device))
@@ -131,18 +130,19 @@ class FlexContinued:
     seen: BlockMask
 
     @staticmethod
-    def of(prefix: Prefix, owner: Tensor, own: Tensor) -> FlexContinued:
-        """`owner` [C] prompt and `own` [C] completion, from 1, of each completion token."""
+    def of(prefix: Prefix, owner: Tensor, steps: Tensor) -> FlexContinued:
+        """`owner` [C] prompt of each completion token, and `steps` [C] how many tokens of its completion stand before it."""
         B, P = len(prefix), prefix.keys[0].shape[2]
-        prompt = torch.arange(B, device=owner.device).repeat_interleave(P)
-        if prefix.real is not None:
-            prompt = torch.where(prefix.real.flatten(), prompt, NOBODY)
-        shared = Sight(prompt, torch.zeros_like(prompt), torch.arange(B * P, device=owner.device))
-        queries = Sight(owner, own, B * P + torch.arange(len(owner), device=owner.device))
-        return FlexContinued(prefix, mask(queries, shared.before(queries)))
+        first = owner * P
+        real = torch.full_like(first, P) if prefix.real is None else prefix.real.sum(1)[owner]
+        last = B * P + torch.arange(len(owner), device=owner.device)
+        queries = Sight(first, first + real, last - steps, last)
+        return FlexContinued(prefix, mask(queries.to(owner.device), B * P + len(owner)))
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
         shared = self.prefix.at(layer)
-        k = torch.cat([shared.k.transpose(0, 1).flatten(1, 2), k], 1)
-        v = torch.cat([shared.v.transpose(0, 1).flatten(1, 2), v], 1)
+        k, v = (
+            torch.cat([x.transpose(1, 2).flatten(0, 1), own.transpose(0, 1)]).transpose(0, 1)
+            for x, own in ((shared.k, k), (shared.v, v))
+        )
         return flex(q, k, v, self.seen, scale)

@@ -16,7 +16,8 @@ from seethink.train.dist import Ranks
 from seethink.train.model.lora import full_weights
 from seethink.train.model.policy import EncodedPrompt, Policy
 from seethink.train.model.rescore import rescore
-from seethink.train.rollout.sampler import Completion, LocalSampler, Sampler
+from seethink.train.rollout.decoding import Completion
+from seethink.train.rollout.sampler import LocalSampler, Sampler
 from seethink.train.rollout.vllm import Answer, Engine, InProcessEngine, Request, ServerEngine, Weights, sampling_params
 
 PROBED_PROMPTS, PROBED_TOKENS = 4, 16
