@@ -32,6 +32,7 @@ from seethink.core.tables import write_table
 from seethink.rewards import Rewarder
 from seethink.train import alarms, memory
 from seethink.train.advantage import Group, Rollout, set_advantages
+from seethink.train.again import as_begun
 from seethink.train.ahead import Ahead
 from seethink.train.batches import data_order, order_hash
 from seethink.train.card import write_card
@@ -60,6 +61,7 @@ def run(config: GRPOConfig, dry_run: bool = False) -> None:
         with ranks.together():
             refuse_ignored(config)
             refuse_stranger(config)
+        config = as_begun(config, ranks)
         examples, drops, warnings, longest = check_data(config, [config.model], ranks, dry_run=dry_run)
         samples = [example.sample for example in examples]
         if ranks.first and not config.reward.placebo and not config.teacher:
@@ -73,6 +75,7 @@ def run(config: GRPOConfig, dry_run: bool = False) -> None:
             tokens = config.rounds * config.prompts * config.group * config.max_tokens
             print(memory.in_words(config, longest, config.rounds, tokens))
             return
+        config = memory.fit_here(config, longest, ranks)
         order = data_order([s.id for s in samples], config.rounds * config.prompts, config.seed)
         drawn = [Example(samples[i], "") for i in order]
         marks = lambda: row_marks(shown.examples, drawn, config.prompts)  # noqa: E731
@@ -83,10 +86,10 @@ def run(config: GRPOConfig, dry_run: bool = False) -> None:
                 before = alarms.before_grpo(config.prompts, len(samples)) | warnings | shown.alarms
                 alarms.raise_new(folder, before, None)
                 demos = draw_demos(blanked(shown.examples, config, ranks), config)
-                fitted = memory.fit_here(config, longest, ranks)
-                train(folder, fitted, [e.sample for e in blanked(drawn, config, ranks)], demos, ranks)
-            if ranks.first:
+                train(folder, config, [e.sample for e in blanked(drawn, config, ranks)], demos, ranks)
+            if ranks.first and not config.keep_state:
                 clear(folder, "rollouts.jsonl", MARKS)
+            if ranks.first:
                 print(f"grpo: {folder.path('model')}")
 
 

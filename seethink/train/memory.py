@@ -18,6 +18,7 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForImageTextToText
 
+from seethink.train.again import open_settings, with_memory
 from seethink.train.config import GRPOConfig, ModelConfig, SFTConfig
 from seethink.train.dist import Ranks
 from seethink.train.loss import GPU_ROWS
@@ -267,14 +268,15 @@ def fitted(config: Any, longest: Longest, capacity: float) -> Any:
 
     They change time and memory, not results. Where nothing fits, the smallest are taken.
     """
-    free = "micro_tokens" not in config.model_fields_set, "checkpoint_layers" not in config.model.model_fields_set
+    free = open_settings(config)
     if not any(free):
         return config
     kind, found = precision_of(config), config
     of = shapes(config.model, kind)  # the same whichever are chosen
     for again, tokens in ((False, 16384), (False, 8192), (True, 16384), (True, 8192), (True, 4096)):
-        found = config.model_copy(update={"micro_tokens": tokens}) if free[0] else config
-        found = _of_model(found, checkpoint_layers=again) if free[1] else found
+        found = with_memory(
+            config, tokens if free[0] else config.micro_tokens, again if free[1] else config.model.checkpoint_layers
+        )
         if memory_plan(found, of, longest, kind).needed <= capacity:
             break
     return found
@@ -282,14 +284,27 @@ def fitted(config: Any, longest: Longest, capacity: float) -> Any:
 
 def fit_here(config: Any, longest: Longest, ranks: Ranks) -> Any:
     """`fitted` to this rank's GPU, alike on all ranks, and said; on a CPU the settings as they are."""
-    if ranks.device.type != "cuda":
+    capacity = capacity_of(ranks)
+    if not capacity:
         return config
-    smallest = min(ranks.gather([torch.cuda.get_device_properties(ranks.device).total_memory]))
-    found = fitted(config.model_copy(update={"gpus": ranks.world}), ranks.of_first(longest), smallest)
+    longest, shared = ranks.of_first(longest), config.model_copy(update={"gpus": ranks.world})
+    found = fitted(shared, longest, capacity)
     if ranks.first:
         again = "computed again" if found.model.checkpoint_layers else "kept"
         print(f"memory: {found.micro_tokens} tokens at once, activations of layers {again}", file=sys.stderr)
-    return found
+        kind = precision_of(found)
+        needed = memory_plan(found, shapes(found.model, kind), longest, kind).needed
+        if needed > capacity:
+            here = f"a GPU here has {capacity / GB:.0f}"
+            print(f"  ! planned are {needed / GB:.0f} GB, {here}: --dry-run says what would fit", file=sys.stderr)
+    return found.model_copy(update={"gpus": config.gpus})
+
+
+def capacity_of(ranks: Ranks) -> float:
+    """Bytes of the smallest GPU of the run, alike on all ranks; 0 on CPUs."""
+    if ranks.device.type != "cuda":
+        return 0.0
+    return min(ranks.gather([float(torch.cuda.get_device_properties(ranks.device).total_memory)]))
 
 
 def precision_of(config: SFTConfig | GRPOConfig) -> str:

@@ -14,10 +14,13 @@ from seethink.train.model.policy import Policy
 
 
 def learning_rate(step: int, total: int, config: OptimConfig) -> float:
-    """Linear warm-up, then cosine from `lr` to `lr_floor`; step counts from 0."""
+    """Linear warm-up, then `lr`, or a cosine from `lr` to `lr_floor`, where it stays; step counts from 0, `total` are the run's."""
+    total = config.decay_steps or total
     warmup = math.ceil(config.warmup * total)
     if step < warmup:
         return config.lr * (step + 1) / warmup
+    if config.schedule == "constant":
+        return config.lr
     share = (step - warmup) / max(total - warmup - 1, 1)
     return config.lr_floor + (config.lr - config.lr_floor) * (1 + math.cos(math.pi * min(share, 1))) / 2
 

@@ -25,6 +25,7 @@ from seethink.core.preflight import write_drops
 from seethink.core.progress import progress
 from seethink.core.run import Run, read_log
 from seethink.train import alarms, memory
+from seethink.train.again import as_begun
 from seethink.train.ahead import Ahead
 from seethink.train.batches import data_order, micro_batches, order_hash
 from seethink.train.card import write_card
@@ -69,6 +70,7 @@ class Encoded:
 def run(config: SFTConfig, dry_run: bool = False) -> None:
     """The verb. Raises UserError for bad data, model or folder; the same call again resumes."""
     with join(config.device) as ranks:
+        config = as_begun(config, ranks)
         examples, drops, warnings, longest = check_data(
             config, [config.model], ranks, completions=True, dry_run=dry_run
         )
@@ -86,6 +88,7 @@ def run(config: SFTConfig, dry_run: bool = False) -> None:
             )
             print(memory.in_words(config, longest, steps, draws * longest.row))
             return
+        config = memory.fit_here(config, longest, ranks)
         order = data_order([e.sample.id for e in train_set], min(steps * config.batch_size, draws), config.seed)
         drawn = [train_set[i] for i in order]
         marks = lambda: row_marks(eval_set, drawn, config.batch_size)  # noqa: E731
@@ -94,9 +97,10 @@ def run(config: SFTConfig, dry_run: bool = False) -> None:
             if not folder.done:
                 alarms.raise_new(folder, warnings, None)
                 drawn, eval_set = (blanked(part, config, ranks) for part in (drawn, eval_set))
-                train(folder, memory.fit_here(config, longest, ranks), drawn, eval_set, ranks)
-            if ranks.first:
+                train(folder, config, drawn, eval_set, ranks)
+            if ranks.first and not config.keep_state:
                 clear(folder, MARKS)
+            if ranks.first:
                 print(f"sft: {folder.path('model')}")
 
 
