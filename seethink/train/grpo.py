@@ -42,6 +42,7 @@ from seethink.train.demos import Demos, draw_demos, optimiser_steps, refuse_igno
 from seethink.train.dist import Ranks, join
 from seethink.train.metrics import describe, rollout_rows, visits
 from seethink.train.model.policy import EncodedPrompt, Policy, load_policy, make_trainable, save_adapters, save_policy
+from seethink.train.needs import needs
 from seethink.train.optimiser import Optimiser
 from seethink.train.preflight import Checked, blanked, check_data, warn_of_golds
 from seethink.train.rollout.engine import make_sampler, reuses_prefill
@@ -55,8 +56,8 @@ from seethink.train.watch import Watch, watch_summary
 UNSCORED = Reward(None, "unscored", "")
 
 
-def run(config: GRPOConfig, dry_run: bool = False) -> None:
-    """The verb. Raises UserError for bad data, model or folder; the same call again resumes."""
+def run(config: GRPOConfig, dry_run: bool = False) -> dict[str, Any] | None:
+    """The verb; of a dry run what it would take. Raises UserError for bad data, model or folder; the same call again resumes."""
     with join(config.device) as ranks:
         with ranks.together():
             refuse_ignored(config)
@@ -73,8 +74,9 @@ def run(config: GRPOConfig, dry_run: bool = False) -> None:
         if dry_run:
             print(plan(config, samples, shown.examples, ranks))
             tokens = config.rounds * config.prompts * config.group * config.max_tokens
-            print(memory.in_words(config, longest, config.rounds, tokens))
-            return
+            found = needs(config, longest, config.rounds, tokens)
+            print(found.words)
+            return found._asdict()
         config = memory.fit_here(config, longest, ranks)
         order = data_order([s.id for s in samples], config.rounds * config.prompts, config.seed)
         drawn = [Example(samples[i], "") for i in order]

@@ -24,9 +24,9 @@ from seethink.core.store import hash_folder, hash_text, save_examples, write_jso
 from seethink.core.tables import write_table
 from seethink.train.config import ModelConfig, SelectConfig, subset_file, system_prompt
 from seethink.train.dist import Ranks
-from seethink.train.memory import reading_in_words
 from seethink.train.model.policy import Policy, frozen, load_policy
 from seethink.train.model.rescore import rescore
+from seethink.train.needs import reading_in_words
 from seethink.train.preflight import check_data
 from seethink.train.sft import Encoded, encode
 

@@ -47,6 +47,7 @@ from seethink.train.model.policy import (
     save_policy,
 )
 from seethink.train.model.rescore import rescore
+from seethink.train.needs import needs
 from seethink.train.optimiser import Optimiser
 from seethink.train.preflight import blanked, check_data
 from seethink.train.track import tracked
@@ -67,8 +68,8 @@ class Encoded:
         return len(self.prompt.ids) + len(self.completion)
 
 
-def run(config: SFTConfig, dry_run: bool = False) -> None:
-    """The verb. Raises UserError for bad data, model or folder; the same call again resumes."""
+def run(config: SFTConfig, dry_run: bool = False) -> dict[str, Any] | None:
+    """The verb; of a dry run what it would take. Raises UserError for bad data, model or folder; the same call again resumes."""
     with join(config.device) as ranks:
         config = as_begun(config, ranks)
         examples, drops, warnings, longest = check_data(
@@ -86,8 +87,9 @@ def run(config: SFTConfig, dry_run: bool = False) -> None:
                 f"{len(train_set)} examples, {len(eval_set)} held out; {config.epochs} epochs = {steps} steps of "
                 f"{config.batch_size}; {rate_in_words(config)}{controls_in_words(config)}"
             )
-            print(memory.in_words(config, longest, steps, draws * longest.row))
-            return
+            found = needs(config, longest, steps, draws * longest.row)
+            print(found.words)
+            return found._asdict()
         config = memory.fit_here(config, longest, ranks)
         order = data_order([e.sample.id for e in train_set], min(steps * config.batch_size, draws), config.seed)
         drawn = [train_set[i] for i in order]
