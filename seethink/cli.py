@@ -57,7 +57,7 @@ VERBS = {
     "pocket pretrain": ("pocket.config:PretrainConfig", "pocket.pretrain:run", "build the base model from nothing"),
 }  # fmt: skip
 FORMER = {"rank": "select"}  # earlier names of verbs, which are still understood
-PARALLEL = ("sft", "grpo", "eval")  # verbs that --gpus starts on several
+PARALLEL = ("select", "sft", "grpo", "eval")  # verbs that --gpus starts on several
 DEFAULTS = {"study": "pocket/study.toml"}  # settings of a verb that was given no @file
 EXAMINED = {"doctor sft": "sft", "doctor grpo": "grpo"}  # verbs that look at a run of another verb, and write nothing
 

@@ -113,6 +113,12 @@ class JobConfig(Config):
     overwrite: Annotated[bool, Effect.PLACE] = Field(
         default=False, description="start afresh where the folder holds a run with other settings"
     )
+    gpus: Annotated[int, Effect.PLACE] = Field(
+        default=1, ge=0, description="processes here, one per GPU, that share the work; 0 or 1: this one"
+    )
+    device: Annotated[Literal["auto", "cpu"], Effect.PLACE] = Field(
+        default="auto", description="auto: a GPU where there is one; cpu: leave GPUs alone"
+    )
 
 
 class WatchConfig(Config):
@@ -162,12 +168,6 @@ class TrainingConfig(JobConfig):
         description="keep checkpoint and logs of a finished run, so that it can go on when it is made longer",
     )
     seed: Seed = Field(default=0, description="data order and sampling")
-    gpus: Annotated[int, Effect.PLACE] = Field(
-        default=1, ge=0, description="processes here, one per GPU, that share the work; 0 or 1: this one"
-    )
-    device: Annotated[Literal["auto", "cpu"], Effect.PLACE] = Field(
-        default="auto", description="auto: a GPU where there is one; cpu: leave GPUs alone"
-    )
     workers: Annotated[int | None, Effect.PLACE] = Field(
         default=None, ge=0, description="threads that prepare the next round's pictures; none: 8 beside a GPU, else 0"
     )
