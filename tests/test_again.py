@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -71,8 +72,17 @@ def same(ours: Path, theirs: Path) -> bool:
     return learned(ours) == learned(theirs) and order[0] == order[1] and all(a[n].equal(b[n]) for n in b)
 
 
+IN_8_BITS = pytest.mark.skipif(find_spec("bitsandbytes") is None, reason="bitsandbytes is not installed")
+SHORT, LONG = {"epochs": 0.5}, {"epochs": 1}
+
+
 @pytest.mark.parametrize(
-    ("verb", "short", "long"), [("sft", {"epochs": 0.5}, {"epochs": 1}), ("grpo", {"rounds": 1}, {"rounds": 3})]
+    ("verb", "short", "long"),
+    [
+        ("sft", SHORT, LONG),
+        ("grpo", {"rounds": 1}, {"rounds": 3}),
+        pytest.param("sft", *({**n, "optim.moments": "8bit"} for n in (SHORT, LONG)), marks=IN_8_BITS),
+    ],
 )
 def test_a_finished_run_made_longer_is_the_longer_run(call, tmp_path, verb, short, long):
     assert call(verb, "long", **long, **STEADY) == 0

@@ -88,6 +88,10 @@ class OptimConfig(Config):
     weight_decay: float = Field(default=0.0, ge=0, description="decoupled weight decay")
     beta1: float = Field(default=0.9, ge=0, lt=1, description="AdamW's decay of the mean gradient")
     beta2: float = Field(default=0.999, ge=0, lt=1, description="AdamW's decay of its square")
+    moments: Literal["float32", "8bit"] = Field(
+        default="float32",
+        description="how AdamW's two means are held; 8bit: 2 bytes a weight in place of 8, by bitsandbytes, on one process",
+    )
     max_grad_norm: float = Field(
         default=1.0, gt=0, allow_inf_nan=True, description="gradient norm is clipped to this; inf: never"
     )

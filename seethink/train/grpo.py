@@ -43,7 +43,7 @@ from seethink.train.dist import Ranks, join
 from seethink.train.metrics import describe, rollout_rows, visits
 from seethink.train.model.policy import EncodedPrompt, Policy, load_policy, make_trainable, save_adapters, save_policy
 from seethink.train.needs import needs
-from seethink.train.optimiser import Optimiser
+from seethink.train.optimiser import Optimiser, refuse_moments
 from seethink.train.preflight import Checked, blanked, check_data, warn_of_golds
 from seethink.train.rollout.engine import make_sampler, reuses_prefill
 from seethink.train.rollout.sampler import decode
@@ -62,6 +62,7 @@ def run(config: GRPOConfig, dry_run: bool = False) -> dict[str, Any] | None:
         with ranks.together():
             refuse_ignored(config)
             refuse_stranger(config)
+            refuse_moments(config, ranks)
         config = as_begun(config, ranks)
         examples, drops, warnings, longest = check_data(config, [config.model], ranks, dry_run=dry_run)
         samples = [example.sample for example in examples]

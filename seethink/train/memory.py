@@ -29,6 +29,7 @@ GB = 1e9
 CONTEXT, SLACK = 1.5 * GB, 0.05
 """CUDA context and kernels; share that the allocator loses to fragments."""
 
+MOMENTS = {"float32": 8, "8bit": 2 + 2 * 4 / 256}  # bytes per trained weight; 8bit: with a scale for every 256
 KEPT = {  # (family, LoRA, precision): bytes per token and layer, for each unit of hidden, query, key and MLP width
     ("qwen2", False, "bfloat16"): (32, 0, 4, 8), ("qwen2", True, "bfloat16"): (24, 0, 4, 8),
     ("qwen3", False, "bfloat16"): (26, 12, 10, 8), ("qwen3", True, "bfloat16"): (18, 10, 8, 8),
@@ -157,7 +158,10 @@ def memory_plan(config: SFTConfig | GRPOConfig, of: Shapes, longest: Longest, pr
     gpus, lora, number = max(config.gpus, 1), config.model.lora_rank > 0, 2 if precision == "bfloat16" else 4
     grpo = config if isinstance(config, GRPOConfig) else None
     sharded = config.gpus > 1
-    parts = [Holding("weights", of.held / gpus + of.frozen_vision), Holding("AdamW's moments", 8 * of.trained / gpus)]
+    parts = [
+        Holding("weights", of.held / gpus + of.frozen_vision),
+        Holding("AdamW's moments", MOMENTS[config.optim.moments] * of.trained / gpus),
+    ]
     if grpo and grpo.kl > 0 and not lora:
         parts.append(Holding("reference", of.reference / gpus))
     largest, of_step = longest.row, getattr(config, "batch_size", 0)

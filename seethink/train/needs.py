@@ -11,6 +11,7 @@ from seethink.train.config import GRPOConfig, ModelConfig, SFTConfig
 from seethink.train.memory import (
     CONTEXT,
     GB,
+    MOMENTS,
     SLACK,
     Holding,
     Shapes,
@@ -32,6 +33,7 @@ CHANGES: tuple[Change, ...] = (
     ),
     ("--model.checkpoint_layers true", lambda c: _of_model(c, checkpoint_layers=True)),
     ("--gpus 8", lambda c: c.model_copy(update={"gpus": max(c.gpus, 8)})),
+    ("--optim.moments 8bit", lambda c: c if c.gpus > 1 else _of_optim(c, moments="8bit")),
     ("--model.lora_rank 64", lambda c: _of_model(c, lora_rank=c.model.lora_rank or 64)),
 )
 """Single settings that make a run smaller, those first that change no result."""
@@ -39,6 +41,10 @@ CHANGES: tuple[Change, ...] = (
 
 def _of_model(config: Any, **changes: Any) -> Any:
     return config.model_copy(update={"model": config.model.model_copy(update=changes)})
+
+
+def _of_optim(config: Any, **changes: Any) -> Any:
+    return config.model_copy(update={"optim": config.optim.model_copy(update=changes)})
 
 
 def what_would_fit(config: Any, longest: Longest, precision: str, capacity: float) -> str:
@@ -127,7 +133,7 @@ def gpu_here() -> float:
 
 def on_disk(config: SFTConfig | GRPOConfig, of: Shapes, steps: int) -> tuple[float, str]:
     """(gigabytes, in words). A checkpoint is replaced only when the next one is complete."""
-    checkpoint, model = 12 * of.trained / GB, 4 * of.parameters / GB
+    checkpoint, model = (4 + MOMENTS[config.optim.moments]) * of.trained / GB, 4 * of.parameters / GB
     exports = steps // config.export_every if config.export_every else 0
     needed = 2 * checkpoint + (1 + exports) * model
     of_exports = f", {exports} exports" if exports else ""

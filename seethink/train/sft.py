@@ -48,7 +48,7 @@ from seethink.train.model.policy import (
 )
 from seethink.train.model.rescore import rescore
 from seethink.train.needs import needs
-from seethink.train.optimiser import Optimiser
+from seethink.train.optimiser import Optimiser, refuse_moments
 from seethink.train.preflight import blanked, check_data
 from seethink.train.track import tracked
 from seethink.train.watch import Watch, watch_summary
@@ -72,6 +72,8 @@ def run(config: SFTConfig, dry_run: bool = False) -> dict[str, Any] | None:
     """The verb; of a dry run what it would take. Raises UserError for bad data, model or folder; the same call again resumes."""
     with join(config.device) as ranks:
         config = as_begun(config, ranks)
+        with ranks.together():
+            refuse_moments(config, ranks)
         examples, drops, warnings, longest = check_data(
             config, [config.model], ranks, completions=True, dry_run=dry_run
         )
