@@ -46,6 +46,8 @@ VERBS = {
     "findings": ("show.config:FindingsConfig", "show.findings:run", "render one page of findings from several studies"),
     "view": ("show.config:ViewConfig", "show.view:run", "render static pages to look at samples and traces"),
     "doctor": ("doctor:DoctorConfig", "doctor:run", "check this machine before a run"),
+    "doctor sft": ("train.config:SFTConfig", "cli:examine", "check it for this run: memory, disk, hours"),
+    "doctor grpo": ("train.config:GRPOConfig", "cli:examine", "check it for this run: memory, disk, hours"),
     "reward score": ("rewards.config:ScoreConfig", "rewards.answers:run", "score every response of a file"),
     "reward check": ("rewards.config:CheckConfig", "rewards.check:run", "check the golds of a file before training"),
     "reward audit": ("rewards.config:AuditConfig", "rewards.audit:run", "look for rewards without the right answer"),
@@ -55,8 +57,9 @@ VERBS = {
     "pocket pretrain": ("pocket.config:PretrainConfig", "pocket.pretrain:run", "build the base model from nothing"),
 }  # fmt: skip
 FORMER = {"rank": "select"}  # earlier names of verbs, which are still understood
-PARALLEL = ("sft", "grpo", "eval")  # verbs that --gpus starts on several
+PARALLEL = ("select", "sft", "grpo", "eval")  # verbs that --gpus starts on several
 DEFAULTS = {"study": "pocket/study.toml"}  # settings of a verb that was given no @file
+EXAMINED = {"doctor sft": "sft", "doctor grpo": "grpo"}  # verbs that look at a run of another verb, and write nothing
 
 
 @clean_output()
@@ -99,6 +102,8 @@ def dispatch(arguments: list[str]) -> int:
     rest = [a for a in rest if a not in ("--dry-run", "--json")]
     if verb in DEFAULTS and not any(a.startswith("@") for a in rest):
         rest.insert(0, f"@{Path(__file__).parent / DEFAULTS[verb]}")
+    if verb in EXAMINED:
+        rest = ["--out", "runs/examined", *rest]  # a place for runs; nothing is written there
     config = resolve(config_class, rest)
     refuse_overwrite(config, [a[1:] for a in rest if a.startswith("@")])
     if verb in PARALLEL and config.gpus > 1 and not dry_run and not under_torchrun():
@@ -130,6 +135,13 @@ def evaluate(config: Any, dry_run: bool = False) -> dict[str, Any] | None:
             config.out, load("evals.evaluated:board_items")(config.task, config.data, config.out)
         )
     return summary
+
+
+def examine(config: Any, dry_run: bool = False) -> None:
+    """The machine, and what a run's own --dry-run says of it. Raises UserError if a check failed."""
+    verb = next(verb for verb in EXAMINED.values() if isinstance(config, load(VERBS[verb][0])))
+    planned = lambda: load(VERBS[verb][1])(config, dry_run=True)  # noqa: E731
+    load("doctor:run")(load("doctor:DoctorConfig")(out=config.out.parent), dry_run, planned)
 
 
 def export(config: Any, dry_run: bool = False) -> None:

@@ -1,6 +1,7 @@
 """Check this machine before a run: versions, cores, memory, GPU, disk, and an endpoint where one is given.
 
     seethink doctor --out runs --base_url http://127.0.0.1:8000/v1 --model name
+    seethink doctor grpo --model.path FOLDER --data rl.jsonl --gpus 8 --gpu_gb 80     and what this run takes, see cli.py
 
 Every line is something that was tried just now. What could not be tried says so and is no failure.
 """
@@ -16,12 +17,13 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from pydantic import Field
@@ -34,7 +36,9 @@ from seethink.core.url import BaseUrl, KeyName, public
 
 NEEDED = ("aiohttp", "pyarrow", "pillow", "pydantic", "math-verify", "numpy", "scipy")
 TRAINING = ("torch", "transformers", "peft", "safetensors")
-FREE_DISK_GB = 100
+FREE_DISK_GB = 100  # where it is not known what will run
+Planned = Callable[[], dict[str, Any]]
+"""Says what a run takes, in a page of its own, and returns it: `gpu_gb`, `fits`, `disk_gb`."""
 
 
 class DoctorConfig(Config):
@@ -57,10 +61,10 @@ class Check:
     remedy: str = ""
 
 
-def run(config: DoctorConfig, dry_run: bool = False) -> None:
+def run(config: DoctorConfig, dry_run: bool = False, planned: Planned | None = None) -> None:
     """The verb. Prints a line per check; raises UserError (code 2) if one failed."""
     failed = []
-    for check in checks(config, dry_run):
+    for check in checks(config, dry_run, planned):
         word = {True: "ok", False: "FAIL", None: "-"}[check.ok]
         print(f"{word:4}  {check.name:14} {check.found}" + (f"; {check.remedy}" if check.remedy else ""), flush=True)
         failed += [check.name] if check.ok is False else []
@@ -68,8 +72,8 @@ def run(config: DoctorConfig, dry_run: bool = False) -> None:
         raise UserError(f"{len(failed)} checks failed: {', '.join(failed)}", remedy="See the remedies above")
 
 
-def checks(config: DoctorConfig, dry_run: bool = False) -> Iterator[Check]:
-    """The checks in order; `dry_run` leaves out what computes, writes or calls."""
+def checks(config: DoctorConfig, dry_run: bool = False, planned: Planned | None = None) -> Iterator[Check]:
+    """The checks in order; `dry_run` leaves out what computes, writes or calls. `planned`: of a run, which is then checked too."""
     python = sys.version_info >= (3, 11)
     yield Check("python", python, platform.python_version(), "" if python else "seethink needs 3.11")
     yield packages("libraries", NEEDED, needed=True)
@@ -77,7 +81,11 @@ def checks(config: DoctorConfig, dry_run: bool = False) -> Iterator[Check]:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
     yield Check("machine", None, f"{os.cpu_count()} cores, {memory:.0f} GB memory, {platform.system()}")
     yield nvidia()
-    yield disk(config.out)
+    needed = None
+    if planned:
+        check, needed = plan(planned)
+        yield check
+    yield disk(config.out, needed)
     if dry_run:
         return
     yield writing(config.out)
@@ -110,14 +118,31 @@ def nvidia() -> Check:
     return Check("gpu", True, "; ".join(answer.stdout.strip().splitlines()))
 
 
-def disk(out: Path) -> Check:
+def plan(planned: Planned) -> tuple[Check, float | None]:
+    """Whether the data can be trained on and the run fits, and the gigabytes of disk that it takes; None if it has faults."""
+    try:
+        found = planned()
+    except UserError as error:
+        where = f"{error.where}: " if error.where else ""
+        return Check("run", False, f"{where}{error.what}", error.remedy), None
+    has = {True: "which it has", False: "which it has not", None: "of which nothing is known here"}[found["fits"]]
+    remedy = {True: "", False: "the page above says what would fit", None: "say --gpu_gb"}[found["fits"]]
+    return Check("run", found["fits"], f"a GPU needs {found['gpu_gb']:.1f} GB, {has}", remedy), found["disk_gb"]
+
+
+def disk(out: Path, needed: float | None = None) -> Check:
+    """Free space, against the gigabytes that a run takes or, where none is named, those of a large one."""
     existing = next(p for p in (out.resolve(), *out.resolve().parents) if p.exists())
     free = shutil.disk_usage(existing).free / 1e9
+    found = f"{free:.0f} GB free at {existing}"
+    if needed is not None:
+        enough = free >= needed
+        return Check("disk", enough, f"{found}, the run takes {needed:.0f}", "" if enough else "choose another --out")
     enough = free >= FREE_DISK_GB
     remedy = (
-        "" if enough else "all weights of a 3B model take some 90 GB while they train; `--dry-run` says what yours take"
+        "all weights of a 3B model take some 90 GB while they train; `doctor grpo` and `doctor sft` say what yours take"
     )
-    return Check("disk", True if enough else None, f"{free:.0f} GB free at {existing}", remedy)
+    return Check("disk", True if enough else None, found, "" if enough else remedy)
 
 
 def writing(out: Path) -> Check:

@@ -18,9 +18,10 @@ from seethink.train import loss, memory
 from seethink.train.config import GRPOConfig, ModelConfig
 from seethink.train.dist import Ranks
 from seethink.train.loss import LossParts, head_loss
-from seethink.train.memory import CHANGES, KEPT, memory_plan, shapes_of
+from seethink.train.memory import KEPT, memory_plan, shapes_of
 from seethink.train.model.pack import hidden_states
 from seethink.train.model.policy import Policy, make_trainable
+from seethink.train.needs import CHANGES, needs
 from seethink.train.preflight import Longest
 from seethink.train.rollout.decoding import Cohort, grown
 from seethink.train.rollout.sampler import LocalSampler
@@ -138,7 +139,7 @@ def test_a_page_says_whether_it_fits_and_what_would_make_it_fit(tmp_path, capaci
     config.save_pretrained(tmp_path)
     model = {"path": tmp_path, "checkpoint_layers": True}
     run = GRPOConfig(out="x", data="x", model=model, micro_tokens=4096, gpu_gb=capacity, tokens_per_s=1000)
-    page = memory.in_words(run, Longest(500, 0, 500), 49, 49 * 2048 * 1024)
+    page = needs(run, Longest(500, 0, 500), 49, 49 * 2048 * 1024).words
     assert (
         f"{shapes_of(config, run.model, 'bfloat16').parameters / 1e9:.2f} billion parameters" in page
         and "28.5 hours at 1000 tokens a second" in page

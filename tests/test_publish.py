@@ -17,8 +17,8 @@ from seethink.core.tags import compose
 from seethink.pocket.build import build
 from seethink.train import sft
 from seethink.train.config import GRPOConfig, ModelConfig, SFTConfig
-from seethink.train.memory import in_words
 from seethink.train.model.policy import make_trainable, save_adapters
+from seethink.train.needs import needs
 from seethink.train.preflight import Longest
 from seethink.train.track import numbers, tracked
 from tests.rehearsal import model_config
@@ -187,5 +187,5 @@ def test_a_dry_run_plans_what_a_run_would_choose_there(tmp_path):
     config.dtype = torch.bfloat16
     config.save_pretrained(tmp_path)
     asked = GRPOConfig(out="x", data="x", model={"path": tmp_path}, rollout_prompts=16, gpu_gb=80)
-    page = in_words(asked, Longest(500, 0, 500), 49, 1000)
+    page = needs(asked, Longest(500, 0, 500), 49, 1000).words
     assert "inputs of layers" in page and "it fits into 80 GB" in page

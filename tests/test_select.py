@@ -115,24 +115,30 @@ def test_mean_perplexity_is_that_of_perplexities_and_never_overflows():
     assert math.isfinite(mean_perplexity((5000.0,)))
 
 
-def test_killed_run_ends_bit_identical(folder, tmp_path):
+@pytest.mark.slow
+def test_a_run_that_is_killed_and_goes_on_in_two_processes_ends_bit_identical(folder, tmp_path):
+    """Two blocks a model: what is left of the first model is for one process, of the second for both."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as each of several processes has them
     run(settings(folder, tmp_path / "whole", sizes=(5,)))
+    torch.set_num_threads(threads)
     arguments = ["--data", folder / "sft.jsonl", "--models", BASE, folder / "other", "--dtype", "float32"]
-    arguments += ["--micro_tokens", "400", "--sizes", "5", "--out", tmp_path / "killed"]
-    child = subprocess.Popen(
-        [sys.executable, "-m", "seethink", "select", *map(str, arguments)], cwd=ROOT, env={**os.environ}
-    )
+    arguments += ["--micro_tokens", "400", "--sizes", "5", "--device", "cpu", "--out", tmp_path / "killed"]
+    command = [sys.executable, "-m", "seethink", "select", *map(str, arguments)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    child = subprocess.Popen(command, cwd=ROOT, env=environment)
     scores = tmp_path / "killed" / "scores.jsonl"
     deadline = time.monotonic() + 600
-    while len(read_log(scores)) < 4 and child.poll() is None and time.monotonic() < deadline:
+    while not read_log(scores) and child.poll() is None and time.monotonic() < deadline:
         time.sleep(0.005)
     child.send_signal(signal.SIGKILL)
     child.wait()
-    rows = read_log(scores)
-    assert len(rows) >= 4 and not (tmp_path / "killed" / "done.json").exists()
+    assert 1 <= len(read_log(scores)) < 4 and not (tmp_path / "killed" / "done.json").exists()
     with open(scores, "a") as f:
         f.write('{"model": 0, "nll": [1.')  # as a kill in the middle of a line would leave it
-    run(settings(folder, tmp_path / "killed", sizes=(5,)))
+    both = subprocess.run([*command, "--gpus", "2"], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert both.returncode == 0 and both.stdout.count("select: ") == 1, both.stderr
+    assert "--nproc-per-node 2 -m seethink select" in both.stderr
     tables = [read_table(tmp_path / name / "ranking.parquet") for name in ("whole", "killed")]
     assert tables[0] == tables[1]
     assert len({(tmp_path / name / "highest-5.jsonl").read_bytes() for name in ("whole", "killed")}) == 1

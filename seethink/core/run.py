@@ -69,7 +69,8 @@ class Run:
         The key holds the content of every INPUT setting: files and folders are hashed here, of anything else (a prompt, a
         name) `inputs` has the hash under the setting's dotted name, as of whatever else is read. `keep` is for verbs that
         work from a ledger: a folder of the same verb goes on under the new settings, a finished one with `overwrite` only; or
-        it says whether to go on, given the names of what has changed. Under `overwrite` another endpoint counts as a change.
+        it says whether to go on, given the names of what has changed, or raises UserError with what would help. Under
+        `overwrite` another endpoint counts as a change.
         Raises UserError for a folder that is not ours to write, or an input that is missing.
         """
         settings, inputs, out = identity(config), dict(inputs), Path(out)
@@ -188,7 +189,11 @@ class Run:
         changed = sorted(_changes({**before["config"], **before["inputs"]}, now))
         done = self.folder / "done.json"
         if callable(keep):
-            keep = keep({name.partition(":")[0] for name in changed})
+            try:
+                keep = keep({name.partition(":")[0] for name in changed})
+            except UserError:
+                self.__exit__()
+                raise
         else:
             keep = keep and (overwrite or not done.exists())
         if same and keep:

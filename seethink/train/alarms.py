@@ -134,6 +134,14 @@ def at_the_end(metrics: Sequence[MetricsRow]) -> dict[str, str]:
     return raised(RULES, History(training_rows(metrics)), "end")
 
 
+def forget_end(folder: Run) -> None:
+    """Take back what was said at the end of a run that goes on."""
+    last = {rule.name for rule in RULES if rule.when == "end"}
+    said = read_log(folder.path("alarms.jsonl"))
+    if any(row["alarm"] in last for row in said):
+        folder.keep_rows("alarms.jsonl", [row for row in said if row["alarm"] not in last])
+
+
 def _latest(metrics: Sequence[MetricsRow], unit: str) -> dict[str, str]:
     clean = [
         {key: None if isinstance(v, float) and not math.isfinite(v) else v for key, v in row.items()} for row in metrics

@@ -19,6 +19,8 @@ from seethink.core.images import hash_pictures, image_hash
 from seethink.core.nouns import Example, Sample, sample_to_row
 from seethink.core.run import Run
 from seethink.core.store import hash_json, hash_text, load_samples, read_json, write_json
+from seethink.train import alarms
+from seethink.train.again import may_go_on
 from seethink.train.config import GRPOConfig, SFTConfig, system_prompt
 from seethink.train.dist import Ranks, cannot_write, load_shards
 from seethink.train.model.folder import check_folder
@@ -26,13 +28,14 @@ from seethink.train.model.parts import reading
 from seethink.train.optimiser import Optimiser
 
 MARKS = "rows.json"
-"""In a run folder while it trains: `row_marks`."""
+"""In a run folder while it trains, and after that with `keep_state`: `row_marks`."""
 
 
 def open_run(
     config: SFTConfig | GRPOConfig, verb: str, unit: str, samples: Sequence[Sample], row_marks: Callable[[], list[str]]
 ) -> Run:
-    """The run folder, which refuses to go on with another model, other used rows or pictures, or another system prompt.
+    """The run folder, which refuses to go on with another model, other used rows or pictures, or another system prompt;
+    what may change is in `again.py`.
 
     A model that cannot be loaded is refused before there is a folder.
     """
@@ -41,19 +44,14 @@ def open_run(
     if config.watch.data:
         inputs["watch.pictures"] = hash_pictures(load_samples(config.watch.data))
     path, marks = config.out / MARKS, row_marks()
+    used = max(map(_step_of, _checkpoints(config.out / "checkpoint")), default=0)
 
     def goes_on(changed: set[str]) -> bool:
-        """Rows that no checkpoint has seen may change, leave or come: a faulty file is repaired, not a run thrown away."""
-        if not changed <= {"data", "pictures"} or (config.out / "done.json").exists():
-            return False
-        before = read_json(path) if path.exists() else []
-        used = max(map(_step_of, _checkpoints(config.out / "checkpoint")), default=0)
-        same = used == 0 or used < min(len(before), len(marks)) and before[used] == marks[used]
-        if same:
-            print(
-                f"the data has changed, but no row that the first {used} {unit}s have used: going on", file=sys.stderr
-            )
-        return same
+        goes = may_go_on(changed, config, used, read_json(path) if path.exists() else [], marks)
+        if goes:
+            names = ", ".join(sorted(changed))
+            print(f"changed ({names}), but nothing that the first {used} {unit}s used: going on", file=sys.stderr)
+        return goes
 
     folder = Run.open(config.out, verb, config, inputs, unit=unit, overwrite=config.overwrite, keep=goes_on)
     if not folder.done:
@@ -86,6 +84,7 @@ def resume(folder: Run, optimiser: Optimiser, **extra: Any) -> tuple[int, dict[s
         optimiser.restore(state)
     with policy.ranks.together():
         folder.rewind(done)
+        alarms.forget_end(folder)
     return done, extra
 
 

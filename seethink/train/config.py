@@ -75,11 +75,23 @@ class ModelConfig(Config):
 
 class OptimConfig(Config):
     lr: float = Field(default=1e-6, gt=0, description=f"peak learning rate; where not given, {LORA_LR:g} with LoRA")
+    schedule: Literal["cosine", "constant"] = Field(
+        default="cosine", description="learning rate after warm-up: down a cosine to lr_floor (paper), or constant"
+    )
     lr_floor: float = Field(default=5e-7, ge=0, description="the cosine schedule ends here (paper: 5e-7)")
+    decay_steps: int = Field(
+        default=0,
+        ge=0,
+        description="optimiser steps that warm-up and cosine are laid out over, after which the rate stays; 0: those of the run",
+    )
     warmup: float = Field(default=0.03, ge=0, le=1, description="share of steps with rising rate (paper: 3 %)")
     weight_decay: float = Field(default=0.0, ge=0, description="decoupled weight decay")
     beta1: float = Field(default=0.9, ge=0, lt=1, description="AdamW's decay of the mean gradient")
     beta2: float = Field(default=0.999, ge=0, lt=1, description="AdamW's decay of its square")
+    moments: Literal["float32", "8bit"] = Field(
+        default="float32",
+        description="how AdamW's two means are held; 8bit: 2 bytes a weight in place of 8, by bitsandbytes, on one process",
+    )
     max_grad_norm: float = Field(
         default=1.0, gt=0, allow_inf_nan=True, description="gradient norm is clipped to this; inf: never"
     )
@@ -104,6 +116,12 @@ class JobConfig(Config):
     )
     overwrite: Annotated[bool, Effect.PLACE] = Field(
         default=False, description="start afresh where the folder holds a run with other settings"
+    )
+    gpus: Annotated[int, Effect.PLACE] = Field(
+        default=1, ge=0, description="processes here, one per GPU, that share the work; 0 or 1: this one"
+    )
+    device: Annotated[Literal["auto", "cpu"], Effect.PLACE] = Field(
+        default="auto", description="auto: a GPU where there is one; cpu: leave GPUs alone"
     )
 
 
@@ -149,13 +167,11 @@ class TrainingConfig(JobConfig):
     save_every: Annotated[int, Effect.MANNER] = Field(
         default=10, ge=1, description="steps, or rounds, between checkpoints"
     )
+    keep_state: Annotated[bool, Effect.PLACE] = Field(
+        default=False,
+        description="keep checkpoint and logs of a finished run, so that it can go on when it is made longer",
+    )
     seed: Seed = Field(default=0, description="data order and sampling")
-    gpus: Annotated[int, Effect.PLACE] = Field(
-        default=1, ge=0, description="processes here, one per GPU, that share the work; 0 or 1: this one"
-    )
-    device: Annotated[Literal["auto", "cpu"], Effect.PLACE] = Field(
-        default="auto", description="auto: a GPU where there is one; cpu: leave GPUs alone"
-    )
     workers: Annotated[int | None, Effect.PLACE] = Field(
         default=None, ge=0, description="threads that prepare the next round's pictures; none: 8 beside a GPU, else 0"
     )

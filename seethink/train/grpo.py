@@ -32,6 +32,7 @@ from seethink.core.tables import write_table
 from seethink.rewards import Rewarder
 from seethink.train import alarms, memory
 from seethink.train.advantage import Group, Rollout, set_advantages
+from seethink.train.again import as_begun
 from seethink.train.ahead import Ahead
 from seethink.train.batches import data_order, order_hash
 from seethink.train.card import write_card
@@ -41,7 +42,8 @@ from seethink.train.demos import Demos, draw_demos, optimiser_steps, refuse_igno
 from seethink.train.dist import Ranks, join
 from seethink.train.metrics import describe, rollout_rows, visits
 from seethink.train.model.policy import EncodedPrompt, Policy, load_policy, make_trainable, save_adapters, save_policy
-from seethink.train.optimiser import Optimiser
+from seethink.train.needs import needs
+from seethink.train.optimiser import Optimiser, refuse_moments
 from seethink.train.preflight import Checked, blanked, check_data, warn_of_golds
 from seethink.train.rollout.engine import make_sampler, reuses_prefill
 from seethink.train.rollout.sampler import decode
@@ -54,12 +56,14 @@ from seethink.train.watch import Watch, watch_summary
 UNSCORED = Reward(None, "unscored", "")
 
 
-def run(config: GRPOConfig, dry_run: bool = False) -> None:
-    """The verb. Raises UserError for bad data, model or folder; the same call again resumes."""
+def run(config: GRPOConfig, dry_run: bool = False) -> dict[str, Any] | None:
+    """The verb; of a dry run what it would take. Raises UserError for bad data, model or folder; the same call again resumes."""
     with join(config.device) as ranks:
         with ranks.together():
             refuse_ignored(config)
             refuse_stranger(config)
+            refuse_moments(config, ranks)
+        config = as_begun(config, ranks)
         examples, drops, warnings, longest = check_data(config, [config.model], ranks, dry_run=dry_run)
         samples = [example.sample for example in examples]
         if ranks.first and not config.reward.placebo and not config.teacher:
@@ -71,8 +75,10 @@ def run(config: GRPOConfig, dry_run: bool = False) -> None:
         if dry_run:
             print(plan(config, samples, shown.examples, ranks))
             tokens = config.rounds * config.prompts * config.group * config.max_tokens
-            print(memory.in_words(config, longest, config.rounds, tokens))
-            return
+            found = needs(config, longest, config.rounds, tokens)
+            print(found.words)
+            return found._asdict()
+        config = memory.fit_here(config, longest, ranks)
         order = data_order([s.id for s in samples], config.rounds * config.prompts, config.seed)
         drawn = [Example(samples[i], "") for i in order]
         marks = lambda: row_marks(shown.examples, drawn, config.prompts)  # noqa: E731
@@ -83,10 +89,10 @@ def run(config: GRPOConfig, dry_run: bool = False) -> None:
                 before = alarms.before_grpo(config.prompts, len(samples)) | warnings | shown.alarms
                 alarms.raise_new(folder, before, None)
                 demos = draw_demos(blanked(shown.examples, config, ranks), config)
-                fitted = memory.fit_here(config, longest, ranks)
-                train(folder, fitted, [e.sample for e in blanked(drawn, config, ranks)], demos, ranks)
-            if ranks.first:
+                train(folder, config, [e.sample for e in blanked(drawn, config, ranks)], demos, ranks)
+            if ranks.first and not config.keep_state:
                 clear(folder, "rollouts.jsonl", MARKS)
+            if ranks.first:
                 print(f"grpo: {folder.path('model')}")
 
 

@@ -10,7 +10,6 @@ Shape letters: L language layers, V vocabulary, P prompt tokens, T completion to
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, cast
 
@@ -18,6 +17,7 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForImageTextToText
 
+from seethink.train.again import open_settings, with_memory
 from seethink.train.config import GRPOConfig, ModelConfig, SFTConfig
 from seethink.train.dist import Ranks
 from seethink.train.loss import GPU_ROWS
@@ -29,6 +29,7 @@ GB = 1e9
 CONTEXT, SLACK = 1.5 * GB, 0.05
 """CUDA context and kernels; share that the allocator loses to fragments."""
 
+MOMENTS = {"float32": 8, "8bit": 2 + 2 * 4 / 256}  # bytes per trained weight; 8bit: with a scale for every 256
 KEPT = {  # (family, LoRA, precision): bytes per token and layer, for each unit of hidden, query, key and MLP width
     ("qwen2", False, "bfloat16"): (26, 0, 4, 8), ("qwen2", True, "bfloat16"): (18, 0, 4, 8),
     ("qwen3", False, "bfloat16"): (20, 12, 10, 8), ("qwen3", True, "bfloat16"): (12, 10, 8, 8),
@@ -157,7 +158,10 @@ def memory_plan(config: SFTConfig | GRPOConfig, of: Shapes, longest: Longest, pr
     gpus, lora, number = max(config.gpus, 1), config.model.lora_rank > 0, 2 if precision == "bfloat16" else 4
     grpo = config if isinstance(config, GRPOConfig) else None
     sharded = config.gpus > 1
-    parts = [Holding("weights", of.held / gpus + of.frozen_vision), Holding("AdamW's moments", 8 * of.trained / gpus)]
+    parts = [
+        Holding("weights", of.held / gpus + of.frozen_vision),
+        Holding("AdamW's moments", MOMENTS[config.optim.moments] * of.trained / gpus),
+    ]
     if grpo and grpo.kl > 0 and not lora:
         parts.append(Holding("reference", of.reference / gpus))
     largest, of_step = longest.row, getattr(config, "batch_size", 0)
@@ -226,40 +230,7 @@ def sampling(config: GRPOConfig, of: Shapes, longest: Longest, layer: int, numbe
     return parts
 
 
-# ------------------------------------------------------------------------------------------------------------------ in words
-
-Change = tuple[str, Callable[[Any], Any]]
-
-CHANGES: tuple[Change, ...] = (
-    ("--micro_tokens 4096", lambda c: c.model_copy(update={"micro_tokens": min(c.micro_tokens, 4096)})),
-    (
-        "--rollout_prompts 32",
-        lambda c: c.model_copy(update={"rollout_prompts": 32}) if isinstance(c, GRPOConfig) else c,
-    ),
-    ("--model.checkpoint_layers true", lambda c: _of_model(c, checkpoint_layers=True)),
-    ("--gpus 8", lambda c: c.model_copy(update={"gpus": max(c.gpus, 8)})),
-    ("--model.lora_rank 64", lambda c: _of_model(c, lora_rank=c.model.lora_rank or 64)),
-)
-"""Single settings that make a run smaller, those first that change no result."""
-
-
-def _of_model(config: Any, **changes: Any) -> Any:
-    return config.model_copy(update={"model": config.model.model_copy(update=changes)})
-
-
-def what_would_fit(config: Any, longest: Longest, precision: str, capacity: float) -> str:
-    """The first single setting with which the run fits, the first pair where none does; empty where no pair does."""
-    pairs = [(a, b) for i, a in enumerate(CHANGES) for b in CHANGES[i + 1 :]]
-    known: dict[int, Shapes] = {}  # of CHANGES only LoRA makes them others
-    for changes in (*((change,) for change in CHANGES), *pairs):
-        changed = config
-        for _, change in changes:
-            changed = change(changed)
-        rank = changed.model.lora_rank
-        of = known[rank] = known.get(rank) or shapes(changed.model, precision)
-        if memory_plan(changed, of, longest, precision).needed <= capacity:
-            return " ".join(name for name, _ in changes)
-    return ""
+# ---------------------------------------------------------------------------------------------------------- fitted to a GPU
 
 
 def fitted(config: Any, longest: Longest, capacity: float) -> Any:
@@ -267,14 +238,15 @@ def fitted(config: Any, longest: Longest, capacity: float) -> Any:
 
     They change time and memory, not results. Where nothing fits, the smallest are taken.
     """
-    free = "micro_tokens" not in config.model_fields_set, "checkpoint_layers" not in config.model.model_fields_set
+    free = open_settings(config)
     if not any(free):
         return config
     kind, found = precision_of(config), config
     of = shapes(config.model, kind)  # the same whichever are chosen
     for again, tokens in ((False, 16384), (False, 8192), (True, 16384), (True, 8192), (True, 4096)):
-        found = config.model_copy(update={"micro_tokens": tokens}) if free[0] else config
-        found = _of_model(found, checkpoint_layers=again) if free[1] else found
+        found = with_memory(
+            config, tokens if free[0] else config.micro_tokens, again if free[1] else config.model.checkpoint_layers
+        )
         if memory_plan(found, of, longest, kind).needed <= capacity:
             break
     return found
@@ -282,14 +254,27 @@ def fitted(config: Any, longest: Longest, capacity: float) -> Any:
 
 def fit_here(config: Any, longest: Longest, ranks: Ranks) -> Any:
     """`fitted` to this rank's GPU, alike on all ranks, and said; on a CPU the settings as they are."""
-    if ranks.device.type != "cuda":
+    capacity = capacity_of(ranks)
+    if not capacity:
         return config
-    smallest = min(ranks.gather([torch.cuda.get_device_properties(ranks.device).total_memory]))
-    found = fitted(config.model_copy(update={"gpus": ranks.world}), ranks.of_first(longest), smallest)
+    longest, shared = ranks.of_first(longest), config.model_copy(update={"gpus": ranks.world})
+    found = fitted(shared, longest, capacity)
     if ranks.first:
         again = "computed again" if found.model.checkpoint_layers else "kept"
         print(f"memory: {found.micro_tokens} tokens at once, activations of layers {again}", file=sys.stderr)
-    return found
+        kind = precision_of(found)
+        needed = memory_plan(found, shapes(found.model, kind), longest, kind).needed
+        if needed > capacity:
+            here = f"a GPU here has {capacity / GB:.0f}"
+            print(f"  ! planned are {needed / GB:.0f} GB, {here}: --dry-run says what would fit", file=sys.stderr)
+    return found.model_copy(update={"gpus": config.gpus})
+
+
+def capacity_of(ranks: Ranks) -> float:
+    """Bytes of the smallest GPU of the run, alike on all ranks; 0 on CPUs."""
+    if ranks.device.type != "cuda":
+        return 0.0
+    return min(ranks.gather([float(torch.cuda.get_device_properties(ranks.device).total_memory)]))
 
 
 def precision_of(config: SFTConfig | GRPOConfig) -> str:
@@ -299,76 +284,3 @@ def precision_of(config: SFTConfig | GRPOConfig) -> str:
 
 def precision(name: str) -> str:
     return "bfloat16" if name == "auto" else name
-
-
-def reading_in_words(settings: ModelConfig, prompts: int, rows: int, longest: Longest, completion: int) -> str:
-    """For a dry run that trains nothing: weights, and what `prompts` prompts computed at once take with `rows` rows that decode.
-
-    Frozen weights are held in the precision of the computation, where that loses nothing.
-    """
-    kind = precision(settings.dtype)
-    of = shapes(settings.model_copy(update={"lora_rank": 1, "freeze_vision": True}), kind)
-    number = 2 if kind == "bfloat16" else 4
-    tokens = prompts * longest.prompt
-    cache = (tokens + rows * completion) * of.layers * 2 * of.keys * number
-    passing = max(rows * of.vocabulary * 16, tokens * (of.layer(False, kind) + 4 * of.hidden))
-    needed = (of.held + of.frozen_vision + cache + passing) * (1 + SLACK) + CONTEXT
-    words = f"weights {(of.held + of.frozen_vision) / GB:.1f}, keys and values {cache / GB:.1f}, a layer or logits {passing / GB:.1f}"
-    here = gpu_here()
-    fits = "" if not here else f"; it {'fits' if needed <= here * GB else 'does NOT fit'} into the {here:.0f} GB here"
-    return f"memory of a GPU, GB: {words}; with the margin {needed / GB:.1f}{fits}"
-
-
-def in_words(config: SFTConfig | GRPOConfig, longest: Longest, steps: int, generated: int) -> str:
-    """One page: memory by part, whether it fits and what would make it fit, disk, tokens and hours."""
-    kind, capacity = precision_of(config), (config.gpu_gb or gpu_here()) * GB
-    config = fitted(config, longest, capacity) if capacity else config  # as the run would choose there
-    of = shapes(config.model, kind)
-    plan = memory_plan(config, of, longest, kind)
-    lines = [
-        f"memory of each of {max(config.gpus, 1)} GPUs: {of.parameters / 1e9:.2f} billion parameters, {of.trained / 1e9:.2f} of them "
-        f"train, {kind}; longest prompt {longest.prompt:,} tokens",
-        *(f"  {part.bytes / GB:7.1f} GB  {part.name}{_when(part)}" for part in plan.parts),
-        f"  {plan.peak[1] / GB:7.1f} GB  at the most, while {plan.peak[0]}; a GPU needs {plan.needed / GB:.1f} GB "
-        f"({SLACK:.0%} for fragments, {CONTEXT / GB:g} GB for CUDA)",
-        *(f"  not counted: {what}" for what in plan.unknown),
-    ]
-    if not capacity:
-        lines.append("  whether it fits is not known without a GPU here: say --gpu_gb")
-    elif plan.needed <= capacity:
-        lines.append(f"  it fits into {capacity / GB:.0f} GB")
-    else:
-        way = what_would_fit(config, longest, kind, capacity)
-        lines.append(
-            f"  it does NOT fit into {capacity / GB:.0f} GB; " + (f"it would with {way}" if way else "no setting helps")
-        )
-    lines.append(disk_in_words(config, of, steps))
-    lines.append(hours_in_words(config, generated))
-    return "\n".join(lines)
-
-
-def _when(part: Holding) -> str:
-    return "" if part.phase == "always" else f", while {part.phase}"
-
-
-def gpu_here() -> float:
-    """Gigabytes of the smallest GPU of this machine; 0 where there is none."""
-    if not torch.cuda.is_available():
-        return 0.0
-    return min(torch.cuda.get_device_properties(i).total_memory for i in range(torch.cuda.device_count())) / GB
-
-
-def disk_in_words(config: SFTConfig | GRPOConfig, of: Shapes, steps: int) -> str:
-    """A checkpoint is replaced only when the next one is complete."""
-    checkpoint, model = 12 * of.trained, 4 * of.parameters
-    exports = steps // config.export_every if config.export_every else 0
-    needed = 2 * checkpoint + (1 + exports) * model
-    of_exports = f", {exports} exports" if exports else ""
-    return f"disk: {needed / GB:.0f} GB (two checkpoints of {checkpoint / GB:.0f} GB, the model {model / GB:.0f} GB{of_exports})"
-
-
-def hours_in_words(config: SFTConfig | GRPOConfig, generated: int) -> str:
-    what = f"at most {generated:,} tokens {'to generate' if isinstance(config, GRPOConfig) else 'to compute'}"
-    if not config.tokens_per_s:
-        return f"{what}; hours are not known: say --tokens_per_s, which every line of metrics.jsonl measures"
-    return f"{what}: {generated / config.tokens_per_s / 3600:.1f} hours at {config.tokens_per_s:g} tokens a second"

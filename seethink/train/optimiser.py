@@ -2,24 +2,51 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
 
 import torch
 from torch import nn
 
-from seethink.train.config import OptimConfig
-from seethink.train.dist import copied, like, whole
+from seethink.core.errors import UserError
+from seethink.train.config import OptimConfig, TrainingConfig
+from seethink.train.dist import Ranks, copied, like, whole
 from seethink.train.model.policy import Policy
 
 
 def learning_rate(step: int, total: int, config: OptimConfig) -> float:
-    """Linear warm-up, then cosine from `lr` to `lr_floor`; step counts from 0."""
+    """Linear warm-up, then `lr`, or a cosine from `lr` to `lr_floor`, where it stays; step counts from 0, `total` are the run's."""
+    total = config.decay_steps or total
     warmup = math.ceil(config.warmup * total)
     if step < warmup:
         return config.lr * (step + 1) / warmup
+    if config.schedule == "constant":
+        return config.lr
     share = (step - warmup) / max(total - warmup - 1, 1)
     return config.lr_floor + (config.lr - config.lr_floor) * (1 + math.cos(math.pi * min(share, 1))) / 2
+
+
+def refuse_moments(config: TrainingConfig, ranks: Ranks) -> None:
+    """Raises UserError for moments in 8 bits on several processes, or without the library that holds them."""
+    if config.optim.moments == "float32":
+        return
+    if max(config.gpus, ranks.world) > 1:
+        what, remedy = "8bit is for one process", "Leave it out: several share the moments among them"
+        raise UserError(what, where="optim.moments", remedy=remedy)
+    if find_spec("bitsandbytes") is None:
+        raise UserError("8bit needs bitsandbytes", where="optim.moments", remedy="pip install 'seethink[8bit]'")
+
+
+def adamw(groups: list[dict[str, Any]], config: OptimConfig) -> torch.optim.Optimizer:
+    """AdamW whose moments are fp32, or 8 bits with a scale for every 256 of them; those of small tensors stay fp32."""
+    betas = (config.beta1, config.beta2)
+    if config.moments == "float32":
+        return torch.optim.AdamW(groups, lr=config.lr, betas=betas, fused=True)
+    library: Any = importlib.import_module("bitsandbytes.optim")  # an extra
+    return library.AdamW8bit(groups, lr=config.lr, betas=betas)
 
 
 @dataclass
@@ -38,8 +65,7 @@ class Optimiser:
             {"params": [p for p in self.parameters if p.ndim > 1], "weight_decay": self.config.weight_decay},
             {"params": [p for p in self.parameters if p.ndim < 2], "weight_decay": 0.0},
         ]
-        betas = (self.config.beta1, self.config.beta2)
-        self.adam = torch.optim.AdamW(groups, lr=self.config.lr, betas=betas, fused=True)
+        self.adam = adamw(groups, self.config)
 
     def update(self) -> tuple[float, float]:
         """(gradient norm before clipping, learning rate). A gradient that is not finite changes nothing."""

@@ -1,6 +1,6 @@
 """Select SFT examples by perplexity: the subsets of the paper, 25K, 10K and 5K of the hardest to predict.
 
-    seethink select --data sft.jsonl --models Qwen2-VL-2B-Instruct Qwen2.5-VL-3B-Instruct --sizes 25000 10000 5000 --out runs/select
+    seethink select --data sft.jsonl --models Qwen2-VL-2B-Instruct Qwen2.5-VL-3B-Instruct --sizes 25000 10000 5000 --out runs/select --gpus 8
 
 Perplexity is the exponential of the mean negative log-likelihood of a completion's tokens. Several models are combined by the
 mean of their perplexities, as the paper says (section 3). Left out on purpose: means of ranks or of log-likelihoods; the
@@ -18,19 +18,20 @@ from seethink.core.errors import UserError
 from seethink.core.images import hash_pictures
 from seethink.core.nouns import Example
 from seethink.core.preflight import write_drops
-from seethink.core.progress import Progress, progress
+from seethink.core.progress import progress
 from seethink.core.run import Run, read_log
 from seethink.core.store import hash_folder, hash_text, save_examples, write_json
 from seethink.core.tables import write_table
 from seethink.train.config import ModelConfig, SelectConfig, subset_file, system_prompt
-from seethink.train.dist import Ranks
-from seethink.train.memory import reading_in_words
+from seethink.train.dist import Ranks, join
 from seethink.train.model.policy import Policy, frozen, load_policy
 from seethink.train.model.rescore import rescore
-from seethink.train.preflight import check_data
+from seethink.train.needs import reading_in_words
+from seethink.train.preflight import Longest, check_data
 from seethink.train.sft import Encoded, encode
 
 SCORES = "scores.jsonl"
+BLOCK = 32  # examples that a rank scores between two records
 
 
 def run(config: SelectConfig, dry_run: bool = False) -> None:
@@ -39,66 +40,99 @@ def run(config: SelectConfig, dry_run: bool = False) -> None:
         ModelConfig(path=m, system=config.system, dtype=config.dtype, max_prompt_tokens=config.max_prompt_tokens)
         for m in config.models
     ]
-    examples, drops, _, longest = check_data(config, models, Ranks(), completions=True, dry_run=dry_run)
+    with join(config.device) as ranks:
+        examples, drops, _, longest = check_data(config, models, ranks, completions=True, dry_run=dry_run)
+        with ranks.together():
+            refuse_too_few(config, examples)
+        if dry_run:
+            print(plan(config, models, examples, longest))
+            return
+        with ranks.open(lambda: open_selection(config, models, examples)) as folder:
+            write_drops(folder, drops)
+            if not folder.done:
+                measure(folder, config, models, examples, ranks)
+            if not ranks.first:
+                return
+            if not folder.done:
+                finish(folder, config, examples)
+            folder.path(SCORES).unlink(missing_ok=True)  # a killed process may have come to its end, but not to this
+            print(f"select: {folder.path('ranking.parquet')}")
+
+
+def refuse_too_few(config: SelectConfig, examples: list[Example]) -> None:
+    """Raises UserError for no examples, or for fewer than a subset is to have."""
     if not examples:
         raise UserError(
             "no examples to select from", where=config.data, remedy="Give a JSONL file with at least one row"
         )
     if max(config.sizes, default=0) > len(examples):
         raise UserError(f"a subset of {max(config.sizes)} from {len(examples)} examples", remedy="Give smaller --sizes")
-    if dry_run:
-        subsets = (
-            f"subsets of the {config.choose}: {', '.join(map(str, config.sizes))}" if config.sizes else "no subsets"
-        )
-        print(f"{len(examples)} examples under {', '.join(map(str, config.models))}; {subsets}")
-        for model in models:  # one after the other
-            together = max(1, config.micro_tokens // longest.row)
-            print(f"{model.path.name}: {reading_in_words(model, together, 0, longest, 0)}")
-        return
+
+
+def plan(config: SelectConfig, models: list[ModelConfig], examples: list[Example], longest: Longest) -> str:
+    """What a run would do, in words."""
+    subsets = f"subsets of the {config.choose}: {', '.join(map(str, config.sizes))}" if config.sizes else "no subsets"
+    lines = [f"{len(examples)} examples under {', '.join(map(str, config.models))}; {subsets}"]
+    for model in models:  # one after the other, whole on every GPU
+        together = max(1, config.micro_tokens // longest.row)
+        lines.append(f"{model.path.name}: {reading_in_words(model, together, 0, longest, 0)}")
+    return "\n".join(lines)
+
+
+def open_selection(config: SelectConfig, models: list[ModelConfig], examples: list[Example]) -> Run:
+    """The run folder, which refuses to go on with other models, pictures or system prompts."""
     inputs = {
         "pictures": hash_pictures([e.sample for e in examples]),
         "models": hash_text(*(hash_folder(model.path) for model in models)),
         "system": hash_text(*(system_prompt(model) for model in models)),
     }
-    with Run.open(config.out, "select", config, inputs, overwrite=config.overwrite) as folder:
-        write_drops(folder, drops)
-        if not folder.done:
-            measure(folder, config, models, examples)
-            finish(folder, config, examples)
-        folder.path(SCORES).unlink(missing_ok=True)  # a killed process may have come to its end, but not to this
-        print(f"select: {folder.path('ranking.parquet')}")
+    return Run.open(config.out, "select", config, inputs, overwrite=config.overwrite)
 
 
-def measure(folder: Run, config: SelectConfig, models: list[ModelConfig], examples: list[Example]) -> None:
-    """One row of scores.jsonl per micro-batch and model; rows already there are kept.
-
-    Batches are consecutive examples, so a resumed run cuts the same ones and writes the same numbers.
-    """
-    rows = read_log(folder.path(SCORES))
-    folder.keep_rows(SCORES, rows)
-    done = [sum(len(r["nll"]) for r in rows if r["model"] == number) for number in range(len(models))]
-    with progress("select", len(models) * len(examples), sum(done)) as bar:
-        for number, model in enumerate(models):
-            if done[number] < len(examples):
-                score(folder, config, model, number, examples[done[number] :], bar)
-
-
-def score(
-    folder: Run, config: SelectConfig, model: ModelConfig, number: int, examples: list[Example], bar: Progress
+def measure(
+    folder: Run, config: SelectConfig, models: list[ModelConfig], examples: list[Example], ranks: Ranks
 ) -> None:
-    """Mean negative log-likelihood per completion token of each example under one model."""
-    policy = frozen(load_policy(model))
-    policy.model.requires_grad_(False)
-    for batch in batches(policy, examples, config.micro_tokens):
+    """One row of scores.jsonl per model and block of examples, in their order; rows already there are kept.
+
+    The ranks take blocks in turn, each with the whole model. A batch ends where its block ends, so neither a resume nor the
+    number of ranks changes a number.
+    """
+    done = [0] * len(models)
+    with ranks.together():
+        if ranks.first:
+            rows = read_log(folder.path(SCORES))
+            folder.keep_rows(SCORES, rows)
+            done = [sum(len(r["nll"]) for r in rows if r["model"] == number) for number in range(len(models))]
+    done = ranks.of_first(done)
+    with progress("select", len(models) * len(examples), sum(done), show=ranks.first) as bar:
+        for number, model in enumerate(models):
+            blocks = [examples[at : at + BLOCK] for at in range(done[number], len(examples), BLOCK)]
+            if not blocks:
+                continue
+            with ranks.together():
+                policy = frozen(load_policy(model, Ranks(device=ranks.device)))
+            for at in range(0, len(blocks), ranks.world):
+                turn = blocks[at : at + ranks.world]
+                with ranks.together():
+                    mine = [score(policy, block, config.micro_tokens) for block in turn[ranks.rank : ranks.rank + 1]]
+                rows = [{"model": number, **row} for row in ranks.gather(mine)]
+                folder.write_rows(SCORES, rows)
+                last = math.exp(min(rows[-1]["nll"][-1], 700))
+                bar.advance(sum(map(len, turn)), f"{model.path.name}  perplexity {last:.1f}")
+
+
+def score(policy: Policy, examples: list[Example], budget: int) -> dict[str, list[Any]]:
+    """Per example: `nll`, the mean negative log-likelihood of its completion's tokens, and how many `tokens` these are."""
+    nll, tokens = [], []
+    for batch in batches(policy, examples, budget):
         completions = [[e.completion] for e in batch]
-        log_probs = rescore(policy, [e.prompt for e in batch], completions, 1.0, config.micro_tokens)
-        tokens = [len(e.completion) for e in batch]
-        means = [-float(x.mean()) for x in log_probs]
-        if not all(map(math.isfinite, means)):
-            raise UserError("likelihood is not finite", where=model.path, remedy="Try --dtype float32")
-        folder.write_rows(SCORES, [{"model": number, "nll": means, "tokens": tokens}])
+        log_probs = rescore(policy, [e.prompt for e in batch], completions, 1.0, budget)
+        nll += [-float(x.mean()) for x in log_probs]
+        tokens += [len(e.completion) for e in batch]
         policy.features.clear()  # an image is seen once; those of a whole data set would fill the memory
-        bar.advance(len(batch), f"{model.path.name}  perplexity {math.exp(min(means[-1], 700)):.1f}")
+    if not all(map(math.isfinite, nll)):
+        raise UserError("likelihood is not finite", where=policy.folder, remedy="Try --dtype float32")
+    return {"nll": nll, "tokens": tokens}
 
 
 def batches(policy: Policy, examples: list[Example], budget: int) -> Iterator[list[Encoded]]:

@@ -25,6 +25,7 @@ from seethink.core.preflight import write_drops
 from seethink.core.progress import progress
 from seethink.core.run import Run, read_log
 from seethink.train import alarms, memory
+from seethink.train.again import as_begun
 from seethink.train.ahead import Ahead
 from seethink.train.batches import data_order, micro_batches, order_hash
 from seethink.train.card import write_card
@@ -46,7 +47,8 @@ from seethink.train.model.policy import (
     save_policy,
 )
 from seethink.train.model.rescore import rescore
-from seethink.train.optimiser import Optimiser
+from seethink.train.needs import needs
+from seethink.train.optimiser import Optimiser, refuse_moments
 from seethink.train.preflight import blanked, check_data
 from seethink.train.track import tracked
 from seethink.train.watch import Watch, watch_summary
@@ -66,9 +68,12 @@ class Encoded:
         return len(self.prompt.ids) + len(self.completion)
 
 
-def run(config: SFTConfig, dry_run: bool = False) -> None:
-    """The verb. Raises UserError for bad data, model or folder; the same call again resumes."""
+def run(config: SFTConfig, dry_run: bool = False) -> dict[str, Any] | None:
+    """The verb; of a dry run what it would take. Raises UserError for bad data, model or folder; the same call again resumes."""
     with join(config.device) as ranks:
+        config = as_begun(config, ranks)
+        with ranks.together():
+            refuse_moments(config, ranks)
         examples, drops, warnings, longest = check_data(
             config, [config.model], ranks, completions=True, dry_run=dry_run
         )
@@ -84,8 +89,10 @@ def run(config: SFTConfig, dry_run: bool = False) -> None:
                 f"{len(train_set)} examples, {len(eval_set)} held out; {config.epochs} epochs = {steps} steps of "
                 f"{config.batch_size}; {rate_in_words(config)}{controls_in_words(config)}"
             )
-            print(memory.in_words(config, longest, steps, draws * longest.row))
-            return
+            found = needs(config, longest, steps, draws * longest.row)
+            print(found.words)
+            return found._asdict()
+        config = memory.fit_here(config, longest, ranks)
         order = data_order([e.sample.id for e in train_set], min(steps * config.batch_size, draws), config.seed)
         drawn = [train_set[i] for i in order]
         marks = lambda: row_marks(eval_set, drawn, config.batch_size)  # noqa: E731
@@ -94,9 +101,10 @@ def run(config: SFTConfig, dry_run: bool = False) -> None:
             if not folder.done:
                 alarms.raise_new(folder, warnings, None)
                 drawn, eval_set = (blanked(part, config, ranks) for part in (drawn, eval_set))
-                train(folder, memory.fit_here(config, longest, ranks), drawn, eval_set, ranks)
-            if ranks.first:
+                train(folder, config, drawn, eval_set, ranks)
+            if ranks.first and not config.keep_state:
                 clear(folder, MARKS)
+            if ranks.first:
                 print(f"sft: {folder.path('model')}")
 
 

@@ -17,9 +17,9 @@ from seethink.evals.answers.responses import Keep, Key
 from seethink.evals.board import Response
 from seethink.evals.config import EvalConfig, against_of, model_of
 from seethink.train.dist import Ranks
-from seethink.train.memory import reading_in_words
 from seethink.train.model.divergence import distances, refuse_strangers
 from seethink.train.model.policy import EncodedPrompt, Policy, encode_prompt, frozen, load_policy
+from seethink.train.needs import reading_in_words
 from seethink.train.preflight import check_lengths, load_reader
 from seethink.train.rollout.decoding import Completion
 from seethink.train.rollout.engine import sample_engine
