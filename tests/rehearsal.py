@@ -22,7 +22,7 @@ from torch.utils._pytree import tree_map_only
 from torch.utils.checkpoint import checkpoint
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
-from seethink.train.model import flex, layout
+from seethink.train.model import flex, layout, prefix
 from seethink.train.model.pack import ATTENTION, Pack, hidden_states, pack
 from seethink.train.model.policy import EncodedPrompt, narrow
 
@@ -136,7 +136,9 @@ def without_memory():
         for patch in (
             mock.patch.object(flex, "kernel", lambda _: fused),
             mock.patch.object(flex, "mask", lambda *_: None),
+            mock.patch.object(prefix, "mask", lambda *_: None),
             mock.patch.object(layout, "DEVICES", {"cpu"}),
+            mock.patch.object(prefix, "DEVICES", {"cpu"}),
             mock.patch("torch.nn.functional.scaled_dot_product_attention", stock_fused),
         ):
             stack.enter_context(patch)

@@ -13,7 +13,7 @@ from seethink.train.model.flex import FlexLayout
 from seethink.train.model.pack import hidden_states, pack
 from seethink.train.model.policy import image_features
 from seethink.train.model.prefix import FlexContinued
-from tests import test_pack, test_prefix
+from tests import test_pack, test_prefix, test_turns
 from tests.test_pack import completions, packed_log_probs, same_gradients
 from tests.tiny import IMAGE, stock_log_probs, tiny_policy, tiny_prompt
 
@@ -44,6 +44,11 @@ def test_log_probs_and_gradients_equal_the_stock_forward(as_on_a_gpu, family, im
 @pytest.mark.parametrize("family", ["2.5", "3"])
 def test_continuing_a_prefix_equals_the_pack(as_on_a_gpu, family):
     test_prefix.test_continuing_a_prefix_equals_the_pack(family)
+    assert {*as_on_a_gpu} == {FlexLayout, FlexContinued}
+
+
+def test_turns_equal_one_pass(as_on_a_gpu):
+    test_turns.test_turns_have_the_gradients_and_the_metrics_of_one_pass("2.5", False, 1, test_turns.FULL)
     assert {*as_on_a_gpu} == {FlexLayout, FlexContinued}
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import SimpleNamespace
 from unittest import mock
 
 import pytest
@@ -19,13 +21,13 @@ from seethink.train.config import GRPOConfig, ModelConfig
 from seethink.train.dist import Ranks
 from seethink.train.loss import LossParts, head_loss
 from seethink.train.memory import KEPT, memory_plan, shapes_of
-from seethink.train.model.pack import hidden_states
-from seethink.train.model.policy import Policy, make_trainable
+from seethink.train.model.policy import EncodedPrompt, Policy, make_trainable
+from seethink.train.model.turns import Turns
 from seethink.train.needs import CHANGES, needs
 from seethink.train.preflight import Longest
 from seethink.train.rollout.decoding import Cohort, grown
 from seethink.train.rollout.sampler import LocalSampler
-from tests.rehearsal import SIZES, Live, make_model, make_pack, model_config, rehearse, without_memory
+from tests.rehearsal import SIZES, Live, make_model, model_config, rehearse, without_memory
 from tests.tiny import tiny_policy, tiny_prompt
 
 LAYERS = 4
@@ -43,9 +45,8 @@ def settings(gpus: int, **model) -> GRPOConfig:
     )  # fmt: skip
 
 
-def tracked(size: str, config: GRPOConfig, ranks: Ranks) -> float:
-    """Bytes at the peak of two optimiser steps on one of the GPUs, by torch's own tracker."""
-    packed = make_pack(P, T, G, PROMPTS)
+def tracked(size: str, config: GRPOConfig, ranks: Ranks, gradients: Callable[[Policy], None]) -> float:
+    """Bytes at the peak of two optimiser steps on one of the GPUs, of two micro-batches each, by torch's own tracker."""
     wide = mock.patch.object(loss, "chunk_rows", lambda _: loss.GPU_ROWS)
     still = mock.patch.object(nn.Module, "to", lambda self, *_, **__: self)  # everything is where it belongs already
     with without_memory(), wide:
@@ -58,19 +59,25 @@ def tracked(size: str, config: GRPOConfig, ranks: Ranks) -> float:
         with Live(model) as live:
             for _ in range(2):  # the first has no moments yet
                 for _ in range(2):  # the second has gradients already
-                    with policy.autocast():
-                        total = ranks.forward(model, lambda: the_loss(model, packed))
-                    total.backward()
-                    del total
+                    gradients(policy)
                 adam.step()
                 adam.zero_grad()
         return live.peak
 
 
-def the_loss(model, packed) -> torch.Tensor:
-    states = hidden_states(model, packed, None)
+def in_turns(prompts: int, group: int, budget: int) -> Callable[[Policy], None]:
+    """Gradients of a micro-batch that large, as an update computes them."""
+    encoded = EncodedPrompt(torch.full((P,), 5), torch.arange(P).expand(3, -1), None, None)
+    asked = SimpleNamespace(ranks=Ranks(), device=torch.device("cpu"), image_token=151_655)
+    turns = Turns.of(asked, [encoded] * prompts, [[torch.full((T,), 7)] * group] * prompts, budget)
     of_tokens = lambda log_probs, _: LossParts(log_probs.sum(), {})  # noqa: E731
-    return head_loss(states, model.lm_head.weight, packed.targets, torch.tensor([151_655]), 0.8, of_tokens).loss
+
+    def gradients(policy: Policy) -> None:
+        head, banned = policy.model.lm_head, torch.tensor([151_655])
+        loss_of = lambda turn, states: head_loss(states, head.weight, turn.targets, banned, 0.8, of_tokens)  # noqa: E731
+        turns.backward(policy, lambda: None, None, loss_of)
+
+    return gradients
 
 
 @pytest.fixture
@@ -87,7 +94,7 @@ def compared(size: str, gpus: int, ranks: Ranks, **model) -> tuple[float, float]
     of_checkpoint.dtype = torch.bfloat16
     plan = memory_plan(config, shapes_of(of_checkpoint, config.model, "bfloat16"), LONGEST, "bfloat16")
     assert plan.tokens == TOKENS
-    return plan.phase("updating"), tracked(size, config, ranks)
+    return plan.phase("updating"), tracked(size, config, ranks, in_turns(PROMPTS, G, TOKENS))
 
 
 @pytest.mark.parametrize("size", ["3B", "7B"])
@@ -105,6 +112,25 @@ def test_the_plan_is_within_ten_percent_of_what_torch_tracks(size, again, rank):
 def test_so_it_is_on_eight_gpus(size, again, rank, eight):
     planned, found = compared(size, 8, eight, checkpoint_layers=again, lora_rank=rank)
     assert planned == pytest.approx(found, rel=0.1)
+
+
+@pytest.mark.parametrize(("gpus", "rank", "again"), [(1, 0, False), (1, 64, True), (8, 0, True), (8, 64, False)])
+def test_a_group_in_turns_takes_what_the_plan_says(gpus, rank, again, request):
+    """16 completions of 250 tokens, eight at a time."""
+    ranks = request.getfixturevalue("eight") if gpus > 1 else Ranks(device=torch.device("cpu"))
+    config = settings(gpus, checkpoint_layers=again, lora_rank=rank)
+    config, of_checkpoint = (
+        config.model_copy(update={"group": 16, "micro_tokens": P + 8 * T}),
+        model_config("3B", LAYERS),
+    )
+    of_checkpoint.dtype = torch.bfloat16
+    of = shapes_of(of_checkpoint, config.model, "bfloat16")
+    plan, whole = (
+        memory_plan(c, of, LONGEST, "bfloat16") for c in (config, config.model_copy(update={"micro_tokens": 10**5}))
+    )
+    assert plan.tokens == P + 8 * T and plan.phase("updating") < whole.phase("updating")
+    found = tracked("3B", config, ranks, in_turns(1, 16, config.micro_tokens))
+    assert plan.phase("updating") == pytest.approx(found, rel=0.1)
 
 
 def test_what_a_layer_keeps_is_what_the_table_says():
@@ -143,6 +169,7 @@ def test_a_page_says_whether_it_fits_and_what_would_make_it_fit(tmp_path, capaci
     assert (
         f"{shapes_of(config, run.model, 'bfloat16').parameters / 1e9:.2f} billion parameters" in page
         and "28.5 hours at 1000 tokens a second" in page
+        and "shared by turns of a group of 4,596 tokens" in page
     )
     assert (f"it fits into {capacity} GB" in page) is (not remedy)
     assert remedy in page

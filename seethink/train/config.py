@@ -109,7 +109,9 @@ class JobConfig(Config):
     data: Annotated[Path, Effect.INPUT] = Field(description="JSONL of samples: with completions, for grpo with golds")
     limit: int = Field(default=0, ge=0, description="use only this many rows; 0: all")
     micro_tokens: Annotated[int, Effect.MANNER] = Field(
-        default=16384, ge=1, description="tokens computed at once; memory, not results, depend on it"
+        default=16384,
+        ge=1,
+        description="tokens computed at once, at least a prompt with one completion; memory, not results, depend on it",
     )
     skip_bad: Annotated[bool, Effect.PLACE] = Field(
         default=False, description="leave rows that cannot be used out (drops.parquet) instead of stopping"

@@ -6,7 +6,8 @@
 Everything distributed is in this file; the trainers speak to `Ranks`, which is trivial in a single process. The result is
 that of one process: the prompts of an optimiser step are split among the ranks, losses are weighted by the lengths of all
 completions of the step, gradients are summed. All ranks call the same collectives in the same order, so every rank makes
-the same number of forward passes (`even`), and a rank without images runs the vision tower on an empty one (`model.py`).
+the same number of forward passes (`even`, `model/turns.py`), and a rank without images runs the vision tower on an empty one
+(`model/policy.py`).
 Left out on purpose: tensor and pipeline parallelism, replicas of shards (HSDP), offloading.
 """
 

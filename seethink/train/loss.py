@@ -57,7 +57,7 @@ def head_loss(
         return parts[-1].loss.detach(), by_token
 
     loss = _HeadLoss.apply(states, head, targets, banned, temperature, slope)
-    return LossParts(loss, {name: torch.cat([p.per_token[name] for p in parts]) for name in parts[0].per_token})
+    return LossParts(loss, of_tokens(parts))
 
 
 class _HeadLoss(torch.autograd.Function):
@@ -190,6 +190,11 @@ class LossParts:
     loss: Tensor
     per_token: dict[str, Tensor]
     """Name -> [C], without gradients."""
+
+
+def of_tokens(parts: list[LossParts]) -> dict[str, Tensor]:
+    """`per_token` of all parts, in order."""
+    return {name: torch.cat([p.per_token[name] for p in parts]) for name in parts[0].per_token}
 
 
 @dataclass(frozen=True)

@@ -164,21 +164,29 @@ def memory_plan(config: SFTConfig | GRPOConfig, of: Shapes, longest: Longest, pr
     ]
     if grpo and grpo.kl > 0 and not lora:
         parts.append(Holding("reference", of.reference / gpus))
-    largest, of_step = longest.row, getattr(config, "batch_size", 0)
-    if grpo:
-        largest, of_step = longest.prompt + grpo.group * grpo.max_tokens, grpo.update_prompts
-    tokens = max(largest, min(config.micro_tokens, of_step * largest))
+    least, largest, of_step = longest.row, longest.row, getattr(config, "batch_size", 0)
+    if grpo:  # a group over `micro_tokens` is computed in turns
+        least, largest = longest.prompt + grpo.max_tokens, longest.prompt + grpo.group * grpo.max_tokens
+        of_step = grpo.update_prompts
+    tokens = max(least, min(config.micro_tokens, of_step * largest))
     layer = of.layer(lora, precision)
     parts += [
         Holding("gradients", 4 * of.trained / gpus, "updating"),
         *computing(config.model, of, layer, tokens, number),
     ]
+    casts = 2 * of.copied
+    if tokens < largest:
+        thrice = (
+            3 * 2 * of.keys * number * of.layers * longest.prompt
+        )  # cut off, their gradients, and beside a turn's own
+        parts.append(Holding(f"keys and values shared by turns of a group of {largest:,} tokens", thrice, "updating"))
+        casts *= 1 if config.model.checkpoint_layers else 2  # the prompt's graph has its own
     if sharded:
         parts.append(
             Holding("layers gathered from other GPUs", 2 * number * of.stack / of.layers + of.root, "updating")
         )
     elif number == 2:
-        parts.append(Holding("weights in bf16, for the products", 2 * of.copied, "updating"))
+        parts.append(Holding("weights in bf16, for the products", casts, "updating"))
     if grpo and grpo.sampler.engine == "local":
         parts += sampling(grpo, of, longest, layer, number)
     unknown = [] if of.frozen_vision else ["activations of the vision tower, which trains"]

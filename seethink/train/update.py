@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from statistics import fmean
 from typing import Any
@@ -28,11 +29,10 @@ from seethink.train.loss import (
     adapt_kl,
     grpo_loss,
     head_loss,
-    token_log_probs,
+    of_tokens,
     token_weights,
 )
 from seethink.train.model.lora import has_lora, without_lora
-from seethink.train.model.pack import Pack, hidden_states, pack
 from seethink.train.model.policy import (
     EncodedPrompt,
     Policy,
@@ -42,8 +42,9 @@ from seethink.train.model.policy import (
     vision_features,
     vision_frozen,
 )
-from seethink.train.model.prefix import Prefix, continued_states
-from seethink.train.model.rescore import rescore
+from seethink.train.model.prefix import Prefix
+from seethink.train.model.rescore import rescore, score
+from seethink.train.model.turns import Turn, Turns
 from seethink.train.optimiser import Optimiser
 from seethink.train.rollout.decoding import Completion
 from seethink.train.rollout.sampler import Sampler
@@ -118,32 +119,37 @@ def update(learner: Learner, groups: list[Group], demos: Sequence[list[Encoded]]
 
 @dataclass(frozen=True)
 class Batch:
-    """Groups that are computed at once; `prefix`: their prompts, as the rollout computed them."""
+    """Groups that train together; `prefix`: their prompts, as the rollout computed them."""
 
     groups: list[Group]
     prefix: Prefix | None = None
 
 
 def batches(chunk: list[Group], budget: int, kept: list[Prefix]) -> Iterator[Batch]:
-    """The groups of a chunk that train: those of each kept prefix, which is used up, then the others within the budget."""
+    """The groups of a chunk that train: those of each kept prefix, which is used up, then the others within the budget.
+
+    A single group over it has a batch of its own, computed in turns.
+    """
     groups = iter(chunk)
     while kept:  # a graph is freed as soon as it was used
         prefix = kept.pop(0)
         part = list(islice(groups, len(prefix)))
-        if any(g.trained for g in part):
-            yield Batch(part, prefix)
+        trained = [i for i, g in enumerate(part) if g.trained]
+        if trained and len(trained) < len(part):
+            prefix = prefix.keep(torch.tensor(trained, device=prefix.states.device))
+        if trained:
+            yield Batch([part[i] for i in trained], prefix)
     active = [g for g in groups if g.trained]
     for part in micro_batches([g.tokens for g in active], budget):
         yield Batch([active[i] for i in part])
 
 
 def backward(learner: Learner, batch: Batch, on_policy: bool) -> LossParts:
-    """Gradients of one micro-batch; `on_policy`: no update lies between its rollouts and now."""
+    """Gradients of a batch; `on_policy`: no update lies between its rollouts and now."""
     policy, config, device = learner.policy, learner.config, learner.policy.device
-    rollouts = [r for g in batch.groups for r in g.trained]
-    prompts = [g.prompt for g in batch.groups if g.trained]
+    rollouts, prompts = [r for g in batch.groups for r in g.trained], [g.prompt for g in batch.groups]
     ids_BG = [[r.completion.ids for r in g.trained] for g in batch.groups]
-    packed = pack(prompts, [ids for ids in ids_BG if ids], policy.image_token).to(device)
+    turns = Turns.of(policy, prompts, ids_BG, config.micro_tokens)
     # [S] -> [C]: every token of a completion has its advantage and its weight
     lengths = torch.tensor([len(r.completion.ids) for r in rollouts])
     weights = torch.repeat_interleave(torch.tensor([r.weight for r in rollouts]), lengths).to(device)
@@ -155,40 +161,31 @@ def backward(learner: Learner, batch: Batch, on_policy: bool) -> LossParts:
         weights=weights,
         old=None if on_policy else before,
         sampled=None if learner.sampler.exact else sampled,
-        reference=reference_log_probs(learner, packed, prompts),
+        reference=reference_log_probs(learner, turns, prompts),
     )
     objective = Objective(config.clip_low, config.clip_high, learner.beta, config.sampler.importance_cap)
 
-    def loss() -> tuple[Tensor, dict[str, Tensor]]:
-        if batch.prefix is None:
-            states = hidden_states(policy.model, packed, image_features(policy, prompts))
-        else:
-            states = continued_states(policy.model, batch.prefix, [[i.to(device) for i in ids] for ids in ids_BG])
-        of_tokens = lambda log_probs, rows: grpo_loss(log_probs, given.at(rows), objective)  # noqa: E731
-        head = policy.model.lm_head.weight
-        parts = head_loss(states, head, packed.targets, policy.banned, config.temperature, of_tokens)
-        return parts.loss, parts.per_token
+    def loss_of(turn: Turn, states: Tensor) -> LossParts:
+        own, head = given.at(turn.rows), policy.model.lm_head.weight
+        if turn.idle:
+            own = replace(own, weights=torch.zeros_like(own.weights))
+        of_rows = lambda log_probs, rows: grpo_loss(log_probs, own.at(rows), objective)  # noqa: E731
+        return head_loss(states, head, turn.targets, policy.banned, config.temperature, of_rows)
 
-    with policy.autocast():
-        total, logged = policy.ranks.forward(policy.model, loss)
-    total.backward()
-    return LossParts(total.detach(), logged)
+    parts = turns.backward(policy, partial(image_features, policy, prompts), batch.prefix, loss_of)
+    return LossParts(torch.stack([p.loss for p in parts]).sum(), of_tokens(parts))
 
 
 @torch.no_grad()
-def reference_log_probs(learner: Learner, packed: Pack, prompts: list[EncodedPrompt]) -> Tensor | None:
-    """[C] of the completion tokens of a pack under the reference model; None without one."""
+def reference_log_probs(learner: Learner, turns: Turns, prompts: list[EncodedPrompt]) -> Tensor | None:
+    """[C] of the completion tokens of all turns under the reference model; None without one."""
     policy, reference = learner.policy, learner.reference
     if reference is None:
         return None
-
-    def compute() -> Tensor:
-        features = image_features(policy, prompts) if vision_frozen(policy) else vision_features(reference, prompts)
-        states, head = hidden_states(reference, packed, features), reference.lm_head.weight
-        return token_log_probs(states, head, packed.targets, policy.banned, learner.config.temperature)
-
+    frozen = vision_frozen(policy)
+    see = partial(image_features, policy, prompts) if frozen else partial(vision_features, reference, prompts)
     with policy.autocast(), without_lora(reference):
-        return policy.ranks.forward(reference, compute)
+        return score(policy.ranks, reference, turns, see, policy.banned, learner.config.temperature)
 
 
 def remember(learner: Learner, groups: list[Group]) -> None:

@@ -88,8 +88,8 @@ class Rows:
     @staticmethod
     def of(starts: Sequence[int], lengths: Sequence[int]) -> Rows:
         first, length, steps = torch.tensor(starts)[:, None], torch.tensor(lengths)[:, None], torch.arange(max(lengths))
-        real = steps < length
-        return Rows(torch.where(real, first + steps, first), None if real.all() else real, (first + length - 1)[:, 0])
+        real, padded = steps < length, len(set(lengths)) > 1
+        return Rows(torch.where(real, first + steps, first), real if padded else None, (first + length - 1)[:, 0])
 
     def to(self, device: torch.device) -> Rows:
         return Rows(self.places.to(device), None if self.real is None else self.real.to(device), self.last.to(device))

@@ -11,7 +11,7 @@ result is exactly that of G separate forwards. M-RoPE positions of every complet
 After the last layer only the states that predict a completion token are read, so there the other prompt tokens give keys
 and values and nothing more: their queries and their MLP, most of one layer, are left out.
 
-The transformers model stays as it is: we register one attention function and pass the layout beside the mask, which
+The transformers model stays as it is: we register one attention function and pass it the layout beside the mask, which
 transformers leaves out for functions that it does not know.
 
 Shape letters: B prompts, G completions a prompt, P prompt tokens, T completion tokens, N flat tokens, H query heads,
@@ -20,7 +20,7 @@ K key-value heads, D head width. Related: Prefix Grouper (arXiv 2506.05433), for
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -34,11 +34,11 @@ from seethink.train.model.layout import Layout, Spans
 ATTENTION = "shared_prefix"
 
 
-def _attention(module, query, key, value, attention_mask, scaling: float, layout: Layout, **_):
-    """transformers' attention interface: [1, H, N, D] in, ([1, N, H, D], None) out. The models hand `layout` through."""
+def _attention(module, query, key, value, attention_mask, scaling: float, attend: Callable[..., Tensor], **_):
+    """transformers' attention interface: [1, H, N, D] in, ([1, N, H, D], None) out. The models hand `attend` of a Layout through."""
     layer = module.layer_idx - module.config.num_hidden_layers
     key = key.to(value.dtype)  # rotary positions leave it in fp32, which a cache would then hold
-    return layout.attend(layer, query[0], key[0], value[0], scaling)[None], None
+    return attend(layer, query[0], key[0], value[0], scaling)[None], None
 
 
 AttentionInterface.register(ATTENTION, _attention)
@@ -138,9 +138,10 @@ def run_layers(
     With `read` [r] only those rows are true; the others lack the last layer's MLP. `vision` is handed to the model.
     """
     language = model.model.language_model
+    attend = layout.attend  # not the layout: FSDP takes dataclasses apart and makes their tensors inputs of every layer
     with nullcontext() if read is None else only_rows(language.layers[-1].mlp, read):
         return language(
-            inputs_embeds=embeds[None], position_ids=positions[:, None], use_cache=False, layout=layout, **vision
+            inputs_embeds=embeds[None], position_ids=positions[:, None], use_cache=False, attend=attend, **vision
         ).last_hidden_state[0]
 
 

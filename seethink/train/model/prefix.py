@@ -42,32 +42,53 @@ class Prefix:
     def at(self, layer: int) -> Keys:
         return Keys(self.keys[layer], self.values[layer], self.real)
 
+    @property
+    def tensors(self) -> list[Tensor]:
+        """What has a graph."""
+        return [*self.keys, *self.values, self.states]
+
     def detached(self) -> Prefix:
         """The same numbers without the graph."""
         cut = [[x.detach() for x in tensors] for tensors in (self.keys, self.values)]
         return replace(self, keys=cut[0], values=cut[1], states=self.states.detach())
 
+    def leaves(self) -> Prefix:
+        """The same numbers without the graph, where gradients add up for `backward`."""
+        cut = self.detached()
+        for leaf, own in zip(cut.tensors, self.tensors, strict=True):
+            leaf.requires_grad_(own.requires_grad)
+        return cut
+
+    def backward(self, leaves: Prefix) -> None:
+        """On into the prompts, with the gradients that the leaves have now."""
+        pairs = [(own, leaf.grad) for own, leaf in zip(self.tensors, leaves.tensors, strict=True) if own.requires_grad]
+        torch.autograd.backward([own for own, _ in pairs], [grad for _, grad in pairs])
+
     def keep(self, prompts: Tensor) -> Prefix:
         """Only these prompts [b]."""
-        keys, values = ([x[prompts] for x in tensors] for tensors in (self.keys, self.values))
+        keys, values, rest = (
+            [x.index_select(0, prompts) for x in tensors]
+            for tensors in (self.keys, self.values, (self.states, self.position))
+        )
         real = None if self.real is None else self.real[prompts]
-        return Prefix(keys, values, real, self.states[prompts], self.position[prompts])
+        return Prefix(keys, values, real, *rest)
 
 
 def prefill(model, packed: Pack, features: Tensor | None) -> Prefix:
     """The prefix of a pack without completions; with its graph where gradients are enabled."""
     rows = Rows.of(packed.spans.starts, packed.spans.prompts).to(packed.ids.device)
-    layout = _Keeping(packed.layout, rows, [], [])
+    layout = _Keeping(packed.layout, rows, {})
     hidden = run_pack(model, packed, features, layout)
     position = packed.positions.amax(0)  # an image may reach further than the tokens after it
     states = hidden.index_select(0, rows.last)
-    return Prefix(layout.keys, layout.values, rows.real, states, position[rows.places].amax(1) + 1)
+    kept = layout.kept.values()
+    return Prefix([of.k for of in kept], [of.v for of in kept], rows.real, states, position[rows.places].amax(1) + 1)
 
 
 def continued_states(model, prefix: Prefix, completions_BG: list[list[Tensor]]) -> Tensor:
     """Last hidden states [C, hidden] that predict the completion tokens, prompt by prompt, as `pack.hidden_states` does.
 
-    completions_BG holds ids [T] on the device; a prompt may have none.
+    completions_BG holds ids [T]; a prompt may have none.
     """
     flat = [c for group in completions_BG for c in group]
     predict, steps, owner, place = [], [], [], 0
@@ -83,7 +104,7 @@ def continued_states(model, prefix: Prefix, completions_BG: list[list[Tensor]]) 
     device = prefix.states.device
     predict, steps, owner = (torch.cat(x).to(device) for x in (predict, steps, owner))
     positions = (prefix.position[owner] + steps).expand(3, -1)
-    embeds = model.get_input_embeddings()(torch.cat(flat))
+    embeds = model.get_input_embeddings()(torch.cat(flat).to(device))
     if device.type in DEVICES:
         layout = FlexContinued.of(prefix, owner, steps)
     else:
@@ -99,13 +120,11 @@ class _Keeping:
 
     inner: Layout
     rows: Rows
-    keys: list[Tensor]
-    values: list[Tensor]
+    kept: dict[int, Keys]
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
         prefix = Keys(rows_at(k, self.rows.places), rows_at(v, self.rows.places), self.rows.real)
-        self.keys.append(prefix.k)
-        self.values.append(prefix.v)
+        self.kept.setdefault(layer, prefix)  # a checkpointed layer comes again in the backward pass, for itself alone
         if isinstance(self.inner, PaddedLayout):
             return self.inner.attend_to(prefix, layer, q, k, v, scale)
         return self.inner.attend(layer, q, k, v, scale)
