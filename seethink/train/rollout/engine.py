@@ -63,7 +63,7 @@ def make_engine(policy: Policy, config: GRPOConfig) -> Engine:
     if chosen.engine == "vllm-server":
         servers = [VllmServer(url.strip().rstrip("/")) for url in chosen.url.split(",")]
         first = ranks.rank * len(servers) // ranks.world  # ranks begin at servers of their own
-        folder = chosen.weights or config.out
+        folder = (chosen.weights or config.out) / "pushed"
         choose = lambda: choose_transfer(chosen.transfer, servers, folder, policy.device)  # noqa: E731
         return ServerEngine(servers[first:] + servers[:first], choose)
     longest = policy.model.config.text_config.max_position_embeddings

@@ -122,7 +122,7 @@ class LaunchedEngine(ServerEngine):
         settings = settings | {"enable_scale_out": True}
         self.process = VllmProcess(python, flags(settings), environment, folder / f"vllm-{rank}.log")
         server = self.process.server
-        own = folder / f"vllm-{rank}"
+        own = folder / f"pushed-{rank}"
         super().__init__([server], lambda: IpcTransfer(server, device) if self.gpu else DiskTransfer([server], own))
 
     def load(self, weights: Weights) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import importlib
 import importlib.util
+import os
 import pickle
 import secrets
 import shutil
@@ -44,7 +45,7 @@ def choose_transfer(how: str, servers: list[VllmServer], folder: Path, device: t
     if fault is not None and how == "native":
         raise fault
     reason = "" if fault is None else f" ({fault})"
-    print(f"sampler: weights reach the vLLM servers through {folder / 'pushed'}{reason}")
+    print(f"sampler: weights reach the vLLM servers through {folder}{reason}")
     return DiskTransfer(servers, folder)
 
 
@@ -67,10 +68,10 @@ def no_nccl(servers: list[VllmServer], device: torch.device) -> UserError | None
 
 
 class DiskTransfer:
-    """A folder that the servers see: one file, written once, read by each of them."""
+    """A folder of its own that the servers see: one file, written once, read by each of them; removed at the end."""
 
     def __init__(self, servers: list[VllmServer], folder: Path) -> None:
-        self.servers, self.folder = servers, folder.resolve() / "pushed"
+        self.servers, self.folder = servers, folder.resolve()
 
     def send(self, weights: Weights) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -194,6 +195,7 @@ class WeightStream:
 
 def join_servers(routes: WeightRoutes, source: WeightStream) -> Any:
     """vLLM's trainer side, in one NCCL group with every worker of the servers. Raises RuntimeError without NCCL."""
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     transfer: Any = importlib.import_module("vllm.distributed.weight_transfer")
     nccl: Any = importlib.import_module("vllm.distributed.weight_transfer.nccl_engine")
     address = address_towards([server.url for server in routes.servers])
