@@ -1,6 +1,6 @@
 """vLLM as the sampler: its log-probabilities are the policy's, after every push; a stale engine is caught.
 
-Runs in an environment of its own (`make test-vllm`): about two minutes.
+Runs in an environment of its own (`make test-vllm`): minutes, most of them starts of vLLM.
 """
 
 from __future__ import annotations

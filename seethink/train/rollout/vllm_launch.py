@@ -41,7 +41,7 @@ class VllmProcess:
             port = free.getsockname()[1]
         self.server, self.log = VllmServer(f"http://127.0.0.1:{port}"), log
         command = [str(python), "-m", MODULE, "--host", "127.0.0.1", "--port", str(port), *arguments]
-        ending = end_with_parent if LIBC else None
+        ending = end_with_trainer if LIBC else None
         try:
             with open(log, "ab") as file:
                 self.begin = file.tell()
@@ -98,7 +98,7 @@ class VllmProcess:
         return True
 
 
-def end_with_parent() -> None:
+def end_with_trainer() -> None:
     """In the new process: a signal when the thread that started it is gone, however it went (Linux)."""
     LIBC.prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 

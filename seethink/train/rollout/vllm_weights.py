@@ -43,6 +43,7 @@ def choose_transfer(how: str, servers: list[VllmServer], folder: Path, device: t
         print("sampler: weights reach the vLLM servers over NCCL")
         return NcclTransfer(servers)
     if fault is not None and how == "native":
+        fault.remedy = f"{fault.remedy}, or use {DISK}" if fault.remedy else f"Use {DISK}"
         raise fault
     reason = "" if fault is None else f" ({fault})"
     print(f"sampler: weights reach the vLLM servers through {folder}{reason}")
@@ -50,12 +51,12 @@ def choose_transfer(how: str, servers: list[VllmServer], folder: Path, device: t
 
 
 def no_nccl(servers: list[VllmServer], device: torch.device) -> UserError | None:
-    """Why weights cannot go over NCCL; None where they can."""
+    """Why weights cannot go over NCCL, and how they could; None where they can."""
     if device.type != "cuda":
-        return UserError("weights go over NCCL from a GPU, and training is on a CPU", remedy=f"Use {DISK}")
+        return UserError("weights go over NCCL from a GPU, and training is on a CPU")
     if importlib.util.find_spec("vllm") is None:
-        remedy = f"Install it there, or use {DISK}"
-        return UserError("weights go over NCCL by vLLM, which is not in the environment that trains", remedy=remedy)
+        what = "weights go over NCCL by vLLM, which is not in the environment that trains"
+        return UserError(what, remedy="Install it there")
     for server in servers:
         info = server.get("/server_info?config_format=json")
         backend = "none"
@@ -63,7 +64,7 @@ def no_nccl(servers: list[VllmServer], device: torch.device) -> UserError | None
             backend = (info["vllm_config"].get("weight_transfer_config") or {}).get("backend", "none")
         if backend != "nccl":
             what = f"the server does not take weights over NCCL (its weight transfer: {backend})"
-            return UserError(what, where=server.url, remedy=f"Start it as {NATIVE_COMMAND}, or use {DISK}", code=3)
+            return UserError(what, where=server.url, remedy=f"Start it as {NATIVE_COMMAND}", code=3)
     return None
 
 
