@@ -242,6 +242,8 @@ def check_one_to_many(ranks: Ranks, mode: str) -> None:
 class FolderEngine(CopyEngine):
     """A server for all ranks: what one of them loads, all sample from. It misjudges every rank's tokens otherwise."""
 
+    shared = True
+
     def __init__(self, prompts: list, folder: Path, rank: int) -> None:
         super().__init__(tiny_policy()[0], prompts, bias=-0.3 - 0.6 * rank)
         self.file = folder / "model.safetensors"
@@ -308,12 +310,21 @@ def check_engine(ranks: Ranks, mode: str, folder: Path) -> None:
     assert ranks.gather([sampler.version]) == [2] * ranks.world
 
 
-def check_in_process_engine(ranks: Ranks) -> None:
-    config = GRPOConfig(out=".", data=".", model=MODES["full"], sampler={"engine": "vllm"})
-    policy = replace(tiny_policy()[0], ranks=ranks)
+def check_launched_engine(ranks: Ranks, folder: Path) -> None:
+    """Every rank starts a vLLM of its own. Where that fails on one of them all end, and those that run are closed."""
+    sampler = {"engine": "vllm", "python": folder / ("python" if ranks.first else "none")}
+    config = GRPOConfig(out=folder, data=folder, model=MODES["full"], sampler=sampler)
+    if ranks.first:
+        stand_in = Path(__file__).with_name("fake_vllm.py")
+        sampler["python"].write_text(f'#!/bin/sh\necho $$ > {folder}/pid\nexec "{sys.executable}" "{stand_in}" "$@"\n')
+        sampler["python"].chmod(0o755)
+    ranks.gather([None])
     with pytest.raises(UserError if ranks.first else SystemExit) as ended:
-        make_sampler(policy, config, 0)
-    assert not ranks.first or "--sampler.engine vllm-server" in str(ended.value)
+        make_sampler(replace(tiny_policy()[0], ranks=ranks), config, 0)
+    if ranks.first:
+        assert "vLLM cannot be started" in str(ended.value)
+        with pytest.raises(ProcessLookupError):
+            os.kill(int((folder / "pid").read_text()), 0)
 
 
 def worker() -> None:
@@ -322,7 +333,7 @@ def worker() -> None:
     engine_sampler.sized_images = lambda prompt, policy: []  # prompts here have pixels without files
     with join(sys.argv[1]) as ranks, TemporaryDirectory() as folder:
         folder = Path(ranks.of_first(folder))
-        check_in_process_engine(ranks)
+        check_launched_engine(ranks, folder)
         for mode in MODES:
             if "bf16" in mode:
                 check_bf16(ranks, mode)

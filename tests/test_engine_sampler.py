@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import socket
-from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -19,14 +17,15 @@ from seethink.train.model.rescore import rescore
 from seethink.train.optimiser import Optimiser
 from seethink.train.rollout.engine import EngineSampler, completions, make_engine, placeholders
 from seethink.train.rollout.sampler import LocalSampler
-from seethink.train.rollout.vllm import Answer, Request, ServerEngine
+from seethink.train.rollout.vllm import Answer
 from seethink.train.update import engine_gap
-from tests.raw_api import RawApi
 from tests.tiny import IMAGE, Given, tiny_group, tiny_learner, tiny_policy, tiny_prompt
 
 
 class CopyEngine:
     """The local sampler over a second copy of the policy, fed like any engine; `bias` makes its log-probabilities wrong."""
+
+    shared = False
 
     def __init__(self, policy, prompts, bias: float = 0.0) -> None:
         self.policy = copy.deepcopy(policy)
@@ -113,6 +112,14 @@ def test_probe_catches_weights_that_were_not_pushed(policy, config):
         sampler.push(2)
 
 
+@pytest.mark.parametrize(("shared", "loads"), [(True, 0), (False, 1)])
+def test_a_later_rank_loads_what_is_its_own(policy, config, shared, loads):
+    engine = CopyEngine(policy, [])
+    engine.shared = shared
+    EngineSampler(replace(policy, ranks=Ranks(rank=1)), engine, config).push(0)
+    assert engine.calls == ["load"] * loads
+
+
 def groups_from(sampler, prompts) -> list[grpo.Group]:
     found = sampler.rollout(prompts, 3, 8, 0.9, seed=3)
     return [tiny_group(p, c, [1.0, -0.5, -0.5], i) for i, (p, c) in enumerate(zip(prompts, found, strict=True))]
@@ -175,46 +182,8 @@ def test_the_local_sampler_is_exact(policy):
     assert LocalSampler(policy).exact and not EngineSampler.exact
 
 
-def test_servers_take_requests_in_turn_and_all_take_the_weights(tmp_path, monkeypatch):
-    asked = []
-
-    def post(self, url, path, body=None):
-        asked.append((path, url))
-        return {"success": True, "prompt_token_ids": [], "choices": []}
-
-    monkeypatch.setattr(ServerEngine, "_post", post)
-    engine = ServerEngine(["http://a/", " http://b"], tmp_path)
-    engine.generate([Request([1], [], {})] * 5)
-    assert Counter(asked) == {("/inference/v1/generate", "http://a"): 3, ("/inference/v1/generate", "http://b"): 2}
-    asked.clear()
-    engine.load(iter([("w", torch.zeros(1))]))
-    paths = ("/collective_rpc", "/reset_prefix_cache", "/reset_mm_cache", "/reset_encoder_cache")
-    assert Counter(asked) == {(path, url): 1 for path in paths for url in ("http://a", "http://b")}
-
-
 def test_ranks_begin_at_servers_of_their_own(policy, config):
     sampler = config.sampler.model_copy(update={"engine": "vllm-server", "url": "http://a,http://b"})
     config = config.model_copy(update={"sampler": sampler})
-    urls = [make_engine(replace(policy, ranks=Ranks(rank, 4)), config).urls for rank in range(4)]
-    assert [first for first, _ in urls] == ["http://a", "http://a", "http://b", "http://b"]
-
-
-def test_a_dead_server_is_one_line(tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        dead = ServerEngine([f"http://127.0.0.1:{free.getsockname()[1]}"], tmp_path)
-        with pytest.raises(UserError, match="cannot be reached"):
-            dead.forget()
-
-
-@pytest.mark.parametrize(
-    "answer", [b"<html>", b"[]", b"{}", b"null", b'{"prompt_token_ids": [], "choices": [{"index": 0}]}']
-)
-def test_another_server_is_one_line(answer, tmp_path):
-    with RawApi(answer) as api:
-        other = ServerEngine([f"http://{api.address}"], tmp_path)
-        with pytest.raises(UserError, match="none of vLLM's") as error:
-            other.generate([Request([1], [], {})])
-        with pytest.raises(UserError):
-            other.forget()
-    assert error.value.code == 3
+    engines = [make_engine(replace(policy, ranks=Ranks(rank, 4)), config) for rank in range(4)]
+    assert [engine.servers[0].url for engine in engines] == ["http://a", "http://a", "http://b", "http://b"]

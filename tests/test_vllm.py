@@ -1,17 +1,13 @@
 """vLLM as the sampler: its log-probabilities are the policy's, after every push; a stale engine is caught.
 
-Runs in an environment of its own (`make test-vllm`): about two minutes.
+Runs in an environment of its own (`make test-vllm`): minutes, most of them starts of vLLM.
 """
 
 from __future__ import annotations
 
-import json
+import importlib
 import os
-import socket
-import subprocess
 import sys
-import time
-import urllib.request
 from pathlib import Path
 
 import pytest
@@ -29,12 +25,19 @@ from seethink.train import grpo
 from seethink.train.config import GRPOConfig, ModelConfig
 from seethink.train.model.policy import encode_prompt, make_trainable, save_policy
 from seethink.train.model.rescore import rescore
-from seethink.train.rollout.engine import EngineSampler, make_sampler
+from seethink.train.rollout import vllm_weights
+from seethink.train.rollout.engine import EngineSampler, PlainWeights, make_sampler
 from seethink.train.rollout.sampler import LocalSampler
+from seethink.train.rollout.vllm import engine_settings
+from seethink.train.rollout.vllm_launch import LaunchedEngine, VllmProcess, flags
+from seethink.train.rollout.vllm_server import VllmServer
+from seethink.train.rollout.vllm_weights import IpcTransfer, NcclTransfer, no_nccl
+from tests import cpu_transfer
 from tests.tiny import plain_policy
 
 ROOT = Path(__file__).parents[1]
 BASE = ROOT / "seethink" / "pocket" / "base"
+CPU = torch.device("cpu")
 PARITY = 1e-4
 
 pytestmark = [pytest.mark.vllm, pytest.mark.slow]
@@ -217,38 +220,25 @@ def test_grpo_with_vllm_rollouts_resumes_bit_identical(world, tmp_path, monkeypa
     assert {r["sampler/capped_share"] for r in rows} == {0.0}
 
 
+def test_grpo_with_vllm_beside_it(world, tmp_path):
+    """A server of our own on a CPU, where weights go through a folder; nothing of it is left."""
+    settings = write_settings(world, tmp_path / "run", {"engine": "vllm", "python": sys.executable})
+    assert main(["grpo", settings]) == 0
+    rows = read_log(tmp_path / "run" / "metrics.jsonl")
+    print(f"\nbeside: |dlogp| {max(r['sampler/log_prob_gap_max'] for r in rows):.1e} at most")
+    assert len(rows) == 3 and max(r["sampler/log_prob_gap_max"] for r in rows) <= PARITY
+    assert "POST /inference/v1/generate" in (tmp_path / "run" / "vllm-0.log").read_text()
+    assert not list((tmp_path / "run").glob("pushed*"))
+
+
 @pytest.fixture(scope="module")
-def url(vllm):
+def url(tmp_path_factory, vllm):
     """A vLLM server of the pocket base on loopback."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [
-        sys.executable, "-m", "vllm.entrypoints.launchers.api_server.entry", "--model", str(BASE), "--host", "127.0.0.1", "--port", str(port),
-        "--dtype", "float32", "--enforce-eager", "--skip-mm-profiling", "--logprobs-mode", "processed_logprobs",
-        "--enable-scale-out", "--no-enable-chunked-prefill", "--max-num-batched-tokens", "8192",
-        "--kv-cache-memory-bytes", str(2**29), "--mm-processor-kwargs", json.dumps({"do_resize": False}),
-    ]  # fmt: skip
+    settings = engine_settings(BASE, False, torch.float32, 1024, 0.5) | {"enable_scale_out": True}
     environment = {**os.environ, "VLLM_SERVER_DEV_MODE": "1", "VLLM_ENABLE_V1_MULTIPROCESSING": "1"}
-    child = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    try:
-        wait_until_healthy(child, f"http://127.0.0.1:{port}/health")
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        child.terminate()
-        child.communicate(timeout=60)
-
-
-def wait_until_healthy(child: subprocess.Popen, url: str, seconds: float = 180) -> None:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline and child.poll() is None:
-        try:
-            urllib.request.urlopen(url, timeout=1).close()
-            return
-        except OSError:
-            time.sleep(0.5)
-    child.kill()
-    pytest.fail(f"the server did not start:\n{child.communicate()[0][-3000:]}")
+    process = VllmProcess(Path(sys.executable), flags(settings), environment, tmp_path_factory.mktemp("server") / "log")
+    yield process.server.url
+    process.close()
 
 
 def test_grpo_with_a_vllm_server(url, world, tmp_path):
@@ -273,15 +263,106 @@ def test_a_server_with_other_weights_is_caught(url, world, tmp_path):
     sampler.close()
 
 
+@pytest.fixture(scope="module", params=["nccl", "ipc"])
+def native(request, folder, tmp_path_factory, vllm):
+    """A server that takes weights natively, but for the wire; its engine, and the name of the transfer."""
+    transfer = {
+        "weight_transfer_config": {"backend": request.param},
+        "worker_extension_cls": "tests.cpu_worker.CpuTransfer",
+    }
+    settings = engine_settings(folder, False, torch.float32, 2048, 0.5) | transfer
+    with pytest.MonkeyPatch.context() as patch:
+        cpu_transfer.without_gpu(patch.setattr)
+        patch.setattr(vllm_weights, "shared_handle", cpu_transfer.share)
+        patch.setattr(vllm_weights, "BUFFER", 2**18)  # less than the weights: several chunks
+        patch.setenv("VLLM_ALLOW_INSECURE_SERIALIZATION", "1")
+        patch.setenv("PYTHONPATH", str(ROOT))
+        engine = LaunchedEngine(settings, CPU, Path(sys.executable), tmp_path_factory.mktemp(request.param), 0)
+        server = engine.servers[0]
+        engine.choose = lambda: NcclTransfer([server]) if request.param == "nccl" else IpcTransfer(server, CPU)
+        yield engine, request.param
+        engine.close()
+
+
+def test_native_pushes_bring_the_policy(native, folder, config, prompts):
+    """vLLM's own steps, packing and loading of weights, push after push; the probe of each push compares the two."""
+    engine, _ = native
+    sampler = EngineSampler(plain_policy(folder, "look ."), engine, config)
+    found = []
+    for step in range(3):
+        if step:
+            shake(sampler.policy, 0.3)
+            assert gap(sampler, prompts) > 100 * PARITY
+        sampler.push(step)
+        found.append(gap(sampler, prompts))
+    print(f"\nnative: |dlogp| {max(found):.1e} at most")
+    assert max(found) <= PARITY
+    assert engine.servers[0].get("/weight_info")["weight_version"] == engine.transfer.routes.version
+
+
+def test_a_server_says_how_it_takes_weights(native, url, monkeypatch):
+    engine, backend = native
+    cuda = torch.device("cuda")
+    fault = no_nccl([engine.servers[0]], cuda)
+    assert fault is None if backend == "nccl" else "its weight transfer: ipc" in str(fault)
+    assert "its weight transfer: none" in str(no_nccl([VllmServer(url)], cuda))
+    with pytest.raises(UserError, match="Weight transfer not configured"):
+        vllm_weights.WeightRoutes([VllmServer(url)]).start_weight_update()
+
+
+def test_what_servers_are_told_is_what_vllm_reads(folder, monkeypatch):
+    """Fields of vLLM's own request classes, with the names that its model of the family loads."""
+    ipc = importlib.import_module("vllm.distributed.weight_transfer.ipc_engine")
+    nccl = importlib.import_module("vllm.distributed.weight_transfer.nccl_engine")
+    monkeypatch.setenv("VLLM_ALLOW_INSECURE_SERIALIZATION", "1")
+    weights = PlainWeights(plain_policy(folder))
+    chunks = list(vllm_weights.packed(weights, torch.empty(2**30, dtype=torch.uint8)))
+    handle = cpu_transfer.share(torch.empty(1, dtype=torch.uint8))
+    (told,) = [ipc.IPCWeightTransferUpdateInfo(**chunk, ipc_handles_pickled=handle) for chunk in chunks]
+    assert list(told.ipc_handles) == ["cpu"] and ipc.IPCWeightTransferInitInfo(packed=True).packed
+    stream = vllm_weights.WeightStream()
+    stream.weights = weights
+    declared = [(m.name, m.dtype, m.shape) for m in stream.metadata()]
+    assert (
+        declared
+        == [(n, w.dtype, tuple(w.shape)) for n, w in weights]
+        == [(n, w.dtype, tuple(w.shape)) for n, w in stream]
+    )
+    assert told.names == [name for name, _, _ in declared] and "lm_head.weight" in told.names
+    fields = {"master_address", "master_port", "rank_offset", "world_size", "packed"}
+    assert fields <= set(nccl.NCCLWeightTransferInitInfo.__dataclass_fields__)
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
-def test_sleep_gives_gpu_memory_back(folder, prompts):
-    config = GRPOConfig(out=folder / "gpu", data=folder, model={"path": folder}, sampler={"engine": "vllm"})
+def test_vllm_beside_the_policy_sleeps_and_takes_weights_by_cuda_ipc(folder, prompts, tmp_path):
+    config = GRPOConfig(out=tmp_path, data=folder, model={"path": folder}, sampler={"engine": "vllm"})
     sampler = make_sampler(plain_policy(folder, "look ."), config, 0)
     sampler.rollout(prompts, 2, 24, 0.8, 0)
     awake = torch.cuda.mem_get_info()[0]
     sampler.sleep()
     assert torch.cuda.mem_get_info()[0] > awake
-    sampler.push(1)
+    shake(sampler.policy, 0.3)
+    sampler.push(1)  # and its probe
     sampler.rollout(prompts, 2, 24, 0.8, 0)
     sampler.close()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="NCCL needs a second CUDA device, for the server")
+def test_weights_go_over_nccl(folder, prompts, tmp_path, capsys):
+    settings = engine_settings(folder, True, torch.bfloat16, 2048, 0.4) | {"enable_scale_out": True}
+    settings |= {"weight_transfer_config": {"backend": "nccl"}}
+    environment = {**os.environ, "VLLM_SERVER_DEV_MODE": "1", "CUDA_VISIBLE_DEVICES": "1"}
+    process = VllmProcess(Path(sys.executable), flags(settings), environment, tmp_path / "log")
+    served = {"engine": "vllm-server", "url": process.server.url, "transfer": "native"}
+    config = GRPOConfig(out=tmp_path, data=folder, model={"path": folder}, sampler=served)
+    try:
+        sampler = make_sampler(plain_policy(folder, "look ."), config, 0)
+        sampler.rollout(prompts, 2, 24, 0.8, 0)
+        shake(sampler.policy, 0.3)
+        sampler.push(1)  # and its probe
+        sampler.close()
+    finally:
+        process.close()
+    assert "over NCCL" in capsys.readouterr().out

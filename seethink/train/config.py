@@ -210,21 +210,39 @@ class SFTConfig(TrainingConfig):
 
 class SamplerConfig(Config):
     engine: Literal["local", "vllm", "vllm-server"] = Field(
-        default="local", description="what samples: the policy itself, vLLM in this process, or a running vLLM server"
+        default="local",
+        description="what samples: the policy itself, vLLM started here (beside every process, on its GPU), or running vLLM servers",
     )
     memory: Annotated[float, Effect.PLACE] = Field(
-        default=0.4, gt=0, lt=1, description="share of GPU memory for vLLM in this process, free in updates"
+        default=0.4, gt=0, lt=1, description="share of GPU memory for vLLM started here, free in updates"
+    )
+    python: Annotated[Path | None, Effect.PLACE] = Field(
+        default=None, description="Python of the environment that has vLLM, to start it there; none: this one"
     )
     url: Annotated[OpenUrls, Effect.PLACE] = Field(
         default="http://127.0.0.1:8000", description="address of the vLLM server; several with commas between"
     )
+    transfer: Annotated[Literal["auto", "native", "disk"], Effect.PLACE] = Field(
+        default="auto",
+        description="how servers take weights: over NCCL from GPU to GPU (native), or through a folder; auto: native where it can",
+    )
     weights: Annotated[Path | None, Effect.PLACE] = Field(
-        default=None, description="folder through which the server takes weights, seen by both; none: the run folder"
+        default=None, description="folder through which servers take weights, seen by both; none: the run folder"
     )
     tolerance: Annotated[float, Effect.PLACE] = Field(
         default=0.0, ge=0, description="largest log-probability difference allowed; 0: 1e-3 in float32, 0.5 in bfloat16"
     )
     importance_cap: float = Field(default=2.0, gt=0, description="importance weights of vLLM's tokens are cut off here")
+
+    @model_validator(mode="after")
+    def _transfer_to_whom(self) -> SamplerConfig:
+        if self.transfer != "auto" and self.engine != "vllm-server":
+            raise ValueError("sampler.transfer is for --sampler.engine vllm-server: leave it out")
+        if self.transfer == "native" and self.weights is not None:
+            raise ValueError("sampler.weights is the folder of --sampler.transfer disk: leave one of them out")
+        if self.python is not None and self.engine != "vllm":
+            raise ValueError("sampler.python is for --sampler.engine vllm: leave it out")
+        return self
 
 
 def subset_file(choose: str, size: int) -> str:

@@ -189,6 +189,8 @@ def memory_plan(config: SFTConfig | GRPOConfig, of: Shapes, longest: Longest, pr
         parts.append(Holding("weights in bf16, for the products", casts, "updating"))
     if grpo and grpo.sampler.engine == "local":
         parts += sampling(grpo, of, longest, layer, number)
+    if grpo and sharded:
+        parts.append(Holding("weights gathered from other GPUs", number * of.stack + of.root, "sampling"))
     unknown = [] if of.frozen_vision else ["activations of the vision tower, which trains"]
     if grpo and grpo.teacher:
         unknown.append("the teacher")
@@ -229,9 +231,7 @@ def sampling(config: GRPOConfig, of: Shapes, longest: Longest, layer: int, numbe
         Holding(f"keys and values of {tokens:,} tokens", tokens * of.layers * 2 * of.keys * number, "sampling"),
         Holding("logits", rows * of.vocabulary * 16, "sampling"),
     ]
-    if config.gpus > 1:
-        parts.append(Holding("weights gathered from other GPUs", number * of.stack + of.root, "sampling"))
-    elif config.reuse_prefill and not config.model.checkpoint_layers:
+    if config.gpus <= 1 and config.reuse_prefill and not config.model.checkpoint_layers:
         largest = longest.prompt + config.group * config.max_tokens
         kept = max(1, min(config.update_prompts, config.micro_tokens // largest)) * longest.prompt
         parts.append(Holding(f"prompts kept to train on, {kept:,} tokens", kept * layer * of.layers, "sampling"))

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from itertools import groupby
+from pathlib import Path
 
 import numpy as np
 import torch
 from PIL.Image import Image, Resampling
+from torch import Tensor
 
 from seethink.core.errors import UserError
 from seethink.core.images import open_image
@@ -18,7 +23,10 @@ from seethink.train.model.policy import EncodedPrompt, Policy
 from seethink.train.model.rescore import rescore
 from seethink.train.rollout.decoding import Completion
 from seethink.train.rollout.sampler import LocalSampler, Sampler
-from seethink.train.rollout.vllm import Answer, Engine, InProcessEngine, Request, ServerEngine, Weights, sampling_params
+from seethink.train.rollout.vllm import Answer, Engine, InProcessEngine, Request, engine_settings, sampling_params
+from seethink.train.rollout.vllm_launch import LaunchedEngine
+from seethink.train.rollout.vllm_server import ServerEngine, VllmServer
+from seethink.train.rollout.vllm_weights import choose_transfer
 
 PROBED_PROMPTS, PROBED_TOKENS = 4, 16
 
@@ -28,10 +36,13 @@ def make_sampler(policy: Policy, config: GRPOConfig, version: int) -> Sampler:
     if config.sampler.engine == "local":
         keep = min(config.update_prompts, config.prompts) if reuses_prefill(config, policy.ranks) else 0
         return LocalSampler(policy, version, config.rollout_prompts * config.group, config.micro_tokens, keep)
-    with policy.ranks.together():
-        engine = make_engine(policy, config)
-    sampler = EngineSampler(policy, engine, config)
-    sampler.push(version)  # also at step 0: a transfer that fails should fail now
+    with ExitStack() as failed:
+        with policy.ranks.together():
+            engine = make_engine(policy, config)
+            failed.callback(engine.close)
+        sampler = EngineSampler(policy, engine, config)
+        sampler.push(version)  # also at step 0: a transfer that fails should fail now
+        failed.pop_all()
     return sampler
 
 
@@ -45,20 +56,25 @@ def reuses_prefill(config: GRPOConfig, ranks: Ranks) -> bool:
 
 
 def make_engine(policy: Policy, config: GRPOConfig) -> Engine:
-    """vLLM as the config asks for it. Raises UserError where it cannot be had."""
-    ranks = policy.ranks
-    if config.sampler.engine == "vllm-server":
-        urls = config.sampler.url.split(",")
-        first = ranks.rank * len(urls) // ranks.world  # ranks begin at servers of their own
-        return ServerEngine(urls[first:] + urls[:first], config.sampler.weights or config.out)
-    if ranks.world > 1:  # vLLM makes itself a process group, and would meet the run's
-        raise UserError(
-            f"sampler.engine vllm is for one training process, this run has {ranks.world}",
-            remedy="Start a vLLM server and use --sampler.engine vllm-server, or use --sampler.engine local",
-        )
+    """vLLM as the config asks for it. Raises UserError where it cannot be had.
+
+    In this process only where that is one process on a CPU: on a GPU sleep and the process groups of the run want it apart.
+    """
+    ranks, chosen = policy.ranks, config.sampler
+    if chosen.engine == "vllm-server":
+        servers = [VllmServer(url.strip().rstrip("/")) for url in chosen.url.split(",")]
+        first = ranks.rank * len(servers) // ranks.world  # ranks begin at servers of their own
+        folder = (chosen.weights or config.out) / "pushed"
+        choose = lambda: choose_transfer(chosen.transfer, servers, folder, policy.device)  # noqa: E731
+        return ServerEngine(servers[first:] + servers[:first], choose)
     longest = policy.model.config.text_config.max_position_embeddings
     length = min(config.model.max_prompt_tokens + config.max_tokens, longest)
-    return InProcessEngine(policy.folder, policy.device, policy.dtype, length, config.sampler.memory)
+    gpu = policy.device.type == "cuda"
+    if not gpu and ranks.world == 1 and chosen.python is None:
+        return InProcessEngine(policy.folder, policy.device, policy.dtype, length, chosen.memory)
+    settings = engine_settings(policy.folder, gpu, policy.dtype, length, chosen.memory)
+    python = chosen.python or Path(sys.executable)
+    return LaunchedEngine(settings, policy.device, python, config.out, ranks.rank)
 
 
 class EngineSampler:
@@ -66,8 +82,8 @@ class EngineSampler:
 
     Engines give no entropy: that of a token is estimated by its negative log-probability, right on average.
 
-    Each rank samples its own prompts; the first one loads the weights. From `push` to `sleep` weights are whole on every
-    rank, so rollouts and probes call no collectives: an error on one rank leaves no other waiting.
+    Each rank samples its own prompts; the first one loads the weights of an engine that all share. From `push` to `sleep`
+    weights are whole on every rank, so rollouts and probes call no collectives: an error on one leaves no other waiting.
     """
 
     exact = False
@@ -92,8 +108,8 @@ class EngineSampler:
         ranks, self.version = self.policy.ranks, version
         ranks.gather_weights(self.policy.model)
         with ranks.together():
-            if ranks.first:
-                self.engine.load(plain_weights(self.policy))
+            if ranks.first or not self.engine.shared:
+                self.engine.load(PlainWeights(self.policy))
         with ranks.together():
             if self.probe:
                 self.compare()
@@ -119,7 +135,9 @@ class EngineSampler:
         """
         groups = self.sample(self.probe, 1, PROBED_TOKENS, self.config.temperature, seed=0)
         # a resumed run probes at other moments, so a probe leaves nothing in the caches of either side
-        if self.policy.ranks.world == 1:  # else requests of other ranks may be running, in an order that never repeats
+        if (
+            self.policy.ranks.world == 1 or not self.engine.shared
+        ):  # else requests of other ranks may be running, in an order that never repeats
             self.engine.forget()
         policy = replace(self.policy, features={}, ranks=Ranks())  # weights are whole: no rank waits for another
         theirs = torch.cat([c.log_probs for g in groups for c in g])
@@ -157,16 +175,22 @@ def sample_engine(
     return [completions(p, a) for p, a in zip(prompts, engine.generate(requests), strict=True)]
 
 
-def plain_weights(policy: Policy) -> Weights:
-    """Weights by the plain model's names in the precision of its arithmetic, adapters merged.
+@dataclass(frozen=True)
+class PlainWeights:
+    """Weights by the plain model's names in the precision of its arithmetic, adapters merged; to be gone through repeatedly.
 
     Tied ones come under both names: vLLM waits for both.
     """
-    head, embedding = policy.model.lm_head, policy.model.get_input_embeddings()
-    for name, weight in full_weights(policy.model):
-        yield name, weight.to(policy.dtype)
-        if name.endswith("embed_tokens.weight") and head.weight is embedding.weight:
-            yield "lm_head.weight", weight.to(policy.dtype)
+
+    policy: Policy
+
+    def __iter__(self) -> Iterator[tuple[str, Tensor]]:
+        model, dtype = self.policy.model, self.policy.dtype
+        head, embedding = model.lm_head, model.get_input_embeddings()
+        for name, weight in full_weights(model):
+            yield name, weight.to(dtype)
+            if name.endswith("embed_tokens.weight") and head.weight is embedding.weight:
+                yield "lm_head.weight", weight.to(dtype)
 
 
 def placeholders(prompt: EncodedPrompt, policy: Policy) -> list[int]:
