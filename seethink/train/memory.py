@@ -22,7 +22,7 @@ from seethink.train.config import GRPOConfig, ModelConfig, SFTConfig
 from seethink.train.dist import Ranks
 from seethink.train.loss import GPU_ROWS
 from seethink.train.model.parts import reading
-from seethink.train.model.policy import Policy, make_trainable
+from seethink.train.model.policy import FEATURES_LIMIT, Policy, make_trainable
 from seethink.train.preflight import Longest
 
 GB = 1e9
@@ -38,7 +38,7 @@ KEPT = {  # (family, LoRA, precision): bytes per token and layer, for each unit 
 
 
 class Holding(NamedTuple):
-    """Bytes on one GPU, and when: always, while sampling, or while updating."""
+    """Bytes of one process, and when its GPU has them: always, while sampling, or while updating; or that the host has them."""
 
     name: str
     bytes: float
@@ -91,14 +91,14 @@ def shapes_of(config: Any, settings: ModelConfig, precision: str) -> Shapes:
     dtype, stored, nothing = getattr(torch, precision), config.dtype or torch.float32, cast(Any, None)
     with torch.device("meta"):
         model: Any = AutoModelForImageTextToText.from_config(config, dtype=torch.float32)
-    exact = stored == dtype
-    make_trainable(Policy(model, nothing, nothing, settings.path, dtype=dtype), settings, fits=lambda _: exact)
+    policy = Policy(model, nothing, nothing, settings.path, dtype=dtype, stored=stored)
+    make_trainable(policy, settings)
     text, weights = config.get_text_config(), dict(model.named_parameters())
     linear = {id(m.weight) for m in model.modules() if isinstance(m, nn.Linear)}
     vision = [p for name, p in weights.items() if ".visual." in name]
     frozen_vision = 0 if any(p.requires_grad for p in vision) else _bytes(vision)
     trained = [p for p in weights.values() if p.requires_grad]
-    halved = 2 if dtype == torch.bfloat16 and exact else 4
+    halved = 2 if dtype == torch.bfloat16 == stored else 4
     shared = {id(p) for p in vision} if frozen_vision else set()
     rest = [p for p in weights.values() if id(p) not in shared]
     embedding = id(model.get_input_embeddings().weight)
@@ -130,7 +130,7 @@ def _bytes(weights: Any) -> int:
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """Parts of one GPU's memory."""
+    """Parts of one GPU's memory, and what its process holds on the host."""
 
     parts: list[Holding]
     tokens: int
@@ -140,6 +140,11 @@ class MemoryPlan:
     def phase(self, name: str) -> float:
         """Bytes that are taken while a phase lasts."""
         return sum(part.bytes for part in self.parts if part.phase in ("always", name))
+
+    @property
+    def host(self) -> float:
+        """Bytes in main memory, of one process."""
+        return sum(part.bytes for part in self.parts if part.phase == "host")
 
     @property
     def peak(self) -> tuple[str, float]:
@@ -153,26 +158,31 @@ class MemoryPlan:
 
 
 def memory_plan(config: SFTConfig | GRPOConfig, of: Shapes, longest: Longest, precision: str) -> MemoryPlan:
-    """On one of the run's GPUs. Sharded weights are split over all of them; what is computed is not."""
+    """On one of the run's GPUs. Sharded weights are split over those that share a copy; what is computed is not."""
     gpus, lora, number = max(config.gpus, 1), config.model.lora_rank > 0, 2 if precision == "bfloat16" else 4
     grpo = config if isinstance(config, GRPOConfig) else None
-    sharded = config.gpus > 1
-    parts = [Holding("weights", of.held / gpus + of.frozen_vision), Holding("AdamW's moments", 8 * of.trained / gpus)]
+    sharded, shards, rest = gpus > 1 or config.offload, gpus / config.replicas, "host" if config.offload else "always"
+    parts = [
+        Holding("weights", of.held / shards, rest),
+        *([Holding("frozen vision tower", of.frozen_vision)] if of.frozen_vision else []),
+        Holding("AdamW's moments", 8 * of.trained / shards, rest),
+    ]
     if grpo and grpo.kl > 0 and not lora:
-        parts.append(Holding("reference", of.reference / gpus))
+        parts.append(Holding("reference", of.reference / shards, rest))
+    if not grpo:
+        parts.append(Holding("a copy to roll back to", 12 * of.trained / shards, rest if sharded else "host"))
     largest, of_step = longest.row, getattr(config, "batch_size", 0)
     if grpo:
         largest, of_step = longest.prompt + grpo.group * grpo.max_tokens, grpo.update_prompts
     tokens = max(largest, min(config.micro_tokens, of_step * largest))
     layer = of.layer(lora, precision)
     parts += [
-        Holding("gradients", 4 * of.trained / gpus, "updating"),
+        Holding("gradients", 4 * of.trained / shards, "host" if config.offload else "updating"),
         *computing(config.model, of, layer, tokens, number),
     ]
     if sharded:
-        parts.append(
-            Holding("layers gathered from other GPUs", 2 * number * of.stack / of.layers + of.root, "updating")
-        )
+        width = number + (4 / shards if config.offload else 0)  # from the host comes fp32
+        parts.append(Holding("layers gathered", 2 * width * of.stack / of.layers + of.root, "updating"))
     elif number == 2:
         parts.append(Holding("weights in bf16, for the products", 2 * of.copied, "updating"))
     if grpo and grpo.sampler.engine == "local":
@@ -217,8 +227,8 @@ def sampling(config: GRPOConfig, of: Shapes, longest: Longest, layer: int, numbe
         Holding(f"keys and values of {tokens:,} tokens", tokens * of.layers * 2 * of.keys * number, "sampling"),
         Holding("logits", rows * of.vocabulary * 16, "sampling"),
     ]
-    if config.gpus > 1:
-        parts.append(Holding("weights gathered from other GPUs", number * of.stack + of.root, "sampling"))
+    if config.gpus > 1 or config.offload:
+        parts.append(Holding("layers gathered", number * of.stack + of.root, "sampling"))
     elif config.reuse_prefill and not config.model.checkpoint_layers:
         largest = longest.prompt + config.group * config.max_tokens
         kept = max(1, min(config.update_prompts, config.micro_tokens // largest)) * longest.prompt
@@ -232,15 +242,17 @@ Change = tuple[str, Callable[[Any], Any]]
 
 CHANGES: tuple[Change, ...] = (
     ("--micro_tokens 4096", lambda c: c.model_copy(update={"micro_tokens": min(c.micro_tokens, 4096)})),
-    (
-        "--rollout_prompts 32",
-        lambda c: c.model_copy(update={"rollout_prompts": 32}) if isinstance(c, GRPOConfig) else c,
-    ),
+    ("--rollout_prompts 32", lambda c: c.model_copy(update={"rollout_prompts": 32} if _samples(c) else {})),
     ("--model.checkpoint_layers true", lambda c: _of_model(c, checkpoint_layers=True)),
     ("--gpus 8", lambda c: c.model_copy(update={"gpus": max(c.gpus, 8)})),
+    ("--offload true", lambda c: c.model_copy(update={"offload": not _samples(c, "vllm")})),
     ("--model.lora_rank 64", lambda c: _of_model(c, lora_rank=c.model.lora_rank or 64)),
 )
 """Single settings that make a run smaller, those first that change no result."""
+
+
+def _samples(config: Any, engine: str = "") -> bool:
+    return isinstance(config, GRPOConfig) and engine in ("", config.sampler.engine)
 
 
 def _of_model(config: Any, **changes: Any) -> Any:
@@ -342,13 +354,14 @@ def in_words(config: SFTConfig | GRPOConfig, longest: Longest, steps: int, gener
         lines.append(
             f"  it does NOT fit into {capacity / GB:.0f} GB; " + (f"it would with {way}" if way else "no setting helps")
         )
+    lines.append(host_in_words(config, of, plan))
     lines.append(disk_in_words(config, of, steps))
     lines.append(hours_in_words(config, generated))
     return "\n".join(lines)
 
 
 def _when(part: Holding) -> str:
-    return "" if part.phase == "always" else f", while {part.phase}"
+    return {"always": "", "host": ", in main memory"}.get(part.phase, f", while {part.phase}")
 
 
 def gpu_here() -> float:
@@ -356,6 +369,14 @@ def gpu_here() -> float:
     if not torch.cuda.is_available():
         return 0.0
     return min(torch.cuda.get_device_properties(i).total_memory for i in range(torch.cuda.device_count())) / GB
+
+
+def host_in_words(config: SFTConfig | GRPOConfig, of: Shapes, plan: MemoryPlan) -> str:
+    """Of a machine with all the GPUs; Python and pictures come on top. No process ever reads more than its own weights."""
+    gpus, whole = max(config.gpus, 1), 4 * of.parameters
+    held, features = gpus * plan.host, gpus * FEATURES_LIMIT if of.frozen_vision else 0
+    parts = f"{held / GB:.1f} held, {whole / GB:.1f} to write the model, up to {features / GB:.1f} image features"
+    return f"main memory: {(held + whole + features) / GB:.0f} GB ({parts})"
 
 
 def disk_in_words(config: SFTConfig | GRPOConfig, of: Shapes, steps: int) -> str:

@@ -36,6 +36,7 @@ from seethink.train.model.pack import hidden_states, pack
 from seethink.train.model.policy import (
     EncodedPrompt,
     Policy,
+    distribute,
     encode_completion,
     encode_prompt,
     idle_prompt,
@@ -68,7 +69,7 @@ class Encoded:
 
 def run(config: SFTConfig, dry_run: bool = False) -> None:
     """The verb. Raises UserError for bad data, model or folder; the same call again resumes."""
-    with join(config.device) as ranks:
+    with join(config.device, 1 if dry_run else config.replicas, config.offload and not dry_run) as ranks:
         examples, drops, warnings, longest = check_data(
             config, [config.model], ranks, completions=True, dry_run=dry_run
         )
@@ -112,7 +113,7 @@ def train(folder: Run, config: SFTConfig, drawn: list[Example], eval_set: list[E
     with ranks.together():
         policy = load_policy(config.model, ranks)
     make_trainable(policy, config.model, config.seed)
-    ranks.shard(policy.dtype, policy.model)
+    distribute(policy, seed=config.seed)
     steps = math.ceil(len(drawn) / config.batch_size)
     optimiser = Optimiser(policy, config.optim, steps)
     start, _ = resume(folder, optimiser)
