@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForImageTextToText
 
 from seethink.core.errors import UserError
@@ -167,8 +168,6 @@ def check_resumed(settings: dict[str, Ranks], folders: Path, out: Path) -> None:
 
 def check_fault(ranks: Ranks, folders: Path) -> None:
     """A value that is not finite in one rank's rows ends all, and is said once."""
-    from safetensors.torch import load_file, save_file
-
     folder = folders / "broken"
     if ranks.first:
         shutil.copytree(folders / "tied", folder)
@@ -207,6 +206,7 @@ def worker() -> None:
             print("equal")
 
 
+@pytest.mark.slow
 def test_one_process_offloads_too():
     with join("cpu", offload=True) as ranks:
         check_gradients(ranks, "lora")

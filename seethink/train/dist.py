@@ -258,7 +258,7 @@ def join(device: str = "auto", replicas: int = 1, offload: bool = False) -> Iter
     if not launched and not offload:
         yield Ranks(device=place)
         return
-    if launched and place.type == "cuda":
+    if place.type == "cuda":
         place = torch.device("cuda", local)
         torch.cuda.set_device(place)
     backend = "gloo" if place.type == "cpu" else "cpu:gloo,cuda:nccl"

@@ -133,7 +133,5 @@ def _by_name(model: Any, parameters: dict[str, Tensor], folder: Path) -> dict[st
     for tensor in stored_tensors(folder):
         name, _ = rename_source_key(tensor.key, renamings, [], model.base_model_prefix, parameters)
         stored[tensor.key if name not in parameters and tensor.key in parameters else name] = tensor
-    model._weight_conversions = [
-        t for t in renamings if t.was_used()
-    ]  # as from_pretrained leaves it for save_pretrained
+    model._weight_conversions = [t for t in renamings if t.was_used()]  # where save_pretrained looks for them
     return stored
