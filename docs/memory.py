@@ -27,9 +27,9 @@ FILES = {  # file: (GPUs, gigabytes of each)
 HEAD = f"""<!-- docs/memory.py wrote this page; what is typed here is lost -->
 # Memory of the configurations
 
-Gigabytes on each GPU, counted for the shape of Qwen2.5-VL-3B with a checkpoint in bf16, prompts of {PROMPT} and completions of
-{COMPLETION} tokens (`seethink grpo @configs/... --dry-run` counts yours). The sum is within 10 % of what is tracked of a step without
-its memory (`tests/test_memory.py`); it has not been measured on a GPU.
+Gigabytes on each GPU (`host`: in main memory instead), counted for the shape of Qwen2.5-VL-3B with a checkpoint in bf16, prompts
+of {PROMPT} and completions of {COMPLETION} tokens (`seethink grpo @configs/... --dry-run` counts yours). The sum is within 10 % of what is
+tracked of a step without its memory (`tests/test_memory.py`); it has not been measured on a GPU.
 """
 
 

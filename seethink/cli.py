@@ -193,6 +193,6 @@ def load(name: str) -> Any:
     try:
         return getattr(importlib.import_module(f"seethink.{module}"), attribute)
     except ModuleNotFoundError as error:
-        if error.name and error.name.split(".")[0] in ("torch", "transformers", "peft", "safetensors"):
+        if error.name and error.name.split(".")[0] in ("torch", "transformers", "peft", "accelerate", "safetensors"):
             raise UserError(f"this verb needs {error.name}", remedy="pip install 'seethink[train]'") from None
         raise

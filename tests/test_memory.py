@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,8 +18,8 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from seethink.cli import main
 from seethink.train import loss, memory
-from seethink.train.config import GRPOConfig, ModelConfig
-from seethink.train.dist import Ranks
+from seethink.train.config import GRPOConfig, ModelConfig, SFTConfig
+from seethink.train.dist import Ranks, make_mesh
 from seethink.train.loss import LossParts, head_loss
 from seethink.train.memory import KEPT, memory_plan, shapes_of
 from seethink.train.model.policy import EncodedPrompt, Policy, make_trainable
@@ -38,10 +39,10 @@ TOKENS = PROMPTS * (P + G * T)
 LONGEST = Longest(P, T, P + T)
 
 
-def settings(gpus: int, **model) -> GRPOConfig:
+def settings(gpus: int, replicas: int = 1, **model) -> GRPOConfig:
     return GRPOConfig(
         out="x", data="x", model={"path": ".", **model}, group=G, max_tokens=T, micro_tokens=TOKENS, prompts=PROMPTS,
-        update_prompts=PROMPTS, kl=0, gpus=gpus,
+        update_prompts=PROMPTS, kl=0, gpus=gpus, replicas=replicas,
     )  # fmt: skip
 
 
@@ -53,7 +54,8 @@ def tracked(size: str, config: GRPOConfig, ranks: Ranks, gradients: Callable[[Po
         model = make_model(model_config(size, LAYERS))
         policy = Policy(model, None, None, Path(), dtype=torch.bfloat16, ranks=ranks)
         with still:
-            make_trainable(policy, config.model, fits=lambda _: True)
+            with mock.patch.object(Policy, "fits", lambda *_: True):
+                make_trainable(policy, config.model)
             ranks.shard(torch.bfloat16, model)
         adam = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], foreach=False)
         with Live(model) as live:
@@ -88,9 +90,9 @@ def eight():
     dist.destroy_process_group()
 
 
-def compared(size: str, gpus: int, ranks: Ranks, **model) -> tuple[float, float]:
+def compared(size: str, gpus: int, ranks: Ranks, replicas: int = 1, **model) -> tuple[float, float]:
     """Bytes while updating: planned, and tracked."""
-    config, of_checkpoint = settings(gpus, **model), model_config(size, LAYERS)
+    config, of_checkpoint = settings(gpus, replicas, **model), model_config(size, LAYERS)
     of_checkpoint.dtype = torch.bfloat16
     plan = memory_plan(config, shapes_of(of_checkpoint, config.model, "bfloat16"), LONGEST, "bfloat16")
     assert plan.tokens == TOKENS
@@ -131,6 +133,27 @@ def test_a_group_in_turns_takes_what_the_plan_says(gpus, rank, again, request):
     assert plan.tokens == P + 8 * T and plan.phase("updating") < whole.phase("updating")
     found = tracked("3B", config, ranks, in_turns(1, 16, config.micro_tokens))
     assert plan.phase("updating") == pytest.approx(found, rel=0.1)
+
+
+def test_so_it_is_with_two_copies_of_the_weights(eight):
+    ranks = replace(eight, mesh=make_mesh("cpu", 8, replicas=2))
+    planned, found = compared("3B", 8, ranks, replicas=2, checkpoint_layers=True)
+    assert planned == pytest.approx(found, rel=0.1)
+    assert planned > 1.1 * compared("3B", 8, eight, checkpoint_layers=True)[0]
+
+
+@pytest.mark.parametrize("kind", [SFTConfig, GRPOConfig])
+def test_what_is_offloaded_has_left_the_gpu_and_is_on_the_host(kind):
+    of = shapes_of(model_config("3B", 36), ModelConfig(path="."), "bfloat16")
+    ask = lambda **more: kind(out="x", data="x", model={"path": "."}, gpus=4, **more)  # noqa: E731
+    plain, moved = (memory_plan(ask(offload=o), of, LONGEST, "bfloat16") for o in (False, True))
+    bytes_of = lambda plan: {part.name: part.bytes for part in plan.parts if part.name != "layers gathered"}  # noqa: E731
+    assert bytes_of(plain) == bytes_of(moved) and plain.host == 0
+    copies = 16 * of.trained + 4 * (of.parameters - of.trained) - of.frozen_vision
+    copies += of.reference if kind is GRPOConfig else 12 * of.trained
+    assert moved.host == pytest.approx(copies / 4)
+    on_gpu = [part.name for part in moved.parts if part.phase == "always"]
+    assert on_gpu == ["frozen vision tower"] and moved.needed < plain.needed
 
 
 def test_what_a_layer_keeps_is_what_the_table_says():

@@ -12,11 +12,13 @@ import pytest
 import torch
 from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForImageTextToText
 
 from seethink.core.errors import UserError
 from seethink.core.nouns import Sample
 from seethink.core.store import read_json, read_text, write_json
 from seethink.train.config import ModelConfig
+from seethink.train.dist import give_memory
 from seethink.train.model.folder import INDEX, LFS, check_folder
 from seethink.train.model.parts import STOP_REMEDY
 from seethink.train.model.policy import (
@@ -27,6 +29,8 @@ from seethink.train.model.policy import (
     load_policy,
     save_policy,
 )
+from seethink.train.model.weights import empty_model, read_weights
+from tests.tiny import tiny_model
 
 BASE = Path(__file__).parents[1] / "seethink" / "pocket" / "base"
 WEIGHTS = "model.safetensors"
@@ -130,6 +134,7 @@ REFUSED: list[tuple[str, Callable[[Path], Any], str]] = [
     ("a layer gone", lambda f: edit_weights(f, lambda w: w.pop(LAYER)), f"weights are missing: {IN_MODEL}"),
     ("a tied head untied", untie, "weights are missing: lm_head.weight"),
     ("an unknown tensor", lambda f: edit_weights(f, lambda w: w.update({"v_head.x": w[LAYER] * 1})), "unknown: v_head.x"),
+    ("a tied head apart", lambda f: edit_weights(f, lambda w: w.update({"lm_head.weight": w["model.embed_tokens.weight"] * 2})), "are tied by config.json, and differ"),
     ("a misshapen one", lambda f: edit_weights(f, lambda w: w.update({LAYER: w[LAYER][:9].clone()})), f"another shape: {IN_MODEL}"),
     ("NaN", lambda f: edit_weights(f, lambda w: set_value(w, float("nan"))), f"not finite (NaN or infinity): {IN_MODEL}"),
     ("infinity", lambda f: edit_weights(f, lambda w: set_value(w, float("inf"))), f"not finite (NaN or infinity): {IN_MODEL}"),
@@ -202,6 +207,7 @@ def nested_processor(folder: Path) -> None:
         lambda f: processor(f, image_processor_type="Qwen2VLImageProcessorFast"),
         lambda f: processor(f, image_processor_type=None),
         lambda f: shards(f, 2),
+        lambda f: edit_weights(f, lambda w: w.update({"lm_head.weight": w["model.embed_tokens.weight"].clone()})),
         lambda f: edit(f / "config.json", quantization_config={}),
         lambda f: edit(f / "tokenizer_config.json", tokenizer_class="X", auto_map={"AutoTokenizer": ["x.X", None]}),
     ],
@@ -212,6 +218,7 @@ def nested_processor(folder: Path) -> None:
         "fast",
         "unnamed",
         "shards",
+        "a tied head twice",
         "empty quantisation",
         "code that is not run",
     ],
@@ -223,6 +230,31 @@ def test_one_model_in_several_forms(folder, change, tmp_path):
     assert policy.image_processor.to_dict() == base.image_processor.to_dict()
     save_policy(policy, tmp_path / "saved")
     assert load(tmp_path / "saved").image_processor.to_dict() == base.image_processor.to_dict()
+
+
+@pytest.mark.parametrize("family", ["2", "2.5", "3"])
+def test_weights_and_buffers_of_every_family_are_those_that_transformers_reads(family, tmp_path):
+    """Buffers are in no file. A model is saved by the names that it was read by, old ones or new."""
+    tiny_model(family).save_pretrained(tmp_path / "old")
+    shutil.copytree(tmp_path / "old", tmp_path / "new")
+    save_file(dict(tiny_model(family).named_parameters()), tmp_path / "new" / WEIGHTS, metadata={"format": "pt"})
+    for folder in (tmp_path / "old", tmp_path / "new"):
+        model = empty_model(folder, torch.float32)
+        assert all(p.is_meta for p in model.parameters())
+        give_memory(model, torch.device("cpu"))
+        read_weights(model, folder)
+        stock = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32)
+        for ours, theirs in (
+            (model.named_parameters, stock.named_parameters),
+            (model.named_buffers, stock.named_buffers),
+        ):
+            expected = dict(theirs())
+            found = dict(ours())
+            assert expected and found.keys() == expected.keys()
+            assert all(torch.equal(found[n], x) and found[n].dtype == x.dtype for n, x in expected.items())
+        assert model.lm_head.weight is model.get_input_embeddings().weight
+        model.save_pretrained(tmp_path / "again")
+        assert load_file(tmp_path / "again" / WEIGHTS).keys() == load_file(folder / WEIGHTS).keys()
 
 
 def test_a_base_model_with_a_template_and_a_stop_of_ours(folder, tmp_path):

@@ -45,7 +45,7 @@ def held(model: nn.Module) -> set[torch.dtype]:
 @pytest.mark.parametrize("choice", CHOICES)
 def test_no_bit_of_log_probs_and_gradients_changes(choice):
     plain, thin = bf16_policy(CHOICES[choice]), bf16_policy(CHOICES[choice])
-    slim(thin.model, thin.dtype)
+    slim(thin, thin.model)
     if choice == "all":
         assert not held(thin.model), "what trains stays in fp32"
     else:
@@ -83,13 +83,13 @@ def test_a_reference_takes_half_the_memory_and_says_the_same():
 def test_weights_with_more_digits_stay_as_they_are():
     policy = bf16_policy(CHOICES["lora"], round_first=False)
     before = {n: w.clone() for n, w in full_weights(policy.model)}
-    slim(policy.model, policy.dtype)
+    slim(policy, policy.model)
     assert held(policy.model) == {torch.float32}
     assert all(torch.equal(w, before[n]) for n, w in full_weights(policy.model))
 
 
 def test_the_embedding_stays_where_it_is_the_head():
     policy = bf16_policy(CHOICES["lora"])
-    slim(policy.model, policy.dtype)
+    slim(policy, policy.model)
     model = policy.model
     assert model.lm_head.weight is model.get_input_embeddings().weight and model.lm_head.weight.dtype == torch.float32

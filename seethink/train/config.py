@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, PositiveInt, model_validator
 
@@ -174,6 +174,13 @@ class TrainingConfig(JobConfig):
         description="keep checkpoint and logs of a finished run, so that it can go on when it is made longer",
     )
     seed: Seed = Field(default=0, description="data order and sampling")
+    replicas: Annotated[int, Effect.PLACE] = Field(
+        default=1, ge=1, description="whole copies of the weights, each sharded over its part of the GPUs (HSDP)"
+    )
+    offload: Annotated[bool, Effect.PLACE] = Field(
+        default=False,
+        description="keep weights, gradients and moments in the host's memory: far less GPU memory, slower",
+    )
     workers: Annotated[int | None, Effect.PLACE] = Field(
         default=None, ge=0, description="threads that prepare the next round's pictures; none: 8 beside a GPU, else 0"
     )
@@ -186,6 +193,12 @@ class TrainingConfig(JobConfig):
     tokens_per_s: Annotated[float, Effect.PLACE] = Field(
         default=0.0, ge=0, description="speed that --dry-run plans with, as metrics.jsonl measures it; 0: not known"
     )
+
+    @model_validator(mode="after")
+    def _whole_replicas(self) -> Self:
+        if self.gpus > 1 and self.gpus % self.replicas:  # of processes that torchrun started, `join` knows the number
+            raise ValueError(f"replicas {self.replicas} does not divide gpus {self.gpus}")
+        return self
 
     @model_validator(mode="before")
     @classmethod
@@ -334,8 +347,15 @@ class GRPOConfig(TrainingConfig):
     reuse_prefill: Annotated[bool, Effect.MANNER] = Field(
         default=True,
         description="train the first update of a round through the prompts as the rollout computed them, as many as fit into "
-        "micro_tokens with their completions: less work, more memory while decoding; not with checkpoint_layers, several processes or vLLM",
+        "micro_tokens with their completions: less work, more memory while decoding; not with checkpoint_layers, several processes, "
+        "offload or vLLM",
     )
+
+    @model_validator(mode="after")
+    def _weights_for_vllm(self) -> GRPOConfig:
+        if self.offload and self.sampler.engine == "vllm":  # which takes weights from the GPU that they are on
+            raise ValueError("offload does not go with sampler.engine vllm: take vllm-server or local")
+        return self
 
 
 class PushConfig(Config):

@@ -7,8 +7,8 @@ Everything distributed is in this file; the trainers speak to `Ranks`, which is 
 that of one process: the prompts of an optimiser step are split among the ranks, losses are weighted by the lengths of all
 completions of the step, gradients are summed. All ranks call the same collectives in the same order, so every rank makes
 the same number of forward passes (`even`, `model/turns.py`), and a rank without images runs the vision tower on an empty one
-(`model/policy.py`).
-Left out on purpose: tensor and pipeline parallelism, replicas of shards (HSDP), offloading.
+(`model/policy.py`). Shards may rest in the host's memory (`offload`), or be kept several times, so that layers are gathered
+from fewer and nearer ranks (`replicas`, HSDP). Left out on purpose: tensor and pipeline parallelism.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
-from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, MixedPrecisionPolicy, OffloadPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from seethink.core.errors import UserError
@@ -71,7 +71,9 @@ class Ranks:
     world: int = 1
     device: torch.device = field(default_factory=best_device)
     mesh: DeviceMesh | None = None
-    """Where weights are sharded over; None: not at all."""
+    """What weights are sharded over, [ranks] or [replicas, ranks of one]; None: not at all."""
+    offload: bool = False
+    """Whether shards rest in the host's memory, where AdamW works on them."""
     roots: dict[nn.Module, Any] = field(default_factory=dict)
     """Sharded model -> its Root, to which FSDP has added methods."""
 
@@ -156,8 +158,10 @@ class Ranks:
         """Split the weights of the models over the ranks: a group per layer, the rest in the root's.
 
         Weights of layers are gathered in `dtype`, gradients are summed in fp32. A vision tower that does not train stays
-        whole on every rank, because features are computed when a rank needs them. Call it before making an optimiser.
+        whole on every rank, because features are computed when a rank needs them. Weights without memory (meta) get it here,
+        for this rank's part, and are to be filled. Call it before making an optimiser.
         """
+        rest = CPUOffloadPolicy(pin_memory=self.device.type == "cuda") if self.offload else OffloadPolicy()
         for model in models:
             if self.mesh is None or model is None or model in self.roots:
                 continue
@@ -165,13 +169,15 @@ class Ranks:
             visual = parts.visual
             frozen = not any(p.requires_grad for p in visual.parameters())
             if frozen:
+                give_memory(visual, self.device)
                 visual.to(self.device)
             policy = MixedPrecisionPolicy(dtype, torch.float32, cast_forward_inputs=False)  # autocast does the rest
             for layer in [*parts.language_model.layers, *([] if frozen else visual.blocks)]:
-                fully_shard(layer, mesh=self.mesh, mp_policy=policy)
+                fully_shard(layer, mesh=self.mesh, mp_policy=policy, offload_policy=rest)
             whole = set(visual.parameters()) if frozen else set()
             root = Root(model)
-            fully_shard(root, mesh=self.mesh, reshard_after_forward=False, ignored_params=whole)
+            fully_shard(root, mesh=self.mesh, reshard_after_forward=False, ignored_params=whole, offload_policy=rest)
+            give_memory(root, torch.device("cpu") if self.offload else self.device)
             for group in groups(root):
                 group.set_force_sum_reduction_for_comms(True)
                 group.set_gradient_divide_factor(1.0)
@@ -237,24 +243,39 @@ def cannot_write(folder: Path, error: BaseException) -> UserError:
 
 
 @contextmanager
-def join(device: str = "auto") -> Iterator[Ranks]:
-    """This process's ranks: those that torchrun started, or it alone. `device` "cpu" leaves GPUs alone."""
-    if not dist.is_torchelastic_launched():
-        yield Ranks(device=torch.device("cpu") if device == "cpu" else best_device())
+def join(device: str = "auto", replicas: int = 1, offload: bool = False) -> Iterator[Ranks]:
+    """This process's ranks: those that torchrun started, or it alone. `device` "cpu" leaves GPUs alone.
+
+    `replicas` copies of the weights are each sharded over a part of the ranks; with `offload` shards rest on the host, those
+    of a process alone too. Raises UserError where the copies do not divide the ranks.
+    """
+    place = torch.device("cpu") if device == "cpu" else best_device()
+    launched = dist.is_torchelastic_launched()
+    rank, local, world = (int(os.environ[n]) for n in ("RANK", "LOCAL_RANK", "WORLD_SIZE")) if launched else (0, 0, 1)
+    if world % replicas:
+        what = f"{replicas} replicas do not divide {world} process{'es' if world > 1 else ''}"
+        raise UserError(what, where="--replicas", remedy="Give a divisor of the number of GPUs, or leave it out")
+    if not launched and not offload:
+        yield Ranks(device=place)
         return
-    rank, local, world = (int(os.environ[name]) for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"))
-    if device == "cpu" or not torch.cuda.is_available():
-        place = torch.device("cpu")
-        dist.init_process_group("gloo", timeout=PATIENCE)
-    else:
+    if place.type == "cuda":
         place = torch.device("cuda", local)
         torch.cuda.set_device(place)
-        dist.init_process_group("cpu:gloo,cuda:nccl", timeout=PATIENCE)
+    backend = "gloo" if place.type == "cpu" else "cpu:gloo,cuda:nccl"
+    alone = {} if launched else {"store": dist.HashStore(), "rank": 0, "world_size": 1}  # pyright: ignore[reportPrivateImportUsage]
+    dist.init_process_group(backend, timeout=PATIENCE, **alone)
     try:
-        yield Ranks(rank, world, place, init_device_mesh(place.type, (world,)))
+        yield Ranks(rank, world, place, make_mesh(place.type, world, replicas), offload)
         dist.destroy_process_group()  # not after an error: it would wait for ranks that are gone
     finally:
         time.sleep(GOODBYE)
+
+
+def make_mesh(kind: str, world: int, replicas: int = 1) -> DeviceMesh:
+    """All ranks, [shards] or [replicas, shards]: neighbours share a copy, so that a machine may hold one of its own."""
+    if replicas == 1:
+        return init_device_mesh(kind, (world,), mesh_dim_names=("shards",))
+    return init_device_mesh(kind, (replicas, world // replicas), mesh_dim_names=("replicas", "shards"))
 
 
 def groups(module: nn.Module) -> list[FSDPModule]:
@@ -268,10 +289,38 @@ def whole(tensor: Tensor) -> Tensor:
 
 
 def like(tensor: Tensor, other: Tensor) -> Tensor:
-    """A whole tensor sharded as `other` is."""
+    """A whole tensor sharded as `other` is, in the same memory."""
     if isinstance(other, DTensor) and not isinstance(tensor, DTensor):
-        return distribute_tensor(tensor.to(other.device), other.device_mesh, other.placements, src_data_rank=None)
+        return distribute_tensor(tensor, other.device_mesh, other.placements, src_data_rank=None).to(other.device)
     return tensor
+
+
+def is_sharded(tensor: Tensor) -> bool:
+    return isinstance(tensor, DTensor)
+
+
+def part_of(tensor: Tensor) -> Tensor:
+    """What this rank holds of a tensor, to be written to; of one that is not sharded all."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def rows_of(tensor: Tensor) -> slice:
+    """The rows of the whole tensor that `part_of` it are."""
+    if not isinstance(tensor, DTensor):
+        return slice(None)
+    own = part_of(like(torch.arange(len(tensor)), tensor)).tolist()
+    return slice(own[0], own[-1] + 1) if own else slice(0)
+
+
+def give_memory(model: nn.Module, device: torch.device) -> None:
+    """Memory on the device for parameters without any (meta), what is in it undefined. Tied ones stay one."""
+    given: dict[nn.Parameter, nn.Parameter] = {}
+    for module in model.modules():
+        for name, empty in module.named_parameters(recurse=False):
+            if empty.is_meta:
+                if empty not in given:
+                    given[empty] = nn.Parameter(torch.empty_like(empty, device=device), empty.requires_grad)
+                setattr(module, name, given[empty])
 
 
 def copied(state: Any) -> Any:

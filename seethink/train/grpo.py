@@ -41,7 +41,15 @@ from seethink.train.config import GRPOConfig, WatchConfig, controls_in_words, ra
 from seethink.train.demos import Demos, draw_demos, optimiser_steps, refuse_ignored
 from seethink.train.dist import Ranks, join
 from seethink.train.metrics import describe, rollout_rows, visits
-from seethink.train.model.policy import EncodedPrompt, Policy, load_policy, make_trainable, save_adapters, save_policy
+from seethink.train.model.policy import (
+    EncodedPrompt,
+    Policy,
+    distribute,
+    load_policy,
+    make_trainable,
+    save_adapters,
+    save_policy,
+)
 from seethink.train.needs import needs
 from seethink.train.optimiser import Optimiser, refuse_moments
 from seethink.train.preflight import Checked, blanked, check_data, warn_of_golds
@@ -58,7 +66,7 @@ UNSCORED = Reward(None, "unscored", "")
 
 def run(config: GRPOConfig, dry_run: bool = False) -> dict[str, Any] | None:
     """The verb; of a dry run what it would take. Raises UserError for bad data, model or folder; the same call again resumes."""
-    with join(config.device) as ranks:
+    with join(config.device, 1 if dry_run else config.replicas, config.offload and not dry_run) as ranks:
         with ranks.together():
             refuse_ignored(config)
             refuse_stranger(config)
@@ -102,7 +110,8 @@ def plan(config: GRPOConfig, samples: list[Sample], demos: list[Example], ranks:
     demos_of = config.demos
     way = f"{demos_of.batch} in {'a step apart' if demos_of.apart else 'each step'} of every"
     way += " round" if demos_of.every == 1 else f" {demos_of.every} rounds"
-    local = config.sampler.engine == "local" and reuses_prefill(config, ranks)
+    alone = config.gpus < 2 and not config.offload  # as the run would be
+    local = alone and config.sampler.engine == "local" and reuses_prefill(config, ranks)
     return (
         f"{len(samples)} samples; {config.rounds} rounds x {config.prompts} prompts x {config.group} = {rollouts} rollouts of at most "
         f"{config.max_tokens} tokens; {steps} optimiser steps, {rate_in_words(config)}; first updates train through the rollout's prefill: "
@@ -123,7 +132,9 @@ def train(folder: Run, config: GRPOConfig, samples: list[Sample], demos: Demos, 
         policy, teacher = load_policy(config.model, ranks), load_teacher(config, ranks)
     make_trainable(policy, config.model, config.seed)
     reference = reference_model(policy) if config.kl > 0 else None
-    ranks.shard(policy.dtype, policy.model, reference, teacher and teacher.model)
+    distribute(policy, reference, config.seed)
+    if teacher:
+        distribute(teacher)
     optimiser = Optimiser(policy, config.optim, optimiser_steps(config))
     start, kept = resume(folder, optimiser, kl_coefficient=config.kl)
     uses: list[dict[str, Any]] = []  # of a local reward model, in this round

@@ -39,7 +39,7 @@ KEPT = {  # (family, LoRA, precision): bytes per token and layer, for each unit 
 
 
 class Holding(NamedTuple):
-    """Bytes on one GPU, and when: always, while sampling, or while updating."""
+    """Bytes of one process, and when its GPU has them: always, while sampling, or while updating; or that the host has them."""
 
     name: str
     bytes: float
@@ -92,14 +92,14 @@ def shapes_of(config: Any, settings: ModelConfig, precision: str) -> Shapes:
     dtype, stored, nothing = getattr(torch, precision), config.dtype or torch.float32, cast(Any, None)
     with torch.device("meta"):
         model: Any = AutoModelForImageTextToText.from_config(config, dtype=torch.float32)
-    exact = stored == dtype
-    make_trainable(Policy(model, nothing, nothing, settings.path, dtype=dtype), settings, fits=lambda _: exact)
+    policy = Policy(model, nothing, nothing, settings.path, dtype=dtype, stored=stored)
+    make_trainable(policy, settings)
     text, weights = config.get_text_config(), dict(model.named_parameters())
     linear = {id(m.weight) for m in model.modules() if isinstance(m, nn.Linear)}
     vision = [p for name, p in weights.items() if ".visual." in name]
     frozen_vision = 0 if any(p.requires_grad for p in vision) else _bytes(vision)
     trained = [p for p in weights.values() if p.requires_grad]
-    halved = 2 if dtype == torch.bfloat16 and exact else 4
+    halved = 2 if dtype == torch.bfloat16 == stored else 4
     shared = {id(p) for p in vision} if frozen_vision else set()
     rest = [p for p in weights.values() if id(p) not in shared]
     embedding = id(model.get_input_embeddings().weight)
@@ -131,7 +131,7 @@ def _bytes(weights: Any) -> int:
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """Parts of one GPU's memory."""
+    """Parts of one GPU's memory, and what its process holds on the host."""
 
     parts: list[Holding]
     tokens: int
@@ -141,6 +141,11 @@ class MemoryPlan:
     def phase(self, name: str) -> float:
         """Bytes that are taken while a phase lasts."""
         return sum(part.bytes for part in self.parts if part.phase in ("always", name))
+
+    @property
+    def host(self) -> float:
+        """Bytes in main memory, of one process."""
+        return sum(part.bytes for part in self.parts if part.phase == "host")
 
     @property
     def peak(self) -> tuple[str, float]:
@@ -154,16 +159,22 @@ class MemoryPlan:
 
 
 def memory_plan(config: SFTConfig | GRPOConfig, of: Shapes, longest: Longest, precision: str) -> MemoryPlan:
-    """On one of the run's GPUs. Sharded weights are split over all of them; what is computed is not."""
+    """On one of the run's GPUs. Sharded weights are split over those that share a copy; what is computed is not."""
     gpus, lora, number = max(config.gpus, 1), config.model.lora_rank > 0, 2 if precision == "bfloat16" else 4
     grpo = config if isinstance(config, GRPOConfig) else None
-    sharded = config.gpus > 1
+    sharded, shards, rest = gpus > 1 or config.offload, gpus / config.replicas, "host" if config.offload else "always"
+    moments = MOMENTS[config.optim.moments]
     parts = [
-        Holding("weights", of.held / gpus + of.frozen_vision),
-        Holding("AdamW's moments", MOMENTS[config.optim.moments] * of.trained / gpus),
+        Holding("weights", of.held / shards, rest),
+        *([Holding("frozen vision tower", of.frozen_vision)] if of.frozen_vision else []),
+        Holding("AdamW's moments", moments * of.trained / shards, rest),
     ]
     if grpo and grpo.kl > 0 and not lora:
-        parts.append(Holding("reference", of.reference / gpus))
+        parts.append(Holding("reference", of.reference / shards, rest))
+    if not grpo:
+        parts.append(
+            Holding("a copy to roll back to", (4 + moments) * of.trained / shards, rest if sharded else "host")
+        )
     least, largest, of_step = longest.row, longest.row, getattr(config, "batch_size", 0)
     if grpo:  # a group over `micro_tokens` is computed in turns
         least, largest = longest.prompt + grpo.max_tokens, longest.prompt + grpo.group * grpo.max_tokens
@@ -171,26 +182,24 @@ def memory_plan(config: SFTConfig | GRPOConfig, of: Shapes, longest: Longest, pr
     tokens = max(least, min(config.micro_tokens, of_step * largest))
     layer = of.layer(lora, precision)
     parts += [
-        Holding("gradients", 4 * of.trained / gpus, "updating"),
+        Holding("gradients", 4 * of.trained / shards, "host" if config.offload else "updating"),
         *computing(config.model, of, layer, tokens, number),
     ]
     casts = 2 * of.copied
     if tokens < largest:
-        thrice = (
-            3 * 2 * of.keys * number * of.layers * longest.prompt
-        )  # cut off, their gradients, and beside a turn's own
+        # cut off, their gradients, and beside a turn's own
+        thrice = 3 * 2 * of.keys * number * of.layers * longest.prompt
         parts.append(Holding(f"keys and values shared by turns of a group of {largest:,} tokens", thrice, "updating"))
         casts *= 1 if config.model.checkpoint_layers else 2  # the prompt's graph has its own
     if sharded:
-        parts.append(
-            Holding("layers gathered from other GPUs", 2 * number * of.stack / of.layers + of.root, "updating")
-        )
+        width = number + (4 / shards if config.offload else 0)  # from the host comes fp32
+        parts.append(Holding("layers gathered", 2 * width * of.stack / of.layers + of.root, "updating"))
     elif number == 2:
         parts.append(Holding("weights in bf16, for the products", casts, "updating"))
     if grpo and grpo.sampler.engine == "local":
         parts += sampling(grpo, of, longest, layer, number)
     if grpo and sharded:
-        parts.append(Holding("weights gathered from other GPUs", number * of.stack + of.root, "sampling"))
+        parts.append(Holding("layers gathered", number * of.stack + of.root, "sampling"))
     unknown = [] if of.frozen_vision else ["activations of the vision tower, which trains"]
     if grpo and grpo.teacher:
         unknown.append("the teacher")
@@ -231,7 +240,7 @@ def sampling(config: GRPOConfig, of: Shapes, longest: Longest, layer: int, numbe
         Holding(f"keys and values of {tokens:,} tokens", tokens * of.layers * 2 * of.keys * number, "sampling"),
         Holding("logits", rows * of.vocabulary * 16, "sampling"),
     ]
-    if config.gpus <= 1 and config.reuse_prefill and not config.model.checkpoint_layers:
+    if config.gpus <= 1 and not config.offload and config.reuse_prefill and not config.model.checkpoint_layers:
         largest = longest.prompt + config.group * config.max_tokens
         kept = max(1, min(config.update_prompts, config.micro_tokens // largest)) * longest.prompt
         parts.append(Holding(f"prompts kept to train on, {kept:,} tokens", kept * layer * of.layers, "sampling"))

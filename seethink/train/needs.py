@@ -14,6 +14,7 @@ from seethink.train.memory import (
     MOMENTS,
     SLACK,
     Holding,
+    MemoryPlan,
     Shapes,
     fitted,
     memory_plan,
@@ -21,22 +22,25 @@ from seethink.train.memory import (
     precision_of,
     shapes,
 )
+from seethink.train.model.policy import FEATURES_LIMIT
 from seethink.train.preflight import Longest
 
 Change = tuple[str, Callable[[Any], Any]]
 
 CHANGES: tuple[Change, ...] = (
     ("--micro_tokens 4096", lambda c: c.model_copy(update={"micro_tokens": min(c.micro_tokens, 4096)})),
-    (
-        "--rollout_prompts 32",
-        lambda c: c.model_copy(update={"rollout_prompts": 32}) if isinstance(c, GRPOConfig) else c,
-    ),
+    ("--rollout_prompts 32", lambda c: c.model_copy(update={"rollout_prompts": 32} if _samples(c) else {})),
     ("--model.checkpoint_layers true", lambda c: _of_model(c, checkpoint_layers=True)),
     ("--gpus 8", lambda c: c.model_copy(update={"gpus": max(c.gpus, 8)})),
-    ("--optim.moments 8bit", lambda c: c if c.gpus > 1 else _of_optim(c, moments="8bit")),
+    ("--offload true", lambda c: c.model_copy(update={"offload": not _samples(c, "vllm")})),
+    ("--optim.moments 8bit", lambda c: c if c.gpus > 1 or c.offload else _of_optim(c, moments="8bit")),
     ("--model.lora_rank 64", lambda c: _of_model(c, lora_rank=c.model.lora_rank or 64)),
 )
 """Single settings that make a run smaller, those first that change no result."""
+
+
+def _samples(config: Any, engine: str = "") -> bool:
+    return isinstance(config, GRPOConfig) and engine in ("", config.sampler.engine)
 
 
 def _of_model(config: Any, **changes: Any) -> Any:
@@ -115,13 +119,13 @@ def needs(config: SFTConfig | GRPOConfig, longest: Longest, steps: int, generate
             f"  it does NOT fit into {capacity / GB:.0f} GB; " + (f"it would with {way}" if way else "no setting helps")
         )
     disk, of_disk = on_disk(config, of, steps)
-    lines += [of_disk, hours_in_words(config, generated)]
+    lines += [host_in_words(config, of, plan), of_disk, hours_in_words(config, generated)]
     fits = plan.needed <= capacity if capacity else None
     return Needs(plan.needed / GB, fits, disk, "\n".join(lines))
 
 
 def _when(part: Holding) -> str:
-    return "" if part.phase == "always" else f", while {part.phase}"
+    return {"always": "", "host": ", in main memory"}.get(part.phase, f", while {part.phase}")
 
 
 def gpu_here() -> float:
@@ -129,6 +133,14 @@ def gpu_here() -> float:
     if not torch.cuda.is_available():
         return 0.0
     return min(torch.cuda.get_device_properties(i).total_memory for i in range(torch.cuda.device_count())) / GB
+
+
+def host_in_words(config: SFTConfig | GRPOConfig, of: Shapes, plan: MemoryPlan) -> str:
+    """Of a machine with all the GPUs; Python and pictures come on top. No process ever reads more than its own weights."""
+    gpus, whole = max(config.gpus, 1), 4 * of.parameters
+    held, features = gpus * plan.host, gpus * FEATURES_LIMIT if of.frozen_vision else 0
+    parts = f"{held / GB:.1f} held, {whole / GB:.1f} to write the model, up to {features / GB:.1f} image features"
+    return f"main memory: {(held + whole + features) / GB:.0f} GB ({parts})"
 
 
 def on_disk(config: SFTConfig | GRPOConfig, of: Shapes, steps: int) -> tuple[float, str]:

@@ -33,8 +33,8 @@ def refuse_moments(config: TrainingConfig, ranks: Ranks) -> None:
     """Raises UserError for moments in 8 bits on several processes, or without the library that holds them."""
     if config.optim.moments == "float32":
         return
-    if max(config.gpus, ranks.world) > 1:
-        what, remedy = "8bit is for one process", "Leave it out: several share the moments among them"
+    if max(config.gpus, ranks.world) > 1 or config.offload:
+        what, remedy = "8bit is for one process whose weights are on its GPU", "Leave it out, or gpus and offload"
         raise UserError(what, where="optim.moments", remedy=remedy)
     if find_spec("bitsandbytes") is None:
         raise UserError("8bit needs bitsandbytes", where="optim.moments", remedy="pip install 'seethink[8bit]'")

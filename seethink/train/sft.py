@@ -37,6 +37,7 @@ from seethink.train.model.pack import hidden_states, pack
 from seethink.train.model.policy import (
     EncodedPrompt,
     Policy,
+    distribute,
     encode_completion,
     encode_prompt,
     idle_prompt,
@@ -70,7 +71,7 @@ class Encoded:
 
 def run(config: SFTConfig, dry_run: bool = False) -> dict[str, Any] | None:
     """The verb; of a dry run what it would take. Raises UserError for bad data, model or folder; the same call again resumes."""
-    with join(config.device) as ranks:
+    with join(config.device, 1 if dry_run else config.replicas, config.offload and not dry_run) as ranks:
         config = as_begun(config, ranks)
         with ranks.together():
             refuse_moments(config, ranks)
@@ -120,7 +121,7 @@ def train(folder: Run, config: SFTConfig, drawn: list[Example], eval_set: list[E
     with ranks.together():
         policy = load_policy(config.model, ranks)
     make_trainable(policy, config.model, config.seed)
-    ranks.shard(policy.dtype, policy.model)
+    distribute(policy, seed=config.seed)
     steps = math.ceil(len(drawn) / config.batch_size)
     optimiser = Optimiser(policy, config.optim, steps)
     start, _ = resume(folder, optimiser)

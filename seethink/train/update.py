@@ -228,11 +228,11 @@ def idle_batch(policy: Policy) -> Batch:
 def reference_model(policy: Policy) -> PreTrainedModel:
     """What the KL term holds on to: with LoRA the model itself, its adapters off; else a frozen copy of its weights.
 
-    A frozen vision tower is shared, not copied.
+    A frozen vision tower is shared, not copied. Of weights without memory the copy has none either (`distribute`).
     """
     if has_lora(policy.model):
         return policy.model
     shared = {id(policy.model.model.visual): policy.model.model.visual} if vision_frozen(policy) else {}
     reference = copy.deepcopy(policy.model, shared).requires_grad_(False)
-    slim(reference, policy.dtype)
+    slim(policy, reference)
     return reference

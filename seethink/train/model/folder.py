@@ -16,7 +16,7 @@ from seethink.train.config import HUB_NAME
 
 FAMILIES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")  # model_type
 MODELS = "Qwen2-VL, Qwen2.5-VL or Qwen3-VL (dense)"
-NEEDED = ("torch", "transformers", "peft", "safetensors")
+NEEDED = ("torch", "transformers", "peft", "accelerate", "safetensors")
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 REQUIRED = ("config.json", "tokenizer_config.json")

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, cast
 
+import torch
 from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
-from seethink.train.dist import whole
+from seethink.train.dist import like, whole
 
 TARGETS = r".*language_model\.layers\.\d+\.(self_attn|mlp)\.[a-z]+_proj"
 
@@ -28,14 +30,30 @@ def add_lora(model: nn.Module, rank: int, alpha: float) -> None:
         parameter.requires_grad_("lora_" in name)
 
 
+def _adapted(model: nn.Module) -> list[BaseTunerLayer]:
+    return [m for m in model.modules() if isinstance(m, BaseTunerLayer)]
+
+
 def has_lora(model: nn.Module) -> bool:
-    return any(isinstance(m, BaseTunerLayer) for m in model.modules())
+    return bool(_adapted(model))
+
+
+@torch.no_grad()
+def begin_adapters(model: nn.Module, seed: int) -> None:
+    """Adapters that change nothing yet, A drawn as peft draws it, B zero: the same on every rank and after a restart."""
+    generator = torch.Generator().manual_seed(seed)
+    for layer in _adapted(model):
+        a, b = (getattr(layer, f"lora_{x}")["default"].weight for x in "AB")
+        if not a.is_meta:  # else their memory is still to come
+            drawn = nn.init.kaiming_uniform_(torch.empty(a.shape), a=math.sqrt(5), generator=generator)
+            a.copy_(like(drawn, a))
+            b.zero_()
 
 
 @contextmanager
 def without_lora(model: nn.Module) -> Iterator[None]:
     """The model as it was before training, without a second copy of its weights."""
-    layers = [m for m in model.modules() if isinstance(m, BaseTunerLayer)]
+    layers = _adapted(model)
     for layer in layers:
         layer.enable_adapters(False)
     try:

@@ -1,7 +1,7 @@
-"""The parts of a model folder as transformers makes them: tokenizer with its chat template, image processor, weights.
+"""The parts of a model folder as transformers makes them: tokenizer with its chat template, image processor, ends.
 
-Each is checked against the others before it is used: no random weights, no id beyond the embedding, no template that
-leaves out images or the system prompt. Whatever transformers raises about a folder becomes one line that names it.
+Each is checked against the others before it is used: no id beyond the embedding, no template that leaves out images or
+the system prompt. Whatever transformers raises about a folder becomes one line that names it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from jinja2 import TemplateError
 from PIL import Image
 from safetensors import SafetensorError
 from torch.distributed.checkpoint.api import CheckpointException
-from transformers import AutoModelForImageTextToText, AutoTokenizer, Qwen2VLImageProcessorPil
+from transformers import AutoTokenizer, Qwen2VLImageProcessorPil
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
@@ -26,7 +26,6 @@ from seethink.core.errors import UserError
 from seethink.core.store import read_json, read_text, write_json
 from seethink.train.config import ModelConfig, system_prompt
 from seethink.train.model.folder import FETCH, MODELS, check_folder, image_settings, pixel_budget
-from seethink.train.model.pack import ATTENTION
 
 transformers_logging.disable_progress_bar()  # ours says what takes time
 transformers_logging.set_verbosity_error()  # what it warns of is refused here
@@ -171,32 +170,6 @@ def save_pixels(folder: Path, processor: Any) -> None:
     settings = {**settings, "size": edges, "min_pixels": least, "max_pixels": most}
     whole = read_json(path)
     write_json(path, {**whole, "image_processor": settings} if "image_processor" in whole else settings)
-
-
-def load_weights(folder: Path, dtype: torch.dtype) -> Any:
-    """The model on the CPU, in this precision. Raises UserError where a tensor is missing, unknown, misshapen or not finite."""
-    attention = {"": "sdpa", "text_config": ATTENTION, "vision_config": "sdpa"}
-    with reading("the model cannot be read", folder):
-        loaded: Any = AutoModelForImageTextToText.from_pretrained(
-            folder, dtype=dtype, attn_implementation=attention, output_loading_info=True, use_safetensors=True,
-            ignore_mismatched_sizes=True, local_files_only=True, trust_remote_code=False,
-        )  # fmt: skip
-    model, told = loaded
-    text = model.config.text_config
-    size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-    section = (text.rope_parameters or {}).get("mrope_section") or []
-    if 2 * sum(section) != size:
-        what = f"mrope_section {section} does not fit heads of {size} values"
-        raise UserError(what, where=folder / "config.json", remedy=FETCH)
-    for key, what in (("missing", "are missing"), ("unexpected", "are unknown"), ("mismatched", "have another shape")):
-        if names := sorted(n if isinstance(n, str) else n[0] for n in told[f"{key}_keys"]):
-            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-            raise UserError(f"weights {what}: {', '.join(names[:3])}{more}", where=folder, remedy=FETCH)
-    for name, weight in model.named_parameters():
-        if not torch.isfinite(weight).all():
-            what = f"weights are not finite (NaN or infinity): {name}"
-            raise UserError(what, where=folder, remedy="Take a checkpoint from before they diverged")
-    return model
 
 
 def set_stops(model: Any, tokenizer: PreTrainedTokenizerBase, stop: tuple[str, ...], folder: Path) -> None:

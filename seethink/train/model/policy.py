@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -26,11 +25,12 @@ from seethink.core.prompt import prompt_parts
 from seethink.core.store import write_text
 from seethink.train.batches import micro_batches
 from seethink.train.config import ModelConfig
-from seethink.train.dist import Ranks, groups
+from seethink.train.dist import Ranks, give_memory, groups, is_sharded
 from seethink.train.model.linear import use_onednn
-from seethink.train.model.lora import adapter_config, adapter_weights, add_lora, full_weights
-from seethink.train.model.parts import load_tools, load_weights, render, save_pixels, set_stops
+from seethink.train.model.lora import adapter_config, adapter_weights, add_lora, begin_adapters, full_weights
+from seethink.train.model.parts import load_tools, render, save_pixels, set_stops
 from seethink.train.model.vision import see, see_at_once
+from seethink.train.model.weights import empty_model, read_weights, stored_precision
 
 SIDE_FILES = ("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json")
 
@@ -54,6 +54,8 @@ class Policy:
     """Of the computation; weights that train are fp32."""
     max_prompt_tokens: int = 0
     """Longer prompts are refused; 0: none are."""
+    stored: torch.dtype | None = None
+    """Precision of all weights in its folder; None: they have several, or it is not known."""
     features: dict[tuple[str, ...], Tensor] = field(default_factory=dict)
     """Image paths of a prompt -> [tokens, 1 + deep, hidden] of a frozen vision tower, on the CPU; latest FEATURES_LIMIT bytes."""
     ranks: Ranks = field(default_factory=Ranks)
@@ -61,7 +63,13 @@ class Policy:
 
     @property
     def device(self) -> torch.device:
-        return self.model.device
+        return device_of(self.model)
+
+    def fits(self, weight: Tensor) -> bool:
+        """Whether a weight loses nothing in the precision of the computation; of one without memory its folder says it."""
+        if weight.is_meta:
+            return self.stored == self.dtype
+        return torch.equal(weight.to(self.dtype).to(weight.dtype), weight)
 
     def autocast(self) -> AbstractContextManager:
         """The precision of the computation, around everything that runs the model."""
@@ -93,6 +101,11 @@ class Policy:
         return torch.tensor(sorted(i for i in ids if i is not None), device=self.device)
 
 
+def device_of(model: nn.Module) -> torch.device:
+    """Where a model computes. Its buffers are there, weights may rest on the host."""
+    return next(model.buffers()).device
+
+
 @dataclass(frozen=True)
 class EncodedPrompt:
     """A prompt ready for the model.
@@ -119,20 +132,41 @@ class EncodedPrompt:
 def load_policy(settings: ModelConfig, ranks: Ranks | None = None, weights: torch.dtype = torch.float32) -> Policy:
     """Policy from a Hugging Face folder of one of FAMILIES, held in `weights` precision. Raises UserError naming what is wrong.
 
-    On several ranks the weights stay on the CPU until `Ranks.shard` moves each rank's part to its device.
+    On several ranks its weights have no memory until they are split (`distribute`).
 
     torchvision is not needed: tokenizer, image processor and chat template are loaded one by one, not as a processor.
     """
     folder, ranks = settings.path, ranks or Ranks()
     _, tokenizer, processor, system = load_tools(settings)
-    model = load_weights(folder, weights)
+    model = empty_model(folder, weights)
     set_stops(model, tokenizer, settings.stop, folder)
     use_onednn(model)
-    model = model.to("cpu" if ranks.mesh else ranks.device).eval()
-    dtype = compute_dtype(settings.dtype, ranks.device)
+    if not ranks.mesh:
+        give_memory(model, ranks.device)
+        read_weights(model, folder)
+        model.to(ranks.device)  # its buffers
+    dtype, stored = compute_dtype(settings.dtype, ranks.device), stored_precision(folder)
     narrow(model, dtype)
-    see_at_once(model, dtype)
-    return Policy(model, tokenizer, processor, folder, system, dtype, settings.max_prompt_tokens, ranks=ranks)
+    see_at_once(model, ranks.device, dtype)
+    limit = settings.max_prompt_tokens
+    return Policy(model.eval(), tokenizer, processor, folder, system, dtype, limit, stored, ranks=ranks)
+
+
+def distribute(policy: Policy, reference: PreTrainedModel | None = None, seed: int = 0) -> None:
+    """Split the weights over the ranks and read them, each rank its part; in a single process they are there already.
+
+    The reference is read from the same folder: what training has made of the policy is restored later, and into the policy
+    alone. Raises UserError as `load_policy` does.
+    """
+    ranks = policy.ranks
+    if not ranks.mesh:
+        return
+    ranks.shard(policy.dtype, policy.model, reference)
+    for model in dict.fromkeys((policy.model, reference or policy.model)):
+        with ranks.together():
+            read_weights(model, policy.folder)
+        slim(policy, model)  # a whole vision tower, now that its values are known
+    begin_adapters(policy.model, seed)
 
 
 def compute_dtype(name: str, device: torch.device) -> torch.dtype:
@@ -199,7 +233,7 @@ def write_policy(policy: Policy, weights: dict[str, Tensor], folder: Path) -> No
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def make_trainable(policy: Policy, config: ModelConfig, seed: int = 0, fits: Fits | None = None) -> None:
+def make_trainable(policy: Policy, config: ModelConfig, seed: int = 0) -> None:
     """Choose what trains: LoRA adapters only, or all weights but a frozen vision tower and projector (its mergers).
 
     What does not train is held in the precision of the computation (`slim`).
@@ -210,34 +244,30 @@ def make_trainable(policy: Policy, config: ModelConfig, seed: int = 0, fits: Fit
             layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
             layer.train()  # transformers checkpoints only then; there is no dropout
     if config.lora_rank:
-        torch.manual_seed(seed)  # adapters begin the same on every rank and after a restart
         add_lora(policy.model, config.lora_rank, config.lora_alpha)
+        begin_adapters(policy.model, seed)
     else:
         for name, parameter in policy.model.named_parameters():
             projector = ".visual." in name and "merger" in name
             frozen = config.freeze_projector if projector else config.freeze_vision if ".visual." in name else False
             parameter.requires_grad_(not frozen)
-    slim(policy.model, policy.dtype, fits)
+    slim(policy, policy.model)
 
 
-Fits = Callable[[Tensor], bool]
-
-
-def slim(model: nn.Module, dtype: torch.dtype, fits: Fits | None = None) -> None:
-    """Hold the frozen weights of linear layers in the precision of the computation, in place.
+def slim(policy: Policy, model: nn.Module) -> None:
+    """Hold the frozen weights of a model's linear layers in the precision of the policy's computation, in place.
 
     Autocast would cast them at every use, so no result changes, bit for bit. Embeddings and norms stay, since they are not
-    cast; so does a weight that has more digits than `dtype`, as it would be saved without them (`fits`: how to know).
+    cast; so does a weight that has more digits (`Policy.fits`), as it would be saved without them.
     """
-    if dtype == torch.float32:
+    if policy.dtype == torch.float32:
         return
-    fits = fits or (lambda weight: torch.equal(weight.to(dtype).to(weight.dtype), weight))
     shared = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}  # the head may be one of them
     for module in model.modules():
         if type(module) is nn.Linear and id(module.weight) not in shared:
             for weight in module.parameters(recurse=False):
-                if not weight.requires_grad and fits(weight):
-                    weight.data = weight.data.to(dtype)
+                if not weight.requires_grad and not is_sharded(weight) and policy.fits(weight):
+                    weight.data = weight.data.to(policy.dtype)
 
 
 def narrow(model: Any, dtype: torch.dtype) -> None:
@@ -258,7 +288,7 @@ def _in_precision(dtype: torch.dtype, _module: nn.Module, _inputs: Any, out: Ten
 
 def frozen(policy: Policy) -> Policy:
     """The policy, to be asked and not trained."""
-    slim(policy.model.requires_grad_(False), policy.dtype)
+    slim(policy, policy.model.requires_grad_(False))
     return policy
 
 

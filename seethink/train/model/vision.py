@@ -29,9 +29,9 @@ def _varlen(_module: Any, query: Any, key: Any, value: Any, **given: Any) -> tup
 AttentionInterface.register(VARLEN, _varlen)
 
 
-def see_at_once(model: Any, dtype: torch.dtype) -> None:
+def see_at_once(model: Any, device: torch.device, dtype: torch.dtype) -> None:
     """Let the vision tower of a model on a GPU look so; its kernel computes in half precision only."""
-    if model.device.type == "cuda" and dtype in (torch.bfloat16, torch.float16):
+    if device.type == "cuda" and dtype in (torch.bfloat16, torch.float16):
         model.model.visual.config._attn_implementation = VARLEN
 
 
