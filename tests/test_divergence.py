@@ -20,7 +20,8 @@ from seethink.pocket.build import build
 from seethink.show import evaluation
 from seethink.train.model import divergence
 from seethink.train.model.divergence import distances, refuse_strangers
-from seethink.train.model.policy import encode_completion, encode_prompt, save_policy
+from seethink.train.model.policy import encode_completion, encode_prompt
+from seethink.train.model.saving import save_policy
 from tests.tiny import IMAGE, plain_policy, tiny_model, tiny_policy, tiny_prompt
 
 BASE = Path(__file__).parents[1] / "seethink" / "pocket" / "base"

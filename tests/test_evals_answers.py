@@ -265,7 +265,8 @@ def test_the_papers_budget_is_256_tokens_of_32_by_32_pixels(tmp_path):
 def test_a_saved_model_keeps_the_budget_it_was_trained_with(tmp_path):
     from seethink.train.config import ModelConfig
     from seethink.train.model.folder import pixel_budget
-    from seethink.train.model.policy import load_policy, save_policy
+    from seethink.train.model.policy import load_policy
+    from seethink.train.model.saving import save_policy
 
     save_policy(load_policy(ModelConfig(path=BASE, max_pixels=262144)), tmp_path / "a")
     save_policy(load_policy(ModelConfig(path=BASE)), tmp_path / "b")

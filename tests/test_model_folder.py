@@ -21,14 +21,8 @@ from seethink.train.config import ModelConfig
 from seethink.train.dist import give_memory
 from seethink.train.model.folder import INDEX, LFS, check_folder
 from seethink.train.model.parts import STOP_REMEDY
-from seethink.train.model.policy import (
-    Policy,
-    compute_dtype,
-    encode_completion,
-    encode_prompt,
-    load_policy,
-    save_policy,
-)
+from seethink.train.model.policy import Policy, compute_dtype, encode_completion, encode_prompt, load_policy
+from seethink.train.model.saving import save_policy
 from seethink.train.model.weights import empty_model, read_weights
 from tests.tiny import tiny_model
 

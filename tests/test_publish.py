@@ -17,7 +17,8 @@ from seethink.core.tags import compose
 from seethink.pocket.build import build
 from seethink.train import sft
 from seethink.train.config import GRPOConfig, ModelConfig, SFTConfig
-from seethink.train.model.policy import make_trainable, save_adapters
+from seethink.train.model.policy import make_trainable
+from seethink.train.model.saving import save_adapters
 from seethink.train.needs import needs
 from seethink.train.preflight import Longest
 from seethink.train.track import numbers, tracked

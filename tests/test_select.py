@@ -23,7 +23,7 @@ from seethink.core.tables import read_table
 from seethink.core.tags import compose
 from seethink.study.sets import made_file
 from seethink.train.config import SelectConfig
-from seethink.train.model.policy import save_policy
+from seethink.train.model.saving import save_policy
 from seethink.train.select import cut, mean_perplexity, run
 from seethink.train.sft import encode
 from tests.tiny import plain_policy, stock_log_probs

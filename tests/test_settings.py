@@ -22,6 +22,8 @@ NESTED = [(verb, key) for verb, config in CONFIGS.items() for key, _ in describe
 NEEDED = {"base_url": "http://h/v1", "format": "trl", "models": ["m"], "runs": ["x"]}
 ONE_OF = {EvalConfig: {"model": "x"}}
 """What a config needs of several settings that each have a default."""
+BESIDE = {"sampler.transfer": ("sampler.engine", "vllm-server"), "sampler.python": ("sampler.engine", "vllm")}
+"""Settings that another one must ask for."""
 OTHERS = [True, False, 1, 0.25, 3, "x", "http://h", ["x"], [1.0, 2.0], [["a", "b"]], {"a": 1}]
 
 
@@ -30,10 +32,14 @@ def settings_of(config: Config) -> dict[str, Any]:
     return {key: reduce(getattr, key.split("."), config) for key, _ in describe(type(config))}
 
 
-def needed(config: type[Config]) -> dict[str, Any]:
-    """Values for what has no default."""
+def needed(config: type[Config], key: str = "") -> dict[str, Any]:
+    """Values for what has no default, and for what `key` wants beside it."""
     required = [key for key, (_, default, _) in describe(config) if default == "required"]
-    return merge(*(nested(key, NEEDED.get(key, "x")) for key in required), ONE_OF.get(config, {}))
+    return merge(
+        *(nested(key, NEEDED.get(key, "x")) for key in required),
+        ONE_OF.get(config, {}),
+        nested(*BESIDE[key]) if key in BESIDE else {},
+    )
 
 
 def nested(key: str, value: Any) -> dict[str, Any]:
@@ -43,12 +49,12 @@ def nested(key: str, value: Any) -> dict[str, Any]:
 
 def with_another_value(config: type[Config], key: str) -> tuple[Any, Config]:
     """(a value of this key that is valid and not its default, the settings with it)."""
-    before = settings_of(build(config, needed(config)))
+    before = settings_of(build(config, needed(config, key)))
     kind = dict(describe(config))[key][0]
     words = kind.removeprefix("Literal[").rstrip("]").replace("'", "").split(", ") if kind.startswith("Lit") else []
     for value in words or OTHERS:
         try:
-            made = build(config, merge(needed(config), nested(key, value)))
+            made = build(config, merge(needed(config, key), nested(key, value)))
         except UserError:
             continue
         if settings_of(made)[key] != before[key]:
@@ -59,11 +65,11 @@ def with_another_value(config: type[Config], key: str) -> tuple[Any, Config]:
 @pytest.mark.parametrize(("verb", "key"), NESTED)
 def test_a_nested_override_changes_nothing_else(verb, key, tmp_path):
     config = CONFIGS[verb]
-    before = settings_of(build(config, needed(config)))
+    before = settings_of(build(config, needed(config, key)))
     value, by_arm = with_another_value(config, key)
     table, _, leaf = key.rpartition(".")
     inline = json.dumps(value).replace('": ', '"= ')  # TOML writes {"a"= 1}
-    (tmp_path / "needed.json").write_text(json.dumps(needed(config)))
+    (tmp_path / "needed.json").write_text(json.dumps(needed(config, key)))
     (tmp_path / "one.toml").write_text(f"[{table}]\n{leaf} = {inline}\n")
     option = [f"--{key}", value if isinstance(value, str) else inline]
     by_option, by_file = (

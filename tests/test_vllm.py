@@ -23,8 +23,9 @@ from seethink.core.run import read_log
 from seethink.core.store import write_json
 from seethink.train import grpo
 from seethink.train.config import GRPOConfig, ModelConfig
-from seethink.train.model.policy import encode_prompt, make_trainable, save_policy
+from seethink.train.model.policy import encode_prompt, make_trainable
 from seethink.train.model.rescore import rescore
+from seethink.train.model.saving import save_policy
 from seethink.train.rollout import vllm_weights
 from seethink.train.rollout.engine import EngineSampler, PlainWeights, make_sampler
 from seethink.train.rollout.sampler import LocalSampler

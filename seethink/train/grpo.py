@@ -41,15 +41,8 @@ from seethink.train.config import GRPOConfig, WatchConfig, controls_in_words, ra
 from seethink.train.demos import Demos, draw_demos, optimiser_steps, refuse_ignored
 from seethink.train.dist import Ranks, join
 from seethink.train.metrics import describe, rollout_rows, visits
-from seethink.train.model.policy import (
-    EncodedPrompt,
-    Policy,
-    distribute,
-    load_policy,
-    make_trainable,
-    save_adapters,
-    save_policy,
-)
+from seethink.train.model.policy import EncodedPrompt, Policy, distribute, load_policy, make_trainable
+from seethink.train.model.saving import save_adapters, save_policy
 from seethink.train.needs import needs
 from seethink.train.optimiser import Optimiser, refuse_moments
 from seethink.train.preflight import Checked, blanked, check_data, warn_of_golds

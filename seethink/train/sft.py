@@ -44,10 +44,9 @@ from seethink.train.model.policy import (
     image_features,
     load_policy,
     make_trainable,
-    save_adapters,
-    save_policy,
 )
 from seethink.train.model.rescore import rescore
+from seethink.train.model.saving import save_adapters, save_policy
 from seethink.train.needs import needs
 from seethink.train.optimiser import Optimiser, refuse_moments
 from seethink.train.preflight import blanked, check_data

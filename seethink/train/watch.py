@@ -23,7 +23,8 @@ from seethink.train import alarms
 from seethink.train.alarms import SECONDS, first_row
 from seethink.train.batches import data_order
 from seethink.train.config import GRPOConfig, SFTConfig
-from seethink.train.model.policy import Policy, encode_prompt, save_policy
+from seethink.train.model.policy import Policy, encode_prompt
+from seethink.train.model.saving import save_policy
 from seethink.train.rollout.decoding import Completion
 from seethink.train.rollout.sampler import LocalSampler, decode
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -10,9 +9,6 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import torch
-from peft.tuners.tuners_utils import BaseTunerLayer
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
@@ -22,17 +18,14 @@ from seethink.core.errors import UserError
 from seethink.core.images import open_image
 from seethink.core.nouns import Sample
 from seethink.core.prompt import prompt_parts
-from seethink.core.store import write_text
 from seethink.train.batches import micro_batches
 from seethink.train.config import ModelConfig
 from seethink.train.dist import Ranks, give_memory, groups, is_sharded
 from seethink.train.model.linear import use_onednn
-from seethink.train.model.lora import adapter_config, adapter_weights, add_lora, begin_adapters, full_weights
-from seethink.train.model.parts import load_tools, render, save_pixels, set_stops
+from seethink.train.model.lora import add_lora, begin_adapters
+from seethink.train.model.parts import load_tools, render, set_stops
 from seethink.train.model.vision import see, see_at_once
 from seethink.train.model.weights import empty_model, read_weights, stored_precision
-
-SIDE_FILES = ("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json")
 
 PATCHES_AT_ONCE = 32768  # that the vision tower of a GPU looks at: 2 GB of activations
 FEATURES_LIMIT = 4 * 2**30  # bytes of image features kept on the CPU: a round of 512 prompts at the paper's image size
@@ -176,61 +169,6 @@ def compute_dtype(name: str, device: torch.device) -> torch.dtype:
         able = device.type != "cpu" or any(has.get(unit) for unit in ("avx512_bf16", "amx_bf16", "bf16"))
         name = "bfloat16" if able else "float32"
     return {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]
-
-
-def save_policy(policy: Policy, folder: Path) -> None:
-    """Plain Hugging Face folder that transformers and vLLM load: weights, config, tokenizer, processor, template.
-
-    Every rank calls it, the first one writes.
-    """
-    weights = {}
-    for name, weight in full_weights(policy.model):
-        if policy.ranks.first:
-            weights[name] = weight.cpu().float()  # frozen ones may be held in another
-    with policy.ranks.together():
-        if policy.ranks.first:
-            write_policy(policy, weights, folder)
-
-
-def save_adapters(policy: Policy, folder: Path) -> None:
-    """LoRA adapters alone, as peft and vLLM load them onto the model that they were trained on; nothing without LoRA.
-
-    Every rank calls it, the first one writes.
-    """
-    weights = adapter_weights(policy.model)
-    layer = next((m for m in policy.model.modules() if isinstance(m, BaseTunerLayer)), None)
-    if layer is None or not policy.ranks.first:
-        return
-    of: Any = layer
-    folder.mkdir(exist_ok=True)
-    adapter_config(of.r["default"], of.lora_alpha["default"], str(policy.folder)).save_pretrained(str(folder))
-    save_file(weights, folder / "adapter_model.safetensors", {"format": "pt"})
-
-
-def write_policy(policy: Policy, weights: dict[str, Tensor], folder: Path) -> None:
-    temporary = Path(folder).with_name(Path(folder).name + ".tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
-        policy.model.save_pretrained(temporary, state_dict=weights)
-        policy.tokenizer.save_pretrained(temporary)
-        for name in SIDE_FILES:
-            if (policy.folder / name).is_file() and not (temporary / name).exists():
-                shutil.copyfile(policy.folder / name, temporary / name)
-        if policy.image_processor and any((temporary / name).is_file() for name in SIDE_FILES[:2]):
-            save_pixels(temporary, policy.image_processor)
-        if policy.system:  # whoever asks the model later asks it as it was trained
-            write_text(temporary / "system.txt", policy.system)
-        shutil.rmtree(folder, ignore_errors=True)
-        temporary.rename(folder)
-    except SafetensorError as error:  # hides the cause of a failed write
-        raise UserError(
-            f"cannot write the model ({error})",
-            where=folder,
-            remedy="Free some space; the same command then continues",
-            code=1,
-        ) from None
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def make_trainable(policy: Policy, config: ModelConfig, seed: int = 0) -> None:
