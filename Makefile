@@ -22,7 +22,7 @@ study-full: $(VENV)/ready
 	$(BIN)/seethink findings $(QUESTIONS:%=runs/full/%) --out docs/findings.md
 
 test: $(VENV)/ready
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # vLLM pins other versions than we do, so it has an environment of its own (about 3 GB); optional.
 test-vllm: $(VLLM)/ready
