@@ -79,9 +79,7 @@ def read(source: Source, path: Path, images: Path | None, limit: int = 0) -> Loa
             for image in sample.images:
                 if (other := seen.setdefault(image, name)) != name:
                     what = f"images {other!r} and {name!r} lead to the same file {image}"
-                    raise UserError(
-                        what, where=where, remedy="Give --images the folder that holds the source's folders"
-                    )
+                    raise UserError(what, where=where, remedy="Give --images the folder that holds their folders")
             samples.append(sample)
             if fault:
                 detail = f"{where}: {fault.detail}"
