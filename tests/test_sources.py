@@ -94,10 +94,13 @@ TEN = ["a can"] * 4 + ["soda"] * 4 + ["unanswerable"] * 2
 FOLDERS = {
     "clevr_math": (
         "clevr-math-train.json",
-        {"info": {}, "questions": [clevr(3), clevr("seven"), clevr("a few"), clevr(2, "gone.png"), clevr(True), clevr(10), clevr(-1), clevr(1, question=" ")]},
+        {"info": {}, "questions": [clevr(3), clevr("seven"), clevr("a few"), clevr(2, "gone.png"), clevr(True), clevr(10), clevr(-1), clevr(1, question=" "),
+                clevr(1, "a" * 5000),
+                clevr(1, "a\0.png"),
+                clevr(1, "")]},
         ["CLEVR_v1.0/images/train/a.png"],
         {"clevr_math-1": ["3"], "clevr_math-2": ["7"], "clevr_math-6": ["10"]},
-        {"clevr_math-3": ("gold", "a few"), "clevr_math-4": ("image", "gone.png"), "clevr_math-5": ("gold", "True"), "clevr_math-7": ("gold", "-1"), "clevr_math-8": ("malformed", "empty")},
+        {"clevr_math-3": ("gold", "a few"), "clevr_math-4": ("image", "gone.png"), "clevr_math-5": ("gold", "True"), "clevr_math-7": ("gold", "-1"), "clevr_math-8": ("malformed", "empty"), **{f"clevr_math-{n}": ("image", "is not below") for n in (9, 10, 11)}},
     ),
     "geoqa170k": (
         "qa_tuning.json",

@@ -107,7 +107,7 @@ def _samples(
             name = source.image(question)
             path = find_image(name, roots, "")
             if path is None:
-                raise Unusable("image", f"{name!r} is not below {' or '.join(map(str, roots))}")
+                raise Unusable("image", f"{name[:MAX_SHOWN]!r} is not below {' or '.join(map(str, roots))}")
             row = source.row(question, Picture(path, contexts.get(name, "")))
             yield _sample(source, bare, row, path), name, None
         except Unusable as fault:

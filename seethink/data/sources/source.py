@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -117,6 +118,6 @@ def find_image(name: str, roots: list[Path], where: str) -> Path | None:
     for root in roots:
         for start in range(len(parts)):
             candidate = root.joinpath(*parts[start:])
-            if candidate.is_file():
+            if os.path.isfile(candidate):  # False also for a name that no file can have
                 return candidate.resolve()
     return None
