@@ -1,4 +1,4 @@
-"""Render what is never typed: the file list of docs/house.md, the tables of docs/alarms.md, README's study table, the benchmark
+"""Render what is never typed: the file list of docs/house.md, the tables of docs/alarms.md and docs/rows.md, README's study table, the benchmark
 table of docs/engine.md, and how well the lexicons find hesitation, in docs/traces.md and in their own files.
 
 python docs/render.py [--study runs/study]
@@ -43,6 +43,13 @@ def alarms(text: str) -> str:
     from seethink.train.alarms import RULES
 
     return replace(replace(text, "training", alarm_table(RULES)), "study", alarm_table(STUDY_RULES))
+
+
+def rows_page(text: str) -> str:
+    """docs/rows.md with the table of the paper's sources."""
+    from seethink.data.sources.table import source_table
+
+    return replace(text, "sources", source_table())
 
 
 def summary(path: Path) -> str:
@@ -140,6 +147,8 @@ def main() -> None:
     (ROOT / "docs" / "house.md").write_text(house(), encoding="utf-8")
     page = ROOT / "docs" / "alarms.md"
     page.write_text(alarms(page.read_text(encoding="utf-8")), encoding="utf-8")
+    page = ROOT / "docs" / "rows.md"
+    page.write_text(rows_page(page.read_text(encoding="utf-8")), encoding="utf-8")
     if arguments.study:
         report = (arguments.study / "report.md").read_text(encoding="utf-8").split("\n## Matched")[0].strip()
         text = replace(text, "study", re.sub(r"^# (.*)", r"**\1**", report).replace("\n## ", "\n### "))

@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from seethink.core.config import Config, Effect, Seed
 from seethink.core.url import BaseUrl, KeyName
+from seethink.data.sources.table import NINE
 from seethink.rewards.config import RewardConfig
 
 
@@ -19,7 +20,9 @@ class SplitRule(Config):
     preset: Annotated[str, Effect.INPUT] = Field(
         default="paper", description="lexicon of cues: paper, strict, word, broad, or a TOML file"
     )
-    rl_only: tuple[str, ...] = Field(default=("geoqa170k",), description="sources that go to RL without a trace")
+    rl_only: tuple[str, ...] = Field(
+        default=tuple(s.name for s in NINE if s.rl_only), description="sources that go to RL without a trace"
+    )
     rl_cap: int | None = Field(default=None, ge=0, description="RL questions per source at most; none: no cap")
     rl_caps: dict[str, int] = Field(default={}, description="caps of single sources, e.g. {clevr_math = 2000}")
     seed: int = Field(default=0, description="which questions a cap keeps")
@@ -54,8 +57,14 @@ class Role(Config):
 class DataConfig(Config):
     """Distil reasoning traces from an endpoint, in six steps."""
 
-    source: Annotated[Path, Effect.INPUT] = Field(description="samples: our JSONL rows, or a published file")
-    format: str = Field(default="rows", description="rows: our JSONL; paper: the paper's published JSON")
+    source: Annotated[Path, Effect.INPUT] = Field(
+        description="samples: our JSONL rows, or a published file; of the nine sources also the folder it lies in"
+    )
+    format: str = Field(
+        default="rows",
+        description="rows: our JSONL; paper: the paper's published JSON; or a source of the paper as it was published: "
+        + "; ".join(f"{source.name} ({source.licence})" for source in NINE),
+    )
     images: Annotated[Path | None, Effect.PLACE] = Field(default=None, description="image folder of a published file")
     out: Annotated[Path, Effect.OUTPUT] = Field(description="run folder")
     base_url: Annotated[BaseUrl, Effect.PLACE] = Field(min_length=1, description="OpenAI-compatible, of all steps")

@@ -10,20 +10,24 @@ from seethink.core.nouns import Drop, Example, Sample
 from seethink.core.preflight import check_pictures, faulty, refusal
 from seethink.core.prompt import prompt_text
 from seethink.core.store import DataRow, hash_text
-from seethink.data.sources import FORMATS
+from seethink.data.sources import FORMATS, READERS, SOURCES
+from seethink.data.sources.published import Loaded, read
 
 MOST_BROKEN = 1 / 20  # of the samples may have broken images; with more, something is wrong with all of them
 
 
-def load_source(path: Path, format: str, images: Path | None, limit: int = 0) -> list[Sample]:
-    """The first `limit` samples (0: all). Raises UserError for the first fault."""
+def load_source(path: Path, format: str, images: Path | None, limit: int = 0) -> Loaded:
+    """The first `limit` samples (0: all), those of a published source with what dropped them. Raises UserError."""
     if format not in FORMATS:
         raise UserError(f"unknown format {format!r}", remedy=f"Use one of {', '.join(FORMATS)}")
-    samples = list(FORMATS[format](path, images))
-    samples = samples[:limit] if limit else samples
+    if format in SOURCES:
+        loaded = read(SOURCES[format], path, images, limit)
+    else:
+        loaded = Loaded(list(READERS[format](path, images)), {})
+    samples = loaded.samples[:limit] if limit else loaded.samples
     if not samples:
         raise UserError("no samples", where=path, remedy="Give a file with at least one row")
-    return samples
+    return loaded._replace(samples=samples, drops={s.id: loaded.drops[s.id] for s in samples if s.id in loaded.drops})
 
 
 def find_broken(samples: list[Sample], path: Path) -> dict[str, Drop]:

@@ -2,6 +2,7 @@
 
     seethink data --source samples.jsonl --base_url http://127.0.0.1:8000/v1 --out runs/data
     seethink data --source data.json --format paper --images images --base_url http://127.0.0.1:8000/v1 --out runs/data
+    seethink data --source CLEVR-Math --format clevr_math --base_url http://127.0.0.1:8000/v1 --out runs/clevr_math
 
 Every item walks its own steps, so finished samples appear within minutes. Answers live in the ledger of the run folder:
 a killed or changed run repeats no call whose question did not change. A failed item is dropped with a reason and asked
@@ -21,12 +22,14 @@ from seethink.core.errors import UserError
 from seethink.core.images import hash_pictures
 from seethink.core.progress import Progress, progress
 from seethink.core.run import Run
-from seethink.core.store import hash_text, write_json, write_jsonl
+from seethink.core.store import hash_file, hash_text, write_json, write_jsonl
 from seethink.data.config import DataConfig
 from seethink.data.funnel import Funnel, print_funnel
 from seethink.data.kept import save_kept
 from seethink.data.load import find_broken, find_duplicates, load_source
 from seethink.data.plan import print_plan
+from seethink.data.sources import SOURCES
+from seethink.data.sources.published import find_rows
 from seethink.data.split import print_cues, split, write_parts
 from seethink.data.steps import Candidate, Steps, load_prompts, walk
 from seethink.traces.lexicon import content_hash
@@ -36,9 +39,11 @@ TABLES = ("traces.jsonl", "sft.jsonl", "rl.jsonl", "drops.parquet", "funnel.json
 
 def run(config: DataConfig, dry_run: bool = False) -> None:
     """The verb. Raises UserError for bad input, a dead endpoint (3) or a spent budget (4); the same call resumes."""
-    samples = load_source(config.source, config.format, config.images, config.limit)
+    samples, out, aside = load_source(config.source, config.format, config.images, config.limit)
+    if config.format in SOURCES:  # the run hangs on the file of rows, not on all that lies in its folder
+        config = config.model_copy(update={"source": find_rows(SOURCES[config.format], config.source)})
     prompts = load_prompts(config.prompts)
-    out = find_broken(samples, config.source)
+    out |= find_broken([sample for sample in samples if sample.id not in out], config.source)
     out |= find_duplicates([sample for sample in samples if sample.id not in out])
     items = [Candidate(sample, drop=out.get(sample.id)) for sample in samples]
     if dry_run:
@@ -51,6 +56,7 @@ def run(config: DataConfig, dry_run: bool = False) -> None:
         "prompts": hash_text(*(p.template for p in prompts.values())),
         "split.preset": content_hash(config.split.preset),
     }
+    inputs |= {"aside": hash_file(aside)} if aside else {}
     with Run.open(config.out, "data", config, inputs, keep=True, overwrite=config.overwrite) as folder:
         whole = folder.done and all(folder.path(name).exists() for name in TABLES)
         if whole and not folder.summary["failed"]:

@@ -8,33 +8,21 @@ that fits no rule is refused by name.
 from __future__ import annotations
 
 import re
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from seethink.core.errors import UserError
 from seethink.core.fields import as_text, lettered, read_golds, read_images, read_text_field, refuse_tokens
 from seethink.core.nouns import Kind, Sample, kind_of, sample_from_row
 from seethink.core.store import read_json
+from seethink.data.sources.golds import LETTER, worked_answer
+from seethink.data.sources.source import find_image
+from seethink.data.sources.table import NINE
 
-# first part of the id: (source, reward kind)
-KNOWN: dict[str, tuple[str, str]] = {
-    "clevr_math": ("clevr_math", "digit"),
-    "geoqa170k": ("geoqa170k", "choice"),
-    "synthesis": ("math_puma", "math"),
-    "arxivqa": ("arxivqa", "choice"),
-    "docvqa": ("docvqa", "open"),
-    "vizwiz": ("vizwiz", "open"),
-    "allava": ("allava_laion", "open"),
-    "coco": ("coco", "box"),
-    "vg": ("vg", "box"),
-}
+KNOWN: dict[str, tuple[str, str]] = {s.prefix or s.name: (s.name, s.kind) for s in NINE}
+"""First part of the id: (source, reward kind)."""
 KIND_KEYS = ("kind", "reward_kind", "reward")  # a record may name its kind itself
 
-_LETTER = re.compile(r"\s*[(\[]?([A-Za-z])(?:[)\].:](?:\s.*)?|)\s*", re.DOTALL)
-_ANSWER = re.compile(r"answer\s*[:：]\s*", re.IGNORECASE)
-_FUNCTION = re.compile(r"(?<![\w])(?:y|f\(x\))\s*=\s*[^\n,;]+")
-_ASKS_FUNCTION = re.compile(r"\b(?:equation|function|expression|formula)\b", re.IGNORECASE)
-_SOLVED = re.compile(r"([a-xz])\s*=\s*(\S.*)")
 _FOUR_NUMBERS = re.compile(r"[\[(\s]*(-?[\d.]+)\s*,\s*(-?[\d.]+)\s*,\s*(-?[\d.]+)\s*,\s*(-?[\d.]+)[\])\s]*")
 
 
@@ -85,7 +73,7 @@ def paper_sample(row: Any, where: str, roots: list[Path]) -> Sample:
         {
             "id": row["id"],
             "source": source,
-            "images": [str(_find_image(name, roots, where)) for name in _image_names(row, where)],
+            "images": [str(_found(name, roots, where)) for name in _image_names(row, where)],
             "question": question,
             "gold": golds,
             "kind": kind,
@@ -102,35 +90,9 @@ def paper_sample(row: Any, where: str, roots: list[Path]) -> Sample:
 def repair_gold(kind: str, given: Any, question: str, context: str) -> str:
     """The checkable part of a published gold: the letter of an option, the final line of a worked solution."""
     text = str(given).strip()
-    if kind == "choice" and (match := _LETTER.fullmatch(text)):
+    if kind == "choice" and (match := LETTER.fullmatch(text)):
         return match[1].upper()
     return worked_answer(text, question, context) if kind == "math" else text
-
-
-def worked_answer(solution: str, question: str, context: str) -> str:
-    """Final answer of a worked solution; the whole function where the question asks for it.
-
-    Some solutions end with the unknown alone (`a = -5`). Then the function stands in an earlier line, or follows from
-    putting the unknown into the function of the textual problem.
-    """
-    marks = list(_ANSWER.finditer(solution))
-    final = _line(solution[marks[-1].end() :] if marks else (solution.splitlines() or [""])[-1])
-    if not _ASKS_FUNCTION.search(question) or _FUNCTION.match(final):
-        return final
-    solved = _SOLVED.fullmatch(final)
-    earlier = [_line(m[0]) for m in _FUNCTION.finditer(solution)]
-    if earlier and (not solved or not re.search(rf"\b{solved[1]}\b", earlier[-1])):
-        return earlier[-1]
-    asked = _FUNCTION.search(context)
-    if solved and asked:
-        template = re.split(r"\s+(?:goes|passes|and|is|has|with|where|through)\b", asked[0])[0]
-        return re.sub(rf"\b{solved[1]}\b", lambda _: f"({solved[2]})", template).strip()
-    return final
-
-
-def _line(text: str) -> str:
-    first = text.strip().splitlines()[0].strip() if text.strip() else ""
-    return first[:-1].rstrip() if first.endswith(".") else first
 
 
 def _source_and_kind(row: dict[str, Any], where: str) -> tuple[str, Kind]:
@@ -148,15 +110,8 @@ def _image_names(row: dict[str, Any], where: str) -> tuple[str, ...]:
     return read_images({"images": row.get("local_image") or row.get("image")}, where)
 
 
-def _find_image(name: str, roots: list[Path], where: str) -> Path:
-    """The file below one of the roots; leading folders of the name that do not exist there are dropped one by one."""
-    parts = PurePosixPath(name.lstrip("/")).parts
-    if ".." in parts:
-        raise UserError(f"image {name!r} leads out of its folder", where=where, remedy="Repair or remove the record")
-    for root in roots:
-        for start in range(len(parts)):
-            candidate = root.joinpath(*parts[start:])
-            if candidate.is_file():
-                return candidate.resolve()
+def _found(name: str, roots: list[Path], where: str) -> Path:
+    if path := find_image(name, roots, where):
+        return path
     tried = " and ".join(str(root) for root in roots)
     raise UserError(f"image {name!r} is not below {tried}", where=where, remedy="Give --images the folder of images")
