@@ -85,12 +85,13 @@ def paper_sample(row: Any, where: str, roots: list[Path]) -> Sample:
         {
             "id": row["id"],
             "source": source,
-            "images": [str(_find_image(name, roots, where)) for name in _image_names(row, where)],
+            "images": [str(find_image(name, roots, where)) for name in _image_names(row, where)],
             "question": question,
             "gold": golds,
             "kind": kind,
             "choices": choices,
             "context": context,
+            "licence": row.get("licence"),
             "meta": meta,
         },
         where,
@@ -148,7 +149,7 @@ def _image_names(row: dict[str, Any], where: str) -> tuple[str, ...]:
     return read_images({"images": row.get("local_image") or row.get("image")}, where)
 
 
-def _find_image(name: str, roots: list[Path], where: str) -> Path:
+def find_image(name: str, roots: list[Path], where: str) -> Path:
     """The file below one of the roots; leading folders of the name that do not exist there are dropped one by one."""
     parts = PurePosixPath(name.lstrip("/")).parts
     if ".." in parts:
