@@ -90,7 +90,7 @@ def test_datasets_with_pictures_however_they_are_saved(tmp_path):
         "image": [{"bytes": png(n), "path": f"{n}.png"} for n in range(40)],
         "problem": [f"How many {n}?" for n in range(40)],
         "solution": [str(n) for n in range(40)],
-        "label": [n % 2 for n in range(40)],
+        "label": [n % 2 if n else -1 for n in range(40)],
     }
     features = datasets.Features(
         image=datasets.Image(), problem=datasets.Value("string"), solution=datasets.Value("string"),
@@ -109,7 +109,7 @@ def test_datasets_with_pictures_however_they_are_saved(tmp_path):
         back, summary = take(source, "hf", tmp_path / "out.jsonl")
         assert [s.question for s in back] == columns["problem"] and [s.gold for s in back] == columns["solution"]
         assert [Path(s.images[0]).read_bytes() for s in back] == [image["bytes"] for image in columns["image"]]
-        assert {s.kind for s in back} == {"digit"} and back[3].meta == {"label": "dog"}
+        assert {s.kind for s in back} == {"digit"} and back[3].meta == {"label": "dog"} and not back[0].meta
         assert summary["rows"] == 40
     assert (
         summary["pictures"] == 0 and len(list((tmp_path / "out-images").iterdir())) == 40
@@ -146,6 +146,8 @@ TRACE = "<think>I see.</think>\n<answer>3</answer>"
         ("trl", {"prompt": PARTS, "image": "p.png", "solution": "3"}, ""),
         ("trl", {"prompt": "How many?", "images": ["p.png"], "answer": "3", "completion": TRACE}, TRACE),
         ("trl", {"prompt": NAMED, "completion": [{"role": "assistant", "content": TRACE}]}, TRACE),
+        ("trl", {"prompt": [WORDS], "images": ["p.png"], "completion": {"role": "assistant", "content": TRACE}}, TRACE),
+        ("hf", {"question": "How many?", "response": 3, "image": "p.png"}, ""),
         ("messages", {"messages": [WORDS, {"role": "assistant", "content": "3"}], "images": ["p.png"]}, ""),
         ("messages", {"messages": {"role": ["user"], "content": ["How many?"]}, "answer": "3", "images": ["p.png"]}, ""),
         ("swift", {"query": "<image>How many?", "response": THOUGHT, "images": ["p.png"]}, TRACE),
@@ -270,6 +272,7 @@ def test_rows_that_cannot_be_taken_are_named_and_listed(tmp_path, capsys):
         ("llava", [HUMAN, {"from": "gpt", "value": "3"}, HUMAN], "several turns"),
         ("sharegpt", [HUMAN, {"from": "function_call", "value": "f()"}], "a turn of 'function_call'"),
         ("sharegpt", [{"value": "?"}], "no speaker or no text"),
+        ("sharegpt", [{"from": "gpt", "value": "3"}], "row has no question"),
     ],
 )
 def test_conversations_that_are_no_row(tmp_path, format, turns, what):
@@ -318,8 +321,10 @@ def test_wrong_names_of_files_are_refused(tmp_path):
         ("in.jsonl", "out.json", "rows are written as JSONL. Name it out.jsonl"),
         ("no.jsonl", "out.jsonl", "file not found"),
         ("in.txt", "out.jsonl", "no container that is known"),
+        ("a-dropped.jsonl", "a.jsonl", "the list of dropped rows would be written over it"),
     ]:
         (tmp_path / "in.txt").write_text("x")
+        (tmp_path / "a-dropped.jsonl").write_text("{}")
         with pytest.raises(UserError, match=what):
             take(tmp_path / source, "hf", tmp_path / out)
 

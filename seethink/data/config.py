@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from seethink.core.config import Config, Effect, Seed
 from seethink.core.url import BaseUrl, KeyName
@@ -172,12 +172,15 @@ class CurateConfig(Config):
 Kinds = Literal["auto", "digit", "choice", "math", "box", "open"]
 OTHER_NAMES = {"ms-swift": "swift", "llamafactory": "sharegpt", "llama-factory": "sharegpt", "tsv": "hf"}
 """Formats by the names of the programs that read them."""
+ByProgram = BeforeValidator(lambda name: OTHER_NAMES.get(name, name) if isinstance(name, str) else name)
 
 
 class ImportConfig(Config):
     """Turn people's own data into our rows: one JSONL, and beside it a folder with the pictures that the source holds."""
 
-    format: Literal["hf", "easyr1", "verl", "trl", "messages", "swift", "sharegpt", "llava", "paper"] = Field(
+    format: Annotated[
+        Literal["hf", "easyr1", "verl", "trl", "messages", "swift", "sharegpt", "llava", "paper"], ByProgram
+    ] = Field(
         description="hf: a column each for question, answer, image ...; the others as `export` writes them, ms-swift being "
         "swift and llamafactory sharegpt; llava: conversations with <image>"
     )
@@ -198,11 +201,6 @@ class ImportConfig(Config):
         default=False, description="leave out rows that cannot be taken, and list them in FILE-dropped.jsonl"
     )
 
-    @field_validator("format", mode="before")
-    @classmethod
-    def _by_program(cls, name: Any) -> Any:
-        return OTHER_NAMES.get(name, name) if isinstance(name, str) else name
-
     @field_validator("columns", mode="before")
     @classmethod
     def _apart(cls, columns: Any) -> Any:
@@ -220,7 +218,9 @@ class ExportConfig(Config):
     """Write a data set in another trainer's format, or an evaluation in that of another program for evaluations."""
 
     data: Path = Field(description="JSONL of samples (rl.jsonl, sft.jsonl with completions); or an evaluation's folder")
-    format: Literal["trl", "messages", "verl", "easyr1", "swift", "sharegpt", "paper", "vlmevalkit", "inspect"] = Field(
+    format: Annotated[
+        Literal["trl", "messages", "verl", "easyr1", "swift", "sharegpt", "paper", "vlmevalkit", "inspect"], ByProgram
+    ] = Field(
         description="trl, verl, easyr1, swift (or ms-swift): GRPO; messages, sharegpt (or llamafactory), swift: SFT; "
         "paper: the published JSON; "
         "vlmevalkit, inspect: an evaluation"
@@ -233,11 +233,6 @@ class ExportConfig(Config):
     task: str = Field(
         default="", description="of an evaluation on a board you wrote: my_board.py:BOARD, as it was given to eval"
     )
-
-    @field_validator("format", mode="before")
-    @classmethod
-    def _by_program(cls, name: Any) -> Any:
-        return OTHER_NAMES.get(name, name) if isinstance(name, str) else name
 
     @model_validator(mode="after")
     def _one_kind(self) -> ExportConfig:

@@ -10,7 +10,8 @@
     sharegpt  JSON for LLaMA-Factory: conversations with <image>, images; dataset_info.json beside it
     paper     JSON as the paper publishes it: id, image, question, gt, ds_answer, caption, meta
 
-`messages` and `sharegpt` need completions (sft.jsonl). Image paths are absolute; parquet holds the images themselves.
+`messages` and `sharegpt` need completions (sft.jsonl). Image paths are absolute; parquet holds the images themselves. The
+sample travels with every row, so that `seethink import` reads back an equal one.
 """
 
 from __future__ import annotations

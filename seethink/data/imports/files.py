@@ -57,8 +57,8 @@ def files_of(source: Path) -> list[Path]:
     if (listed := source / "dataset_dict.json").is_file():
         splits = read_json(listed).get("splits", [])
         return files_of(source / splits[0]) if len(splits) == 1 else _several(source, [f"{source}/{s}" for s in splits])
-    if (state := source / "state.json").is_file():
-        return [source / part["filename"] for part in read_json(state)["_data_files"]]
+    if (state := source / "state.json").is_file() and (parts := read_json(state).get("_data_files")):
+        return [source / part["filename"] for part in parts]
     found = sorted(path for path in source.rglob("*") if path.suffix in (".parquet", ".arrow", ".tsv", ".jsonl"))
     splits = {str(path.parent / ((match := _SPLIT.match(path.stem)) and match[1] or path.stem)) for path in found}
     if len(splits) > 1:
@@ -127,10 +127,11 @@ def _table(path: Path, container: str) -> Iterator[TheirRow]:
     number = 0
     try:
         for batch in _parquet(path) if container == "parquet" else _arrow(path):
-            classes = _classes(batch.schema)
+            named = _classes(batch.schema)
             for row in batch.to_pylist():
                 number += 1
-                row |= {name: names[row[name]] for name, names in classes.items() if row.get(name) is not None}
+                for name, classes in named.items():  # -1: none
+                    row[name] = classes[n] if isinstance(n := row.get(name), int) and 0 <= n < len(classes) else None
                 yield TheirRow(f"{path}:{number}", f"{path.stem}-{number}", row, 1)
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         raise _broken(path, number, error) from None

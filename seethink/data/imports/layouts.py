@@ -104,7 +104,7 @@ def draft(row: Fields, names: Aliases, kind: str, where: str) -> OurRow:
         raise UserError("row has no question", where=where, remedy=_columns("question", names, row))
     if "gold" not in taken:
         completion, taken["gold"] = answered(completion)
-        notes += ["a gold read from the completion"] if taken["gold"] else []
+        notes += ["a gold read from the answer"] if taken["gold"] else []
     if taken["gold"] == "":
         raise UserError("row has no gold", where=where, remedy=_columns("gold", names, row))
     pictures = taken.pop("images", None) or turns.pictures
@@ -178,10 +178,11 @@ def _messages(value: Any, where: str, role: str) -> Iterator[tuple[str, Any]]:
         except ValueError:
             yield role, value
             return
-    if isinstance(value, str):
-        yield from [(role, value)] if value else []
+    if isinstance(value, str | int | float):
+        yield from [(role, str(value))] if value != "" else []
         return
-    if isinstance(value, dict):  # the datasets library once kept lists of objects as objects of lists
+    if isinstance(value, dict) and all(isinstance(column, list) for column in value.values()):
+        # the datasets library once kept lists of objects as objects of lists
         value = [dict(zip(value, parts, strict=False)) for parts in zip(*value.values(), strict=False)]
     for turn in value if isinstance(value, list) else [value]:
         speaker = turn.get("role") or turn.get("from") if isinstance(turn, dict) else None

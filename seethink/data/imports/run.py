@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from seethink.core.errors import UserError
+from seethink.core.guard import same_file
 from seethink.core.nouns import Example, sample_to_row
 from seethink.core.preflight import SHOWN, refusal
 from seethink.core.progress import progress
@@ -42,6 +43,9 @@ def run(config: ImportConfig, dry_run: bool = False) -> dict[str, Any]:
         raise UserError("rows are written as JSONL", where=config.out, remedy=f"Name it {config.out.stem}.jsonl")
     if config.images and not config.images.is_dir():
         raise UserError("no such folder", where=config.images, remedy="Name the folder of the pictures in --images")
+    path = config.out.with_name(f"{config.out.stem}-dropped.jsonl")
+    if same_file(path, config.source):
+        raise UserError("the list of dropped rows would be written over it", where=config.source, remedy="Rename it")
     importer = Importer(config, write=not dry_run)
     if dry_run:
         for number, row in enumerate(importer.rows()):
@@ -54,11 +58,10 @@ def run(config: ImportConfig, dry_run: bool = False) -> dict[str, Any]:
         except UserError:
             importer.pictures.forget()
             raise
-        dropped = [{"where": row.where, "id": row.id, "reason": str(fault)} for row, fault in importer.dropped]
-        path = config.out.with_name(f"{config.out.stem}-dropped.jsonl")
         path.unlink(missing_ok=True)  # of an earlier call
-        if dropped:
-            write_jsonl(path, dropped)
+        if importer.dropped:
+            write_jsonl(path, [{"where": r.where, "id": r.id, "reason": str(fault)} for r, fault in importer.dropped])
+            print(f"import: what was dropped, and why: {path}")
     return importer.summary(dry_run)
 
 
