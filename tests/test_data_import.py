@@ -17,7 +17,7 @@ from seethink.core.nouns import Example, Sample
 from seethink.core.store import load_examples, load_samples, read_jsonl, save_examples, save_samples
 from seethink.data.config import ImportConfig
 from seethink.data.imports.files import ROWS, files_of, rows, size
-from seethink.data.imports.run import run
+from seethink.data.imports.run import Importer, run
 from tests.test_data_export import ANSWER, export, samples  # noqa: F401
 
 SUFFIX = {"verl": "parquet", "easyr1": "parquet", "sharegpt": "json", "llamafactory": "json", "paper": "json"}
@@ -313,6 +313,24 @@ def test_a_dry_run_shows_rows_and_counts_and_writes_nothing(tmp_path, capsys):
     said = capsys.readouterr().out
     assert said.count('"question": "How many?"') == 3 and "5 of 5 rows (digit 5)" in said and "(not written)" in said
     assert [p.name for p in tmp_path.iterdir()] == ["in.json"]
+
+
+def test_what_was_interrupted_leaves_no_half_and_goes_on(tmp_path, monkeypatch):
+    lines = [{"question": "How many?", "answer": n, "image": base64.b64encode(png(n)).decode()} for n in range(5)]
+    (tmp_path / "in.json").write_text(json.dumps(lines))
+    count = Importer._count
+
+    def interrupted(self, example, notes):
+        count(self, example, notes)
+        if self.kinds["digit"] == 3:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Importer, "_count", interrupted)
+        take(tmp_path / "in.json", "hf", tmp_path / "out.jsonl")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in.json", "out-images"]
+    back, summary = take(tmp_path / "in.json", "hf", tmp_path / "out.jsonl")
+    assert [s.gold for s in back] == list("01234") and summary["pictures"] == 2
 
 
 def test_wrong_names_of_files_are_refused(tmp_path):
