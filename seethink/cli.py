@@ -31,6 +31,7 @@ VERBS = {
     "data": ("data.config:DataConfig", "data.pipeline:run", "distil reasoning traces from an endpoint, in six steps"),
     "split": ("data.config:SplitConfig", "data.split:run", "split kept traces into SFT and RL sets again, without calls"),
     "curate": ("data.config:CurateConfig", "data.curate:run", "choose the rows an arm trains on; others go with a reason"),
+    "import": ("data.config:ImportConfig", "data.imports.run:run", "turn your own data into rows: parquet, JSON, TSV ..."),
     "export": ("data.config:ExportConfig", "cli:export", "write data, or an evaluation, in another program's format"),
     "select": ("train.config:SelectConfig", "train.select:run", "select SFT examples by perplexity"),
     "sft": ("train.config:SFTConfig", "train.sft:run", "imitate: fine-tune on traces"),

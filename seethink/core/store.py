@@ -238,6 +238,17 @@ def read_examples(path: Path, completions: bool = False) -> Iterator[DataRow]:
 
 def _example(row: dict[str, Any], where: str, base: Path, completions: bool) -> Example:
     """A row whose texts a model may read and whose images are files. Raises UserError for any other."""
+    example = example_from_row(row, where, completions)
+    images = tuple(str(base / image) for image in example.sample.images)
+    for image in images:
+        if not os.path.isfile(image):
+            what = f"image {image[-MAX_PATH:]} {'is no file' if os.path.exists(image) else 'does not exist'}"
+            raise UserError(what, where=where, remedy="Fix the path or drop the row")
+    return dataclasses.replace(example, sample=dataclasses.replace(example.sample, images=images))
+
+
+def example_from_row(row: dict[str, Any], where: str, completions: bool = False) -> Example:
+    """A row whose texts a model may read, wherever its images are. Raises UserError for any other."""
     sample = sample_from_row(row, where)
     for name in ("id", "question", "gold"):
         if not getattr(sample, name).strip() or name == "gold" and not all(map(str.strip, sample.golds)):
@@ -250,12 +261,7 @@ def _example(row: dict[str, Any], where: str, base: Path, completions: bool) -> 
     others = {key: value for key, value in row.items() if key not in KEYS}
     has_options = sample.kind != "choice" or bool(sample.choices)
     refuse_stray(others, sample.question, bool(sample.images), has_options, where)
-    images = tuple(str(base / image) for image in sample.images)
-    for image in images:
-        if not os.path.isfile(image):
-            what = f"image {image[-MAX_PATH:]} {'is no file' if os.path.exists(image) else 'does not exist'}"
-            raise UserError(what, where=where, remedy="Fix the path or drop the row")
-    return Example(dataclasses.replace(sample, images=images), completion)
+    return Example(sample, completion)
 
 
 def relative_images(row: dict[str, Any], path: Path) -> dict[str, Any]:

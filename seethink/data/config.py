@@ -1,11 +1,11 @@
-"""Settings of `seethink data | split | curate | export`."""
+"""Settings of `seethink data | split | curate | import | export`."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from seethink.core.config import Config, Effect, Seed
 from seethink.core.url import BaseUrl, KeyName
@@ -178,12 +178,60 @@ class CurateConfig(Config):
         return self
 
 
+Kinds = Literal["auto", "digit", "choice", "math", "box", "open"]
+OTHER_NAMES = {"ms-swift": "swift", "llamafactory": "sharegpt", "llama-factory": "sharegpt", "tsv": "hf"}
+"""Formats by the names of the programs that read them."""
+ByProgram = BeforeValidator(lambda name: OTHER_NAMES.get(name, name) if isinstance(name, str) else name)
+
+
+class ImportConfig(Config):
+    """Turn people's own data into our rows: one JSONL, and beside it a folder with the pictures that the source holds."""
+
+    format: Annotated[
+        Literal["hf", "easyr1", "verl", "trl", "messages", "swift", "sharegpt", "llava", "paper"], ByProgram
+    ] = Field(
+        description="hf: a column each for question, answer, image ...; the others as `export` writes them, ms-swift being "
+        "swift and llamafactory sharegpt; llava: conversations with <image>"
+    )
+    source: Annotated[Path, Effect.INPUT] = Field(
+        description="parquet, arrow, JSON, JSONL, CSV or TSV; a folder of datasets or of shards; or 'train-*.parquet'"
+    )
+    out: Annotated[Path, Effect.OUTPUT] = Field(description="FILE.jsonl; pictures go to FILE-images beside it")
+    columns: tuple[str, ...] = Field(
+        default=(), description="theirs=ours, e.g. problem=question,solution=gold; a dot leads into an object"
+    )
+    kind: Kinds = Field(
+        default="auto", description="kind of the rows that name none; auto: as the gold shows, where it does"
+    )
+    images: Annotated[Path | None, Effect.PLACE] = Field(
+        default=None, description="folder of pictures that rows name; none: that of the source"
+    )
+    skip_bad: Annotated[bool, Effect.PLACE] = Field(
+        default=False, description="leave out rows that cannot be taken, and list them in FILE-dropped.jsonl"
+    )
+
+    @field_validator("columns", mode="before")
+    @classmethod
+    def _apart(cls, columns: Any) -> Any:
+        """One text with commas, or several words."""
+        words = [columns] if isinstance(columns, str) else columns
+        words = (
+            [part.strip() for word in words for part in word.split(",")] if isinstance(words, list | tuple) else words
+        )
+        if wrong := [word for word in words if word.count("=") != 1 or not all(word.split("="))]:
+            raise ValueError(f"{wrong[0]!r} is not theirs=ours, as in problem=question")
+        return words
+
+
 class ExportConfig(Config):
     """Write a data set in another trainer's format, or an evaluation in that of another program for evaluations."""
 
     data: Path = Field(description="JSONL of samples (rl.jsonl, sft.jsonl with completions); or an evaluation's folder")
-    format: Literal["trl", "messages", "verl", "easyr1", "swift", "sharegpt", "paper", "vlmevalkit", "inspect"] = Field(
-        description="trl, verl, easyr1, swift: GRPO; messages, sharegpt, swift: SFT; paper: the published JSON; "
+    format: Annotated[
+        Literal["trl", "messages", "verl", "easyr1", "swift", "sharegpt", "paper", "vlmevalkit", "inspect"], ByProgram
+    ] = Field(
+        description="trl, verl, easyr1, swift (or ms-swift): GRPO; messages, sharegpt (or llamafactory), swift: SFT; "
+        "paper: the published JSON; "
         "vlmevalkit, inspect: an evaluation"
     )
     out: Annotated[Path, Effect.OUTPUT] = Field(description="file to write; of an evaluation, a folder or a file")

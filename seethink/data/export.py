@@ -10,7 +10,8 @@
     sharegpt  JSON for LLaMA-Factory: conversations with <image>, images; dataset_info.json beside it
     paper     JSON as the paper publishes it: id, image, question, gt, ds_answer, caption, meta
 
-`messages` and `sharegpt` need completions (sft.jsonl). Image paths are absolute; parquet holds the images themselves.
+`messages` and `sharegpt` need completions (sft.jsonl). Image paths are absolute; parquet holds the images themselves. The
+sample travels with every row, so that `seethink import` reads back an equal one.
 """
 
 from __future__ import annotations
@@ -129,7 +130,8 @@ def trl_row(row: Exported) -> dict[str, Any]:
 
 def messages_row(row: Exported) -> dict[str, Any]:
     answer = {"role": "assistant", "content": row.completion}
-    return {"messages": [*_turns(row, prompt_text(row.sample)), answer], "images": list(row.sample.images)}
+    turns = [*_turns(row, prompt_text(row.sample)), answer]
+    return {"messages": turns, "images": list(row.sample.images), **_truth(row.sample)}
 
 
 def swift_row(row: Exported) -> dict[str, Any]:
@@ -141,7 +143,7 @@ def swift_row(row: Exported) -> dict[str, Any]:
 
 def sharegpt_row(row: Exported) -> dict[str, Any]:
     turns = [{"from": "human", "value": _with_placeholders(row.sample)}, {"from": "gpt", "value": row.completion}]
-    return {"conversations": turns, "system": row.system, "images": list(row.sample.images)}
+    return {"conversations": turns, "system": row.system, "images": list(row.sample.images), **_truth(row.sample)}
 
 
 def verl_row(row: Exported) -> dict[str, Any]:
@@ -152,7 +154,7 @@ def verl_row(row: Exported) -> dict[str, Any]:
         "images": _bytes_of(row),
         "ability": sample.kind,
         "reward_model": {"style": "rule", "ground_truth": sample.gold},
-        "extra_info": {**_truth(sample), "question": prompt_text(sample)},
+        "extra_info": _truth(sample),
     }
 
 
@@ -164,7 +166,7 @@ def easyr1_row(row: Exported) -> dict[str, Any]:
 
 
 def paper_row(row: Exported, root: str) -> dict[str, Any]:
-    """The published keys, and `source` and `kind`, which ids of other origin do not tell."""
+    """The published keys, and `source`, `kind` and `licence`, which ids of other origin do not tell."""
     sample = row.sample
     images = [os.path.relpath(os.path.realpath(image), root) for image in sample.images]
     meta = {key: value for key, value in sample.meta.items() if key not in ("caption", "gt", "ds_answer")}
@@ -182,6 +184,7 @@ def paper_row(row: Exported, root: str) -> dict[str, Any]:
         "meta": meta,
         "source": sample.source,
         "kind": sample.kind,
+        "licence": sample.licence,
     }
 
 
@@ -195,14 +198,20 @@ def _with_placeholders(sample: Sample) -> str:
 
 
 def _truth(sample: Sample) -> dict[str, Any]:
-    """What a reward needs. `meta` travels as JSON text: its keys differ from row to row, which tables cannot hold."""
+    """The sample itself: what a reward needs, and what `seethink import` reads back to an equal one.
+
+    `meta` travels as JSON text: its keys differ from row to row, which tables cannot hold.
+    """
     return {
         "id": sample.id,
         "source": sample.source,
+        "question": with_marks(sample.question, sample.places),
         "kind": sample.kind,
         "solution": sample.gold,
         "alternatives": list(sample.alternatives),
         "choices": list(sample.choices),
+        "context": sample.context,
+        "licence": sample.licence,
         "meta": json.dumps(sample.meta, ensure_ascii=False, default=str),
     }
 
@@ -223,10 +232,13 @@ IMAGES = pa.list_(pa.struct({"bytes": pa.binary(), "path": TEXT}))
 TRUTH = {
     "id": TEXT,
     "source": TEXT,
+    "question": TEXT,
     "kind": TEXT,
     "solution": TEXT,
     "alternatives": pa.list_(TEXT),
     "choices": pa.list_(TEXT),
+    "context": TEXT,
+    "licence": TEXT,
     "meta": TEXT,
 }
 SCHEMAS = {
@@ -237,7 +249,7 @@ SCHEMAS = {
             "images": IMAGES,
             "ability": TEXT,
             "reward_model": pa.struct({"style": TEXT, "ground_truth": TEXT}),
-            "extra_info": pa.struct({**TRUTH, "question": TEXT}),
+            "extra_info": pa.struct(TRUTH),
         }
     ),
     "easyr1": pa.schema({"problem": TEXT, "answer": TEXT, "images": IMAGES}),

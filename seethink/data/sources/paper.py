@@ -73,12 +73,13 @@ def paper_sample(row: Any, where: str, roots: list[Path]) -> Sample:
         {
             "id": row["id"],
             "source": source,
-            "images": [str(_found(name, roots, where)) for name in _image_names(row, where)],
+            "images": [str(image_below(name, roots, where)) for name in _image_names(row, where)],
             "question": question,
             "gold": golds,
             "kind": kind,
             "choices": choices,
             "context": context,
+            "licence": row.get("licence"),
             "meta": meta,
         },
         where,
@@ -110,7 +111,7 @@ def _image_names(row: dict[str, Any], where: str) -> tuple[str, ...]:
     return read_images({"images": row.get("local_image") or row.get("image")}, where)
 
 
-def _found(name: str, roots: list[Path], where: str) -> Path:
+def image_below(name: str, roots: list[Path], where: str) -> Path:
     if path := find_image(name, roots, where):
         return path
     tried = " and ".join(str(root) for root in roots)
