@@ -139,6 +139,7 @@ TRACE = "<think>I see.</think>\n<answer>3</answer>"
     [
         ("hf", {"question": "How many?", "answer": 3, "image": "p.png"}, ""),
         ("hf", {"problem": "<image>How many?", "solution": "3", "images": ["p.png"]}, ""),
+        ("hf", {"question": "<image1>\nHow many?", "answer": 3, "decoded_image": "p.png"}, ""),
         ("hf", {"instruction": "How", "input": "many?", "output": TRACE, "image": "./p.png"}, TRACE),
         ("easyr1", {"problem": "<image>How many?", "answer": "3", "images": ["p.png"]}, ""),
         ("verl", {"data_source": "s", "prompt": [WORDS], "images": [{"path": "p.png"}], "ability": "reasoning",

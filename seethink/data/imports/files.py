@@ -12,7 +12,7 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,8 +20,8 @@ import pyarrow.parquet as pq
 from seethink.core.errors import UserError
 from seethink.core.filetype import unreadable
 from seethink.core.store import read_json, read_lines
+from seethink.data.sources.source import Fields
 
-Fields = dict[str, Any]
 ROWS = 16  # of a table held at once, since each may hold pictures of megabytes
 CHUNK = 1 << 20
 LONGEST = (

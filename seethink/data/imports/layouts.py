@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import math
+import re
 import string
 from collections import Counter
 from collections.abc import Iterator
@@ -65,6 +66,7 @@ FORMATS: dict[str, Aliases] = {
 }
 OURS = ("question", "gold", "images", "id", "source", "kind", "choices", "alternatives", "context", "licence", "completion", "conversation")  # fmt: skip
 """What --columns may name."""
+NUMBERED = re.compile(r"<image[ _]?(\d+)>")
 WORDS = {"answer": "gold", "solution": "gold", "image": "images", "problem": "question", "messages": "conversation"}
 """Other words for these."""
 ROLES = {"human": "user", "gpt": "assistant", "model": "assistant", "chatgpt": "assistant", "bot": "assistant"}
@@ -117,9 +119,16 @@ def draft(row: Fields, names: Aliases, kind: str, where: str) -> OurRow:
     notes += [f"column {key!r}, left out" for key in stray]
     notes += [f"column {key!r}, kept in meta" for key in rest if key not in (*stray, *FRAME)]
     hint, more = taken.pop("hint", ""), taken.pop("input", "")
-    asked = "\n".join(text for text in (hint, asked, more) if text)
+    asked = plain_marks("\n".join(text for text in (hint, asked, more) if text))
     taken |= {"meta": meta, "question": asked_as(taken, asked), "completion": completion}
     return OurRow(_with_kind(taken, kind, where), pictures, tuple(notes))
+
+
+def plain_marks(asked: str) -> str:
+    """Marks of images that are numbered (`<image1>`, `<image 2>`), as ours, where each stands once and in order."""
+    numbers = NUMBERED.findall(asked)
+    in_order = numbers == [str(i + 1) for i in range(len(numbers))]
+    return NUMBERED.sub(PLACEHOLDER, asked) if in_order else asked
 
 
 def take(row: Fields, names: Aliases) -> tuple[Fields, Fields]:

@@ -31,7 +31,7 @@ OTHER_ROW = 64
 """A TSV's picture of at most so many characters may be the index of the row that holds it."""
 
 
-class Picture(NamedTuple):
+class PictureFile(NamedTuple):
     file: str
     held: bytes | None
     """None: the file is there already."""
@@ -46,9 +46,9 @@ class PictureFolder:
         self.written: list[str] = []
         self._sound: set[str] = set()
         self._names: dict[str, tuple[str, ...]] = {}
-        self._rows: dict[str, list[Picture]] = {}
+        self._rows: dict[str, list[PictureFile]] = {}
 
-    def of(self, value: Any, where: str) -> list[Picture]:
+    def of(self, value: Any, where: str) -> list[PictureFile]:
         """Pictures of a cell. Raises UserError for what is neither there nor a picture."""
         if isinstance(value, str) and value.startswith("[") and value.endswith("]"):  # a list, as a table holds it
             try:
@@ -57,7 +57,7 @@ class PictureFolder:
                 raise UserError("its list of pictures cannot be read", where=where, remedy="Write a list") from None
         return list(self._each(value, where))
 
-    def of_table(self, value: Any, index: str, where: str) -> list[Picture]:
+    def of_table(self, value: Any, index: str, where: str) -> list[PictureFile]:
         """The same for a row with an index: VLMEvalKit names by it the earlier row that holds the picture."""
         if isinstance(value, str) and len(value) <= OTHER_ROW and value in self._rows:
             return self._rows[value]
@@ -66,7 +66,7 @@ class PictureFolder:
             self._rows[index] = [picture._replace(held=None) for picture in found]
         return found
 
-    def keep(self, pictures: list[Picture], where: str) -> None:
+    def keep(self, pictures: list[PictureFile], where: str) -> None:
         """Look at every picture to its last pixel and write those that are held, whole or not at all; each once.
 
         Raises UserError for the first that no model could take; then none of them is written.
@@ -106,7 +106,7 @@ class PictureFolder:
         if self.written and not any(self.folder.iterdir()):
             self.folder.rmdir()
 
-    def _each(self, value: Any, where: str) -> Iterator[Picture]:
+    def _each(self, value: Any, where: str) -> Iterator[PictureFile]:
         if isinstance(value, list | tuple):
             for one in value:
                 yield from self._each(one, where)
@@ -123,12 +123,12 @@ class PictureFolder:
             what = f"a picture is {type(value).__name__} {str(value)[:40]!r}"
             raise UserError(what, where=where, remedy="Give names of files, bytes or base64")
 
-    def _held(self, data: bytes) -> Picture:
+    def _held(self, data: bytes) -> PictureFile:
         suffix = next((suffix for start, suffix in SUFFIXES.items() if data.startswith(start)), ".img")
         name = hashlib.blake2b(data, digest_size=12).hexdigest() + suffix
-        return Picture(str(self.folder / name), data)
+        return PictureFile(str(self.folder / name), data)
 
-    def _named(self, text: str, where: str) -> Picture:
+    def _named(self, text: str, where: str) -> PictureFile:
         """A file, or base64: what is long, says so, or begins as pictures do."""
         if text.startswith(("http://", "https://")):
             raise UserError(f"picture {text[:80]} is an address", where=where, remedy="Download it and give its path")
@@ -147,4 +147,4 @@ class PictureFolder:
         if self._names.setdefault(file, parts := PurePosixPath(name).parts) != parts:
             what = f"pictures {'/'.join(self._names[file])!r} and {name!r} lead to the same file {file}"
             raise UserError(what, where=where, remedy="Give --images the folder that holds the folders they name")
-        return Picture(file, None)
+        return PictureFile(file, None)
