@@ -430,6 +430,7 @@ def logged(out: Path) -> list[dict]:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_grpo_on_two_processes_is_killed_and_ends_bit_identical(world, tmp_path):
     output = finish("grpo", world, tmp_path / "whole", 2)
     assert "-m torch.distributed.run --standalone --nproc-per-node 2 -m seethink grpo" in output

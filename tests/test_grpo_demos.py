@@ -278,6 +278,7 @@ def test_a_teacher_of_another_kind_is_refused_before_anything_is_written(tmp_pat
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("way", [{"weight": 0.5, "every": 2}, {"apart": True}])
 def test_killed_runs_with_demonstrations_and_a_teacher_end_bit_identical(tmp_path, way):
     demos = {"data": str(tmp_path / "world" / "sft.jsonl"), "batch": 3, **way}

@@ -222,6 +222,7 @@ def test_replicas_must_divide_the_processes():
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_four_processes_in_every_setting_equal_one():
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(PROCESSES)]
     done = subprocess.run(

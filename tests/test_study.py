@@ -177,6 +177,7 @@ def times(out: Path) -> dict[Path, int]:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_killed_study_ends_with_the_same_tables(tmp_path):
     began = time.monotonic()
     finish(tmp_path / "whole")
