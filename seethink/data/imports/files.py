@@ -24,9 +24,8 @@ from seethink.data.sources.source import Fields
 
 ROWS = 16  # of a table held at once, since each may hold pictures of megabytes
 CHUNK = 1 << 20
-LONGEST = (
-    1 << 28
-)  # characters of a row, or of a field: a bracket or quote that never ends would hold the rest of the file
+LONGEST = 1 << 28
+"""Characters of a row, or of a field: a bracket or quote that never ends would hold the rest of the file."""
 SUFFIXES = (".parquet", ".arrow", ".json", ".jsonl", ".csv", ".tsv")
 AGAIN = "Repair it, or write it again"
 _SPLIT = re.compile(r"(.+?)-\d{5}-of-\d{5}$")
@@ -120,7 +119,7 @@ def rows(path: Path) -> Iterator[TheirRow]:
             for number, row in read_lines(path):
                 yield TheirRow(f"{path}:{number}", f"{path.stem}-{number}", row, 1)
         case _:
-            yield from _text_table(path)
+            yield from text_table(path)
 
 
 def _table(path: Path, container: str) -> Iterator[TheirRow]:
@@ -208,7 +207,8 @@ def _skip(text: str, at: int, marks: str) -> int:
     return at
 
 
-def _text_table(path: Path) -> Iterator[TheirRow]:
+def text_table(path: Path) -> Iterator[TheirRow]:
+    """Rows of a CSV or TSV; a row that lacks fields, or has too many, is what is wrong with it. Raises UserError for no table."""
     csv.field_size_limit(max(csv.field_size_limit(), LONGEST))
     number = 0
     try:

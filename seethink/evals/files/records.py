@@ -7,7 +7,6 @@ parquet) are written once, under the hash of their content. Tables are read row 
 from __future__ import annotations
 
 import ast
-import csv
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,10 +19,10 @@ from seethink.core.fields import as_text
 from seethink.core.filetype import unreadable
 from seethink.core.nouns import Example, Sample
 from seethink.core.store import DataRow, read_json, read_jsonl
+from seethink.data.imports.files import text_table
 from seethink.evals.files.pictures import RecordPictures
 
 BATCH = 50  # rows of a parquet file held at once: pictures are large
-FIELD = 1 << 28  # characters of a field of a table; a quote that never ends would hold the rest of the file
 POINTER = b"version https://git-lfs"
 AGAIN = "Download the file again"
 MAX_LISTED = 10_000
@@ -160,23 +159,10 @@ def _objects(path: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
 
 
 def _table(path: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    csv.field_size_limit(max(csv.field_size_limit(), FIELD))
-    number = 0
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as f:
-            reader = csv.reader(f, delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True)
-            names = next(reader, [])
-            if len(names) < 2:
-                raise UserError("no table: its first line names no columns", where=path, remedy=AGAIN)
-            for number, fields in enumerate((fields for fields in reader if fields), 1):
-                if len(fields) != len(names):
-                    what = f"row has {len(fields)} fields, and there are {len(names)} columns"
-                    raise UserError(what, where=f"{path}:{number}", remedy=AGAIN)
-                yield f"{path}:{number}", "", dict(zip(names, fields, strict=True))
-    except (OSError, UnicodeDecodeError) as error:
-        raise unreadable(path, error) from None
-    except csv.Error as error:
-        raise UserError(f"not a readable table ({error})", where=f"{path}:{number + 1}", remedy=AGAIN) from None
+    for row in text_table(path):
+        if isinstance(row.row, UserError):
+            raise UserError(row.row.what, where=row.where, remedy=AGAIN)
+        yield row.where, "", row.row
 
 
 def _shard(path: Path, skip: tuple[str, ...]) -> Iterator[tuple[str, str, dict[str, Any]]]:
