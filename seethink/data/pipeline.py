@@ -17,7 +17,7 @@ import asyncio
 from contextlib import AsyncExitStack, closing
 from string import Template
 
-from seethink.ask import Budget, Ledger
+from seethink.ask import Budget, Ledger, tell_lost
 from seethink.core.errors import UserError
 from seethink.core.images import hash_pictures
 from seethink.core.progress import Progress, progress
@@ -71,11 +71,13 @@ def ask(folder: Run, config: DataConfig, items: list[Candidate], prompts: dict[s
     with closing(Ledger(folder.path("ledger.sqlite"))) as ledger:
         budget = Budget(config.budget, ledger.spent())
         steps = Steps(config, prompts, ledger, budget)
+        tell_lost(ledger)
         try:
             asyncio.run(walk_all(items, steps, budget))
             check_endpoints(items, steps)
         finally:
             write_jsonl(folder.path("spend.jsonl"), ledger.spending())
+            tell_lost(ledger)
             if any(item.kept is None and item.drop is None for item in items):
                 pending = {item.sample.id: item.step for item in items if item.drop is None}
                 funnel = Funnel([i.sample for i in items], [i.drop for i in items if i.drop], pending)
