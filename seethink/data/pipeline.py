@@ -20,7 +20,7 @@ from contextlib import AsyncExitStack, closing
 from functools import partial
 from string import Template
 
-from seethink.ask import Budget, Ledger
+from seethink.ask import Budget, Ledger, tell_lost
 from seethink.core.errors import UserError
 from seethink.core.progress import Progress, progress
 from seethink.core.run import Run
@@ -95,11 +95,13 @@ def recall(items: list[Candidate], settled: dict[str, Ended]) -> list[Ended]:
 
 def ask(folder: Run, items: list[Candidate], steps: Steps, store: OutcomeStore) -> None:
     """Walk all items. However it ends, what was spent and who still waits is on record."""
+    tell_lost(steps.ledger)
     try:
         asyncio.run(walk_all(items, steps, store))
         check_endpoints(items, steps)
     finally:
         write_jsonl(folder.path("spend.jsonl"), steps.ledger.spending())
+        tell_lost(steps.ledger)
         if any(item.waits for item in items):
             pending = {item.id: item.step for item in items if item.drop is None}
             funnel = Funnel(items, [i.drop for i in items if i.drop], pending)
