@@ -4,8 +4,7 @@
     async with Client(Endpoint(base_url="http://127.0.0.1:8000/v1", model="name"), ledger) as client:
         reply = await client.chat(user_message("What is in the image?", ["a.png"]), step="caption", temperature=0)
 
-One client serves one endpoint, one model and one event loop. The ledger sees every attempt. Left out: streaming, batch
-interfaces, token-rate limits.
+One client serves one endpoint, one model and one event loop. The ledger sees every attempt. Left out: token-rate limits.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from seethink.ask.faults import Fault
 from seethink.ask.ledger import Ledger, Reply
@@ -37,6 +36,7 @@ TRIES = {"rate_limit": 30, "server": 8, "connection": 8, "timeout": 3,
 BACKOFF_CAP = 60.0  # seconds
 ANNOUNCED_CAP = 600.0  # nobody waits for days because a header says so
 DRAIN_SECONDS = 10.0
+WHOLE_SECONDS, STREAM_SECONDS, FIRST_BYTE, IDLE = 600.0, 1800.0, 120.0, 60.0
 REMEDIES = {
     "key": "Check the key in the environment variable {env}",
     "missing": "Check the model name {model!r} and --base_url",
@@ -65,7 +65,37 @@ class Endpoint(Config):
     params: dict[str, Any] = Field(default={}, description="sampling parameters sent with every call")
     price: tuple[float, float] | None = Field(default=None, description="USD per million prompt, completion tokens")
     in_flight: int = Field(default=32, ge=1, description="calls in flight")
-    timeout: float = Field(default=600.0, gt=0, description="seconds for a complete answer")
+    timeout: float | None = Field(
+        default=None, gt=0, description="seconds for a complete answer; none: 600, of a streamed one 1800"
+    )
+    stream: bool = Field(
+        default=False, description="answers come piece by piece: no gateway takes long thought for silence"
+    )
+    first_byte: float = Field(default=FIRST_BYTE, gt=0, description="seconds until a stream begins")
+    idle: float = Field(default=IDLE, gt=0, description="seconds from one piece of a stream to the next")
+
+    @property
+    def seconds(self) -> float:
+        """For a complete answer."""
+        return self.timeout or (STREAM_SECONDS if self.stream else WHOLE_SECONDS)
+
+    @model_validator(mode="after")
+    def _stream_is_a_setting(self) -> Endpoint:
+        if given := {"stream", "stream_options"} & self.params.keys():
+            raise ValueError(f"{min(given)} is no sampling parameter: set stream of the endpoint instead of params")
+        check_patience(self.timeout, self.first_byte, self.idle, self.stream)
+        return self
+
+
+def check_patience(timeout: float | None, first_byte: float, idle: float, streams: bool) -> None:
+    """Raises ValueError for waits of a stream that nothing streams, or that outlast the whole answer."""
+    for name, value, default in (("first_byte", first_byte, FIRST_BYTE), ("idle", idle, IDLE)):
+        if value != default and not streams:
+            raise ValueError(f"{name} is for streamed answers, and none is streamed")
+        if value != default and value > (timeout or STREAM_SECONDS):
+            raise ValueError(
+                f"{name} is {value:g} s, longer than a whole answer may take ({timeout or STREAM_SECONDS:g} s)"
+            )
 
 
 class CallFailed(Exception):
@@ -76,25 +106,27 @@ class CallFailed(Exception):
         self.reason, self.detail = reason, detail
 
 
-class NotCached(Exception):
-    """Raised by a dry client where a call would have been made; carries its estimated prompt tokens."""
-
-    def __init__(self, prompt_tokens: int):
-        super().__init__(f"about {prompt_tokens} prompt tokens")
-        self.prompt_tokens = prompt_tokens
-
-
 @dataclass(frozen=True, slots=True)
-class _Question:
+class PendingCall:
+    """A call that is to be made."""
+
     key: str
     step: str
-    messages: list[Message]
-    """As they travel, images as data URLs."""
+    messages: Sequence[Message]
+    """As we write them, images as files; on their way as data URLs."""
     params: dict[str, Any]
     prompt_tokens: int
     """Estimated."""
     worst: float | None
     """Highest price of one request in USD; None: unknown."""
+
+
+class NotCached(Exception):
+    """Raised by a dry client where a call would have been made; carries that call."""
+
+    def __init__(self, call: PendingCall):
+        super().__init__(f"about {call.prompt_tokens} prompt tokens")
+        self.call, self.prompt_tokens = call, call.prompt_tokens
 
 
 class Client:
@@ -119,6 +151,8 @@ class Client:
         self._running: dict[str, asyncio.Task[Reply]] = {}
         self._wire: Wire | None = None
         self.answers, self.failures = 0, 0
+        self.failed: dict[str, CallFailed] = {}
+        """Keys of questions that a batch could not get answered."""
         self._failure: CallFailed | None = None
 
     async def __aenter__(self) -> Client:
@@ -147,12 +181,12 @@ class Client:
             self.answers += 1
             return known
         prompt_tokens = estimate_tokens(messages)
+        worst = self._price(1.5 * prompt_tokens + 100, most_tokens(params) or 0)
+        call = PendingCall(key, step, messages, params, prompt_tokens, worst)
         if self._dry:
-            raise NotCached(prompt_tokens)
+            raise self.failed.get(key) or NotCached(call)
         if key not in self._running:  # the same question from several items is one call
-            worst = self._price(1.5 * prompt_tokens + 100, most_tokens(params) or 0)
-            question = _Question(key, step, to_wire(messages), params, prompt_tokens, worst)
-            task = asyncio.create_task(self._ask(question))
+            task = asyncio.create_task(self._ask(replace(call, messages=to_wire(messages))))
             self._running[key] = task
             task.add_done_callback(lambda done: self._settle(key, done))
         task = self._running[key]
@@ -173,13 +207,13 @@ class Client:
             self.failures, self._failure = self.failures + 1, fault
         self.answers += not done.cancelled() and fault is None
 
-    async def _ask(self, question: _Question) -> Reply:
+    async def _ask(self, call: PendingCall) -> Reply:
         """Ask until there is an answer, or no sense in asking again."""
         faults: Counter[str] = Counter()
         while True:
             try:
-                async with self.budget.hold(question.worst or 0.0), self._limiter:
-                    return await self._try(question)
+                async with self.budget.hold(call.worst or 0.0), self._limiter:
+                    return await self._try(call)
             except Fault as fault:
                 faults[fault.name] += 1
                 self._give_up(fault, faults[fault.name])
@@ -191,14 +225,14 @@ class Client:
                     self._limiter.throttled(min(wait, fault.wait or 1.0))
             await asyncio.sleep(wait * random.uniform(1.0, 1.5))  # all who were told to wait must not come back at once
 
-    async def _try(self, question: _Question) -> Reply:
+    async def _try(self, call: PendingCall) -> Reply:
         """One request, on record before and after. Raises Fault."""
-        key, step, model = question.key, question.step, self.endpoint.model
-        attempt = self.ledger.sent(key, step, model, question.worst)
+        key, step, model = call.key, call.step, self.endpoint.model
+        attempt = self.ledger.sent(key, step, model, call.worst)
         try:
-            reply = await self._open().send(model, question.messages, question.params, question.prompt_tokens)
+            reply = await self._open().send(model, call.messages, call.params, call.prompt_tokens)
         except Fault as fault:
-            usd = question.worst if fault.billed else 0.0
+            usd = call.worst if fault.billed else 0.0
             self.ledger.failed(attempt, fault.name, fault.http, usd, fault.detail)
             self.budget.pay(usd or 0.0)
             raise
@@ -222,9 +256,11 @@ class Client:
     def _open(self) -> Wire:
         """The connection pool, made at the first call."""
         if self._wire is None:
-            from seethink.ask.wire import Wire  # here: help of a verb must not load the network
+            from seethink.ask.wire import Patience, Wire  # here: help of a verb must not load the network
 
-            self._wire = Wire(self.endpoint.base_url, self.endpoint.api_key_env, self.endpoint.timeout)
+            at = self.endpoint
+            patience = Patience(at.seconds, at.first_byte if at.stream else None, at.idle)
+            self._wire = Wire(at.base_url, at.api_key_env, patience)
         return self._wire
 
     def _price(self, prompt_tokens: float, completion_tokens: float) -> float | None:

@@ -2,15 +2,17 @@
 
     with LocalServer(lambda body, headers: Served("Yes"), ["m"]) as server: Endpoint(base_url=server.base_url, model="m")
 
-A function makes an answer, or a fault, of every chat request. Prompts and headers reach no log.
+A function makes an answer, or a fault, of every chat request, streamed where the request says so. Prompts and headers reach
+no log.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from email.message import Message as Headers
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple, Self
@@ -32,7 +34,8 @@ class Served(NamedTuple):
 
     message  text, or the fields of the message (content, reasoning_content); of an error, its words
     fault    empty, or what goes wrong: a name of STATUS_FAULTS; hang (silence, then a closed connection), cut (half of
-             the JSON), drop (the connection closes half way), empty (no content), length (the answer was cut)
+             the JSON, or of the events), drop (the connection closes half way), empty (no content), length (the answer
+             was cut); of a stream also pause (silence half way, then a closed connection) and break (an error half way)
     tokens   of prompt and completion
     model    model string that the server names; empty: as it was asked for
     """
@@ -124,12 +127,35 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.owner.closing.wait(self.server.owner.hang_seconds)
             self.close_connection = True
             return None
-        data = _completion(answer, body["model"])
+        if body.get("stream"):
+            return self._stream(answer, body)
+        data = _json(_completion(answer, body["model"]))
         half = data[: len(data) // 2]
         if answer.fault == "drop":
             self.close_connection = True
             return self._send(200, half, length=len(data))
         return self._send(200, half if answer.fault == "cut" else data)
+
+    def _stream(self, answer: Served, body: Body) -> None:
+        """The answer word by word, and what goes wrong on the way."""
+        usage = (body.get("stream_options") or {}).get("include_usage", False)
+        events = list(_events(_completion(answer, body["model"]), usage))
+        self.close_connection = broken = answer.fault in ("cut", "drop", "pause", "break")
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        for event in events[: len(events) // 2] if broken else events:
+            self._chunk(event)
+        if answer.fault == "pause":
+            self.server.owner.closing.wait(self.server.owner.hang_seconds)
+        if answer.fault == "break":
+            self._chunk(_event({"error": {"message": "it broke off", "type": "simulated"}}))
+        if answer.fault not in ("drop", "pause"):
+            self._chunk(b"")
+
+    def _chunk(self, data: bytes) -> None:
+        self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
 
     def _error(self, name: str, message: str) -> None:
         status, code = STATUS_FAULTS[name]
@@ -149,7 +175,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Silent: prompts and headers belong in no log."""
 
 
-def _completion(answer: Served, asked: str) -> bytes:
+def _completion(answer: Served, asked: str) -> Body:
     fields = {"content": answer.message} if isinstance(answer.message, str) else answer.message
     message = {"role": "assistant", **fields, **({"content": ""} if answer.fault == "empty" else {})}
     stop = "length" if answer.fault == "length" else "stop"
@@ -157,7 +183,30 @@ def _completion(answer: Served, asked: str) -> bytes:
     usage = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
     choice = {"index": 0, "message": message, "finish_reason": stop}
     row = {"id": "simulated", "object": "chat.completion", "created": 0, "model": answer.model or asked}
-    return _json({**row, "choices": [choice], "usage": usage})
+    return {**row, "choices": [choice], "usage": usage}
+
+
+def _events(completion: Body, usage: bool) -> Iterator[bytes]:
+    """A completion as server-sent events, a word at a time."""
+    (choice,), counted = completion["choices"], completion.pop("usage")
+    role = choice["message"].pop("role")
+    words = [
+        (name, word)
+        for name, value in choice["message"].items()
+        for word in (re.split("(?<= )", value) if isinstance(value, str) else [value])
+    ]
+    deltas: list[Body] = [{"role": role}, *({name: word} for name, word in words)]
+    chunks: list[Body] = [{"choices": [{"index": 0, "delta": delta, "finish_reason": None}]} for delta in deltas]
+    chunks.append({"choices": [{**choice, "message": None, "delta": {}}]})
+    if usage:
+        chunks.append({"choices": [], "usage": counted})
+    for chunk in chunks:
+        yield _event({**completion, "object": "chat.completion.chunk", **chunk})
+    yield b"data: [DONE]\n\n"
+
+
+def _event(value: Any) -> bytes:
+    return b"data: %s\n\n" % _json(value)
 
 
 def _json(value: Any) -> bytes:

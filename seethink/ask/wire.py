@@ -1,6 +1,7 @@
 """One request to a chat endpoint: an answer, or a fault with a name. Retries live elsewhere.
 
-Plain HTTP by aiohttp: what comes back is bounded in size and time, whatever its status says that it is.
+Plain HTTP by aiohttp: what comes back is bounded in size and time, whatever its status says that it is. An endpoint that is
+asked to stream and answers in one piece is read all the same.
 """
 
 from __future__ import annotations
@@ -9,10 +10,12 @@ import asyncio
 import base64
 import json
 import os
+import re
 import ssl
+import sys
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -24,20 +27,33 @@ from seethink.ask.body import name_body, parse, read_reply
 from seethink.ask.faults import Fault, Words, error_words, scrub, status_fault
 from seethink.ask.ledger import Reply
 from seethink.ask.messages import Message
+from seethink.ask.stream import EventStream
 from seethink.core.errors import UserError
 from seethink.core.url import is_local, public
 
 CONNECT_SECONDS = 10.0
 MOST_BYTES = 20_000_000  # of one reply
+TRAILER_SECONDS = 5.0  # for the token counts of a streamed answer that is whole
+ASKS: tuple[dict[str, Any], ...] = ({"stream": True}, {"stream_options": {"include_usage": True}})
+"""What a stream is asked for by; an endpoint that refuses is asked without the last of them, then without the first."""
 CA_FILE = "SSL_CERT_FILE"  # environment variable by which OpenSSL and most clients find certificate authorities
+
+
+class Patience(NamedTuple):
+    """Seconds for a complete answer; of a streamed one also until its first byte, and from one piece to the next."""
+
+    total: float
+    first_byte: float | None = None
+    """None: the answer is not streamed."""
+    idle: float = 60.0
 
 
 class Wire:
     """An open connection pool to one endpoint, bound to the running event loop."""
 
-    def __init__(self, base_url: str, api_key_env: str, timeout: float):
+    def __init__(self, base_url: str, api_key_env: str, patience: Patience):
         """Raises UserError for an address, a key or a file of certificate authorities that cannot be used."""
-        self._timeout = timeout
+        self._patience, self._asks = patience, ASKS if patience.first_byte else ()
         parts = urlsplit(base_url)
         host, path = parts.netloc.rpartition("@")[2], parts.path.rstrip("/").removesuffix("/chat/completions")
         try:
@@ -67,30 +83,87 @@ class Wire:
 
     async def send(self, model: str, messages: Sequence[Message], params: dict[str, Any], estimate: int) -> Reply:
         """Ask once. `estimate` stands for the prompt tokens where the endpoint does not count them. Raises Fault."""
-        start = time.monotonic()
-        data = json.dumps({"model": model, "messages": list(messages), **params}, default=str).encode()
+        body = {"model": model, "messages": list(messages), **params}
         try:
-            async with (
-                asyncio.timeout(self._timeout),
-                self._session.post(self._url, data=data, allow_redirects=False, **self._proxy) as response,
-            ):
-                self._spoken = True
-                body = await _bounded(response)
-            if not 200 <= response.status < 300:
-                raise status_fault(response.status, _words(response, body), response.headers)
-            return read_reply(body, time.monotonic() - start, estimate, response.content_type)
+            while True:
+                asks = self._asks
+                try:
+                    return await self._send(body, asks, estimate)
+                except Fault as fault:
+                    if not (asks and fault.name == "refused" and re.search(r"\bstream", fault.detail)):
+                        raise
+                    self._ask_less(asks, scrub(fault.detail, *self._secrets))
         except aiohttp.ClientError as error:
             raise _connection_fault(error, "" if self._spoken else " (or does it speak https?)") from None
-        except TimeoutError:
-            raise Fault("timeout", f"no complete answer within {self._timeout:g} s", billed=True) from None
         except Fault as fault:
             fault.detail = scrub(fault.detail, *self._secrets)
             raise
 
+    async def _send(self, body: dict[str, Any], asks: tuple[dict[str, Any], ...], estimate: int) -> Reply:
+        data = json.dumps({key: value for part in (*asks, body) for key, value in part.items()}, default=str).encode()
+        start, patience = time.monotonic(), self._patience
+        first = min(patience.total, patience.first_byte or patience.total) if asks else patience.total
+        stream = EventStream(MOST_BYTES)
+        try:
+            async with (
+                asyncio.timeout(first) as clock,
+                self._session.post(self._url, data=data, allow_redirects=False, **self._proxy) as response,
+            ):
+                self._spoken = True
+                if asks and 200 <= response.status < 300:
+                    until = asyncio.get_running_loop().time() + patience.total - (time.monotonic() - start)
+                    text = await _follow(response, stream, clock, until, patience.idle)
+                else:
+                    text = await _bounded(response)
+            if not 200 <= response.status < 300:
+                raise status_fault(response.status, _words(response, text or ""), response.headers)
+            seconds = time.monotonic() - start
+            if text is not None:
+                return read_reply(text, seconds, estimate, response.content_type)
+            return stream.end(seconds, estimate)
+        except (TimeoutError, aiohttp.ClientPayloadError) as error:
+            seconds = time.monotonic() - start
+            if stream.ended:  # only the token counts are missing
+                return stream.end(seconds, estimate)
+            if isinstance(error, aiohttp.ClientPayloadError):
+                raise
+            what = f"no complete answer within {patience.total:g} s"
+            if seconds < patience.total - 0.01:
+                what = f"silent for {patience.idle:g} s in the middle" if stream.begun else f"silent for {first:g} s"
+            raise Fault("timeout", what, billed=True) from None
 
-async def _bounded(response: aiohttp.ClientResponse) -> str:
-    """The body as text. Raises Fault for one that is larger than any answer."""
-    data = bytearray()
+    def _ask_less(self, asks: tuple[dict[str, Any], ...], why: str) -> None:
+        """Leave out what was refused; of many calls in flight the first says so."""
+        if self._asks == asks:
+            self._asks = asks[:-1]
+            print(f"seethink: {public(str(self._url))} takes no {next(iter(asks[-1]))} and is asked without ({why})",
+                  file=sys.stderr, flush=True)  # fmt: skip
+
+
+async def _follow(
+    response: aiohttp.ClientResponse, stream: EventStream, clock: asyncio.Timeout, until: float, idle: float
+) -> str | None:
+    """Feed a stream until it says that it is done, or closes. A body that is no stream is returned as text."""
+    now, head, pieces = asyncio.get_running_loop().time, b"", response.content.iter_any()
+    async for part in pieces:
+        clock.reschedule(min(now() + (TRAILER_SECONDS if stream.ended else idle), until))
+        if not stream.begun:
+            head += part
+            if not (seen := head.removeprefix(b"\xef\xbb\xbf").lstrip()):
+                continue
+            if seen[:1] in (b"{", b"[", b"<"):
+                clock.reschedule(until)
+                return await _bounded(response, head)
+            part = seen
+        stream.feed(part)
+        if stream.done:
+            break
+    return None
+
+
+async def _bounded(response: aiohttp.ClientResponse, head: bytes = b"") -> str:
+    """The body as text, of which `head` has come. Raises Fault for one that is larger than any answer."""
+    data = bytearray(head)
     async for part in response.content.iter_any():
         data += part
         if len(data) > MOST_BYTES:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from seethink.ask.client import FIRST_BYTE, IDLE, check_patience
 from seethink.core.config import Config, Effect, Seed
 from seethink.core.url import BaseUrl, KeyName
 from seethink.data.sources.table import NINE
@@ -52,6 +53,9 @@ class Role(Config):
     price: Annotated[tuple[float, float] | None, Effect.PLACE] = Field(
         default=None, description="USD per million prompt, completion tokens"
     )
+    stream: Annotated[bool, Effect.PLACE] = Field(
+        default=False, description="its answers come piece by piece: no gateway takes long thought for silence"
+    )
 
 
 class DataConfig(Config):
@@ -73,7 +77,7 @@ class DataConfig(Config):
     )
     # the paper's models; it names three for rewriting, and its text GPT-3.5-turbo
     captioner: Role = Role(model="gpt-4o", params={"temperature": 0, "max_tokens": 1024})
-    reasoner: Role = Role(model="deepseek-reasoner", params={"temperature": 0.6, "max_tokens": 16384})
+    reasoner: Role = Role(model="deepseek-reasoner", params={"temperature": 0.6, "max_tokens": 16384}, stream=True)
     rewriter: Role = Role(model="gpt-3.5-turbo", params={"temperature": 0, "max_tokens": 16384})
     judge: Role = Role(model="gpt-3.5-turbo", params={"temperature": 0, "max_tokens": 8})
     prompts: Annotated[Path | None, Effect.INPUT] = Field(
@@ -87,7 +91,15 @@ class DataConfig(Config):
     rule_first: bool = Field(default=True, description="rules verify what they can, a judge the rest; false: judge all")
     split: SplitRule = SplitRule()
     in_flight: Annotated[int, Effect.PLACE] = Field(default=32, ge=1, description="calls in flight per step")
-    timeout: Annotated[float, Effect.PLACE] = Field(default=600.0, gt=0, description="seconds for a complete answer")
+    timeout: Annotated[float | None, Effect.PLACE] = Field(
+        default=None, gt=0, description="seconds for a complete answer; none: 600, of a streamed one 1800"
+    )
+    first_byte: Annotated[float, Effect.PLACE] = Field(
+        default=FIRST_BYTE, gt=0, description="seconds until a stream begins"
+    )
+    idle: Annotated[float, Effect.PLACE] = Field(
+        default=IDLE, gt=0, description="seconds from one piece of a stream to the next"
+    )
     budget: Annotated[float | None, Effect.PLACE] = Field(
         default=None, gt=0, description="USD that this folder may spend in all; needs prices"
     )
@@ -95,6 +107,18 @@ class DataConfig(Config):
     overwrite: Annotated[bool, Effect.PLACE] = Field(
         default=False, description="write the tables anew where the folder holds a finished run with other settings"
     )
+
+    @property
+    def roles(self) -> dict[str, Role]:
+        """Who is asked, by step."""
+        return {"caption": self.captioner, "distill": self.reasoner, "rewrite": self.rewriter, "verify": self.judge}
+
+    @model_validator(mode="after")
+    def _streams_are_set_where_something_streams(self) -> DataConfig:
+        check_patience(self.timeout, self.first_byte, self.idle, any(role.stream for role in self.roles.values()))
+        if given := {"stream", "stream_options"} & {name for role in self.roles.values() for name in role.params}:
+            raise ValueError(f"{min(given)} is no sampling parameter: set stream of the role instead of params")
+        return self
 
 
 SELECTED = "selected.jsonl"

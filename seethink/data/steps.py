@@ -60,8 +60,8 @@ class Steps:
         self, config: DataConfig, prompts: dict[str, Template], ledger: Ledger, budget: Budget, dry: bool = False
     ):
         self.config, self.prompts = config, prompts
-        self.clients = []
-        for role in (config.captioner, config.reasoner, config.rewriter, config.judge):
+        self.clients, waits = [], {"first_byte": config.first_byte, "idle": config.idle}
+        for role in config.roles.values():
             endpoint = Endpoint(
                 base_url=role.base_url or config.base_url,
                 model=role.model,
@@ -70,6 +70,8 @@ class Steps:
                 price=role.price,
                 in_flight=config.in_flight,
                 timeout=config.timeout,
+                stream=role.stream,
+                **(waits if role.stream else {}),
             )
             self.clients.append(Client(endpoint, ledger, budget, dry))
         self.captioner, self.reasoner, self.rewriter, self.judge = self.clients
