@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import time
+from contextlib import closing
 
 import pytest
 
@@ -145,9 +147,11 @@ def test_a_stream_that_fails_is_asked_again_and_is_on_record(fault, status, tmp_
         settings = {"price": (1.0, 1.0), "params": {"max_tokens": 9}, "first_byte": 0.5, "idle": 0.5}
         (reply,) = ask_all(api.base_url, ["a b c d"], ledger, stream=True, timeout=30, **settings)
         assert reply.text == "echo a b c d" and len(api.bodies) == 2
-    rows = ledger._run("SELECT status, usd FROM attempt")
-    assert [row["status"] for row in rows] == [status, "ok"]
-    assert (rows[0]["usd"] > 0) == (status not in ("rate_limit",)), "what was written is paid"
+    ledger.close()
+    with closing(sqlite3.connect(tmp_path / "l.sqlite")) as db:
+        rows = db.execute("SELECT status, usd FROM attempt ORDER BY id").fetchall()
+    assert [row[0] for row in rows] == [status, "ok"]
+    assert (rows[0][1] > 0) == (status not in ("rate_limit",)), "what was written is paid"
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """Questions to OpenAI-compatible endpoints: asynchronous, cached by content, every attempt on record."""
 
-from seethink.ask.client import CallFailed, Client, Endpoint, NotCached, Reply
+from seethink.ask.client import CallFailed, Client, Endpoint, NotCached, PendingCall, Reply
 from seethink.ask.ledger import Ledger
 from seethink.ask.limits import Budget
 from seethink.ask.messages import sample_message, user_message
@@ -12,6 +12,7 @@ __all__ = [
     "Endpoint",
     "Ledger",
     "NotCached",
+    "PendingCall",
     "Reply",
     "sample_message",
     "user_message",

@@ -146,7 +146,7 @@ class Client:
                 f"a budget needs the {what} of model {endpoint.model!r}",
                 remedy="Give price (USD per million prompt and completion tokens) and params.max_tokens, or no budget",
             )
-        self._dry, self._backoff = dry, backoff
+        self._dry, self.backoff = dry, backoff
         self._limiter, self._breaker = Limiter(endpoint.in_flight), Breaker(endpoint.base_url)
         self._running: dict[str, asyncio.Task[Reply]] = {}
         self._wire: Wire | None = None
@@ -167,6 +167,7 @@ class Client:
         await asyncio.gather(*tasks, return_exceptions=True)
         if self._wire:
             await self._wire.close()
+            self._wire = None  # whoever enters again opens it again
 
     async def chat(self, messages: Sequence[Message], step: str = "chat", draw: int = 0, **params: Any) -> Reply:
         """The answer to these messages, from the ledger where it has one.
@@ -181,7 +182,7 @@ class Client:
             self.answers += 1
             return known
         prompt_tokens = estimate_tokens(messages)
-        worst = self._price(1.5 * prompt_tokens + 100, most_tokens(params) or 0)
+        worst = self.price(1.5 * prompt_tokens + 100, most_tokens(params) or 0)
         call = PendingCall(key, step, messages, params, prompt_tokens, worst)
         if self._dry:
             raise self.failed.get(key) or NotCached(call)
@@ -198,6 +199,15 @@ class Client:
         not the questions. One that moderation stopped says nothing of the others."""
         if self._failure and self.failures >= least and not self.answers:
             raise endpoint_failed(self.endpoint.base_url, self._failure.detail, self.failures)
+
+    def fail(self, key: str, fault: Fault) -> None:
+        """A batch could not get this question answered; it fails as it would have failed by itself. Raises UserError where
+        no question would be answered."""
+        if fault.name in REMEDIES:
+            raise self.dead(fault)
+        self.failed[key] = CallFailed(fault.name, fault.detail)
+        if fault.name != "filtered":
+            self.failures, self._failure = self.failures + 1, self.failed[key]
 
     def _settle(self, key: str, done: asyncio.Task[Reply]) -> None:
         """A call has ended. Its exception is looked at here: whoever waited for it may no longer be there."""
@@ -217,7 +227,7 @@ class Client:
             except Fault as fault:
                 faults[fault.name] += 1
                 self._give_up(fault, faults[fault.name])
-                wait = min(BACKOFF_CAP, self._backoff * 2 ** faults[fault.name])
+                wait = min(BACKOFF_CAP, self.backoff * 2 ** faults[fault.name])
                 if fault.wait is not None or fault.name == "rate_limit":
                     asked = wait if fault.wait is None else fault.wait
                     wait = min(ANNOUNCED_CAP, self._breaker.asked_to_wait(asked, fault.detail))
@@ -230,13 +240,13 @@ class Client:
         key, step, model = call.key, call.step, self.endpoint.model
         attempt = self.ledger.sent(key, step, model, call.worst)
         try:
-            reply = await self._open().send(model, call.messages, call.params, call.prompt_tokens)
+            reply = await self.open().send(model, call.messages, call.params, call.prompt_tokens)
         except Fault as fault:
             usd = call.worst if fault.billed else 0.0
             self.ledger.failed(attempt, fault.name, fault.http, usd, fault.detail)
             self.budget.pay(usd or 0.0)
             raise
-        reply = replace(reply, usd=self._price(reply.prompt_tokens, reply.completion_tokens))
+        reply = replace(reply, usd=self.price(reply.prompt_tokens, reply.completion_tokens))
         self.ledger.answered(attempt, key, step, model, reply)
         self.budget.pay(reply.usd or 0.0)
         self._limiter.answered()
@@ -246,14 +256,18 @@ class Client:
     def _give_up(self, fault: Fault, times: int) -> None:
         """Raises where another try is pointless: UserError for the whole endpoint, CallFailed for this question."""
         if fault.name in REMEDIES:
-            remedy = REMEDIES[fault.name].format(env=self.endpoint.api_key_env, model=self.endpoint.model)
-            raise UserError(fault.detail, where=public(self.endpoint.base_url), remedy=remedy, code=3) from None
+            raise self.dead(fault) from None
         if fault.name in ("server", "timeout", "connection"):
             self._breaker.failed(fault.name != "connection", self._limiter.in_flight, fault.detail)
         if times >= TRIES.get(fault.name, 1):
             raise CallFailed(fault.name, fault.detail) from None
 
-    def _open(self) -> Wire:
+    def dead(self, fault: Fault) -> UserError:
+        """What to raise for a fault that no question survives."""
+        remedy = REMEDIES[fault.name].format(env=self.endpoint.api_key_env, model=self.endpoint.model)
+        return UserError(fault.detail, where=public(self.endpoint.base_url), remedy=remedy, code=3)
+
+    def open(self) -> Wire:
         """The connection pool, made at the first call."""
         if self._wire is None:
             from seethink.ask.wire import Patience, Wire  # here: help of a verb must not load the network
@@ -263,7 +277,7 @@ class Client:
             self._wire = Wire(at.base_url, at.api_key_env, patience)
         return self._wire
 
-    def _price(self, prompt_tokens: float, completion_tokens: float) -> float | None:
+    def price(self, prompt_tokens: float, completion_tokens: float) -> float | None:
         if self.endpoint.price is None:
             return None
         return (prompt_tokens * self.endpoint.price[0] + completion_tokens * self.endpoint.price[1]) / 1e6

@@ -101,6 +101,11 @@ class Ledger:
     def close(self) -> None:
         self._db.close()
 
+    def flush(self) -> None:
+        """What was noted before is in the file: it survives a kill, and another connection may write."""
+        if self._db.in_transaction:
+            self._run("COMMIT")
+
     def find(self, key: str) -> Reply | None:
         if not (rows := self._run(ANSWER, (key,))):
             return None

@@ -126,7 +126,7 @@ class Budget:
     async def hold(self, usd: float) -> AsyncIterator[None]:
         """Waits while requests in flight may still return enough. Raises UserError (code 4) when they cannot."""
         async with self._change:
-            while self.cap is not None and self.spent + sum(self._held) + usd > self.cap:
+            while not self.fits(usd):
                 if not self._held:
                     what = f"the next call may cost {usd:.4f} USD and {self.spent:.4f} of {self.cap:.4f} USD are spent"
                     remedy = f"Raise {self.setting}; {CONTINUES}"
@@ -139,6 +139,10 @@ class Budget:
             self._held.remove(usd)
             async with self._change:
                 self._change.notify_all()
+
+    def fits(self, usd: float) -> bool:
+        """Whether this much more can be spent now."""
+        return self.cap is None or self.spent + sum(self._held) + usd <= self.cap
 
     def pay(self, usd: float) -> None:
         self.spent += usd

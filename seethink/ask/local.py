@@ -2,8 +2,8 @@
 
     with LocalServer(lambda body, headers: Served("Yes"), ["m"]) as server: Endpoint(base_url=server.base_url, model="m")
 
-A function makes an answer, or a fault, of every chat request, streamed where the request says so. Prompts and headers reach
-no log.
+A function makes an answer, or a fault, of every chat request, streamed where the request says so, or in a batch. Prompts and
+headers reach no log.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from email.message import Message as Headers
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple, Self
 
+from seethink.ask.local_batch import LocalBatches
 from seethink.core.errors import UserError
 
 Body = dict[str, Any]
@@ -64,6 +65,7 @@ class LocalServer:
             what = f"port {port} cannot be used ({error.strerror})"
             raise UserError(what, remedy="Give --port 0 for a free one") from None
         self._http.owner = self
+        self.batches = LocalBatches(self._complete)
         self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
         self.base_url = f"http://127.0.0.1:{self._http.server_address[1]}/v1"
 
@@ -76,6 +78,14 @@ class LocalServer:
         self._http.shutdown()
         self._thread.join()
         self.close()
+
+    def _complete(self, body: Body) -> tuple[int, bytes]:
+        """(status, body) of a chat request that came in a batch."""
+        answer = self.respond(body, Headers())
+        if answer.fault in STATUS_FAULTS:
+            status, code = STATUS_FAULTS[answer.fault]
+            return status, _json(_refusal(str(answer.message), code))
+        return 200, _json(_completion(answer, body["model"]))
 
     def close(self) -> None:
         """Release the port of a server that was never entered."""
@@ -101,6 +111,8 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = 60
 
     def do_GET(self) -> None:
+        if (answer := self.server.owner.batches.answer("GET", self.path, "", b"")) is not None:
+            return self._send(*answer)
         if self.path.rstrip("/") != "/v1/models":
             return self._error("404", f"no such path {self.path}")
         rows = [{"id": name, "object": "model", "owned_by": "simulated"} for name in self.server.owner.models]
@@ -112,6 +124,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True  # what was not read must not be taken for the next request
             return self._error("413", f"a body of at most {MAX_BODY} bytes, please")
         text = self.rfile.read(int(length))
+        kind = self.headers.get("Content-Type", "")
+        if (answer := self.server.owner.batches.answer("POST", self.path, kind, text)) is not None:
+            return self._send(*answer)
         if self.path.rstrip("/") != "/v1/chat/completions":
             return self._error("404", f"no such path {self.path}")
         try:
@@ -159,7 +174,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _error(self, name: str, message: str) -> None:
         status, code = STATUS_FAULTS[name]
-        self._send(status, _json({"error": {"message": message, "type": "simulated", "code": code}}))
+        self._send(status, _json(_refusal(message, code)))
 
     def _send(self, status: int, data: bytes, length: int | None = None) -> None:
         """`length` announces more than is sent."""
@@ -173,6 +188,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         """Silent: prompts and headers belong in no log."""
+
+
+def _refusal(message: str, code: str | None) -> Body:
+    return {"error": {"message": message, "type": "simulated", "code": code}}
 
 
 def _completion(answer: Served, asked: str) -> Body:

@@ -14,8 +14,10 @@ import re
 import ssl
 import sys
 import time
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import AsyncIterator, Sequence
+from contextlib import ExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -36,6 +38,8 @@ MOST_BYTES = 20_000_000  # of one reply
 TRAILER_SECONDS = 5.0  # for the token counts of a streamed answer that is whole
 ASKS: tuple[dict[str, Any], ...] = ({"stream": True}, {"stream_options": {"include_usage": True}})
 """What a stream is asked for by; an endpoint that refuses is asked without the last of them, then without the first."""
+JSON = {"Content-Type": "application/json"}
+FILE_SECONDS = 1800.0  # for a file to go up or come down
 CA_FILE = "SSL_CERT_FILE"  # environment variable by which OpenSSL and most clients find certificate authorities
 
 
@@ -57,7 +61,8 @@ class Wire:
         parts = urlsplit(base_url)
         host, path = parts.netloc.rpartition("@")[2], parts.path.rstrip("/").removesuffix("/chat/completions")
         try:
-            self._url = URL(urlunsplit((parts.scheme, host, f"{path}/chat/completions", parts.query, "")))
+            self._base = URL(urlunsplit((parts.scheme, host, path, parts.query, "")))
+            self._url = self._at("chat/completions")
         except ValueError:
             raise UserError("no address of an endpoint", where=public(base_url), remedy="Check --base_url") from None
         key = os.environ.get(api_key_env, "").strip() if api_key_env else ""
@@ -73,7 +78,6 @@ class Wire:
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={
                 "Authorization": f"Basic {basic}" if basic else f"Bearer {key or 'none'}",
-                "Content-Type": "application/json",
                 "User-Agent": f"seethink/{__version__}",
             },
         )
@@ -99,6 +103,60 @@ class Wire:
             fault.detail = scrub(fault.detail, *self._secrets)
             raise
 
+    async def fetch(
+        self,
+        method: str,
+        path: str,
+        data: dict[str, Any] | None = None,
+        file: Path | None = None,
+        query: dict[str, str] | None = None,
+    ) -> dict[str, Any]:
+        """The object that answers a call beside chat: `data` goes as JSON, or with `file` as a form. Raises Fault."""
+        with ExitStack() as stack:
+            form = aiohttp.FormData(data or {}) if file else None
+            if form and file:
+                form.add_field("file", stack.enter_context(file.open("rb")), filename=file.name)
+            body = form or (None if data is None else json.dumps(data).encode())
+            headers = JSON if isinstance(body, bytes) else None
+            async with self._exchange(method, path, query or {}, data=body, headers=headers) as response:
+                text = await _bounded(response)
+        if not isinstance(parsed := parse(text), dict):
+            name, what = name_body(text)
+            raise Fault(name, f"{what} came where an object was due", 200)
+        return parsed
+
+    async def download(self, path: str, into: BinaryIO) -> None:
+        """The body of a file, whole. Raises Fault."""
+        async with self._exchange("GET", path, {}) as response:
+            async for part in response.content.iter_any():
+                into.write(part)
+
+    @asynccontextmanager
+    async def _exchange(
+        self, method: str, path: str, query: dict[str, str], **sent: Any
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """A successful response; a file may lie elsewhere, where the key is not sent."""
+        url, follow = self._at(path).update_query(query), method == "GET"
+        try:
+            async with (
+                asyncio.timeout(FILE_SECONDS),
+                self._session.request(method, url, allow_redirects=follow, **sent, **self._proxy) as response,
+            ):
+                self._spoken = True
+                if not 200 <= response.status < 300:
+                    raise status_fault(response.status, _words(response, await _bounded(response)), response.headers)
+                yield response
+        except aiohttp.ClientError as error:
+            raise _connection_fault(error, "" if self._spoken else " (or does it speak https?)") from None
+        except TimeoutError:
+            raise Fault("timeout", f"not whole within {FILE_SECONDS:g} s") from None
+        except Fault as fault:
+            fault.detail = scrub(fault.detail, *self._secrets)
+            raise
+
+    def _at(self, path: str) -> URL:
+        return self._base.with_path(f"{self._base.raw_path.rstrip('/')}/{path}", encoded=True, keep_query=True)
+
     async def _send(self, body: dict[str, Any], asks: tuple[dict[str, Any], ...], estimate: int) -> Reply:
         data = json.dumps({key: value for part in (*asks, body) for key, value in part.items()}, default=str).encode()
         start, patience = time.monotonic(), self._patience
@@ -107,7 +165,9 @@ class Wire:
         try:
             async with (
                 asyncio.timeout(first) as clock,
-                self._session.post(self._url, data=data, allow_redirects=False, **self._proxy) as response,
+                self._session.post(
+                    self._url, data=data, headers=JSON, allow_redirects=False, **self._proxy
+                ) as response,
             ):
                 self._spoken = True
                 if asks and 200 <= response.status < 300:

@@ -56,6 +56,9 @@ class Role(Config):
     stream: Annotated[bool, Effect.PLACE] = Field(
         default=False, description="its answers come piece by piece: no gateway takes long thought for silence"
     )
+    batch: Annotated[bool | None, Effect.PLACE] = Field(
+        default=None, description="its calls go in batches (see batch); none: as the run's do"
+    )
 
 
 class DataConfig(Config):
@@ -90,6 +93,9 @@ class DataConfig(Config):
     max_gap: int = Field(default=15, ge=0, description="most words by which rewriting changes the length (paper: 15)")
     rule_first: bool = Field(default=True, description="rules verify what they can, a judge the rest; false: judge all")
     split: SplitRule = SplitRule()
+    batch: Annotated[bool, Effect.PLACE] = Field(
+        default=False, description="by the endpoint's batch interface: half the price, up to a day for each step"
+    )
     in_flight: Annotated[int, Effect.PLACE] = Field(default=32, ge=1, description="calls in flight per step")
     timeout: Annotated[float | None, Effect.PLACE] = Field(
         default=None, gt=0, description="seconds for a complete answer; none: 600, of a streamed one 1800"

@@ -8,7 +8,7 @@ Every item walks its own steps, so finished samples appear within minutes. Answe
 a killed or changed run repeats no call whose question did not change. A failed item is dropped with a reason and asked
 again when the same command runs again; only a dead endpoint (one that answers nothing is dead), a refused key, spent credit
 or a spent budget stop the run. A finished folder is not written again under other settings, unless --overwrite says so.
-Writes traces.jsonl sft.jsonl rl.jsonl drops.parquet funnel.json spend.jsonl. Left out: batch interfaces, shards.
+Writes traces.jsonl sft.jsonl rl.jsonl drops.parquet funnel.json spend.jsonl. Left out: shards.
 """
 
 from __future__ import annotations
@@ -17,12 +17,14 @@ import asyncio
 from contextlib import AsyncExitStack, closing
 from string import Template
 
-from seethink.ask import Budget, Ledger
+from seethink.ask import Budget, Ledger, NotCached
+from seethink.ask.batch_book import BatchBook
 from seethink.core.errors import UserError
 from seethink.core.images import hash_pictures
 from seethink.core.progress import Progress, progress
 from seethink.core.run import Run
 from seethink.core.store import hash_file, hash_text, write_json, write_jsonl
+from seethink.data.batches import Wait, check_open, print_next_batch, walk_in_rounds
 from seethink.data.config import DataConfig
 from seethink.data.funnel import Funnel, print_funnel
 from seethink.data.kept import save_kept
@@ -49,7 +51,11 @@ def run(config: DataConfig, dry_run: bool = False) -> None:
     if dry_run:
         path = config.out / "ledger.sqlite"
         with closing(Ledger(path if path.exists() else ":memory:")) as ledger:
-            print_plan(items, Steps(config, prompts, ledger, Budget(), dry=True), ledger)
+            steps = Steps(config, prompts, ledger, Budget(), dry=True)
+            print_plan(items, steps, ledger)
+            if steps.by_batch:
+                with BatchBook(ledger.path) as book:
+                    print_next_batch(items, steps, book)
         return
     inputs = {
         "pictures": hash_pictures(samples),
@@ -68,11 +74,15 @@ def run(config: DataConfig, dry_run: bool = False) -> None:
 
 def ask(folder: Run, config: DataConfig, items: list[Candidate], prompts: dict[str, Template]) -> None:
     """Walk all items. However it ends, what was spent and who still waits is on record."""
-    with closing(Ledger(folder.path("ledger.sqlite"))) as ledger:
-        budget = Budget(config.budget, ledger.spent())
+    with closing(Ledger(folder.path("ledger.sqlite"))) as ledger, BatchBook(ledger.path) as book:
+        budget = Budget(config.budget, ledger.spent() + book.reserved())
         steps = Steps(config, prompts, ledger, budget)
+        check_open(steps, book)
         try:
-            asyncio.run(walk_all(items, steps, budget))
+            if steps.by_batch:
+                asyncio.run(walk_in_rounds(lambda add: walk_all(items, steps, budget, add), steps, book, config.out))
+            else:
+                asyncio.run(walk_all(items, steps, budget))
             check_endpoints(items, steps)
         finally:
             write_jsonl(folder.path("spend.jsonl"), ledger.spending())
@@ -98,16 +108,24 @@ def check_endpoints(items: list[Candidate], steps: Steps) -> None:
         raise
 
 
-async def walk_all(items: list[Candidate], steps: Steps, budget: Budget) -> None:
-    """Walk the items, enough at a time to keep every step busy. What concerns the whole run ends the walk."""
-    todo = [item for item in items if item.drop is None]
+async def walk_all(items: list[Candidate], steps: Steps, budget: Budget, wait: Wait | None = None) -> None:
+    """Walk the items, enough at a time to keep every step busy. What concerns the whole run ends the walk.
+
+    Items stop at a call that goes in a batch, which `wait` takes.
+    """
+    todo = [item for item in items if item.drop is None and item.kept is None]
     queue, dropped = iter(todo), 0
     priced = all(client.endpoint.price is not None for client in steps.clients)
 
     async def worker(bar: Progress) -> None:
         nonlocal dropped
         for item in queue:  # shared: each item goes to one worker
-            await walk(item, steps)
+            try:
+                await walk(item, steps)
+            except NotCached as missing:
+                if wait is None:
+                    raise
+                await wait(missing.call)
             dropped += item.drop is not None
             bar.advance(1, f"{dropped} dropped, {f'{budget.spent:.2f} USD' if priced else 'cost unknown'}")
 

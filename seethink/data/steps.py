@@ -61,7 +61,10 @@ class Steps:
     ):
         self.config, self.prompts = config, prompts
         self.clients, waits = [], {"first_byte": config.first_byte, "idle": config.idle}
-        for role in config.roles.values():
+        self.by_batch: dict[str, Client] = {}
+        """Steps whose calls go in batches: their clients answer from the ledger only."""
+        for step, role in config.roles.items():
+            batch = config.batch if role.batch is None else role.batch
             endpoint = Endpoint(
                 base_url=role.base_url or config.base_url,
                 model=role.model,
@@ -73,7 +76,9 @@ class Steps:
                 stream=role.stream,
                 **(waits if role.stream else {}),
             )
-            self.clients.append(Client(endpoint, ledger, budget, dry))
+            self.clients.append(Client(endpoint, ledger, budget, dry or batch))
+            if batch:
+                self.by_batch[step] = self.clients[-1]
         self.captioner, self.reasoner, self.rewriter, self.judge = self.clients
 
     async def caption(self, sample: Sample) -> str:
@@ -132,7 +137,8 @@ class Steps:
 
 
 async def walk(item: Candidate, steps: Steps) -> None:
-    """Take one item through the steps. Raises only what concerns the whole run: UserError, or NotCached when dry."""
+    """Take one item through the steps. Raises only what concerns the whole run: UserError, or NotCached where it waits
+    for a batch, or is dry."""
     sample = replace(item.sample, meta={k: v for k, v in item.sample.meta.items() if k != "ds_answer"})
     try:
         if sample.source in steps.config.split.rl_only:
