@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import ssl
 import threading
+import time
 from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -14,8 +15,9 @@ ANSWER = {"choices": [{"message": {"role": "assistant", "content": "yes"}, "fini
 
 
 class RawApi:
-    """Answers every POST with `status`, `headers` and `body` (bytes, or what becomes JSON). With `tls` (certificate, key)
-    over HTTPS."""
+    """Answers every POST with `status`, `headers` and `body`: bytes; what becomes JSON; or a tuple, sent piece by piece until
+    the connection closes, whose numbers are seconds of silence. A function of what was sent may give status and body. With
+    `tls` (certificate, key) over HTTPS."""
 
     def __init__(
         self,
@@ -24,7 +26,7 @@ class RawApi:
         headers: Mapping[str, str] | None = None,
         tls: tuple[Path, Path] | None = None,
     ):
-        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        answer = body if callable(body) else lambda sent: (status, body)
         self.requests: list[tuple[str, dict[str, str], dict[str, Any]]] = []
         requests = self.requests
 
@@ -32,12 +34,20 @@ class RawApi:
             def do_POST(self) -> None:
                 sent = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 requests.append((self.path, dict(self.headers), sent))
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(data)))
+                code, data = answer(sent)
+                pieces = data if isinstance(data, tuple) else ()
+                data = data if isinstance(data, bytes | tuple) else json.dumps(data).encode()
+                self.send_response(code)
+                if not pieces:
+                    self.send_header("Content-Length", str(len(data)))
                 for name, value in (headers or {}).items():
                     self.send_header(name, value)
                 self.end_headers()
-                self.wfile.write(data)
+                for piece in pieces or (data,):
+                    if isinstance(piece, bytes):
+                        self.wfile.write(piece)
+                    else:
+                        time.sleep(piece)
 
             def log_message(self, *_: object) -> None:
                 """Silent."""

@@ -1,6 +1,6 @@
 """Questions to OpenAI-compatible endpoints: asynchronous, cached by content, every attempt on record."""
 
-from seethink.ask.client import CallFailed, Client, Endpoint, NotCached, Reply
+from seethink.ask.client import CallFailed, Client, Endpoint, NotCached, PendingCall, Reply
 from seethink.ask.ledger import Ledger, tell_lost
 from seethink.ask.limits import Budget, Limiter
 from seethink.ask.messages import sample_message, user_message
@@ -13,6 +13,7 @@ __all__ = [
     "Ledger",
     "Limiter",
     "NotCached",
+    "PendingCall",
     "Reply",
     "sample_message",
     "tell_lost",

@@ -34,6 +34,9 @@ TEXTS = (
     "content",
     "value",
 )  # where a part has its text
+_JSON = json.JSONDecoder()
+
+_HALVES = re.compile(r"[\ud800-\udfff]")
 
 
 def read_reply(body: str, seconds: float, estimate: int, kind: str = "") -> Reply:
@@ -44,6 +47,11 @@ def read_reply(body: str, seconds: float, estimate: int, kind: str = "") -> Repl
     if not isinstance(parsed, dict):
         name, what = name_body(body, kind)
         raise Fault(name, f"{what} came where an answer in JSON was due", 200, billed="HTML" not in what)
+    return read_completion(parsed, seconds, estimate)
+
+
+def read_completion(parsed: dict[str, Any], seconds: float, estimate: int) -> Reply:
+    """Reply from a chat completion. Raises Fault for whatever is no whole answer."""
     choice = _item(parsed.get("choices"))
     message, words = choice.get("message"), error_words(parsed) if parsed.get("error") or not choice else None
     if words:
@@ -79,7 +87,16 @@ def read_reply(body: str, seconds: float, estimate: int, kind: str = "") -> Repl
 
 
 def parse(body: str) -> Any:
-    """JSON as it is, or None. A number of thousands of digits is infinity."""
+    """JSON as it is, or None. A number of thousands of digits, which Python refuses to read, is infinity."""
+    try:
+        return _JSON.decode(body)
+    except RecursionError:
+        return None
+    except ValueError:
+        return _parse_long_numbers(body)
+
+
+def _parse_long_numbers(body: str) -> Any:
     try:
         return json.loads(body, parse_int=lambda digits: int(digits) if len(digits) < 20 else float(digits))
     except (ValueError, RecursionError):
@@ -104,7 +121,7 @@ def count(value: Any, guess: int) -> int:
     number nor one beyond all measure may make a budget endless or spend it at once."""
     try:
         number = float(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else math.nan
-    except ValueError:
+    except (ValueError, OverflowError):
         number = math.nan
     return math.ceil(number) if 0 < number <= MOST_TOKENS else guess
 
@@ -132,8 +149,10 @@ def _flat(value: Any) -> str:
 
 
 def _whole(text: str) -> str:
-    """Without halves of surrogate pairs, which no file can hold."""
-    return re.sub(r"[\ud800-\udfff]", "\ufffd", text)
+    """Without halves of surrogate pairs, which no file can hold; two halves that met again are a character."""
+    if not _HALVES.search(text):
+        return text
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _item(value: Any) -> dict[str, Any]:

@@ -4,8 +4,7 @@
     async with Client(Endpoint(base_url="http://127.0.0.1:8000/v1", model="name"), ledger) as client:
         reply = await client.chat(user_message("What is in the image?", ["a.png"]), step="caption", temperature=0)
 
-One client serves one endpoint, one model and one event loop. The ledger sees every attempt. Left out: streaming, batch
-interfaces.
+One client serves one endpoint, one model and one event loop. The ledger sees every attempt.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from seethink.ask.faults import Fault
 from seethink.ask.ledger import Ledger, Reply
@@ -38,6 +37,7 @@ BACKOFF_CAP = 60.0  # seconds
 ANNOUNCED_CAP = 600.0  # nobody waits for days because a header says so
 DRAIN_SECONDS, LAST_SECONDS = 10.0, 1.0  # for calls in flight after an interrupt, and after any other end
 TYPICAL_TOKENS = 1000  # of an answer, where neither a cap nor an earlier answer tells
+WHOLE_SECONDS, STREAM_SECONDS, FIRST_BYTE, IDLE = 600.0, 1800.0, 120.0, 60.0
 REMEDIES = {
     "key": "Check the key in the environment variable {env}",
     "missing": "Check the model name {model!r} and --base_url",
@@ -66,9 +66,39 @@ class Endpoint(Config):
     params: dict[str, Any] = Field(default={}, description="sampling parameters sent with every call")
     price: tuple[float, float] | None = Field(default=None, description="USD per million prompt, completion tokens")
     in_flight: int = Field(default=32, ge=1, description="calls in flight")
-    timeout: float = Field(default=600.0, gt=0, description="seconds for a complete answer")
     rpm: float | None = Field(default=None, ge=1, description="requests a minute; none: no limit")
     tpm: float | None = Field(default=None, ge=1, description="tokens a minute, prompt and answer; none: no limit")
+    timeout: float | None = Field(
+        default=None, gt=0, description="seconds for a complete answer; none: 600, of a streamed one 1800"
+    )
+    stream: bool = Field(
+        default=False, description="answers come piece by piece: no gateway takes long thought for silence"
+    )
+    first_byte: float = Field(default=FIRST_BYTE, gt=0, description="seconds until a stream begins")
+    idle: float = Field(default=IDLE, gt=0, description="seconds from one piece of a stream to the next")
+
+    @property
+    def seconds(self) -> float:
+        """For a complete answer."""
+        return self.timeout or (STREAM_SECONDS if self.stream else WHOLE_SECONDS)
+
+    @model_validator(mode="after")
+    def _stream_is_a_setting(self) -> Endpoint:
+        if given := {"stream", "stream_options"} & self.params.keys():
+            raise ValueError(f"{min(given)} is no sampling parameter: set stream of the endpoint instead of params")
+        check_patience(self.timeout, self.first_byte, self.idle, self.stream)
+        return self
+
+
+def check_patience(timeout: float | None, first_byte: float, idle: float, streams: bool) -> None:
+    """Raises ValueError for waits of a stream that nothing streams, or that outlast the whole answer."""
+    for name, value, default in (("first_byte", first_byte, FIRST_BYTE), ("idle", idle, IDLE)):
+        if value != default and not streams:
+            raise ValueError(f"{name} is for streamed answers, and none is streamed")
+        if value != default and value > (timeout or STREAM_SECONDS):
+            raise ValueError(
+                f"{name} is {value:g} s, longer than a whole answer may take ({timeout or STREAM_SECONDS:g} s)"
+            )
 
 
 class CallFailed(Exception):
@@ -79,25 +109,29 @@ class CallFailed(Exception):
         self.reason, self.detail = reason, detail
 
 
-class NotCached(Exception):
-    """Raised by a dry client where a call would have been made; carries its estimated prompt tokens."""
-
-    def __init__(self, prompt_tokens: int):
-        super().__init__(f"about {prompt_tokens} prompt tokens")
-        self.prompt_tokens = prompt_tokens
-
-
 @dataclass(frozen=True, slots=True)
-class _Question:
+class PendingCall:
+    """A call that is to be made."""
+
     key: str
     step: str
     messages: Sequence[Message]
+    """As we write them, images as files; they become data URLs when they leave."""
     params: dict[str, Any]
     prompt_tokens: int
     """Estimated."""
-    rank: int
     worst: float | None
     """Highest price of one request in USD; None: unknown."""
+    rank: int = 0
+    """Of calls that wait for one endpoint and model the highest goes first."""
+
+
+class NotCached(Exception):
+    """Raised by a dry client where a call would have been made; carries that call."""
+
+    def __init__(self, call: PendingCall):
+        super().__init__(f"about {call.prompt_tokens} prompt tokens")
+        self.call, self.prompt_tokens = call, call.prompt_tokens
 
 
 class Client:
@@ -124,7 +158,7 @@ class Client:
                 f"a budget needs the {what} of model {endpoint.model!r}",
                 remedy="Give price (USD per million prompt and completion tokens) and params.max_tokens, or no budget",
             )
-        self._dry, self._backoff = dry, backoff
+        self._dry, self.backoff = dry, backoff
         self._limiter = limiter or Limiter(endpoint.in_flight, endpoint.rpm, endpoint.tpm)
         self._breaker = Breaker(endpoint.base_url)
         self._typical: dict[str, float] = {}
@@ -134,6 +168,8 @@ class Client:
         self._closing = False
         self._wire: Wire | None = None
         self.answers, self.failures = 0, 0
+        self.failed: dict[str, CallFailed] = {}
+        """Keys of questions that a batch could not get answered."""
         self._failure: CallFailed | None = None
 
     async def __aenter__(self) -> Client:
@@ -152,6 +188,7 @@ class Client:
         await asyncio.gather(*tasks, return_exceptions=True)
         if self._wire:
             await self._wire.close()
+            self._wire = None  # whoever enters again opens it again
 
     async def chat(
         self, messages: Sequence[Message], step: str = "chat", draw: int = 0, rank: int = 0, **params: Any
@@ -159,8 +196,8 @@ class Client:
         """The answer to these messages, from the ledger where it has one.
 
         `step` labels the call in the ledger; `draw` numbers independent answers to the same question; of calls that wait for
-        the same endpoint and model the one with the highest `rank` goes first. Raises CallFailed when this question gets no answer, NotCached from a dry client, UserError when no question would (endpoint dead,
-        key refused, budget spent).
+        the same endpoint and model the one with the highest `rank` goes first. Raises CallFailed when this question gets no
+        answer, NotCached from a dry client, UserError when no question would (endpoint dead, key refused, budget spent).
         """
         params = {**self.endpoint.params, **params}
         key = call_key(self.endpoint.model, messages, params, draw)
@@ -168,12 +205,12 @@ class Client:
             self.answers += 1
             return known
         prompt_tokens = estimate_tokens(messages)
+        worst = self.price(1.5 * prompt_tokens + 100, most_tokens(params) or 0)
+        call = PendingCall(key, step, messages, params, prompt_tokens, worst, rank)
         if self._dry:
-            raise NotCached(prompt_tokens)
+            raise self.failed.get(key) or NotCached(call)
         if key not in self._running:  # the same question from several items is one call
-            worst = self._price(1.5 * prompt_tokens + 100, most_tokens(params) or 0)
-            question = _Question(key, step, messages, params, prompt_tokens, rank, worst)
-            task = asyncio.create_task(self._ask(question))
+            task = asyncio.create_task(self._ask(call))
             self._running[key] = task
             task.add_done_callback(lambda done: self._settle(key, done))
         task = self._running[key]
@@ -186,6 +223,15 @@ class Client:
         if self._failure and self.failures >= least and not self.answers:
             raise endpoint_failed(self.endpoint.base_url, self._failure.detail, self.failures)
 
+    def fail(self, key: str, fault: Fault) -> None:
+        """A batch could not get this question answered; it fails as it would have failed by itself. Raises UserError where
+        no question would be answered."""
+        if fault.name in REMEDIES:
+            raise self.dead(fault)
+        self.failed[key] = CallFailed(fault.name, fault.detail)
+        if fault.name != "filtered":
+            self.failures, self._failure = self.failures + 1, self.failed[key]
+
     def _settle(self, key: str, done: asyncio.Task[Reply]) -> None:
         """A call has ended. Its exception is looked at here: whoever waited for it may no longer be there."""
         del self._running[key]
@@ -194,21 +240,21 @@ class Client:
             self.failures, self._failure = self.failures + 1, fault
         self.answers += not done.cancelled() and fault is None
 
-    async def _ask(self, question: _Question) -> Reply:
+    async def _ask(self, call: PendingCall) -> Reply:
         """Ask until there is an answer, or no sense in asking again."""
         faults: Counter[str] = Counter()
         while True:
-            tokens = question.prompt_tokens + self._answer_tokens(question)
-            await self._limiter.enter(tokens, question.rank)
+            tokens = call.prompt_tokens + self._answer_tokens(call)
+            await self._limiter.enter(tokens, call.rank)
             try:
-                async with self.budget.hold(question.worst or 0.0):
-                    reply = await self._try(question)
+                async with self.budget.hold(call.worst or 0.0):
+                    reply = await self._try(call)
                 self._limiter.used(reply.prompt_tokens + reply.completion_tokens - tokens)
                 return reply
             except Fault as fault:
                 faults[fault.name] += 1
                 self._give_up(fault, faults[fault.name])
-                wait = min(BACKOFF_CAP, self._backoff * 2 ** faults[fault.name])
+                wait = min(BACKOFF_CAP, self.backoff * 2 ** faults[fault.name])
                 if fault.wait is not None or fault.name == "rate_limit":
                     asked = wait if fault.wait is None else fault.wait
                     wait = min(ANNOUNCED_CAP, self._breaker.asked_to_wait(asked, fault.detail))
@@ -220,63 +266,67 @@ class Client:
                 raise CallFailed("interrupted", "the run has ended")
             await asyncio.sleep(wait * random.uniform(1.0, 1.5))  # all who were told to wait must not come back at once
 
-    async def _try(self, question: _Question) -> Reply:
+    async def _try(self, call: PendingCall) -> Reply:
         """One request, on record before and after. Raises Fault."""
-        key, step, model = question.key, question.step, self.endpoint.model
-        messages = to_wire(question.messages)  # not before: pictures of all who wait would fill the memory
-        attempt = self.ledger.sent(key, step, model, question.worst)
+        key, step, model = call.key, call.step, self.endpoint.model
+        messages = to_wire(call.messages)  # not before: pictures of all who wait would fill the memory
+        attempt = self.ledger.sent(key, step, model, call.worst)
         self._out.add(key)
         try:
-            reply = await self._open().send(model, messages, question.params, question.prompt_tokens)
+            reply = await self.open().send(model, messages, call.params, call.prompt_tokens)
         except Fault as fault:
-            usd = question.worst if fault.billed else 0.0
+            usd = call.worst if fault.billed else 0.0
             self.ledger.failed(attempt, fault.name, fault.http, usd, fault.detail)
             self.budget.pay(usd or 0.0)
             raise
         except asyncio.CancelledError:  # possibly paid
-            self.ledger.failed(attempt, "lost", None, question.worst, "interrupted")
-            self.budget.pay(question.worst or 0.0)
+            self.ledger.failed(attempt, "lost", None, call.worst, "interrupted")
+            self.budget.pay(call.worst or 0.0)
             raise
         finally:
             self._out.discard(key)
         if self.endpoint.price is not None:
-            reply = replace(reply, usd=self._price(reply.prompt_tokens, reply.completion_tokens))
+            reply = replace(reply, usd=self.price(reply.prompt_tokens, reply.completion_tokens))
         self.budget.pay(reply.usd or 0.0)
         self._limiter.answered()
         self._breaker.answered()
         await self.ledger.committed(self.ledger.answered(attempt, key, step, model, reply))
         return reply
 
-    def _answer_tokens(self, question: _Question) -> float:
+    def _answer_tokens(self, call: PendingCall) -> float:
         """The most that an answer may have, or where that is open what the answers of its step usually have."""
-        if (most := most_tokens(question.params)) is not None:
+        if (most := most_tokens(call.params)) is not None:
             return most
-        if question.step not in self._typical:
-            typical = self.ledger.typical(question.step)
-            self._typical[question.step] = typical[1] if typical else TYPICAL_TOKENS
-        return self._typical[question.step]
+        if call.step not in self._typical:
+            typical = self.ledger.typical(call.step)
+            self._typical[call.step] = typical[1] if typical else TYPICAL_TOKENS
+        return self._typical[call.step]
 
     def _give_up(self, fault: Fault, times: int) -> None:
         """Raises where another try is pointless: UserError for the whole endpoint, CallFailed for this question."""
         if fault.name in REMEDIES:
-            remedy = REMEDIES[fault.name].format(env=self.endpoint.api_key_env, model=self.endpoint.model)
-            raise UserError(fault.detail, where=public(self.endpoint.base_url), remedy=remedy, code=3) from None
+            raise self.dead(fault) from None
         if fault.name in ("server", "timeout", "connection"):
             self._breaker.failed(fault.name != "connection", self._limiter.in_flight, fault.detail)
         if times >= TRIES.get(fault.name, 1):
             raise CallFailed(fault.name, fault.detail) from None
 
-    def _open(self) -> Wire:
+    def dead(self, fault: Fault) -> UserError:
+        """What to raise for a fault that no question survives."""
+        remedy = REMEDIES[fault.name].format(env=self.endpoint.api_key_env, model=self.endpoint.model)
+        return UserError(fault.detail, where=public(self.endpoint.base_url), remedy=remedy, code=3)
+
+    def open(self) -> Wire:
         """The connection pool, made at the first call."""
         if self._wire is None:
-            from seethink.ask.wire import Wire  # here: help of a verb must not load the network
+            from seethink.ask.wire import Patience, Wire  # here: help of a verb must not load the network
 
-            self._wire = Wire(
-                self.endpoint.base_url, self.endpoint.api_key_env, self.endpoint.timeout, self._limiter.heard
-            )
+            at = self.endpoint
+            patience = Patience(at.seconds, at.first_byte if at.stream else None, at.idle)
+            self._wire = Wire(at.base_url, at.api_key_env, patience, self._limiter.heard)
         return self._wire
 
-    def _price(self, prompt_tokens: float, completion_tokens: float) -> float | None:
+    def price(self, prompt_tokens: float, completion_tokens: float) -> float | None:
         if self.endpoint.price is None:
             return None
         return (prompt_tokens * self.endpoint.price[0] + completion_tokens * self.endpoint.price[1]) / 1e6

@@ -206,7 +206,7 @@ class Budget:
         while self._line:
             share, place = self._line[0]
             if not place.done():
-                if self.cap is not None and self.spent + (self._held + share) / UNIT > self.cap:
+                if not self.fits(share / UNIT):
                     if self._held:
                         return
                     place.set_exception(self._all_spent(share / UNIT))
@@ -218,6 +218,10 @@ class Budget:
     def _all_spent(self, usd: float) -> UserError:
         what = f"the next call may cost {usd:.4f} USD and {self.spent:.4f} of {self.cap:.4f} USD are spent"
         return UserError(what, where="budget", remedy=f"Raise {self.setting}; {CONTINUES}", code=4)
+
+    def fits(self, usd: float) -> bool:
+        """Whether this much more can be spent now."""
+        return self.cap is None or self.spent + self.held + usd <= self.cap
 
     def pay(self, usd: float) -> None:
         self.spent += usd

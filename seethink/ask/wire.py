@@ -1,6 +1,7 @@
 """One request to a chat endpoint: an answer, or a fault with a name. Retries live elsewhere.
 
-Plain HTTP by aiohttp: what comes back is bounded in size and time, whatever its status says that it is.
+Plain HTTP by aiohttp: what comes back is bounded in size and time, whatever its status says that it is. An endpoint that is
+asked to stream and answers in one piece is read all the same.
 """
 
 from __future__ import annotations
@@ -9,10 +10,14 @@ import asyncio
 import base64
 import json
 import os
+import re
 import ssl
+import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import ExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -24,12 +29,27 @@ from seethink.ask.body import name_body, parse, read_reply
 from seethink.ask.faults import Fault, Words, error_words, scrub, status_fault
 from seethink.ask.ledger import Reply
 from seethink.ask.messages import Message
+from seethink.ask.stream import EventStream
 from seethink.core.errors import UserError
 from seethink.core.url import is_local, public
 
 CONNECT_SECONDS = 10.0
 MOST_BYTES = 20_000_000  # of one reply
+TRAILER_SECONDS = 5.0  # for the token counts of a streamed answer that is whole
+ASKS: tuple[dict[str, Any], ...] = ({"stream": True}, {"stream_options": {"include_usage": True}})
+"""What a stream is asked for by; an endpoint that refuses is asked without the last of them, then without the first."""
+JSON = {"Content-Type": "application/json"}
+FILE_SECONDS = 1800.0  # for a file to go up or come down
 CA_FILE = "SSL_CERT_FILE"  # environment variable by which OpenSSL and most clients find certificate authorities
+
+
+class Patience(NamedTuple):
+    """Seconds for a complete answer; of a streamed one also until its first byte, and from one piece to the next."""
+
+    total: float
+    first_byte: float | None = None
+    """None: the answer is not streamed."""
+    idle: float = 60.0
 
 
 class Wire:
@@ -39,15 +59,19 @@ class Wire:
         self,
         base_url: str,
         api_key_env: str,
-        timeout: float,
+        patience: Patience,
         heard: Callable[[Mapping[str, str]], None] = lambda headers: None,
     ):
-        """`heard` is told the headers of every response. Raises UserError for an address, a key or a file of certificate authorities that cannot be used."""
-        self._timeout, self._heard = timeout, heard
+        """`heard` is told the headers of every response to a question.
+
+        Raises UserError for an address, a key or a file of certificate authorities that cannot be used.
+        """
+        self._patience, self._asks, self._heard = patience, ASKS if patience.first_byte else (), heard
         parts = urlsplit(base_url)
         host, path = parts.netloc.rpartition("@")[2], parts.path.rstrip("/").removesuffix("/chat/completions")
         try:
-            self._url = URL(urlunsplit((parts.scheme, host, f"{path}/chat/completions", parts.query, "")))
+            self._base = URL(urlunsplit((parts.scheme, host, path, parts.query, "")))
+            self._url = self._at("chat/completions")
         except ValueError:
             raise UserError("no address of an endpoint", where=public(base_url), remedy="Check --base_url") from None
         key = os.environ.get(api_key_env, "").strip() if api_key_env else ""
@@ -63,7 +87,6 @@ class Wire:
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={
                 "Authorization": f"Basic {basic}" if basic else f"Bearer {key or 'none'}",
-                "Content-Type": "application/json",
                 "User-Agent": f"seethink/{__version__}",
             },
         )
@@ -73,31 +96,144 @@ class Wire:
 
     async def send(self, model: str, messages: Sequence[Message], params: dict[str, Any], estimate: int) -> Reply:
         """Ask once. `estimate` stands for the prompt tokens where the endpoint does not count them. Raises Fault."""
-        start = time.monotonic()
-        data = json.dumps({"model": model, "messages": list(messages), **params}, default=str).encode()
+        body = {"model": model, "messages": list(messages), **params}
         try:
-            async with (
-                asyncio.timeout(self._timeout),
-                self._session.post(self._url, data=data, allow_redirects=False, **self._proxy) as response,
-            ):
-                self._spoken = True
-                self._heard(response.headers)
-                body = await _bounded(response)
-            if not 200 <= response.status < 300:
-                raise status_fault(response.status, _words(response, body), response.headers)
-            return read_reply(body, time.monotonic() - start, estimate, response.content_type)
+            while True:
+                asks = self._asks
+                try:
+                    return await self._send(body, asks, estimate)
+                except Fault as fault:
+                    if not (asks and fault.name == "refused" and re.search(r"\bstream", fault.detail)):
+                        raise
+                    self._ask_less(asks, scrub(fault.detail, *self._secrets))
         except aiohttp.ClientError as error:
             raise _connection_fault(error, "" if self._spoken else " (or does it speak https?)") from None
-        except TimeoutError:
-            raise Fault("timeout", f"no complete answer within {self._timeout:g} s", billed=True) from None
         except Fault as fault:
             fault.detail = scrub(fault.detail, *self._secrets)
             raise
 
+    async def fetch(
+        self,
+        method: str,
+        path: str,
+        data: dict[str, Any] | None = None,
+        file: Path | None = None,
+        query: dict[str, str] | None = None,
+    ) -> dict[str, Any]:
+        """The object that answers a call beside chat: `data` goes as JSON, or with `file` as a form. Raises Fault."""
+        with ExitStack() as stack:
+            form = aiohttp.FormData(data or {}) if file else None
+            if form and file:
+                form.add_field("file", stack.enter_context(file.open("rb")), filename=file.name)
+            body = form or (None if data is None else json.dumps(data).encode())
+            headers = JSON if isinstance(body, bytes) else None
+            async with self._exchange(method, path, query or {}, data=body, headers=headers) as response:
+                text = await _bounded(response)
+        if not isinstance(parsed := parse(text), dict):
+            name, what = name_body(text)
+            raise Fault(name, f"{what} came where an object was due", 200)
+        return parsed
 
-async def _bounded(response: aiohttp.ClientResponse) -> str:
-    """The body as text. Raises Fault for one that is larger than any answer."""
-    data = bytearray()
+    async def download(self, path: str, into: BinaryIO) -> None:
+        """The body of a file, whole. Raises Fault."""
+        async with self._exchange("GET", path, {}) as response:
+            async for part in response.content.iter_any():
+                into.write(part)
+
+    @asynccontextmanager
+    async def _exchange(
+        self, method: str, path: str, query: dict[str, str], **sent: Any
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """A successful response; a file may lie elsewhere, where the key is not sent."""
+        url, follow = self._at(path).update_query(query), method == "GET"
+        try:
+            async with (
+                asyncio.timeout(FILE_SECONDS),
+                self._session.request(method, url, allow_redirects=follow, **sent, **self._proxy) as response,
+            ):
+                self._spoken = True
+                if not 200 <= response.status < 300:
+                    raise status_fault(response.status, _words(response, await _bounded(response)), response.headers)
+                yield response
+        except aiohttp.ClientError as error:
+            raise _connection_fault(error, "" if self._spoken else " (or does it speak https?)") from None
+        except TimeoutError:
+            raise Fault("timeout", f"not whole within {FILE_SECONDS:g} s") from None
+        except Fault as fault:
+            fault.detail = scrub(fault.detail, *self._secrets)
+            raise
+
+    def _at(self, path: str) -> URL:
+        return self._base.with_path(f"{self._base.raw_path.rstrip('/')}/{path}", encoded=True, keep_query=True)
+
+    async def _send(self, body: dict[str, Any], asks: tuple[dict[str, Any], ...], estimate: int) -> Reply:
+        data = json.dumps({key: value for part in (*asks, body) for key, value in part.items()}, default=str).encode()
+        start, patience = time.monotonic(), self._patience
+        first = min(patience.total, patience.first_byte or patience.total) if asks else patience.total
+        stream = EventStream(MOST_BYTES)
+        try:
+            async with (
+                asyncio.timeout(first) as clock,
+                self._session.post(
+                    self._url, data=data, headers=JSON, allow_redirects=False, **self._proxy
+                ) as response,
+            ):
+                self._spoken = True
+                self._heard(response.headers)
+                if asks and 200 <= response.status < 300:
+                    until = asyncio.get_running_loop().time() + patience.total - (time.monotonic() - start)
+                    text = await _follow(response, stream, clock, until, patience.idle)
+                else:
+                    text = await _bounded(response)
+            if not 200 <= response.status < 300:
+                raise status_fault(response.status, _words(response, text or ""), response.headers)
+            seconds = time.monotonic() - start
+            if text is not None:
+                return read_reply(text, seconds, estimate, response.content_type)
+            return stream.end(seconds, estimate)
+        except (TimeoutError, aiohttp.ClientPayloadError) as error:
+            seconds = time.monotonic() - start
+            if stream.ended:  # only the token counts are missing
+                return stream.end(seconds, estimate)
+            if isinstance(error, aiohttp.ClientPayloadError):
+                raise
+            what = f"no complete answer within {patience.total:g} s"
+            if seconds < patience.total - 0.01:
+                what = f"silent for {patience.idle:g} s in the middle" if stream.begun else f"silent for {first:g} s"
+            raise Fault("timeout", what, billed=True) from None
+
+    def _ask_less(self, asks: tuple[dict[str, Any], ...], why: str) -> None:
+        """Leave out what was refused; of many calls in flight the first says so."""
+        if self._asks == asks:
+            self._asks = asks[:-1]
+            print(f"seethink: {public(str(self._url))} takes no {next(iter(asks[-1]))} and is asked without ({why})",
+                  file=sys.stderr, flush=True)  # fmt: skip
+
+
+async def _follow(
+    response: aiohttp.ClientResponse, stream: EventStream, clock: asyncio.Timeout, until: float, idle: float
+) -> str | None:
+    """Feed a stream until it says that it is done, or closes. A body that is no stream is returned as text."""
+    now, head, pieces = asyncio.get_running_loop().time, b"", response.content.iter_any()
+    async for part in pieces:
+        clock.reschedule(min(now() + (TRAILER_SECONDS if stream.ended else idle), until))
+        if not stream.begun:
+            head += part
+            if not (seen := head.removeprefix(b"\xef\xbb\xbf").lstrip()):
+                continue
+            if seen[:1] in (b"{", b"[", b"<"):
+                clock.reschedule(until)
+                return await _bounded(response, head)
+            part = seen
+        stream.feed(part)
+        if stream.done:
+            break
+    return None
+
+
+async def _bounded(response: aiohttp.ClientResponse, head: bytes = b"") -> str:
+    """The body as text, of which `head` has come. Raises Fault for one that is larger than any answer."""
+    data = bytearray(head)
     async for part in response.content.iter_any():
         data += part
         if len(data) > MOST_BYTES:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from seethink.ask.client import FIRST_BYTE, IDLE, check_patience
 from seethink.core.config import Config, Effect, Seed
 from seethink.core.url import BaseUrl, KeyName
 from seethink.data.sources.table import NINE
@@ -58,6 +59,12 @@ class Role(Config):
     tpm: Annotated[float | None, Effect.PLACE] = Field(
         default=None, ge=1, description="tokens a minute, prompt and answer; none: no limit"
     )
+    stream: Annotated[bool, Effect.PLACE] = Field(
+        default=False, description="its answers come piece by piece: no gateway takes long thought for silence"
+    )
+    batch: Annotated[bool | None, Effect.PLACE] = Field(
+        default=None, description="its calls go in batches (see batch); none: as the run's do"
+    )
 
 
 class DataConfig(Config):
@@ -79,7 +86,7 @@ class DataConfig(Config):
     )
     # the paper's models; it names three for rewriting, and its text GPT-3.5-turbo
     captioner: Role = Role(model="gpt-4o", params={"temperature": 0, "max_tokens": 1024})
-    reasoner: Role = Role(model="deepseek-reasoner", params={"temperature": 0.6, "max_tokens": 16384})
+    reasoner: Role = Role(model="deepseek-reasoner", params={"temperature": 0.6, "max_tokens": 16384}, stream=True)
     rewriter: Role = Role(model="gpt-3.5-turbo", params={"temperature": 0, "max_tokens": 16384})
     judge: Role = Role(model="gpt-3.5-turbo", params={"temperature": 0, "max_tokens": 8})
     prompts: Annotated[Path | None, Effect.INPUT] = Field(
@@ -92,10 +99,21 @@ class DataConfig(Config):
     max_gap: int = Field(default=15, ge=0, description="most words by which rewriting changes the length (paper: 15)")
     rule_first: bool = Field(default=True, description="rules verify what they can, a judge the rest; false: judge all")
     split: SplitRule = SplitRule()
+    batch: Annotated[bool, Effect.PLACE] = Field(
+        default=False, description="by the endpoint's batch interface: half the price, up to a day for each step"
+    )
     in_flight: Annotated[int, Effect.PLACE] = Field(
         default=32, ge=1, description="calls in flight per model; steps that ask the same one share them"
     )
-    timeout: Annotated[float, Effect.PLACE] = Field(default=600.0, gt=0, description="seconds for a complete answer")
+    timeout: Annotated[float | None, Effect.PLACE] = Field(
+        default=None, gt=0, description="seconds for a complete answer; none: 600, of a streamed one 1800"
+    )
+    first_byte: Annotated[float, Effect.PLACE] = Field(
+        default=FIRST_BYTE, gt=0, description="seconds until a stream begins"
+    )
+    idle: Annotated[float, Effect.PLACE] = Field(
+        default=IDLE, gt=0, description="seconds from one piece of a stream to the next"
+    )
     budget: Annotated[float | None, Effect.PLACE] = Field(
         default=None, gt=0, description="USD that this folder may spend in all; needs prices"
     )
@@ -105,9 +123,9 @@ class DataConfig(Config):
     )
 
     @property
-    def roles(self) -> tuple[Role, ...]:
-        """In the order of their steps."""
-        return self.captioner, self.reasoner, self.rewriter, self.judge
+    def roles(self) -> dict[str, Role]:
+        """Who is asked, by step."""
+        return {"caption": self.captioner, "distill": self.reasoner, "rewrite": self.rewriter, "verify": self.judge}
 
     def endpoint_of(self, role: Role) -> tuple[str, str, str]:
         """(address, model, name of the key) of a role: what an endpoint's own limits are for."""
@@ -115,7 +133,7 @@ class DataConfig(Config):
 
     def rates_of(self, role: Role) -> tuple[float | None, float | None]:
         """(requests, tokens) a minute of all roles that ask the same model; one of them may say it for the others."""
-        same = [other for other in self.roles if self.endpoint_of(other) == self.endpoint_of(role)]
+        same = [other for other in self.roles.values() if self.endpoint_of(other) == self.endpoint_of(role)]
         given = [
             {rate for rate in rates if rate is not None} for rates in zip(*((r.rpm, r.tpm) for r in same), strict=True)
         ]
@@ -128,8 +146,15 @@ class DataConfig(Config):
 
     @model_validator(mode="after")
     def _one_limit_per_model(self) -> DataConfig:
-        for role in self.roles:
+        for role in self.roles.values():
             self.rates_of(role)
+        return self
+
+    @model_validator(mode="after")
+    def _streams_are_set_where_something_streams(self) -> DataConfig:
+        check_patience(self.timeout, self.first_byte, self.idle, any(role.stream for role in self.roles.values()))
+        if given := {"stream", "stream_options"} & {name for role in self.roles.values() for name in role.params}:
+            raise ValueError(f"{min(given)} is no sampling parameter: set stream of the role instead of params")
         return self
 
 

@@ -9,7 +9,7 @@ a killed or changed run repeats no call whose question did not change, and what 
 (outcomes.sqlite). Texts stand there and not in memory. A failed item is dropped with a reason and asked
 again when the same command runs again; only a dead endpoint (one that answers nothing is dead), a refused key, spent credit
 or a spent budget stop the run. A finished folder is not written again under other settings, unless --overwrite says so.
-Writes traces.jsonl sft.jsonl rl.jsonl drops.parquet funnel.json spend.jsonl. Left out: batch interfaces, shards.
+Writes traces.jsonl sft.jsonl rl.jsonl drops.parquet funnel.json spend.jsonl. Left out: shards.
 """
 
 from __future__ import annotations
@@ -20,11 +20,13 @@ from contextlib import AsyncExitStack, closing
 from functools import partial
 from string import Template
 
-from seethink.ask import Budget, Ledger, tell_lost
+from seethink.ask import Budget, Ledger, NotCached, tell_lost
+from seethink.ask.batch_book import BatchBook
 from seethink.core.errors import UserError
 from seethink.core.progress import Progress, progress
 from seethink.core.run import Run
 from seethink.core.store import hash_file, hash_text, jsonl_writer, write_json, write_jsonl
+from seethink.data.batches import Wait, check_open, print_next_batch, walk_in_rounds
 from seethink.data.checked import FILE as ROWS
 from seethink.data.checked import check_rows
 from seethink.data.config import DataConfig
@@ -55,7 +57,11 @@ def run(config: DataConfig, dry_run: bool = False) -> None:
         if dry_run:
             path = config.out / "ledger.sqlite"
             with closing(Ledger(path if path.exists() else ":memory:")) as ledger:
-                print_plan(items, Steps(config, prompts, ledger, Budget(), dry=True), ledger)
+                steps = Steps(config, prompts, ledger, Budget(), dry=True)
+                print_plan(items, steps, ledger)
+                if steps.by_batch:
+                    with BatchBook(ledger.path) as book:
+                        print_next_batch(items, steps, book)
             return
         inputs = {
             "pictures": checked.pictures,
@@ -75,11 +81,11 @@ def run(config: DataConfig, dry_run: bool = False) -> None:
 def walk_and_finish(folder: Run, config: DataConfig, prompts: dict[str, Template], items: list[Candidate]) -> None:
     """What is not settled, and then every table."""
     store, settled = open_outcomes(folder.path(FILE), folder.path("ledger.sqlite"))
-    with store, closing(Ledger(folder.path("ledger.sqlite"))) as ledger:
-        steps = Steps(config, prompts, ledger, Budget(config.budget, ledger.spent()))
+    with store, closing(Ledger(folder.path("ledger.sqlite"))) as ledger, BatchBook(ledger.path) as book:
+        steps = Steps(config, prompts, ledger, Budget(config.budget, ledger.spent() + book.reserved()))
         steps.credit(recall(items, settled))
         del settled
-        ask(folder, items, steps, store)
+        ask(folder, items, steps, store, book)
         finish(folder, config, items, store)
 
 
@@ -93,11 +99,15 @@ def recall(items: list[Candidate], settled: dict[str, Ended]) -> list[Ended]:
     return before
 
 
-def ask(folder: Run, items: list[Candidate], steps: Steps, store: OutcomeStore) -> None:
+def ask(folder: Run, items: list[Candidate], steps: Steps, store: OutcomeStore, book: BatchBook) -> None:
     """Walk all items. However it ends, what was spent and who still waits is on record."""
     tell_lost(steps.ledger)
+    check_open(steps, book)
     try:
-        asyncio.run(walk_all(items, steps, store))
+        if steps.by_batch:
+            asyncio.run(walk_in_rounds(partial(walk_all, items, steps, store), steps, book, folder.folder))
+        else:
+            asyncio.run(walk_all(items, steps, store))
         check_endpoints(items, steps)
     finally:
         write_jsonl(folder.path("spend.jsonl"), steps.ledger.spending())
@@ -124,8 +134,11 @@ def check_endpoints(items: list[Candidate], steps: Steps) -> None:
         raise
 
 
-async def walk_all(items: list[Candidate], steps: Steps, store: OutcomeStore) -> None:
-    """Walk the items, enough at a time to keep every step busy. What concerns the whole run ends the walk."""
+async def walk_all(items: list[Candidate], steps: Steps, store: OutcomeStore, wait: Wait | None = None) -> None:
+    """Walk the items, enough at a time to keep every step busy. What concerns the whole run ends the walk.
+
+    Items stop at a call that goes in a batch, which `wait` takes.
+    """
     todo = [item for item in items if item.waits]
     queue, dropped = iter(todo), 0
     priced = all(client.endpoint.price is not None for client in steps.clients)
@@ -133,9 +146,15 @@ async def walk_all(items: list[Candidate], steps: Steps, store: OutcomeStore) ->
     async def worker(bar: Progress) -> None:
         nonlocal dropped
         for item in queue:  # shared: each item goes to one worker
-            outcome = await walk(item, steps)
-            if outcome.lasting:
-                store.put(item.key, outcome)
+            try:
+                outcome = await walk(item, steps)
+            except NotCached as missing:
+                if wait is None:
+                    raise
+                await wait(missing.call)
+            else:
+                if outcome.lasting:
+                    store.put(item.key, outcome)
             dropped += item.drop is not None
             bar.advance(1, f"{dropped} dropped, {f'{steps.budget.spent:.2f} USD' if priced else 'cost unknown'}")
 

@@ -84,11 +84,14 @@ class Steps:
         self, config: DataConfig, prompts: dict[str, Template], ledger: Ledger, budget: Budget, dry: bool = False
     ):
         self.config, self.prompts, self.ledger, self.budget = config, prompts, ledger, budget
-        self.clients = []
+        self.clients, waits = [], {"first_byte": config.first_byte, "idle": config.idle}
+        self.by_batch: dict[str, Client] = {}
+        """Steps whose calls go in batches: their clients answer from the ledger only."""
         limiters: dict[tuple[str, ...], Limiter] = {}  # steps that ask the same model share its limits
-        for role in config.roles:
+        for step, role in config.roles.items():
             base_url, model, api_key_env = place = config.endpoint_of(role)
             rpm, tpm = config.rates_of(role)
+            batch = config.batch if role.batch is None else role.batch
             endpoint = Endpoint(
                 base_url=base_url,
                 model=model,
@@ -99,9 +102,13 @@ class Steps:
                 timeout=config.timeout,
                 rpm=rpm,
                 tpm=tpm,
+                stream=role.stream,
+                **(waits if role.stream else {}),
             )
             limiter = limiters.setdefault(place, Limiter(endpoint.in_flight, rpm, tpm))
-            self.clients.append(Client(endpoint, ledger, budget, dry, limiter=limiter))
+            self.clients.append(Client(endpoint, ledger, budget, dry or batch, limiter=limiter))
+            if batch:
+                self.by_batch[step] = self.clients[-1]
         self.captioner, self.reasoner, self.rewriter, self.judge = self.clients
 
     async def caption(self, sample: Sample) -> str:
@@ -173,7 +180,7 @@ class Steps:
 async def walk(item: Candidate, steps: Steps) -> Outcome:
     """Take one item through the steps; how it ended, with all that was written on the way.
 
-    Raises only what concerns the whole run: UserError, or NotCached when dry.
+    Raises only what concerns the whole run: UserError, or NotCached where it waits for a batch, or is dry.
     """
     sample = item.sample
     end = Outcome(sample.id, sample.source, "split")
