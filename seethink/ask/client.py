@@ -24,6 +24,7 @@ from seethink.ask.faults import Fault
 from seethink.ask.ledger import Ledger, Reply
 from seethink.ask.limits import CONTINUES, Breaker, Budget, Limiter
 from seethink.ask.messages import Message, call_key, estimate_tokens, to_wire
+from seethink.ask.prices import find_price, usd_of
 from seethink.core.config import Config
 from seethink.core.errors import UserError
 from seethink.core.url import BaseUrl, public
@@ -63,7 +64,9 @@ class Endpoint(Config):
     model: str = Field(description="model name as the endpoint knows it")
     api_key_env: str = Field(default="OPENAI_API_KEY", description="environment variable with the key, where needed")
     params: dict[str, Any] = Field(default={}, description="sampling parameters sent with every call")
-    price: tuple[float, float] | None = Field(default=None, description="USD per million prompt, completion tokens")
+    price: tuple[float, float] | None = Field(
+        default=None, description="USD per million prompt, completion tokens; none: the list price, where there is one"
+    )
     in_flight: int = Field(default=32, ge=1, description="calls in flight")
     timeout: float = Field(default=600.0, gt=0, description="seconds for a complete answer")
 
@@ -76,20 +79,14 @@ class CallFailed(Exception):
         self.reason, self.detail = reason, detail
 
 
-class NotCached(Exception):
-    """Raised by a dry client where a call would have been made; carries its estimated prompt tokens."""
-
-    def __init__(self, prompt_tokens: int):
-        super().__init__(f"about {prompt_tokens} prompt tokens")
-        self.prompt_tokens = prompt_tokens
-
-
 @dataclass(frozen=True, slots=True)
-class _Question:
+class PendingCall:
+    """A call that is to be made."""
+
     key: str
     step: str
-    messages: list[Message]
-    """As they travel, images as data URLs."""
+    messages: Sequence[Message]
+    """As we write them, images as files; on their way as data URLs."""
     params: dict[str, Any]
     prompt_tokens: int
     """Estimated."""
@@ -97,8 +94,16 @@ class _Question:
     """Highest price of one request in USD; None: unknown."""
 
 
+class NotCached(Exception):
+    """Raised by a dry client where a call would have been made; carries that call."""
+
+    def __init__(self, call: PendingCall):
+        super().__init__(f"about {call.prompt_tokens} prompt tokens")
+        self.call, self.prompt_tokens = call, call.prompt_tokens
+
+
 class Client:
-    """Asks one model. Raises UserError at once for a budget without a price."""
+    """Asks one model. Raises UserError at once for a budget without a price, dry or not."""
 
     def __init__(
         self, endpoint: Endpoint, ledger: Ledger, budget: Budget | None = None, dry: bool = False, backoff: float = 0.5
@@ -108,17 +113,19 @@ class Client:
         if endpoint.price and not all(0 <= usd < math.inf for usd in endpoint.price):
             what = f"the price of model {endpoint.model!r} is {endpoint.price}"
             raise UserError(what, remedy="Give USD per million prompt and completion tokens")
-        if self.budget.cap is not None and (endpoint.price is None or most_tokens(endpoint.params) is None):
-            what = "price" if endpoint.price is None else "max_tokens"
-            raise UserError(
-                f"a budget needs the {what} of model {endpoint.model!r}",
-                remedy="Give price (USD per million prompt and completion tokens) and params.max_tokens, or no budget",
-            )
+        self.price = find_price(endpoint.model, endpoint.base_url, endpoint.price)
+        if self.budget.cap is not None:
+            self.price.need(endpoint.model)
+            if most_tokens(endpoint.params) is None:
+                what = f"a budget needs the max_tokens of model {endpoint.model!r}"
+                raise UserError(what, remedy="Give params.max_tokens, or no budget")
         self._dry, self._backoff = dry, backoff
         self._limiter, self._breaker = Limiter(endpoint.in_flight), Breaker(endpoint.base_url)
         self._running: dict[str, asyncio.Task[Reply]] = {}
         self._wire: Wire | None = None
         self.answers, self.failures = 0, 0
+        self.failed: dict[str, CallFailed] = {}
+        """Keys of questions that got no answer, of which a dry client says so."""
         self._failure: CallFailed | None = None
 
     async def __aenter__(self) -> Client:
@@ -146,13 +153,13 @@ class Client:
         if (known := self.ledger.find(key)) is not None:
             self.answers += 1
             return known
-        prompt_tokens = estimate_tokens(messages)
+        prompt_tokens = estimate_tokens(messages, self.endpoint.model)
+        worst = self._price(1.5 * prompt_tokens + 100, most_tokens(params) or 0)
+        question = PendingCall(key, step, messages, params, prompt_tokens, worst)
         if self._dry:
-            raise NotCached(prompt_tokens)
+            raise self.failed.get(key) or NotCached(question)
         if key not in self._running:  # the same question from several items is one call
-            worst = self._price(1.5 * prompt_tokens + 100, most_tokens(params) or 0)
-            question = _Question(key, step, to_wire(messages), params, prompt_tokens, worst)
-            task = asyncio.create_task(self._ask(question))
+            task = asyncio.create_task(self._ask(replace(question, messages=to_wire(messages))))
             self._running[key] = task
             task.add_done_callback(lambda done: self._settle(key, done))
         task = self._running[key]
@@ -173,7 +180,7 @@ class Client:
             self.failures, self._failure = self.failures + 1, fault
         self.answers += not done.cancelled() and fault is None
 
-    async def _ask(self, question: _Question) -> Reply:
+    async def _ask(self, question: PendingCall) -> Reply:
         """Ask until there is an answer, or no sense in asking again."""
         faults: Counter[str] = Counter()
         while True:
@@ -191,7 +198,7 @@ class Client:
                     self._limiter.throttled(min(wait, fault.wait or 1.0))
             await asyncio.sleep(wait * random.uniform(1.0, 1.5))  # all who were told to wait must not come back at once
 
-    async def _try(self, question: _Question) -> Reply:
+    async def _try(self, question: PendingCall) -> Reply:
         """One request, on record before and after. Raises Fault."""
         key, step, model = question.key, question.step, self.endpoint.model
         attempt = self.ledger.sent(key, step, model, question.worst)
@@ -228,9 +235,7 @@ class Client:
         return self._wire
 
     def _price(self, prompt_tokens: float, completion_tokens: float) -> float | None:
-        if self.endpoint.price is None:
-            return None
-        return (prompt_tokens * self.endpoint.price[0] + completion_tokens * self.endpoint.price[1]) / 1e6
+        return usd_of(self.price.usd, prompt_tokens, completion_tokens)
 
 
 def endpoint_failed(base_url: str, detail: str, questions: int) -> UserError:

@@ -8,16 +8,22 @@ Every item walks its own steps, so finished samples appear within minutes. Answe
 a killed or changed run repeats no call whose question did not change. A failed item is dropped with a reason and asked
 again when the same command runs again; only a dead endpoint (one that answers nothing is dead), a refused key, spent credit
 or a spent budget stop the run. A finished folder is not written again under other settings, unless --overwrite says so.
-Writes traces.jsonl sft.jsonl rl.jsonl drops.parquet funnel.json spend.jsonl. Left out: batch interfaces, shards.
+Writes traces.jsonl sft.jsonl rl.jsonl drops.parquet funnel.json spend.jsonl. Parts of the rows
+go to several machines (--shard); `--pilot 50` asks a few items first and says what all of them will cost.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import AsyncExitStack, closing
+from dataclasses import replace
+from pathlib import Path
 from string import Template
+from typing import Any
 
-from seethink.ask import Budget, Ledger
+from seethink.ask import Budget, CallFailed, Ledger
+from seethink.ask.prices import TokenPrice
 from seethink.core.errors import UserError
 from seethink.core.images import hash_pictures
 from seethink.core.progress import Progress, progress
@@ -27,19 +33,27 @@ from seethink.data.config import DataConfig
 from seethink.data.funnel import Funnel, print_funnel
 from seethink.data.kept import save_kept
 from seethink.data.load import find_broken, find_duplicates, load_source
-from seethink.data.plan import print_plan
+from seethink.data.parts import draw, in_shard
+from seethink.data.plan import look_ahead
 from seethink.data.sources import SOURCES
 from seethink.data.sources.published import find_rows
 from seethink.data.split import print_cues, split, write_parts
 from seethink.data.steps import Candidate, Steps, load_prompts, walk
 from seethink.traces.lexicon import content_hash
 
+PILOT = "pilot.json"
 TABLES = ("traces.jsonl", "sft.jsonl", "rl.jsonl", "drops.parquet", "funnel.json")
 
 
-def run(config: DataConfig, dry_run: bool = False) -> None:
-    """The verb. Raises UserError for bad input, a dead endpoint (3) or a spent budget (4); the same call resumes."""
+def run(config: DataConfig, dry_run: bool = False, join: Callable[[Path], dict[str, CallFailed]] | None = None) -> None:
+    """The verb. Raises UserError for bad input, a dead endpoint (3) or a spent budget (4); the same call resumes.
+
+    `join` fills the ledger whose path it gets and returns the questions that have no answer, by key: then nothing is asked.
+    """
     samples, out, aside = load_source(config.source, config.format, config.images, config.limit)
+    if config.shard:
+        samples = [sample for sample in samples if in_shard(sample.id, config.shard)]
+        out = {sample.id: out[sample.id] for sample in samples if sample.id in out}
     if config.format in SOURCES:  # the run hangs on the file of rows, not on all that lies in its folder
         config = config.model_copy(update={"source": find_rows(SOURCES[config.format], config.source)})
     prompts = load_prompts(config.prompts)
@@ -48,38 +62,72 @@ def run(config: DataConfig, dry_run: bool = False) -> None:
     items = [Candidate(sample, drop=out.get(sample.id)) for sample in samples]
     if dry_run:
         path = config.out / "ledger.sqlite"
-        with closing(Ledger(path if path.exists() else ":memory:")) as ledger:
-            print_plan(items, Steps(config, prompts, ledger, Budget(), dry=True), ledger)
+        ahead = draw(items, config) if config.pilot else items
+        look_ahead(ahead, config, prompts, path if path.exists() else ":memory:")
         return
     inputs = {
         "pictures": hash_pictures(samples),
         "prompts": hash_text(*(p.template for p in prompts.values())),
         "split.preset": content_hash(config.split.preset),
     }
-    inputs |= {"aside": hash_file(aside)} if aside else {}
+    inputs |= ({"aside": hash_file(aside)} if aside else {}) | ({"shard": config.shard} if config.shard else {})
     with Run.open(config.out, "data", config, inputs, keep=True, overwrite=config.overwrite) as folder:
         whole = folder.done and all(folder.path(name).exists() for name in TABLES)
         if whole and not folder.summary["failed"]:
             print(f"data: done before, {folder.summary['sft']} SFT, {folder.summary['rl']} RL, {config.out}")
             return
-        ask(folder, config, items, prompts)
+        failed = join(folder.path("ledger.sqlite")) if join else None
+        if config.pilot:
+            pilot(folder, config, items, prompts)
+            return
+        ask(folder, config, items, prompts, failed)
         finish(folder, config, items)
 
 
-def ask(folder: Run, config: DataConfig, items: list[Candidate], prompts: dict[str, Template]) -> None:
-    """Walk all items. However it ends, what was spent and who still waits is on record."""
+def pilot(folder: Run, config: DataConfig, items: list[Candidate], prompts: dict[str, Template]) -> None:
+    """Ask a few items of each source and say what all will take. The run goes on from there; it is not finished by it."""
+    drawn = draw(items, config)
+    ask(folder, config, [replace(item) for item in drawn], prompts)
+    plan = look_ahead(items, config, prompts, folder.path("ledger.sqlite"))
+    asked = [item.sample.id for item in drawn]
+    write_json(folder.path(PILOT), {"pilot": config.pilot, "items": len(items), "asked": asked, "plan": plan})
+    print(
+        f"pilot of {len(drawn)} items, {folder.path(PILOT)}: no finished run; the same command without --pilot goes on"
+    )
+
+
+def ask(
+    folder: Run,
+    config: DataConfig,
+    items: list[Candidate],
+    prompts: dict[str, Template],
+    failed: dict[str, CallFailed] | None = None,
+) -> None:
+    """Walk all items. However it ends, what was spent and who still waits is on record.
+
+    With `failed`, which answers for the questions that the ledger has no answer to, nothing is asked.
+    """
     with closing(Ledger(folder.path("ledger.sqlite"))) as ledger:
         budget = Budget(config.budget, ledger.spent())
-        steps = Steps(config, prompts, ledger, budget)
+        steps = Steps(config, prompts, ledger, budget, dry=failed is not None)
+        for client in steps.clients:
+            client.failed = failed or {}
         try:
             asyncio.run(walk_all(items, steps, budget))
             check_endpoints(items, steps)
         finally:
-            write_jsonl(folder.path("spend.jsonl"), ledger.spending())
+            prices = {client.endpoint.model: client.price for client in steps.clients}
+            write_jsonl(folder.path("spend.jsonl"), spending(ledger, prices))
             if any(item.kept is None and item.drop is None for item in items):
                 pending = {item.sample.id: item.step for item in items if item.drop is None}
                 funnel = Funnel([i.sample for i in items], [i.drop for i in items if i.drop], pending)
                 write_json(folder.path("funnel.json"), funnel.rows())
+
+
+def spending(ledger: Ledger, prices: dict[str, TokenPrice]) -> list[dict[str, Any]]:
+    """What was spent by step and model; the price now, of models that are still asked, and who says so."""
+    now = {model: {"price": price.usd, "price_from": price.origin} for model, price in prices.items()}
+    return [{**row, **now.get(row["model"], {"price": None, "price_from": None})} for row in ledger.spending()]
 
 
 def check_endpoints(items: list[Candidate], steps: Steps) -> None:
@@ -102,7 +150,7 @@ async def walk_all(items: list[Candidate], steps: Steps, budget: Budget) -> None
     """Walk the items, enough at a time to keep every step busy. What concerns the whole run ends the walk."""
     todo = [item for item in items if item.drop is None]
     queue, dropped = iter(todo), 0
-    priced = all(client.endpoint.price is not None for client in steps.clients)
+    priced = all(client.price.usd is not None for client in steps.clients)
 
     async def worker(bar: Progress) -> None:
         nonlocal dropped
