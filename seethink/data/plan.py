@@ -23,7 +23,7 @@ from seethink.data.forecast import ASKING, Array, Forecast, Overheard, Survey, f
 from seethink.data.steps import Candidate, Steps
 
 ROLES = dict(zip(ASKING, ("captioner", "reasoner", "rewriter", "judge"), strict=True))
-Span = list[float]
+Quantiles = list[float]
 """Of a total that is not certain: [p50, p90]."""
 
 
@@ -185,14 +185,14 @@ def print_origins(rows: Sequence[dict[str, Any]], found: Survey, steps: Steps) -
         print(f"a picture counts {rule} for {model}; discounts for prompts in a provider's cache are left out")
 
 
-def _cost(price: Usd | None, prompt: Array, completion: Array) -> Span | None:
+def _cost(price: Usd | None, prompt: Array, completion: Array) -> Quantiles | None:
     """USD of so many tokens; None where tokens are to be paid and nobody knows how dear they are."""
     if price is None:
         return None if (prompt + completion).any() else [0.0, 0.0]
     return _span((prompt * price[0] + completion * price[1]) / 1e6)
 
 
-def _span(values: Array) -> Span:
+def _span(values: Array) -> Quantiles:
     return [round(float(value), 4) for value in np.quantile(values, (0.5, 0.9))]
 
 
@@ -204,16 +204,16 @@ def _amount(number: float) -> str:
     return f"{number:.0f}"
 
 
-def _short(span: Span) -> str:
+def _short(span: Quantiles) -> str:
     low, high = (_amount(value) for value in span)
     return low if low == high else f"{low}/{high}"
 
 
-def _dollars(span: Span) -> str:
+def _dollars(span: Quantiles) -> str:
     low, high = (f"{value:,.2f}" for value in span)
     return low if low == high else f"{low}/{high}"
 
 
-def _hours(span: Span) -> str:
+def _hours(span: Quantiles) -> str:
     low, high = (f"{value / 3600:.1f} h" if value >= 3600 else f"{value / 60:.1f} min" for value in span)
     return low if low == high else f"{low}/{high}"

@@ -28,7 +28,7 @@ OWN = ("pictures", "shard")  # inputs in which parts differ
 
 
 @dataclass(frozen=True)
-class Part:
+class ShardRun:
     """A finished run of one shard."""
 
     folder: Path
@@ -65,7 +65,7 @@ def run(config: MergeConfig, dry_run: bool = False) -> None:
         raise UserError(what, where=config.out, remedy=remedy) from None
 
 
-def read_part(folder: Path) -> Part:
+def read_part(folder: Path) -> ShardRun:
     """The part in a run folder. Raises UserError for a folder that holds none, or one that is not finished."""
     manifest = read_record(folder / "manifest.json") if (folder / "manifest.json").is_file() else {}
     inputs = manifest.get("inputs") if isinstance(manifest, dict) and manifest.get("verb") == "data" else None
@@ -78,10 +78,10 @@ def read_part(folder: Path) -> Part:
         remedy = "Run its command again, which goes on"
         raise UserError(f"part {inputs['shard']} is not finished", where=folder, remedy=remedy)
     shared = {name: value for name, value in inputs.items() if name not in OWN}
-    return Part(folder, *split_shard(str(inputs["shard"])), {**manifest["config"], **shared})
+    return ShardRun(folder, *split_shard(str(inputs["shard"])), {**manifest["config"], **shared})
 
 
-def check_whole(parts: Sequence[Part]) -> None:
+def check_whole(parts: Sequence[ShardRun]) -> None:
     """Raises UserError for parts of several wholes or runs, and for one that is missing or there twice."""
     first = parts[0]
     for part in parts:
@@ -106,7 +106,7 @@ def check_whole(parts: Sequence[Part]) -> None:
             raise UserError(what, remedy=f"Give all parts from 1/{first.of} to {first.of}/{first.of}, each once")
 
 
-def whole_config(config: MergeConfig, part: Part) -> DataConfig:
+def whole_config(config: MergeConfig, part: ShardRun) -> DataConfig:
     """Settings of the run that the parts make together: theirs, without what holds for a part only."""
     given = _without_masks(read_json(part.folder / "config.json"))
     given |= {"out": config.out, "shard": "", "pilot": 0, "budget": None, "overwrite": config.overwrite}
