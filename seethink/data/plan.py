@@ -28,10 +28,10 @@ Quantiles = list[float]
 
 
 def look_ahead(
-    items: Sequence[Candidate], config: DataConfig, prompts: dict[str, Template], path: Path | str
+    items: Sequence[Candidate], config: DataConfig, prompts: dict[str, Template], path: Path
 ) -> dict[str, Any]:
-    """Print what is still to be asked by the ledger at `path`, and return it. Raises UserError for a budget that a run would refuse."""
-    with closing(Overheard(path)) as ledger:
+    """Print what is still to be asked by the ledger at `path`, which may not be there yet, and return it. Raises UserError for a budget that a run would refuse."""
+    with closing(Overheard(path if path.exists() else ":memory:")) as ledger:
         budget = Budget(config.budget, ledger.spent())
         return print_plan(items, Steps(config, prompts, ledger, budget, dry=True), ledger)
 
