@@ -30,7 +30,10 @@ Quantiles = list[float]
 def look_ahead(
     items: Sequence[Candidate], config: DataConfig, prompts: dict[str, Template], path: Path
 ) -> dict[str, Any]:
-    """Print what is still to be asked by the ledger at `path`, which may not be there yet, and return it. Raises UserError for a budget that a run would refuse."""
+    """Print what is still to be asked by the ledger at `path`, which may not be there yet, and return it.
+
+    Raises UserError for a budget that a run would refuse.
+    """
     with closing(Overheard(path if path.exists() else ":memory:")) as ledger:
         budget = Budget(config.budget, ledger.spent())
         return print_plan(items, Steps(config, prompts, ledger, budget, dry=True), ledger)
@@ -47,8 +50,8 @@ def print_plan(items: Sequence[Candidate], steps: Steps, ledger: Overheard) -> d
     print_steps([*rows, total])
     print_sources(sources)
     spent, budget = ledger.spent(), steps.config.budget
-    often = "" if ahead.guessed else " in nine of ten cases"
-    dear = "cost unknown" if total["usd"] is None else f"at most {total['usd'][1]:,.2f} USD{often}"
+    how = "at most" if ahead.guessed else "p90"
+    dear = "cost unknown" if total["usd"] is None else f"{how} {total['usd'][1]:,.2f} USD"
     time = (
         f"{_hours(total['seconds'])} at {steps.config.in_flight} calls in flight"
         if total["seconds"]
@@ -159,7 +162,7 @@ def print_steps(rows: Sequence[dict[str, Any]]) -> None:
             "unknown" if row["seconds"] is None else _hours(row["seconds"]),
         )  # fmt: skip
     console(width=150).print(table)
-    print("a/b: half of all cases are below a, nine of ten below b; prompts are estimated at four characters a token")
+    print("a/b: p50 and p90 of what may come; prompts are estimated at four characters a token")
 
 
 def print_sources(rows: Sequence[dict[str, Any]]) -> None:
