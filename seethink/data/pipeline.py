@@ -22,7 +22,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from seethink.ask import Budget, CallFailed, Ledger
+from seethink.ask import Budget, CallFailed, Ledger, tell_lost
 from seethink.core.errors import UserError
 from seethink.core.images import hash_pictures, image_hash, know_pictures, picture_state
 from seethink.core.nouns import Sample
@@ -130,11 +130,13 @@ def recall(items: list[Candidate], keys: list[str], settled: dict[str, Ended]) -
 
 def ask(folder: Run, items: list[Candidate], steps: Steps, store: OutcomeStore) -> None:
     """Walk all items. However it ends, what was spent and who still waits is on record."""
+    tell_lost(steps.ledger)
     try:
         asyncio.run(walk_all(items, steps, store))
         check_endpoints(items, steps)
     finally:
         write_jsonl(folder.path("spend.jsonl"), spending(steps))
+        tell_lost(steps.ledger)
         if any(item.waits for item in items):
             pending = {item.sample.id: item.step for item in items if item.drop is None}
             funnel = Funnel([i.sample for i in items], [i.drop for i in items if i.drop], pending)

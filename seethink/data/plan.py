@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from seethink.ask import Budget
+from seethink.ask import Budget, Endpoint
 from seethink.ask.client import most_tokens
 from seethink.ask.messages import IMAGE_TOKENS, tile_rule
 from seethink.ask.prices import Usd
@@ -76,7 +76,7 @@ def step_rows(found: Survey, ahead: Forecast, steps: Steps) -> list[dict[str, An
     """What is ahead, step by step; None for what nobody knows."""
     rows = []
     for place, (step, client) in enumerate(zip(ASKING, steps.clients, strict=True)):
-        calls, prompt, completion, seconds, reached, passed = ahead.totals[:, place].T
+        calls, prompt, completion, _, reached, passed = ahead.totals[:, place].T
         measured, lengths = step not in ahead.guessed and bool(calls.any()), found.lengths[step]
         row = {
             "step": step,
@@ -90,14 +90,14 @@ def step_rows(found: Survey, ahead: Forecast, steps: Steps) -> list[dict[str, An
             "yield": round(float(passed.sum() / reached.sum()), 4) if measured else None,
             "usd": _cost(client.price.usd, prompt, completion),
             "usd_batch": _cost(client.price.batch, prompt, completion),
-            "seconds": _span(seconds / client.endpoint.in_flight) if measured or not calls.any() else None,
+            "seconds": _span(_time(ahead, [place], client.endpoint)) if measured or not calls.any() else None,
         }
         rows.append(row)
     return rows
 
 
 def total_row(rows: Sequence[dict[str, Any]], ahead: Forecast, steps: Steps) -> dict[str, Any]:
-    """All steps. They run side by side, so the slowest one says how long the run takes."""
+    """All steps. They run side by side, those that ask one model within its limits: the slowest model sets the time."""
     prompt, completion = ahead.totals[:, :, 1], ahead.totals[:, :, 2]
     totals = {}
     for name, prices in (
@@ -108,6 +108,11 @@ def total_row(rows: Sequence[dict[str, Any]], ahead: Forecast, steps: Steps) -> 
         known = all(row[name] is not None for row in rows)
         totals[name] = _span((prompt @ per[:, 0] + completion @ per[:, 1]) / 1e6) if known else None
     known = all(row["seconds"] is not None for row in rows)
+    shared: dict[tuple[str, ...], list[int]] = {}
+    for place, client in enumerate(steps.clients):
+        end = client.endpoint
+        shared.setdefault((end.base_url, end.model, end.api_key_env), []).append(place)
+    times = [_time(ahead, places, steps.clients[places[0]].endpoint) for places in shared.values()]
     return {
         "step": "all",
         "calls": _span(ahead.totals[:, :, 0].sum(axis=1)),
@@ -115,7 +120,7 @@ def total_row(rows: Sequence[dict[str, Any]], ahead: Forecast, steps: Steps) -> 
         "image_tokens": sum(row["image_tokens"] for row in rows),
         "completion_tokens": _span(completion.sum(axis=1)),
         **totals,
-        "seconds": max(row["seconds"] for row in rows) if known else None,
+        "seconds": _span(np.max(times, axis=0)) if known else None,
     }
 
 
@@ -193,6 +198,15 @@ def _cost(price: Usd | None, prompt: Array, completion: Array) -> Quantiles | No
     if price is None:
         return None if (prompt + completion).any() else [0.0, 0.0]
     return _span((prompt * price[0] + completion * price[1]) / 1e6)
+
+
+def _time(ahead: Forecast, places: list[int], endpoint: Endpoint) -> Array:
+    """Seconds that these steps, which ask one model, take at least: by calls in flight, and by its rates where they are set."""
+    calls, prompt, completion, seconds = ahead.totals[:, places, :4].sum(axis=1).T
+    bounds = [seconds / endpoint.in_flight]
+    bounds += [60 * calls / endpoint.rpm] if endpoint.rpm else []
+    bounds += [60 * (prompt + completion) / endpoint.tpm] if endpoint.tpm else []
+    return np.max(bounds, axis=0)
 
 
 def _span(values: Array) -> Quantiles:
