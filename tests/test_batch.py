@@ -290,7 +290,7 @@ def test_a_run_by_batches_makes_the_tables_of_a_run_without(tmp_path, capsys):
         calls = len(api.bodies)
     with FakeApi(teacher) as api:
         run(settings(source, tmp_path / "batch", api.base_url, "--batch"), dry_run=True)
-        assert "next batch: 30 calls (caption 30), unknown" in capsys.readouterr().out and not api.bodies
+        assert "next batch: 30 calls (caption 30), cost unknown" in capsys.readouterr().out and not api.bodies
         run(settings(source, tmp_path / "batch", api.base_url, "--batch"))
         assert len(api.bodies) == calls and not any("stream" in body for body in api.bodies)
         rows = [row for _, row in read_jsonl(tmp_path / "batch" / "spend.jsonl")]

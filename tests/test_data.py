@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -20,6 +21,7 @@ from seethink.core.nouns import Sample
 from seethink.core.store import load_examples, load_samples, read_json, read_jsonl
 from seethink.core.tables import read_table
 from seethink.core.tags import compose, extract
+from seethink.data.forecast import resample
 from seethink.data.kept import Draft
 from seethink.data.pipeline import DataConfig, run
 from seethink.data.steps import (
@@ -30,7 +32,7 @@ from seethink.data.steps import (
     rule_verdict,
     yes_or_no,
 )
-from tests.data_world import make_samples, teacher
+from tests.data_world import SOURCES, make_samples, teacher
 from tests.fake_api import FakeApi, last_text
 
 MODELS = ("--captioner.model", "captioner", "--reasoner.model", "reasoner") + (
@@ -254,13 +256,13 @@ def test_dry_run_counts_from_the_ledger_and_writes_nothing(tmp_path, source, cap
         run(settings(source, out, api.base_url), dry_run=True)
         assert not out.exists() and not api.bodies
         first = capsys.readouterr().out
-        assert re.search(r"caption\s+captioner\s+0\s+45\s+0", first) and "cost unknown" in first
+        assert re.search(r"caption\s+captioner\s+0\s+45\s", first) and "cost unknown" in first
         run(settings(source, out, api.base_url, "--limit", "20"))
         capsys.readouterr()
         prices = [x for role in ("captioner", "reasoner", "rewriter", "judge") for x in (f"--{role}.price", "[1, 2]")]
         run(settings(source, out, api.base_url, *prices), dry_run=True)
         second = capsys.readouterr().out
-        assert re.search(r"caption\s+captioner\s+15\s+30\s+0", second) and "unknown" not in second
+        assert re.search(r"caption\s+captioner\s+15\s+30\s", second) and "unknown" not in second
 
 
 def test_a_budget_stops_the_run_and_a_higher_one_continues(tmp_path, source):
@@ -452,3 +454,97 @@ def wait_until(condition, seconds=600):
     end = time.monotonic() + seconds
     while not condition() and time.monotonic() < end:
         time.sleep(0.005)
+
+
+def prices(*usd, tokens=40):
+    """Settings of all four roles."""
+    roles = ("captioner", "reasoner", "rewriter", "judge")
+    params = [x for role in roles for x in (f"--{role}.params", f"{{max_tokens = {tokens}}}")]
+    return [*params, *(x for role in roles for x in (f"--{role}.price", str(list(usd))))]
+
+
+def test_a_pilot_says_what_all_will_take_and_is_not_paid_twice(tmp_path, capsys):
+    """Of 40 items a source, 15 are asked; what the other ones then took lies where the pilot said."""
+    source, out = make_samples(tmp_path, 160), tmp_path / "run"
+    with FakeApi(teacher) as api:
+        arguments = (source, out, api.base_url, *prices(1, 2))
+        run(settings(*arguments, "--pilot", "15"), dry_run=True)
+        assert not out.exists() and "caption" in capsys.readouterr().out
+        run(settings(*arguments, "--pilot", "15"))
+        said, record, asked = capsys.readouterr().out, read_json(out / "pilot.json"), list(api.bodies)
+        assert "no finished run" in said and not (out / "done.json").exists() and not (out / "sft.jsonl").exists()
+        sources = Counter(SOURCES[int(name.split("-")[1]) % 4] for name in record["asked"])
+        assert sources == {"clevr_math": 15, "arxivqa": 15, "docvqa": 15}, "the fourth source asks nothing"
+        drawn = sorted(int(name.split("-")[1]) for name in record["asked"])
+        assert drawn != sorted(n for n in range(60) if n % 4 != 3), "a sample, not the first rows"
+        run(settings(*arguments, "--pilot", "15"))
+        assert len(api.bodies) == len(asked), "the same pilot draws the same items"
+        spent = {row["step"]: row for _, row in read_jsonl(out / "spend.jsonl")}
+        capsys.readouterr()
+
+        run(settings(*arguments))
+        after = {row["step"]: row for _, row in read_jsonl(out / "spend.jsonl")}
+        assert len(api.bodies) == len({json.dumps(body, sort_keys=True) for body in api.bodies}) + retried(api.bodies)
+    for row in record["plan"]["steps"]:
+        step = row["step"]
+        for name, ahead in (("calls", "calls"), ("completion_tokens", "completion_tokens"), ("usd", "usd")):
+            took, (p50, p90) = after[step][name] - spent[step][name], row[ahead]
+            assert abs(took - p50) <= 4 * (p90 - p50) / 1.28 + 0.03 * took, (step, name, took, row[ahead])
+    kept = Counter(
+        s.source for s in [e.sample for e in load_examples(out / "sft.jsonl")] + load_samples(out / "rl.jsonl")
+    )
+    for row in record["plan"]["sources"]:
+        p50, p90 = row["kept_of_all"]
+        assert abs(kept[row["source"]] - p50) <= 4 * (p90 - p50) / 1.28 + 2, row
+
+
+def retried(bodies):
+    """Calls that repeat a question on purpose: a judge who said neither Yes nor No is asked once more."""
+    return sum(
+        n - 1 for n in Counter(json.dumps(body, sort_keys=True) for body in bodies if body["model"] == "judge").values()
+    )
+
+
+@pytest.mark.parametrize(
+    ("more", "refusal"),
+    [
+        (prices(0, 1), ""),
+        (["--captioner.price", "[0, 1]"], "price of model 'reasoner', which is unknown"),
+        ([*prices(0, 1), "--judge.params", "{max_tokens = 0}"], "max_tokens is 0"),
+        ([*prices(0, 1), "--judge.model", "gpt-4o"], ""),
+        (
+            [*prices(0, 1)[:8], "--base_url", "https://api.openai.com/v1"],
+            "genai-prices .* no price per token for it at openai",
+        ),
+    ],
+)
+def test_a_budget_is_refused_the_same_in_a_dry_run(tmp_path, source, more, refusal):
+    with FakeApi(teacher) as api:
+        config = settings(source, tmp_path / "run", api.base_url, "--limit", "4", "--budget", "5", *more)
+        for dry in (True, False):
+            if refusal:
+                with pytest.raises(UserError, match=refusal):
+                    run(config, dry_run=dry)
+                assert not api.bodies
+            else:
+                run(config, dry_run=dry)
+
+
+def test_the_table_of_prices_is_on_record_and_no_part_of_what_the_run_is(tmp_path, source):
+    with FakeApi(teacher) as api:
+        run(settings(source, tmp_path / "a", api.base_url, *prices(1, 2)))
+        run(settings(source, tmp_path / "b", api.base_url, *prices(1, 2)[:8]))
+    rows = {row["step"]: row for _, row in read_jsonl(tmp_path / "a" / "spend.jsonl")}
+    assert all(row["price"] == [1, 2] and row["price_from"] == "yours" for row in rows.values())
+    unknown = [row for _, row in read_jsonl(tmp_path / "b" / "spend.jsonl")]
+    assert all(row["price"] is None and "address of one's own" in row["price_from"] for row in unknown)
+    assert read_json(tmp_path / "a" / "manifest.json")["key"] == read_json(tmp_path / "b" / "manifest.json")["key"]
+
+
+def test_the_bootstrap_has_the_mean_and_the_spread_it_should():
+    """n rows drawn from n and `size` from these: both add to the variance."""
+    rows, size = np.random.default_rng(1).exponential(size=(50, 2)), 400
+    totals = resample(np.random.default_rng(0), rows, size)
+    variance = size**2 * rows.var(axis=0) / 50 + size * rows.var(axis=0) * (1 - 1 / 50)
+    assert totals.mean(axis=0) == pytest.approx(size * rows.mean(axis=0), rel=0.02)
+    assert totals.std(axis=0) == pytest.approx(np.sqrt(variance), rel=0.08)

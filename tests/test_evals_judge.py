@@ -306,7 +306,7 @@ def test_the_budget_is_the_judges_own_and_ends_the_run_with_code_4(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("judge", "words"), [({"model": ""}, "no model"), ({"budget": 1.0}, "needs its price"), ({"url": ""}, "")]
+    ("judge", "words"), [({"model": ""}, "no model"), ({"budget": 1.0}, "needs the price of model"), ({"url": ""}, "")]
 )
 def test_half_a_judge_is_refused_before_anything_is_asked(tmp_path, judge, words):
     with FakeApi() as api, pytest.raises(UserError, match=words) if words else nullcontext():

@@ -27,10 +27,10 @@ from seethink.ask.faults import Fault, Words, error_words, status_fault
 from seethink.ask.ledger import Reply
 from seethink.ask.limits import CONTINUES
 from seethink.ask.messages import to_wire
+from seethink.ask.prices import usd_of
 from seethink.core.errors import UserError
 from seethink.core.url import public
 
-PRICE_FACTOR = 0.5  # of what a call costs by itself
 MOST_LINES, MOST_SIZE = 50_000, 200_000_000  # of one file
 POLL_FIRST, POLL_GROWTH, POLL_MOST = 5.0, 1.5, 300.0  # seconds between two looks at a batch
 BATCH_TRIES = 4  # batches that one call may go through
@@ -61,6 +61,8 @@ class Batches:
         self._client, self._step, self._book, self._folder = client, step, book, folder
         self._place = public(client.endpoint.base_url)
         self._faults: Counter[str] = Counter()
+        self.share = client.price.batch_share
+        """Of what a call costs by itself."""
 
     async def take_up(self) -> list[OpenBatch]:
         """Batches that an earlier run has left, as they wait now. One whose file never arrived is forgotten: it costs nothing."""
@@ -153,7 +155,7 @@ class Batches:
     def _lines(self, calls: Sequence[PendingCall]) -> Iterator[tuple[BatchCall, bytes]]:
         """Calls as lines, their highest prices held back, until one does not fit the budget."""
         for call in calls:
-            usd = None if call.worst is None else PRICE_FACTOR * call.worst
+            usd = None if call.worst is None else self.share * call.worst
             if not self._client.budget.fits(usd or 0.0):
                 return
             self._client.budget.pay(usd or 0.0)
@@ -313,8 +315,7 @@ class _Results:
             client.ledger.failed(attempt, result.name, result.http, usd, result.detail)
             self.faults[key] = result
         else:
-            price = client.price(result.prompt_tokens, result.completion_tokens)
-            usd = None if price is None else PRICE_FACTOR * price
+            usd = usd_of(client.price.batch or client.price.usd, result.prompt_tokens, result.completion_tokens)
             client.ledger.answered(attempt, key, self._step, client.endpoint.model, replace(result, usd=usd))
             self.answers += 1
         client.budget.pay((usd or 0.0) - (call.usd or 0.0))

@@ -23,6 +23,7 @@ from seethink.ask.faults import Fault
 from seethink.ask.ledger import Ledger, Reply
 from seethink.ask.limits import CONTINUES, Breaker, Budget, Limiter
 from seethink.ask.messages import Message, call_key, estimate_tokens, to_wire
+from seethink.ask.prices import find_price, usd_of
 from seethink.core.config import Config
 from seethink.core.errors import UserError
 from seethink.core.url import BaseUrl, public
@@ -64,7 +65,9 @@ class Endpoint(Config):
     model: str = Field(description="model name as the endpoint knows it")
     api_key_env: str = Field(default="OPENAI_API_KEY", description="environment variable with the key, where needed")
     params: dict[str, Any] = Field(default={}, description="sampling parameters sent with every call")
-    price: tuple[float, float] | None = Field(default=None, description="USD per million prompt, completion tokens")
+    price: tuple[float, float] | None = Field(
+        default=None, description="USD per million prompt, completion tokens; none: the list price, where there is one"
+    )
     in_flight: int = Field(default=32, ge=1, description="calls in flight")
     rpm: float | None = Field(default=None, ge=1, description="requests a minute; none: no limit")
     tpm: float | None = Field(default=None, ge=1, description="tokens a minute, prompt and answer; none: no limit")
@@ -135,7 +138,7 @@ class NotCached(Exception):
 
 
 class Client:
-    """Asks one model. Raises UserError at once for a budget without a price."""
+    """Asks one model. Raises UserError at once for a budget without a price, dry or not."""
 
     def __init__(
         self,
@@ -152,12 +155,12 @@ class Client:
         if endpoint.price and not all(0 <= usd < math.inf for usd in endpoint.price):
             what = f"the price of model {endpoint.model!r} is {endpoint.price}"
             raise UserError(what, remedy="Give USD per million prompt and completion tokens")
-        if self.budget.cap is not None and (endpoint.price is None or most_tokens(endpoint.params) is None):
-            what = "price" if endpoint.price is None else "max_tokens"
-            raise UserError(
-                f"a budget needs the {what} of model {endpoint.model!r}",
-                remedy="Give price (USD per million prompt and completion tokens) and params.max_tokens, or no budget",
-            )
+        self.price = find_price(endpoint.model, endpoint.base_url, endpoint.price)
+        if self.budget.cap is not None:
+            self.price.need(endpoint.model)
+            if most_tokens(endpoint.params) is None:
+                what = f"a budget needs the max_tokens of model {endpoint.model!r}"
+                raise UserError(what, remedy="Give params.max_tokens, or no budget")
         self._dry, self.backoff = dry, backoff
         self._limiter = limiter or Limiter(endpoint.in_flight, endpoint.rpm, endpoint.tpm)
         self._breaker = Breaker(endpoint.base_url)
@@ -169,7 +172,7 @@ class Client:
         self._wire: Wire | None = None
         self.answers, self.failures = 0, 0
         self.failed: dict[str, CallFailed] = {}
-        """Keys of questions that a batch could not get answered."""
+        """Keys of questions that got no answer, of which a dry client says so."""
         self._failure: CallFailed | None = None
 
     async def __aenter__(self) -> Client:
@@ -204,8 +207,8 @@ class Client:
         if (known := self.ledger.find(key)) is not None:
             self.answers += 1
             return known
-        prompt_tokens = estimate_tokens(messages)
-        worst = self.price(1.5 * prompt_tokens + 100, most_tokens(params) or 0)
+        prompt_tokens = estimate_tokens(messages, self.endpoint.model)
+        worst = self.usd(1.5 * prompt_tokens + 100, most_tokens(params) or 0)
         call = PendingCall(key, step, messages, params, prompt_tokens, worst, rank)
         if self._dry:
             raise self.failed.get(key) or NotCached(call)
@@ -285,8 +288,8 @@ class Client:
             raise
         finally:
             self._out.discard(key)
-        if self.endpoint.price is not None:
-            reply = replace(reply, usd=self.price(reply.prompt_tokens, reply.completion_tokens))
+        if self.price.usd is not None:
+            reply = replace(reply, usd=self.usd(reply.prompt_tokens, reply.completion_tokens))
         self.budget.pay(reply.usd or 0.0)
         self._limiter.answered()
         self._breaker.answered()
@@ -326,10 +329,9 @@ class Client:
             self._wire = Wire(at.base_url, at.api_key_env, patience, self._limiter.heard)
         return self._wire
 
-    def price(self, prompt_tokens: float, completion_tokens: float) -> float | None:
-        if self.endpoint.price is None:
-            return None
-        return (prompt_tokens * self.endpoint.price[0] + completion_tokens * self.endpoint.price[1]) / 1e6
+    def usd(self, prompt_tokens: float, completion_tokens: float) -> float | None:
+        """What so many tokens cost; None where the price is unknown."""
+        return usd_of(self.price.usd, prompt_tokens, completion_tokens)
 
 
 def endpoint_failed(base_url: str, detail: str, questions: int) -> UserError:

@@ -16,7 +16,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from seethink.ask import NotCached, PendingCall
-from seethink.ask.batch import PRICE_FACTOR, BatchEnd, Batches
+from seethink.ask.batch import BatchEnd, Batches
 from seethink.ask.batch_book import BatchBook, OpenBatch
 from seethink.core.errors import UserError
 from seethink.core.url import public
@@ -54,7 +54,7 @@ class Round:
         made = await self._of_step[step].submit(calls)
         self.out += [(self._of_step[step], batch) for batch in made]
         if (sent := sum(batch.calls for batch in made)) < len(calls):
-            self.unfit = PRICE_FACTOR * (calls[sent].worst or 0.0)
+            self.unfit = self._of_step[step].share * (calls[sent].worst or 0.0)
 
 
 async def walk_in_rounds(
@@ -136,10 +136,9 @@ def print_next_batch(items: list[Candidate], steps: Steps, book: BatchBook) -> N
     known = {key for batch in out for key in book.calls(batch)}
     calls = [call for key, call in waiting.items() if call.step in steps.by_batch and key not in known]
     of_step = ", ".join(f"{step} {n}" for step in steps.by_batch if (n := sum(call.step == step for call in calls)))
-    costs = [call.worst for call in calls]
-    usd = "unknown" if None in costs else f"at most {PRICE_FACTOR * sum(cost or 0.0 for cost in costs):,.2f} USD"
-    print(
-        f"next batch: {len(calls)} calls ({of_step or 'none'}), {usd}, {PRICE_FACTOR:g} times the price of single calls"
-    )
+    costs = [(steps.by_batch[call.step].price.batch_share, call.worst) for call in calls]
+    known = all(worst is not None for _, worst in costs)
+    usd = f"at most {sum(share * (worst or 0.0) for share, worst in costs):,.2f} USD" if known else "cost unknown"
+    print(f"next batch: {len(calls)} calls ({of_step or 'none'}), {usd}")
     if out:
         print(f"open: {len(out)} batches with {sum(batch.calls for batch in out)} calls")

@@ -20,6 +20,7 @@ from seethink.data.cache import CacheFile, Damaged, code_hash, remove_cache
 from seethink.data.config import DataConfig
 from seethink.data.load import find_broken, find_duplicates, load_source, unseen_pictures
 from seethink.data.outcomes import row_hash
+from seethink.data.parts import in_shard
 from seethink.data.sources import SOURCES
 from seethink.data.sources.published import find_rows
 
@@ -124,6 +125,9 @@ def check_rows(config: DataConfig) -> CheckedRows:
 def _read(config: DataConfig, known: dict[str, tuple[str, str]]) -> CheckedRows:
     """From the source. `known` are pictures that were sound in that state: path -> (state, hash)."""
     samples, out, aside = load_source(config.source, config.format, config.images, config.limit)
+    if config.shard:
+        samples = [sample for sample in samples if in_shard(sample.id, config.shard)]
+        out = {sample.id: out[sample.id] for sample in samples if sample.id in out}
     source = SOURCES.get(config.format)
     # what was missing may be there the next time, which no hash of what was read would tell
     partial = any(drop.reason == "image" for drop in out.values()) or bool(source and source.context and not aside)
@@ -165,7 +169,7 @@ def _key(config: DataConfig, aside: Path | None) -> str:
         return ""
     places = [str(path.absolute()) if path else "" for path in (config.source, file, config.images, aside)]
     contents = [hash_file(path) for path in (file, aside) if path]
-    return hash_json([places, contents, config.format, config.limit, code_hash(READS, ("pillow",))])
+    return hash_json([places, contents, config.format, config.limit, config.shard, code_hash(READS, ("pillow",))])
 
 
 def _state(path: str) -> str:

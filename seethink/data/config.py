@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -51,7 +52,7 @@ class Role(Config):
         description="sampling parameters sent with every call; max_completion_tokens where max_tokens is not taken",
     )
     price: Annotated[tuple[float, float] | None, Effect.PLACE] = Field(
-        default=None, description="USD per million prompt, completion tokens"
+        default=None, description="USD per million prompt, completion tokens; none: the list price, where there is one"
     )
     rpm: Annotated[float | None, Effect.PLACE] = Field(
         default=None, ge=1, description="requests a minute that the endpoint allows this model and key; none: no limit"
@@ -118,9 +119,26 @@ class DataConfig(Config):
         default=None, gt=0, description="USD that this folder may spend in all; needs prices"
     )
     limit: int = Field(default=0, ge=0, description="only the first rows; 0: all")
+    pilot: Annotated[int, Effect.PLACE] = Field(
+        default=0,
+        ge=0,
+        description="ask so many items of each source, drawn at random, and say what all will cost; 0: ask all",
+    )
+    shard: Annotated[str, Effect.PLACE] = Field(
+        default="",
+        description="i/n: only part i of n, from 1/n to n/n, by a hash of ids; each part has an --out of its own, and "
+        "`seethink data merge` makes one run of them",
+    )
     overwrite: Annotated[bool, Effect.PLACE] = Field(
         default=False, description="write the tables anew where the folder holds a finished run with other settings"
     )
+
+    @field_validator("shard")
+    @classmethod
+    def _one_of_several(cls, shard: str) -> str:
+        if shard:
+            split_shard(shard)
+        return shard
 
     @property
     def roles(self) -> dict[str, Role]:
@@ -156,6 +174,30 @@ class DataConfig(Config):
         if given := {"stream", "stream_options"} & {name for role in self.roles.values() for name in role.params}:
             raise ValueError(f"{min(given)} is no sampling parameter: set stream of the role instead of params")
         return self
+
+
+def split_shard(shard: str) -> tuple[int, int]:
+    """(i, n) of a part i/n, 1 <= i <= n. Raises ValueError for anything else."""
+    part, of = (int(number) for number in shard.split("/")) if re.fullmatch(r"[0-9]{1,6}/[0-9]{1,6}", shard) else (0, 0)
+    if not 1 <= part <= of:
+        raise ValueError("a shard is i/n, from 1/n to n/n")
+    return part, of
+
+
+class MergeConfig(Config):
+    """Make one run of the parts that `seethink data --shard i/n` has made, without calls."""
+
+    runs: Annotated[tuple[Path, ...], Effect.INPUT] = Field(min_length=1, description="run folders of all n parts")
+    out: Annotated[Path, Effect.OUTPUT] = Field(description="run folder of the whole")
+    source: Annotated[Path | None, Effect.INPUT] = Field(
+        default=None, description="where the rows are now; none: where the first part has read them"
+    )
+    images: Annotated[Path | None, Effect.PLACE] = Field(
+        default=None, description="image folder of a published file; none: that of the first part"
+    )
+    overwrite: Annotated[bool, Effect.PLACE] = Field(
+        default=False, description="write the tables anew where the folder holds a finished run with other settings"
+    )
 
 
 SELECTED = "selected.jsonl"

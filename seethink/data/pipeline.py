@@ -9,84 +9,103 @@ a killed or changed run repeats no call whose question did not change, and what 
 (outcomes.sqlite). Texts stand there and not in memory. A failed item is dropped with a reason and asked
 again when the same command runs again; only a dead endpoint (one that answers nothing is dead), a refused key, spent credit
 or a spent budget stop the run. A finished folder is not written again under other settings, unless --overwrite says so.
-Writes traces.jsonl sft.jsonl rl.jsonl drops.parquet funnel.json spend.jsonl. Left out: shards.
+Writes traces.jsonl sft.jsonl rl.jsonl drops.parquet funnel.json spend.jsonl. Parts of the rows
+go to several machines (--shard); `--pilot 50` asks a few items first and says what all of them will cost.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, closing
 from functools import partial
+from pathlib import Path
 from string import Template
+from typing import Any
 
-from seethink.ask import Budget, Ledger, NotCached, tell_lost
+from seethink.ask import Budget, CallFailed, Ledger, NotCached, tell_lost
 from seethink.ask.batch_book import BatchBook
 from seethink.core.errors import UserError
 from seethink.core.progress import Progress, progress
 from seethink.core.run import Run
 from seethink.core.store import hash_file, hash_text, jsonl_writer, write_json, write_jsonl
-from seethink.data.batches import Wait, check_open, print_next_batch, walk_in_rounds
+from seethink.data.batches import Wait, check_open, walk_in_rounds
 from seethink.data.checked import FILE as ROWS
-from seethink.data.checked import check_rows
+from seethink.data.checked import CheckedRows, check_rows
 from seethink.data.config import DataConfig
 from seethink.data.funnel import Funnel, print_funnel
 from seethink.data.kept import Kept, count_cues, kept_line
 from seethink.data.outcomes import FILE, Ended, OutcomeStore, open_outcomes, outcome_keys
-from seethink.data.plan import print_plan
+from seethink.data.parts import draw
+from seethink.data.plan import look_ahead
 from seethink.data.sources import SOURCES
 from seethink.data.sources.published import find_rows
 from seethink.data.split import Cues, split, split_line, write_parts
 from seethink.data.steps import Candidate, Steps, kept_row, load_prompts, walk
 from seethink.traces.lexicon import content_hash
 
+LEDGER, PILOT = "ledger.sqlite", "pilot.json"
 TABLES = ("traces.jsonl", "sft.jsonl", "rl.jsonl", "drops.parquet", "funnel.json")
 
 
-def run(config: DataConfig, dry_run: bool = False) -> None:
-    """The verb. Raises UserError for bad input, a dead endpoint (3) or a spent budget (4); the same call resumes."""
+def run(config: DataConfig, dry_run: bool = False, join: Callable[[Path], dict[str, CallFailed]] | None = None) -> None:
+    """The verb. Raises UserError for bad input, a dead endpoint (3) or a spent budget (4); the same call resumes.
+
+    `join` fills the ledger whose path it gets and returns the questions that have no answer, by key: then nothing is asked.
+    """
     with closing(check_rows(config)) as checked:
         if config.format in SOURCES:  # the run hangs on the file of rows, not on all that lies in its folder
             config = config.model_copy(update={"source": find_rows(SOURCES[config.format], config.source)})
         prompts = load_prompts(config.prompts)
-        keys = outcome_keys(((row.source, row.hash) for row in checked.rows), config, prompts)
-        items = [
-            Candidate(row.id, row.source, partial(checked.sample, place), key, drop=row.drop)
-            for place, (row, key) in enumerate(zip(checked.rows, keys, strict=True))
-        ]
+        items = candidates(checked, config, prompts)
+        asked = draw(items, config) if config.pilot else items
         if dry_run:
-            path = config.out / "ledger.sqlite"
-            with closing(Ledger(path if path.exists() else ":memory:")) as ledger:
-                steps = Steps(config, prompts, ledger, Budget(), dry=True)
-                print_plan(items, steps, ledger)
-                if steps.by_batch:
-                    with BatchBook(ledger.path) as book:
-                        print_next_batch(items, steps, book)
+            look_ahead(asked, config, prompts, config.out / LEDGER)
             return
-        inputs = {
-            "pictures": checked.pictures,
-            "prompts": hash_text(*(p.template for p in prompts.values())),
-            "split.preset": content_hash(config.split.preset),
-        }
-        inputs |= {"aside": hash_file(checked.aside)} if checked.aside else {}
+        inputs = what_is_read(config, checked, prompts)
         with Run.open(config.out, "data", config, inputs, keep=True, overwrite=config.overwrite) as folder:
             whole = folder.done and all(folder.path(name).exists() for name in TABLES)
             if whole and not folder.summary["failed"]:
                 print(f"data: done before, {folder.summary['sft']} SFT, {folder.summary['rl']} RL, {config.out}")
                 return
+            failed = join(folder.path(LEDGER)) if join else None
             checked.keep(folder.path(ROWS))
-            walk_and_finish(folder, config, prompts, items)
+            store, settled = open_outcomes(folder.path(FILE), folder.path(LEDGER))
+            with store, closing(Ledger(folder.path(LEDGER))) as ledger, BatchBook(ledger.path) as book:
+                budget = Budget(config.budget, ledger.spent() + book.reserved())
+                steps = Steps(config, prompts, ledger, budget, dry=failed is not None)
+                for client in steps.clients:
+                    client.failed = failed or {}
+                steps.credit(recall(items, settled))
+                del settled
+                ask(folder, asked, steps, store, book)
+                if not config.pilot:
+                    finish(folder, config, items, store)
+            if config.pilot:  # what all others will take; a pilot finishes nothing
+                plan = look_ahead(candidates(checked, config, prompts), config, prompts, folder.path(LEDGER))
+                write_json(folder.path(PILOT), {"asked": [item.id for item in asked], "plan": plan})
+                what = f"pilot of {len(asked)} items, {folder.path(PILOT)}"
+                print(f"{what}: no finished run; the same command without --pilot goes on")
 
 
-def walk_and_finish(folder: Run, config: DataConfig, prompts: dict[str, Template], items: list[Candidate]) -> None:
-    """What is not settled, and then every table."""
-    store, settled = open_outcomes(folder.path(FILE), folder.path("ledger.sqlite"))
-    with store, closing(Ledger(folder.path("ledger.sqlite"))) as ledger, BatchBook(ledger.path) as book:
-        steps = Steps(config, prompts, ledger, Budget(config.budget, ledger.spent() + book.reserved()))
-        steps.credit(recall(items, settled))
-        del settled
-        ask(folder, items, steps, store, book)
-        finish(folder, config, items, store)
+def candidates(checked: CheckedRows, config: DataConfig, prompts: dict[str, Template]) -> list[Candidate]:
+    """Every row at its beginning."""
+    keys = outcome_keys(((row.source, row.hash) for row in checked.rows), config, prompts)
+    return [
+        Candidate(row.id, row.source, partial(checked.sample, place), key, drop=row.drop)
+        for place, (row, key) in enumerate(zip(checked.rows, keys, strict=True))
+    ]
+
+
+def what_is_read(config: DataConfig, checked: CheckedRows, prompts: dict[str, Template]) -> dict[str, str]:
+    """Hashes of what the run reads beside the file of its rows; and which part of that it is."""
+    inputs = {
+        "pictures": checked.pictures,
+        "prompts": hash_text(*(p.template for p in prompts.values())),
+        "split.preset": content_hash(config.split.preset),
+    }
+    inputs |= {"aside": hash_file(checked.aside)} if checked.aside else {}
+    return inputs | ({"shard": config.shard} if config.shard else {})
 
 
 def recall(items: list[Candidate], settled: dict[str, Ended]) -> list[Ended]:
@@ -110,12 +129,19 @@ def ask(folder: Run, items: list[Candidate], steps: Steps, store: OutcomeStore, 
             asyncio.run(walk_all(items, steps, store))
         check_endpoints(items, steps)
     finally:
-        write_jsonl(folder.path("spend.jsonl"), steps.ledger.spending())
+        write_jsonl(folder.path("spend.jsonl"), spending(steps))
         tell_lost(steps.ledger)
         if any(item.waits for item in items):
             pending = {item.id: item.step for item in items if item.drop is None}
             funnel = Funnel(items, [i.drop for i in items if i.drop], pending)
             write_json(folder.path("funnel.json"), funnel.rows())
+
+
+def spending(steps: Steps) -> list[dict[str, Any]]:
+    """What was spent by step and model; with the price of today, of models that are asked, and who says so."""
+    today = {c.endpoint.model: {"price": c.price.usd, "price_from": c.price.origin} for c in steps.clients}
+    unknown = {"price": None, "price_from": None}
+    return [{**row, **today.get(row["model"], unknown)} for row in steps.ledger.spending()]
 
 
 def check_endpoints(items: list[Candidate], steps: Steps) -> None:
@@ -141,7 +167,7 @@ async def walk_all(items: list[Candidate], steps: Steps, store: OutcomeStore, wa
     """
     todo = [item for item in items if item.waits]
     queue, dropped = iter(todo), 0
-    priced = all(client.endpoint.price is not None for client in steps.clients)
+    priced = all(client.price.usd is not None for client in steps.clients)
 
     async def worker(bar: Progress) -> None:
         nonlocal dropped

@@ -1,87 +1,243 @@
-"""What a run would ask and cost, from the state of its ledger: no call is made, nothing is written."""
+"""What a run would ask, cost and take, from the state of its ledger: no call is made, nothing is written."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from string import Template
+from typing import Any
 
+import numpy as np
 from rich.table import Table
 
-from seethink.ask import Ledger, NotCached
+from seethink.ask import Budget, Endpoint
+from seethink.ask.batch_book import BatchBook
 from seethink.ask.client import most_tokens
+from seethink.ask.messages import IMAGE_TOKENS, tile_rule
+from seethink.ask.prices import Usd
 from seethink.core.terminal import console
-from seethink.data.steps import Candidate, Steps, walk
+from seethink.data.batches import print_next_batch
+from seethink.data.config import DataConfig
+from seethink.data.forecast import ASKING, Array, Forecast, Overheard, Survey, forecast, survey
+from seethink.data.steps import Candidate, Steps
 
-ASKING = ("caption", "distill", "rewrite", "verify")
-# (prompt, completion) tokens of a call, for steps of which the ledger has no answer yet
-TYPICAL = {"caption": (1200, 250), "distill": (500, 1200), "rewrite": (1400, 1300), "verify": (500, 2)}
-
-
-@dataclass
-class StepPlan:
-    """What one step has ahead."""
-
-    passed: int = 0
-    """Items past this step, answered from the ledger or in no need of a call."""
-    calls: int = 0
-    """Calls that would be made at once."""
-    later: int = 0
-    """Further calls at most: items that an earlier step may still drop or a rule decide."""
-    prompt_tokens: float = 0.0
-    completion_tokens: float = 0.0
-    usd: float | None = None
-    """Price of `calls` and `later`; None where it is unknown."""
+ROLES = dict(zip(ASKING, ("captioner", "reasoner", "rewriter", "judge"), strict=True))
+Quantiles = list[float]
+"""Of a total that is not certain: [p50, p90]."""
 
 
-async def plan(items: list[Candidate], steps: Steps, ledger: Ledger) -> dict[str, StepPlan]:
-    """One StepPlan per asking step. `steps` must be dry."""
-    plans = {step: StepPlan() for step in ASKING}
-    known: Counter[str] = Counter()  # prompt tokens of calls whose messages are known already
-    for item in items:
-        try:
-            await walk(item, steps)
-            reached = ASKING.index(item.step) if item.drop else len(ASKING)
-        except NotCached as missing:
-            reached = ASKING.index(item.step)
-            plans[item.step].calls += 1
-            known[item.step] += missing.prompt_tokens
-            for step in ASKING[reached + 1 :]:
-                plans[step].later += 1
-        if item.source not in steps.config.split.rl_only:
-            for step in ASKING[:reached]:
-                plans[step].passed += 1
-    for (step, p), client in zip(plans.items(), steps.clients, strict=True):
-        prompt, completion = ledger.typical(step) or TYPICAL[step]
-        price = client.endpoint.price
-        p.prompt_tokens = known[step] + p.later * prompt
-        most = most_tokens(client.endpoint.params) or completion
-        p.completion_tokens = (p.calls + p.later) * min(completion, most)
-        if not p.calls and not p.later:
-            p.usd = 0.0
-        elif price is not None:
-            p.usd = (p.prompt_tokens * price[0] + p.completion_tokens * price[1]) / 1e6
-    return plans
+def look_ahead(
+    items: Sequence[Candidate], config: DataConfig, prompts: dict[str, Template], path: Path
+) -> dict[str, Any]:
+    """Print what is still to be asked by the ledger at `path`, which may not be there yet, and return it.
+
+    Raises UserError for a budget that a run would refuse.
+    """
+    with closing(Overheard(path if path.exists() else ":memory:")) as ledger:
+        budget = Budget(config.budget, ledger.spent())
+        steps = Steps(config, prompts, ledger, budget, dry=True)
+        plan = print_plan(items, steps, ledger)
+        if steps.by_batch:
+            with BatchBook(ledger.path) as book:
+                print_next_batch(items, steps, book)
+        return plan
 
 
-def print_plan(items: list[Candidate], steps: Steps, ledger: Ledger) -> None:
-    """The plan as a table, with a total that says unknown where a price is missing."""
+def print_plan(items: Sequence[Candidate], steps: Steps, ledger: Overheard) -> dict[str, Any]:
+    """The plan in tables and words; the same as numbers. `steps` must be dry, and stand on this ledger."""
     todo = [item for item in items if item.drop is None]
-    plans = asyncio.run(plan(todo, steps, ledger))
-    table = Table(box=None, pad_edge=False)
-    for heading in ("step", "model", "past it", "calls", "more at most", "prompt tokens", "completion tokens", "USD"):
-        table.add_column(heading, justify="left" if heading in ("step", "model") else "right")
-    for (step, p), client in zip(plans.items(), steps.clients, strict=True):
-        tokens = (f"{p.prompt_tokens:,.0f}", f"{p.completion_tokens:,.0f}")
-        usd = "unknown" if p.usd is None else f"{p.usd:,.2f}"
-        table.add_row(step, client.endpoint.model, str(p.passed), str(p.calls), str(p.later), *tokens, usd)
-    console(width=120).print(table)
-    costs = [p.usd for p in plans.values() if p.usd is not None]
-    guessed = [step for step in ASKING if ledger.typical(step) is None and (plans[step].calls or plans[step].later)]
-    cost = f"at most {sum(costs):,.2f} USD" if len(costs) == len(plans) else "cost unknown"
-    print(f"{len(todo)} items, {cost} (estimated at four characters a token)")
-    if guessed:
-        unknown = ", ".join(guessed)
+    found = asyncio.run(survey(todo, steps, ledger))
+    longest = {s: most for s, c in zip(ASKING, steps.clients, strict=True) if (most := most_tokens(c.endpoint.params))}
+    ahead = forecast(found, {step: mean for step in ASKING if (mean := ledger.typical(step))}, longest)
+    rows, sources = step_rows(found, ahead, steps), source_rows(todo, found, ahead)
+    total = total_row(rows, ahead, steps)
+    print_steps([*rows, total])
+    print_sources(sources)
+    spent, budget = ledger.spent(), steps.config.budget
+    how = "at most" if ahead.guessed else "p90"
+    dear = "cost unknown" if total["usd"] is None else f"{how} {total['usd'][1]:,.2f} USD"
+    time = (
+        f"{_hours(total['seconds'])} at {steps.config.in_flight} calls in flight"
+        if total["seconds"]
+        else "time unknown"
+    )
+    print(f"{len(todo)} items: {dear}, {time}; {spent:,.2f} USD spent so far")
+    if budget and total["usd"]:
+        enough = spent + total["usd"][1] <= budget
         print(
-            f"no answers yet of {unknown}: their lengths are typical ones; run --limit 50 into another --out to measure"
+            f"budget {budget:,.2f} USD: {'enough' if enough else 'the run may stop before its end, and a higher one continues'}"
         )
+    print_origins(rows, found, steps)
+    if ahead.guessed:
+        print(
+            f"no answers yet by which to tell {', '.join(s for s in ASKING if s in ahead.guessed)}: lengths are typical ones, and "
+            "all items are taken to pass; --pilot 50 asks 50 items of each source and measures"
+        )
+    return {"steps": rows, "sources": sources, "total": total, "spent": spent, "budget": budget}
+
+
+def step_rows(found: Survey, ahead: Forecast, steps: Steps) -> list[dict[str, Any]]:
+    """What is ahead, step by step; None for what nobody knows."""
+    rows = []
+    for place, (step, client) in enumerate(zip(ASKING, steps.clients, strict=True)):
+        calls, prompt, completion, _, reached, passed = ahead.totals[:, place].T
+        measured, lengths = step not in ahead.guessed and bool(calls.any()), found.lengths[step]
+        row = {
+            "step": step,
+            "model": client.endpoint.model,
+            "past": found.past[step],
+            "calls": _span(calls),
+            "prompt_tokens": _span(prompt),
+            "image_tokens": sum(w.image_tokens for (_, at), w in found.waiting.items() if at == step),
+            "completion_tokens": _span(completion),
+            "answer": _span(np.array(lengths)) if lengths else None,  # tokens of one
+            "yield": round(float(passed.sum() / reached.sum()), 4) if measured else None,
+            "usd": _cost(client.price.usd, prompt, completion),
+            "usd_batch": _cost(client.price.batch, prompt, completion),
+            "seconds": _span(_time(ahead, [place], client.endpoint)) if measured or not calls.any() else None,
+        }
+        rows.append(row)
+    return rows
+
+
+def total_row(rows: Sequence[dict[str, Any]], ahead: Forecast, steps: Steps) -> dict[str, Any]:
+    """All steps. They run side by side, those that ask one model within its limits: the slowest model sets the time."""
+    prompt, completion = ahead.totals[:, :, 1], ahead.totals[:, :, 2]
+    totals = {}
+    for name, prices in (
+        ("usd", [client.price.usd for client in steps.clients]),
+        ("usd_batch", [client.price.batch for client in steps.clients]),
+    ):
+        per = np.array([price or (0.0, 0.0) for price in prices])
+        known = all(row[name] is not None for row in rows)
+        totals[name] = _span((prompt @ per[:, 0] + completion @ per[:, 1]) / 1e6) if known else None
+    known = all(row["seconds"] is not None for row in rows)
+    shared: dict[tuple[str, ...], list[int]] = {}
+    for place, client in enumerate(steps.clients):
+        end = client.endpoint
+        shared.setdefault((end.base_url, end.model, end.api_key_env), []).append(place)
+    times = [_time(ahead, places, steps.clients[places[0]].endpoint) for places in shared.values()]
+    return {
+        "step": "all",
+        "calls": _span(ahead.totals[:, :, 0].sum(axis=1)),
+        "prompt_tokens": _span(prompt.sum(axis=1)),
+        "image_tokens": sum(row["image_tokens"] for row in rows),
+        "completion_tokens": _span(completion.sum(axis=1)),
+        **totals,
+        "seconds": _span(np.max(times, axis=0)) if known else None,
+    }
+
+
+def source_rows(todo: Sequence[Candidate], found: Survey, ahead: Forecast) -> list[dict[str, Any]]:
+    """Of each source: how many items have all their answers, what became of them, and how many of all will come through."""
+    items = Counter(item.source for item in todo)
+    rows = []
+    for source in dict.fromkeys(source for source, _ in found.waiting):
+        drops, answered = found.drops.get(source, Counter()), len(found.answered.get(source, ()))
+        through = answered - drops.total()
+        rows.append({
+            "source": source,
+            "items": items[source],
+            "answered": answered,
+            "kept": through,
+            "dropped": dict(sorted(drops.items())),
+            "kept_of_all": _span(through + ahead.kept[source]) if source in ahead.kept else None,
+        })  # fmt: skip
+    return rows
+
+
+def print_steps(rows: Sequence[dict[str, Any]]) -> None:
+    table = Table(box=None, pad_edge=False)
+    words = (
+        "step",
+        "model",
+        "past it",
+        "calls",
+        "prompt tokens",
+        "of images",
+        "an answer",
+        "completion tokens",
+        "yield",
+    )
+    for heading in (*words, "USD", "by batch", "time"):
+        table.add_column(heading, justify="left" if heading in ("step", "model") else "right")
+    for row in rows:
+        answer, share = row.get("answer"), row.get("yield")
+        table.add_row(
+            row["step"], row.get("model", ""), str(row.get("past", "")),
+            _short(row["calls"]), _short(row["prompt_tokens"]), _amount(row["image_tokens"]),
+            _short(answer) if answer else "", _short(row["completion_tokens"]), "" if share is None else f"{share:.0%}",
+            *("unknown" if row[name] is None else _dollars(row[name]) for name in ("usd", "usd_batch")),
+            "unknown" if row["seconds"] is None else _hours(row["seconds"]),
+        )  # fmt: skip
+    console(width=150).print(table)
+    print("a/b: p50 and p90 of what may come; prompts are estimated at four characters a token")
+
+
+def print_sources(rows: Sequence[dict[str, Any]]) -> None:
+    for row in rows:
+        lost = ", ".join(f"{reason} {n}" for reason, n in row["dropped"].items())
+        said = f"{row['source']}: {row['items']} items, {row['answered']} answered"
+        if row["kept_of_all"]:
+            said += f", of which {row['kept']} came through; of all, about {_short(row['kept_of_all'])}"
+        print(f"{said}{f' (dropped: {lost})' if lost else ''}")
+
+
+def print_origins(rows: Sequence[dict[str, Any]], found: Survey, steps: Steps) -> None:
+    """Where each price is from, and by which rule pictures were counted."""
+    priced = {(client.endpoint.model, client.price): ROLES[s] for s, client in zip(ASKING, steps.clients, strict=True)}
+    for (model, price), role in priced.items():
+        if price.usd is None:
+            print(f"price of model {model} unknown ({price.origin}): give price, as --{role}.price")
+        else:
+            print(f"price of model {model}: {price.usd[0]:g}, {price.usd[1]:g} USD a million tokens ({price.origin})")
+    if any(row["image_tokens"] for row in rows):
+        model = steps.captioner.endpoint.model
+        rule = "by its size" if tile_rule(model) else f"{IMAGE_TOKENS:,} tokens, whatever its size"
+        print(f"a picture counts {rule} for {model}; discounts for prompts in a provider's cache are left out")
+
+
+def _cost(price: Usd | None, prompt: Array, completion: Array) -> Quantiles | None:
+    """USD of so many tokens; None where tokens are to be paid and nobody knows how dear they are."""
+    if price is None:
+        return None if (prompt + completion).any() else [0.0, 0.0]
+    return _span((prompt * price[0] + completion * price[1]) / 1e6)
+
+
+def _time(ahead: Forecast, places: list[int], endpoint: Endpoint) -> Array:
+    """Seconds that these steps, which ask one model, take at least: by calls in flight, and by its rates where they are set."""
+    calls, prompt, completion, seconds = ahead.totals[:, places, :4].sum(axis=1).T
+    bounds = [seconds / endpoint.in_flight]
+    bounds += [60 * calls / endpoint.rpm] if endpoint.rpm else []
+    bounds += [60 * (prompt + completion) / endpoint.tpm] if endpoint.tpm else []
+    return np.max(bounds, axis=0)
+
+
+def _span(values: Array) -> Quantiles:
+    return [round(float(value), 4) for value in np.quantile(values, (0.5, 0.9))]
+
+
+def _amount(number: float) -> str:
+    """Three digits, and a letter for thousands and millions."""
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "K")):
+        if number >= 10 * size or (letter != "K" and number >= size):
+            return f"{number / size:.3g}{letter}"
+    return f"{number:.0f}"
+
+
+def _short(span: Quantiles) -> str:
+    low, high = (_amount(value) for value in span)
+    return low if low == high else f"{low}/{high}"
+
+
+def _dollars(span: Quantiles) -> str:
+    low, high = (f"{value:,.2f}" for value in span)
+    return low if low == high else f"{low}/{high}"
+
+
+def _hours(span: Quantiles) -> str:
+    low, high = (f"{value / 3600:.1f} h" if value >= 3600 else f"{value / 60:.1f} min" for value in span)
+    return low if low == high else f"{low}/{high}"

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from seethink.ask.prices import find_price
 from seethink.core.config import Config, Effect, Seed
 from seethink.core.errors import UserError
 from seethink.core.url import BaseUrl, KeyName
@@ -61,7 +62,8 @@ class EvalConfig(Config):
         default="OPENAI_API_KEY", description="environment variable that holds the endpoint's key"
     )
     price: Annotated[tuple[float, float] | None, Effect.PLACE] = Field(
-        default=None, description="of the endpoint: USD per million prompt, completion tokens; none: unknown"
+        default=None,
+        description="of the endpoint: USD per million prompt, completion tokens; none: the list price, where there is one",
     )
     budget: Annotated[float | None, Effect.PLACE] = Field(
         default=None, gt=0, description="USD for the endpoint in all; needs a price"
@@ -135,8 +137,8 @@ def check_judge(judge: JudgeConfig) -> None:
     """Raises UserError for half a judge: before responses are made and paid."""
     if judge.url and not judge.model:
         raise UserError("the judge has no model", remedy="Give --judge.model, as the endpoint knows it")
-    if judge.url and judge.budget is not None and judge.price is None:
-        raise UserError("the judge's budget needs its price", remedy="Give --judge.price, or no budget")
+    if judge.url and judge.budget is not None:
+        find_price(judge.model, judge.url, judge.price).need(judge.model)
 
 
 def model_of(config: EvalConfig) -> ModelConfig:

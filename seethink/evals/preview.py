@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from seethink.ask import sample_message, user_message
 from seethink.ask.messages import estimate_tokens
+from seethink.ask.prices import find_price
 from seethink.core.images import fitted
 from seethink.core.prompt import prompt_text
 from seethink.evals.board import Board
@@ -14,7 +15,7 @@ IMAGE = "[image]"  # in the place of a picture
 
 
 def say_plan(config: EvalConfig, board: Board, items: Items, profile: str, prompt: str) -> None:
-    """Items, calls, pictures, the highest price where prices are known, and the first item as it is asked."""
+    """Items, calls, pictures, the highest price where it is known, and the first item as it is asked."""
     answers = len(items.samples) * config.samples
     print(f"{len(items.samples)} items of {config.data} ({board.title}), profile {profile}, prompt {prompt}")
     if config.predictions:
@@ -26,8 +27,10 @@ def say_plan(config: EvalConfig, board: Board, items: Items, profile: str, promp
     if config.against:
         print(f"every answer is scored under {config.against} too, which is held beside the model: entropy and KL")
     print(judge_in_words(config, board, profile, answers))
-    if config.base_url and config.price:
-        print(f"answers cost at most {most_usd(config, items):.2f} USD")
+    if config.base_url:
+        price = find_price(config.model, config.base_url, config.price)
+        cost = "an unknown price" if price.usd is None else f"at most {most_usd(config, items, price.usd):.2f} USD"
+        print(f"answers cost {cost} (per token: {price.origin})")
     print(prompt_in_words(config))
     if not config.predictions:
         print(f"the first item, {items.samples[0].id!r}:\n{prompt_text(items.samples[0], IMAGE)}")
@@ -54,11 +57,10 @@ def judge_in_words(config: EvalConfig, board: Board, profile: str, answers: int)
     return f"at most {answers * questions} calls to the judge {config.judge.model}"
 
 
-def most_usd(config: EvalConfig, items: Items) -> float:
+def most_usd(config: EvalConfig, items: Items, price: tuple[float, float]) -> float:
     """Price of all answers if every one is as long as it may be; the length of prompts is an estimate, rounded up by half."""
-    assert config.price
     system = prompt_of(config)
     own = estimate_tokens(user_message(system)) if system else 0
-    prompts = sum(1.5 * (own + estimate_tokens(sample_message(sample))) + 100 for sample in items.samples)
+    prompts = sum(1.5 * (own + estimate_tokens(sample_message(sample), config.model)) + 100 for sample in items.samples)
     completions = len(items.samples) * config.max_tokens
-    return config.samples * (prompts * config.price[0] + completions * config.price[1]) / 1e6
+    return config.samples * (prompts * price[0] + completions * price[1]) / 1e6

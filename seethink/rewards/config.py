@@ -30,7 +30,7 @@ class JudgeConfig(Config):
         default="OPENAI_API_KEY", description="environment variable with the key"
     )
     price: Annotated[tuple[float, float] | None, Effect.PLACE] = Field(
-        default=None, description="USD per million prompt, completion tokens; none: unknown"
+        default=None, description="USD per million prompt, completion tokens; none: the list price, where there is one"
     )
     budget: Annotated[float | None, Effect.PLACE] = Field(default=None, gt=0, description="USD in all; needs a price")
     max_tokens: int = Field(default=200, ge=1, description="longest reply; a reply that is cut is no grade")

@@ -52,7 +52,7 @@ async def _ask_all(config: EvalConfig, asked: Sequence[ItemDraw], answered: int,
             async def work() -> None:
                 for sample, draw in waiting:  # shared: each goes to one worker, and only so many pictures are in memory
                     keep(await one(client, sample, draw))
-                    bar.advance(1, "" if config.price is None else f"{budget.spent:.2f} USD")
+                    bar.advance(1, "" if client.price.usd is None else f"{budget.spent:.2f} USD")
 
             try:
                 async with asyncio.TaskGroup() as group:

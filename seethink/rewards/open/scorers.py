@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from seethink.ask.prices import find_price
 from seethink.core.errors import UserError
 from seethink.core.images import image_hash
 from seethink.core.store import hash_text
@@ -25,9 +26,8 @@ def refuse(config: OpenConfig) -> None:
     if config.scorer == "judge" and not (judge.url and judge.model):
         remedy = "Give --reward.open.judge.url and --reward.open.judge.model"
         raise UserError("a judge needs an endpoint and a model", remedy=remedy)
-    if config.scorer == "judge" and judge.budget is not None and judge.price is None:
-        remedy = "Give --reward.open.judge.price (USD per million prompt and completion tokens), or no budget"
-        raise UserError(f"a budget needs the price of model {judge.model!r}", remedy=remedy)
+    if config.scorer == "judge" and judge.budget is not None:
+        find_price(judge.model, judge.url, judge.price).need(judge.model)
     if config.scorer == "remote" and not config.remote.url:
         raise UserError("a remote scorer needs a server", remedy="Give --reward.open.remote.url")
     if config.scorer in ("embedding", "model", "chat_model") and not config.path:
