@@ -241,10 +241,12 @@ class Client:
             self._out.discard(key)
         if self.endpoint.price is not None:
             reply = replace(reply, usd=self._price(reply.prompt_tokens, reply.completion_tokens))
-        self.budget.pay(reply.usd or 0.0)
         self._limiter.answered()
         self._breaker.answered()
-        await self.ledger.committed(self.ledger.answered(attempt, key, step, model, reply))
+        try:
+            await self.ledger.committed(self.ledger.answered(attempt, key, step, model, reply))
+        finally:
+            self.budget.pay(reply.usd or 0.0)  # just before it is held no longer, and is not counted twice
         return reply
 
     def _answer_tokens(self, question: _Question) -> float:
