@@ -6,6 +6,7 @@ import asyncio
 import socket
 import subprocess
 import sys
+import time
 from argparse import Namespace
 from collections import Counter
 

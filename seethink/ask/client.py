@@ -110,10 +110,10 @@ class Client:
         budget: Budget | None = None,
         dry: bool = False,
         backoff: float = 0.5,
-        limiter: Limiter | None = None,
+        beside: Client | None = None,
     ):
-        """`dry` answers from the ledger only; `backoff` is the first wait between tries, in seconds; `limiter` is one that is
-        shared with others who ask the same model, and otherwise made from the endpoint's settings."""
+        """`dry` answers from the ledger only; `backoff` is the first wait between tries, in seconds; `beside` is a client of
+        the same endpoint, model and key, closed after this one, whose limits and connections this one shares."""
         self.endpoint, self.ledger, self.budget = endpoint, ledger, budget or Budget()
         if endpoint.price and not all(0 <= usd < math.inf for usd in endpoint.price):
             what = f"the price of model {endpoint.model!r} is {endpoint.price}"
@@ -125,7 +125,8 @@ class Client:
                 remedy="Give price (USD per million prompt and completion tokens) and params.max_tokens, or no budget",
             )
         self._dry, self._backoff = dry, backoff
-        self._limiter = limiter or Limiter(endpoint.in_flight, endpoint.rpm, endpoint.tpm)
+        self._beside = beside
+        self._limiter = beside._limiter if beside else Limiter(endpoint.in_flight, endpoint.rpm, endpoint.tpm)
         self._breaker = Breaker(endpoint.base_url)
         self._typical: dict[str, float] = {}
         self._running: dict[str, asyncio.Task[Reply]] = {}
@@ -270,6 +271,8 @@ class Client:
 
     def _open(self) -> Wire:
         """The connection pool, made at the first call."""
+        if self._beside:
+            return self._beside._open()
         if self._wire is None:
             from seethink.ask.wire import Wire  # here: help of a verb must not load the network
 

@@ -17,7 +17,7 @@ from importlib.resources import files
 from pathlib import Path
 from string import Template
 
-from seethink.ask import Budget, CallFailed, Client, Endpoint, Ledger, Limiter, Reply, user_message
+from seethink.ask import Budget, CallFailed, Client, Endpoint, Ledger, Reply, user_message
 from seethink.core.errors import UserError
 from seethink.core.nouns import Drop, Sample, Verdict
 from seethink.core.prompt import prompt_text
@@ -61,7 +61,7 @@ class Steps:
     ):
         self.config, self.prompts = config, prompts
         self.clients = []
-        limiters: dict[tuple[str, ...], Limiter] = {}  # steps that ask the same model share its limits
+        first: dict[tuple[str, ...], Client] = {}  # steps that ask the same model share its limits
         for role in config.roles:
             base_url, model, api_key_env = place = config.endpoint_of(role)
             rpm, tpm = config.rates_of(role)
@@ -76,8 +76,8 @@ class Steps:
                 rpm=rpm,
                 tpm=tpm,
             )
-            limiter = limiters.setdefault(place, Limiter(endpoint.in_flight, rpm, tpm))
-            self.clients.append(Client(endpoint, ledger, budget, dry, limiter=limiter))
+            self.clients.append(Client(endpoint, ledger, budget, dry, beside=first.get(place)))
+            first.setdefault(place, self.clients[-1])
         self.captioner, self.reasoner, self.rewriter, self.judge = self.clients
 
     async def caption(self, sample: Sample) -> str:
