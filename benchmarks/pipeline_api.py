@@ -25,6 +25,7 @@ from typing import Any
 from urllib.request import urlopen
 
 LENGTH = re.compile(rb"(?i)\r\ncontent-length: *(\d+)")
+KEY = re.compile(rb"(?i)\r\nauthorization: *(.*?)\r\n")
 ITEM = re.compile(rb"item (\d+)")
 THINKING = "I look at it, count what I see, compare it with the question and add one. " * 6
 HANG = 600.0  # seconds
@@ -64,6 +65,7 @@ class Api:
     spread   of its logarithm; 0: constant
     faults   share of requests by fault: 429, 500, hang, cut (half of the JSON)
     admits   answers under way at once; whoever comes beyond them is told 429 and to come back in a second; 0: any number
+    echo     repeat the caller's key in errors, as an unsafe gateway may
     """
 
     def __init__(
@@ -72,7 +74,9 @@ class Api:
         spread: float = 0.0,
         faults: dict[str, float] | None = None,
         admits: int = 0,
+        echo: bool = False,
     ):
+        self.echo = echo
         self.latency, self.spread, self.faults, self.admits = latency, spread, faults or {}, admits
         self.random = random.Random(7)
         self.in_flight = 0
@@ -115,13 +119,14 @@ class Connection(asyncio.Protocol):
         if head < 0 or len(self.data) < end:
             return
         method, body = bytes(self.data[:4]), bytes(self.data[head + 4 : end])
+        key = KEY.search(self.data, 0, head) if self.api.echo else None
         del self.data[:end]
         if method == b"GET ":
             self.transport.write(http("200 OK", json.dumps(self.api.stats()).encode()))
         else:
-            self.respond(body)
+            self.respond(body, key[1].decode() if key else "")
 
-    def respond(self, body: bytes) -> None:
+    def respond(self, body: bytes, key: str) -> None:
         api, loop = self.api, asyncio.get_running_loop()
         api.seen["requests"] += 1
         fault = api.draw_fault()
@@ -129,7 +134,7 @@ class Connection(asyncio.Protocol):
             fault = "429"
         if fault in BAD_STATUS:
             api.seen[fault] += 1
-            error = json.dumps({"error": {"message": f"fault {fault}"}}).encode()
+            error = json.dumps({"error": {"message": f"fault {fault} {key}"}}).encode()
             self.write(http(f"{fault} {BAD_STATUS[fault]}", error, "Retry-After: 1\r\n" if fault == "429" else ""))
             return
         api.in_flight += 1

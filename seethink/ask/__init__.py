@@ -2,7 +2,7 @@
 
 from seethink.ask.client import CallFailed, Client, Endpoint, NotCached, PendingCall, Reply
 from seethink.ask.ledger import Ledger, tell_lost
-from seethink.ask.limits import Budget, Limiter
+from seethink.ask.limits import Budget
 from seethink.ask.messages import sample_message, user_message
 
 __all__ = [
@@ -11,7 +11,6 @@ __all__ = [
     "Client",
     "Endpoint",
     "Ledger",
-    "Limiter",
     "NotCached",
     "PendingCall",
     "Reply",

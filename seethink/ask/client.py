@@ -147,10 +147,10 @@ class Client:
         budget: Budget | None = None,
         dry: bool = False,
         backoff: float = 0.5,
-        limiter: Limiter | None = None,
+        beside: Client | None = None,
     ):
-        """`dry` answers from the ledger only; `backoff` is the first wait between tries, in seconds; `limiter` is one that is
-        shared with others who ask the same model, and otherwise made from the endpoint's settings."""
+        """`dry` answers from the ledger only; `backoff` is the first wait between tries, in seconds; `beside` is a client of
+        the same endpoint, model and key, closed after this one, whose limits and connections this one shares."""
         self.endpoint, self.ledger, self.budget = endpoint, ledger, budget or Budget()
         if endpoint.price and not all(0 <= usd < math.inf for usd in endpoint.price):
             what = f"the price of model {endpoint.model!r} is {endpoint.price}"
@@ -162,7 +162,8 @@ class Client:
                 what = f"a budget needs the max_tokens of model {endpoint.model!r}"
                 raise UserError(what, remedy="Give params.max_tokens, or no budget")
         self._dry, self.backoff = dry, backoff
-        self._limiter = limiter or Limiter(endpoint.in_flight, endpoint.rpm, endpoint.tpm)
+        self._beside = beside
+        self._limiter = beside._limiter if beside else Limiter(endpoint.in_flight, endpoint.rpm, endpoint.tpm)
         self._breaker = Breaker(endpoint.base_url)
         self._typical: dict[str, float] = {}
         self._running: dict[str, asyncio.Task[Reply]] = {}
@@ -290,10 +291,12 @@ class Client:
             self._out.discard(key)
         if self.price.usd is not None:
             reply = replace(reply, usd=self.usd(reply.prompt_tokens, reply.completion_tokens))
-        self.budget.pay(reply.usd or 0.0)
         self._limiter.answered()
         self._breaker.answered()
-        await self.ledger.committed(self.ledger.answered(attempt, key, step, model, reply))
+        try:
+            await self.ledger.committed(self.ledger.answered(attempt, key, step, model, reply))
+        finally:
+            self.budget.pay(reply.usd or 0.0)  # just before it is held no longer, and is not counted twice
         return reply
 
     def _answer_tokens(self, call: PendingCall) -> float:
@@ -321,6 +324,8 @@ class Client:
 
     def open(self) -> Wire:
         """The connection pool, made at the first call."""
+        if self._beside and self._beside.endpoint.stream == self.endpoint.stream:
+            return self._beside.open()
         if self._wire is None:
             from seethink.ask.wire import Patience, Wire  # here: help of a verb must not load the network
 

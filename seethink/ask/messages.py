@@ -27,6 +27,7 @@ TILE_RULES = {"gpt-4o-mini": (2833, 5667), **dict.fromkeys(("gpt-4o", "gpt-4-tur
 """Tokens of a picture, and of each of its tiles, by model; a name may end in a date."""
 TILE, SHORT_SIDE, LONG_SIDE = 512, 768, 2048  # pixels
 CHARS_PER_TOKEN = 4
+CANONICAL = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
 
 def user_message(text: str, images: Sequence[str] = ()) -> list[Message]:
@@ -49,8 +50,7 @@ def call_key(model: str, messages: Sequence[Message], params: dict[str, Any], dr
     """
     named = _replace_images(messages, lambda path: {"type": "image", "hash": portable_hash(path)})
     question = {"model": model, "messages": named, "params": params, "draw": draw}
-    canonical = json.dumps(question, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.blake2b(canonical.encode(), digest_size=16).hexdigest()
+    return hashlib.blake2b(CANONICAL.encode(question).encode(), digest_size=16).hexdigest()
 
 
 def to_wire(messages: Sequence[Message]) -> list[Message]:

@@ -18,7 +18,7 @@ from importlib.resources import files
 from pathlib import Path
 from string import Template
 
-from seethink.ask import Budget, CallFailed, Client, Endpoint, Ledger, Limiter, Reply, user_message
+from seethink.ask import Budget, CallFailed, Client, Endpoint, Ledger, Reply, user_message
 from seethink.core.errors import UserError
 from seethink.core.nouns import Drop, Sample, Verdict
 from seethink.core.prompt import prompt_text
@@ -87,7 +87,7 @@ class Steps:
         self.clients, waits = [], {"first_byte": config.first_byte, "idle": config.idle}
         self.by_batch: dict[str, Client] = {}
         """Steps whose calls go in batches: their clients answer from the ledger only."""
-        limiters: dict[tuple[str, ...], Limiter] = {}  # steps that ask the same model share its limits
+        first: dict[tuple[str, ...], Client] = {}  # steps that ask the same model share its limits
         for step, role in config.roles.items():
             base_url, model, api_key_env = place = config.endpoint_of(role)
             rpm, tpm = config.rates_of(role)
@@ -105,8 +105,8 @@ class Steps:
                 stream=role.stream,
                 **(waits if role.stream else {}),
             )
-            limiter = limiters.setdefault(place, Limiter(endpoint.in_flight, rpm, tpm))
-            self.clients.append(Client(endpoint, ledger, budget, dry or batch, limiter=limiter))
+            self.clients.append(Client(endpoint, ledger, budget, dry or batch, beside=first.get(place)))
+            first.setdefault(place, self.clients[-1])
             if batch:
                 self.by_batch[step] = self.clients[-1]
         self.captioner, self.reasoner, self.rewriter, self.judge = self.clients
