@@ -125,7 +125,7 @@ def print_next_batch(items: list[Candidate], steps: Steps, book: BatchBook) -> N
 
     async def find() -> None:
         for item in items:
-            if item.drop is None and item.kept is None:
+            if item.waits:
                 try:
                     await walk(item, steps)
                 except NotCached as missing:

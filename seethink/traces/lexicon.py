@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Literal
@@ -23,6 +23,12 @@ from seethink.core.errors import UserError
 from seethink.core.store import hash_json
 
 PRESETS = ("paper", "strict", "word", "broad")
+EQUAL = str.maketrans({"ı": "i", "İ": "i", "ſ": "s", "\u212a": "k"})
+"""Characters that a pattern without case takes for ASCII letters."""
+
+
+Literals = dict[str, tuple[str, ...]]
+"""How a cue begins -> a text that each cue with this beginning holds, all in lower case; empty: nothing is known."""
 
 
 class LexiconFile(Config):
@@ -47,6 +53,8 @@ class Lexicon:
     span: str
     """think or text: what part of a trace to look at."""
     patterns: tuple[re.Pattern[str], ...]
+    literals: tuple[Literals, ...]
+    """Of every pattern: what its matches hold."""
     sentence_start: frozenset[str]
     """Cues, in lower case, that count only where a sentence begins."""
     precision: float | None = None
@@ -77,10 +85,12 @@ def load(name: str) -> Lexicon:
         raise UserError("lexicon has no cues", where=name, remedy="Give cues or sentence_start")
     if file.match == "substring":  # each cue on its own, overlapping ones all count: the paper's rule
         patterns = tuple(re.compile(re.escape(cue), re.IGNORECASE) for cue in [*cues, *starts])
+        literals = tuple(_literals([[cue]]) for cue in [*cues, *starts])
     else:
         patterns = (_word_pattern([*cues, *starts]),)
+        literals = (_literals([re.split(r"[* ]+", cue) for cue in [*cues, *starts]]),)
     only_starts = frozenset(cue.lower() for cue in starts if cue not in cues)
-    return Lexicon(name, file.span, patterns, only_starts, file.precision, file.recall)
+    return Lexicon(name, file.span, patterns, literals, only_starts, file.precision, file.recall)
 
 
 def content_hash(name: str) -> str:
@@ -92,10 +102,14 @@ def content_hash(name: str) -> str:
 def find(text: str, lexicon: Lexicon) -> list[Marker]:
     """Markers in the order of the text. With whole words the longest cue wins and no two markers overlap."""
     markers = []
-    for match in (m for pattern in lexicon.patterns for m in pattern.finditer(text)):
-        cue = " ".join(match[0].lower().split())
-        if cue not in lexicon.sentence_start or _begins_sentence(text, match.start()):
-            markers.append(Marker(match.start(), match.end(), cue))
+    for pattern, literals in zip(lexicon.patterns, lexicon.literals, strict=True):
+        end = 0
+        for start in _starts(text, literals):
+            if start < end or not (match := pattern.match(text, start)):
+                continue
+            end, cue = match.end(), " ".join(match[0].lower().split())
+            if cue not in lexicon.sentence_start or _begins_sentence(text, start):
+                markers.append(Marker(start, end, cue))
     return sorted(markers, key=lambda marker: (marker.start, -marker.end))
 
 
@@ -107,6 +121,36 @@ def count(text: str, lexicon: Lexicon) -> dict[str, int]:
 def count_trace(think: str, answer: str, lexicon: Lexicon) -> dict[str, int]:
     """Counts over the part of a trace that the lexicon looks at."""
     return count(f"{think}\n{answer}" if lexicon.span == "text" else think, lexicon)
+
+
+def _literals(cues: Sequence[Sequence[str]]) -> Literals:
+    """Of cues in pieces of plain text. Empty where one of them has no plain beginning, or is not ASCII."""
+    found: dict[str, set[str]] = {}
+    for pieces in cues:
+        found.setdefault(pieces[0].lower(), set()).add(max(pieces, key=len).lower())
+    plain = all(pieces[0] and "".join(pieces).isascii() for pieces in cues)
+    return {first: tuple(sorted(longest)) for first, longest in found.items()} if plain else {}
+
+
+def _starts(text: str, literals: Literals) -> Iterable[int]:
+    """Where in the text a cue could begin, in order: a search for plain text is far faster than one without case."""
+    folded = _folded(text)
+    if len(folded) != len(text) or not literals:
+        return range(len(text))
+    starts = []
+    for first, longest in literals.items():
+        if any(part in folded for part in longest):
+            start = folded.find(first)
+            while start >= 0:
+                starts.append(start)
+                start = folded.find(first, start + 1)
+    return sorted(starts)
+
+
+@lru_cache(8)
+def _folded(text: str) -> str:
+    """In lower case, what ASCII letters equal without case too: the same trace is looked through with several lexicons."""
+    return text.lower() if text.isascii() else text.translate(EQUAL).lower()
 
 
 def _word_pattern(cues: Sequence[str]) -> re.Pattern[str]:
