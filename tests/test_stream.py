@@ -144,7 +144,7 @@ def test_a_stream_is_read_over_the_wire_and_is_the_same_question():
 def test_a_stream_that_fails_is_asked_again_and_is_on_record(fault, status, tmp_path):
     ledger = Ledger(tmp_path / "l.sqlite")
     with FakeApi(fault=lambda n, body: fault if n == 0 else None) as api:
-        settings = {"price": (1.0, 1.0), "params": {"max_tokens": 9}, "first_byte": 0.5, "idle": 0.5}
+        settings = {"price": (1.0, 1.0), "params": {"max_tokens": 9}, "first_byte": 1.5, "idle": 1.5}
         (reply,) = ask_all(api.base_url, ["a b c d"], ledger, stream=True, timeout=30, **settings)
         assert reply.text == "echo a b c d" and len(api.bodies) == 2
     ledger.close()
@@ -159,8 +159,8 @@ def test_a_stream_that_fails_is_asked_again_and_is_on_record(fault, status, tmp_
     [
         ((1.5,), {"first_byte": 0.3}, "silent for 0.3 s"),
         ((b": wait\n\n", 1.5), {"idle": 0.3}, "silent for 0.3 s in the middle"),
-        ((b": wait\n\n", 0.2) * 6, {"idle": 0.4, "timeout": 0.6}, "no complete answer within 0.6 s"),
-        ((0.2, b": wait\n\n", 0.2, PLAIN, 0.2, DONE), {"first_byte": 0.9, "idle": 0.9, "timeout": 5}, ""),
+        ((b": wait\n\n", 0.1) * 30, {"idle": 1, "timeout": 1}, "no complete answer within 1 s"),
+        ((0.2, b": wait\n\n", 0.2, PLAIN, 0.2, DONE), {"first_byte": 5, "idle": 5, "timeout": 9}, ""),
         ((PLAIN, 1.5), {}, ""),  # whole, and the token counts never come
         ((PLAIN[:30], 0.1, PLAIN[30:]), {}, ""),  # whole, and the connection closes
     ],
@@ -171,7 +171,7 @@ def test_silence_is_measured_before_and_between(pieces, limits, words, monkeypat
     start = time.monotonic()
     with RawApi(pieces) as api:
         (reply,) = ask_all(api.base_url, ["a"], stream=True, **limits)
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 20
     if words:
         assert isinstance(reply, CallFailed) and (reply.reason, reply.detail) == ("timeout", words)
     else:

@@ -11,8 +11,8 @@ from urllib.parse import parse_qs, urlsplit
 
 POLLS = 2  # looks at a batch, or so, until it has ended
 
-Answer = tuple[int, bytes]
-"""Status and body."""
+Told = tuple[int, bytes]
+"""Status and body of a response."""
 
 
 class LocalBatches:
@@ -25,18 +25,18 @@ class LocalBatches:
     stall   waited for before a batch is made, or after it, with the answer not sent yet: "before" or "after"
     """
 
-    def __init__(self, respond: Callable[[dict[str, Any]], Answer]):
+    def __init__(self, respond: Callable[[dict[str, Any]], Told]):
         self._respond = respond
         self.polls, self.ends = POLLS, list[str]()
         self.spoil: Callable[[bytes, bool], bytes] = lambda data, errors: data
-        self.fault: Callable[[str, str], Answer | None] = lambda method, path: None
+        self.fault: Callable[[str, str], Told | None] = lambda method, path: None
         self.stall, self.stalled, self.go_on = "", threading.Event(), threading.Event()
         self.files: dict[str, bytes] = {}
         self.batches: dict[str, dict[str, Any]] = {}
         self._looks: dict[str, int] = {}
         self._lock = threading.Lock()
 
-    def answer(self, method: str, path: str, kind: str, body: bytes) -> Answer | None:
+    def answer(self, method: str, path: str, kind: str, body: bytes) -> Told | None:
         """What answers a request below /v1; None: it is no request for files or batches."""
         parts = urlsplit(path)
         words = parts.path.strip("/").split("/")[1:]
@@ -57,7 +57,7 @@ class LocalBatches:
                 return 200, self.files[name]
         return 404, _json({"error": {"message": f"no {path}", "type": "simulated"}})
 
-    def _upload(self, kind: str, body: bytes) -> Answer:
+    def _upload(self, kind: str, body: bytes) -> Told:
         form = email.message_from_bytes(b"Content-Type: " + kind.encode() + b"\r\n\r\n" + body)
         fields: dict[Any, Any] = {part.get_param("name", header="content-disposition"): part for part in form.walk()}
         if "file" not in fields or fields["purpose"].get_payload() != "batch":
@@ -67,7 +67,7 @@ class LocalBatches:
             self.files[name] = fields["file"].get_payload(decode=True)
         return 200, _json({"id": name, "object": "file", "purpose": "batch", "bytes": len(self.files[name])})
 
-    def _make(self, order: dict[str, Any]) -> Answer:
+    def _make(self, order: dict[str, Any]) -> Told:
         if self.stall == "before":
             self.stalled.set()
             self.go_on.wait(30)
@@ -79,14 +79,14 @@ class LocalBatches:
             self.go_on.wait(30)
         return 200, _json(self.batches[name])
 
-    def _list(self, query: dict[str, list[str]]) -> Answer:
+    def _list(self, query: dict[str, list[str]]) -> Told:
         rows, limit = list(self.batches.values())[::-1], 2
         names = [row["id"] for row in rows]
         start = names.index(query["after"][0]) + 1 if "after" in query else 0
         page = rows[start : start + limit]
         return 200, _json({"object": "list", "data": page, "has_more": len(rows) > start + limit})
 
-    def _look(self, name: str) -> Answer:
+    def _look(self, name: str) -> Told:
         batch = self.batches[name]
         with self._lock:
             self._looks[name] = self._looks.get(name, 0) + 1
