@@ -209,7 +209,6 @@ def test_text_of_traces_is_text(tmp_path):
         ({"keep": ["fast"]}, "keep"),
         ({"keep": "right"}, "tuple"),
         ({"shortest": 2, "count": 2}, "exclude each other"),
-        ({"scores": "x"}, "scores are for pass_rate"),
         ({"pass_rate": [0.1, 0.9]}, "needs scores"),
         ({"pass_rate": [0.9, 0.1], "scores": "x"}, "lower and an upper"),
         ({"scores": "x", "from_scores": "y", "pass_rate": [0, 1]}, "takes either"),

@@ -23,7 +23,9 @@ from seethink.core.images import hash_pictures
 from seethink.core.progress import Progress, progress
 from seethink.core.run import Run
 from seethink.core.store import hash_file, hash_text, write_json, write_jsonl
+from seethink.data.accept import Quota, forecast, in_order, leave, missing
 from seethink.data.config import DataConfig
+from seethink.data.contamination import content_of, drop_contaminated
 from seethink.data.funnel import Funnel, print_funnel
 from seethink.data.kept import save_kept
 from seethink.data.load import find_broken, find_duplicates, load_source
@@ -45,16 +47,19 @@ def run(config: DataConfig, dry_run: bool = False) -> None:
     prompts = load_prompts(config.prompts)
     out |= find_broken([sample for sample in samples if sample.id not in out], config.source)
     out |= find_duplicates([sample for sample in samples if sample.id not in out])
+    out |= drop_contaminated([sample for sample in samples if sample.id not in out], config.decontaminate)
     items = [Candidate(sample, drop=out.get(sample.id)) for sample in samples]
     if dry_run:
         path = config.out / "ledger.sqlite"
         with closing(Ledger(path if path.exists() else ":memory:")) as ledger:
-            print_plan(items, Steps(config, prompts, ledger, Budget(), dry=True), ledger)
+            steps = Steps(config, prompts, ledger, Budget(), dry=True)
+            print_plan(forecast(items, steps) if config.accept else items, steps, ledger)
         return
     inputs = {
         "pictures": hash_pictures(samples),
         "prompts": hash_text(*(p.template for p in prompts.values())),
         "split.preset": content_hash(config.split.preset),
+        "decontaminate": content_of(config.decontaminate),
     }
     inputs |= {"aside": hash_file(aside)} if aside else {}
     with Run.open(config.out, "data", config, inputs, keep=True, overwrite=config.overwrite) as folder:
@@ -100,14 +105,17 @@ def check_endpoints(items: list[Candidate], steps: Steps) -> None:
 
 async def walk_all(items: list[Candidate], steps: Steps, budget: Budget) -> None:
     """Walk the items, enough at a time to keep every step busy. What concerns the whole run ends the walk."""
-    todo = [item for item in items if item.drop is None]
-    queue, dropped = iter(todo), 0
+    todo = in_order(items, steps.config.accept, steps.config.seed)
+    queue, dropped, quota = iter(todo), 0, Quota(steps.config.accept)
     priced = all(client.endpoint.price is not None for client in steps.clients)
 
     async def worker(bar: Progress) -> None:
         nonlocal dropped
-        for item in queue:  # shared: each item goes to one worker
+        while await quota.admit():
+            if (item := next(queue, None)) is None:  # shared: each item goes to one worker
+                return await quota.settle(False)
             await walk(item, steps)
+            await quota.settle(item.kept is not None)
             dropped += item.drop is not None
             bar.advance(1, f"{dropped} dropped, {f'{budget.spent:.2f} USD' if priced else 'cost unknown'}")
 
@@ -121,6 +129,7 @@ async def walk_all(items: list[Candidate], steps: Steps, budget: Budget) -> None
                         group.create_task(worker(bar))
             except ExceptionGroup as group:
                 raise group.exceptions[0] from None
+    leave(queue, steps.config.accept)
 
 
 def finish(folder: Run, config: DataConfig, items: list[Candidate]) -> None:
@@ -134,6 +143,9 @@ def finish(folder: Run, config: DataConfig, items: list[Candidate]) -> None:
     print_funnel(funnel)
     print_cues(kept)
     failed = sum(item.failed for item in items)
+    tried = sum(item.drop is None or item.drop.step != "metadata" for item in items)
+    for name, text in missing(len(kept), tried, config.accept).items():
+        folder.alarm(name, text)
     folder.finish(samples=len(items), sft=len(parts.sft), rl=len(parts.rl), dropped=len(drops), failed=failed)
     if failed:
         print(f"{failed} items got no answer from the endpoint; the same command asks for them again")

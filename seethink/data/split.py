@@ -13,10 +13,11 @@ from collections import Counter
 from dataclasses import dataclass
 
 from seethink.core.errors import UserError
-from seethink.core.nouns import Drop
+from seethink.core.nouns import Drop, Example
 from seethink.core.run import Run
 from seethink.core.store import hash_text, save_examples, save_samples, write_json
 from seethink.core.tables import write_table
+from seethink.data.balance import report
 from seethink.data.config import SplitConfig, SplitRule
 from seethink.data.funnel import DROP_COLUMNS, Funnel, print_funnel
 from seethink.data.kept import Kept, load_kept
@@ -84,11 +85,13 @@ def split(kept: list[Kept], rule: SplitRule) -> Parts:
 
 
 def write_parts(folder: Run, parts: Parts, funnel: Funnel) -> None:
-    """sft.jsonl and rl.jsonl, and who left where: drops.parquet and funnel.json."""
+    """sft.jsonl and rl.jsonl, what they are like (balance.json), and who left where: drops.parquet and funnel.json."""
     save_examples(folder.path("sft.jsonl"), (row.example for row in parts.sft))
     save_samples(folder.path("rl.jsonl"), (row.sample for row in parts.rl))
     write_table(folder.path("drops.parquet"), list(funnel.drops), DROP_COLUMNS)
     write_json(folder.path("funnel.json"), funnel.rows())
+    folder.path("alarms.jsonl").unlink(missing_ok=True)  # of the sets that were here before
+    report(folder, {"sft": [row.example for row in parts.sft], "rl": [Example(row.sample, "") for row in parts.rl]})
 
 
 def print_cues(kept: list[Kept]) -> None:
