@@ -14,8 +14,9 @@ from seethink.core.nouns import Drop, Sample, Verdict
 from seethink.core.store import load_examples, load_samples, read_json
 from seethink.core.tables import read_table
 from seethink.data.funnel import Funnel
-from seethink.data.kept import Draft, Kept, load_kept, save_kept
-from seethink.data.split import SplitConfig, SplitRule, run, split
+from seethink.data.kept import Draft, Kept, count_cues, load_kept, save_kept
+from seethink.data.split import Cues, SplitConfig, SplitRule, run, split_line
+from seethink.data.split import split as split_lines
 
 
 def row(name, think="It is red.", source="clevr_math", gold="3", kind="digit", answer="3", images=()):
@@ -23,8 +24,13 @@ def row(name, think="It is red.", source="clevr_math", gold="3", kind="digit", a
     return Kept(sample, None if think is None else Draft(think, answer, "m", 7), Verdict(True, "rule", "why"))
 
 
-def ids(rows):
-    return [r.sample.id for r in rows]
+def split(rows, rule):
+    """Parts of whole rows."""
+    return split_lines([split_line(kept, count_cues(kept), rule, Cues()) for kept in rows], rule)
+
+
+def ids(lines):
+    return [line.id for line in lines]
 
 
 def test_cues_decide():
@@ -50,7 +56,7 @@ def test_caps_are_per_source_and_do_not_hang_on_the_order_of_rows():
     rows = [row(f"{source}-{n}", "Wait.", source) for n in range(20) for source in ("clevr_math", "arxivqa")]
     rule = SplitRule(rl_cap=5, rl_caps={"arxivqa": 2}, seed=1)
     parts = split(rows, rule)
-    assert sum(r.sample.source == "clevr_math" for r in parts.rl) == 5 and len(parts.rl) == 7
+    assert sum(r.source == "clevr_math" for r in parts.rl) == 5 and len(parts.rl) == 7
     assert {d.reason for d in parts.drops} == {"over_cap"} and len(parts.drops) == 33
     shuffled = random.Random(0).sample(rows, len(rows))
     assert set(ids(split(shuffled, rule).rl)) == set(ids(parts.rl))
@@ -92,9 +98,11 @@ def test_the_same_question_about_the_same_image_twice_is_refused(tmp_path):
 def test_nothing_is_lost_or_counted_twice(draws, cap, rule):
     rows = [row(str(n), think, source, gold) for n, (source, think, gold) in enumerate(draws)]
     parts = split(rows, SplitRule(rule=rule, rl_cap=cap))
-    assert sorted([*ids(parts.sft), *ids(parts.rl), *(d.sample_id for d in parts.drops)]) == sorted(ids(rows))
-    assert not any(r.sample.source == "geoqa170k" for r in parts.sft)
-    funnel = Funnel([r.sample for r in rows], parts.drops, sft=[r.sample for r in parts.sft], steps=("split",))
+    assert sorted([*ids(parts.sft), *ids(parts.rl), *(d.sample_id for d in parts.drops)]) == sorted(
+        r.sample.id for r in rows
+    )
+    assert not any(line.source == "geoqa170k" for line in parts.sft)
+    funnel = Funnel([r.sample for r in rows], parts.drops, sft=parts.sft, steps=("split",))
     assert sum(r["sft"] + r["rl"] for r in funnel.rows()) == len(parts.sft) + len(parts.rl)
 
 

@@ -1,13 +1,17 @@
 """Cue counts: golden cases per preset."""
 
+import re
+import string
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from seethink.core.errors import UserError
-from seethink.traces.lexicon import PRESETS, content_hash, count, count_trace, find, load
+from seethink.traces.lexicon import EQUAL, PRESETS, Marker, content_hash, count, count_trace, find, load
 
 
 @pytest.mark.parametrize(
@@ -89,3 +93,41 @@ def test_a_lexicon_is_known_by_what_it_counts(tmp_path):
         command, root = [sys.executable, "-c", script], Path(__file__).parents[1]
         run = subprocess.run(command, capture_output=True, text=True, env={"PYTHONHASHSEED": seed}, cwd=root)
         assert run.stdout.strip() == content_hash("broad"), run.stderr
+
+
+def by_pattern(text, lexicon):
+    """What the patterns find without any help."""
+    found = [m for pattern in lexicon.patterns for m in pattern.finditer(text)]
+    markers = [Marker(m.start(), m.end(), " ".join(m[0].lower().split())) for m in found]
+    return sorted(markers, key=lambda marker: (marker.start, -marker.end))
+
+
+PIECES = [
+    "wait", "WA\u0130T", "wa\u0131t", "Check", "chec\u212a", "double-check", "re-check", "re-", "let me", "go", "over the", "steps", "\u017fteps",
+    "hmm", "hold on", "against", " ", " ", "\n", "  ", "-", ". ", "a", "\u03a3", "\xdf", "\ufb03", "again",
+]  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=14), st.sampled_from(PRESETS))
+def test_the_quick_search_finds_what_the_patterns_find(pieces, preset):
+    text, lexicon = "".join(pieces), load(preset)
+    found = find(text, lexicon)
+    assert [m for m in found if m.cue not in lexicon.sentence_start] == [
+        m for m in by_pattern(text, lexicon) if m.cue not in lexicon.sentence_start
+    ]
+
+
+def test_cues_of_any_script_and_with_a_leading_star_are_found(tmp_path):
+    (tmp_path / "own.toml").write_text('cues = ["ÉTAPE", "*check", "等"]')
+    text = "étape, Recheck! 等 étapes"
+    lexicon = load(str(tmp_path / "own.toml"))
+    assert [m.cue for m in find(text, lexicon)] == ["étape", "recheck", "等"]
+    assert find(text, lexicon) == by_pattern(text, lexicon)
+
+
+def test_what_equals_an_ascii_letter_without_case_is_known():
+    """Of all characters, as the patterns see them."""
+    letters = re.compile("[a-z]", re.IGNORECASE)
+    others = {c for c in map(chr, range(0x110000)) if letters.fullmatch(c)} - set(string.ascii_letters)
+    assert others == {chr(c) for c in EQUAL}
+    assert all(re.fullmatch(equal, chr(c), re.IGNORECASE) for c, equal in EQUAL.items())

@@ -13,7 +13,6 @@ import struct
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
 from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
@@ -106,19 +105,31 @@ def portable_hash(path: str) -> str:
         return image_hash(path) if _plain(image) else f"{image_hash(path)}-pixels"
 
 
+_hashes: dict[str, tuple[str, str]] = {}
+"""Path -> (state of the file, its hash): a run needs it several times, and pictures are many and large."""
+
+
 def image_hash(path: str) -> str:
     """Content hash of an image file."""
     try:
-        status = os.stat(path)
-        return _hash(path, status.st_mtime_ns, status.st_size)
+        state = picture_state(path)
+        known = _hashes.get(path)
+        if known is None or known[0] != state:
+            known = _hashes[path] = (state, hash_file(Path(path)))
+        return known[1]
     except OSError as error:
         raise _unreadable(path, "", error) from None
 
 
-@lru_cache(1 << 18)
-def _hash(path: str, changed: int, size: int) -> str:
-    """Of one state of a file: a run needs it several times, and pictures are many and large."""
-    return hash_file(Path(path))
+def picture_state(path: str) -> str:
+    """What differs after a file was written again: its size and the times of its changes. Raises OSError for none."""
+    status = os.stat(path)
+    return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
+
+
+def know_pictures(known: dict[str, tuple[str, str]]) -> None:
+    """Take path -> (state, hash) from an earlier process; a file whose state is another one is read again."""
+    _hashes.update(known)
 
 
 def hash_pictures(samples: Sequence[Sample]) -> str:

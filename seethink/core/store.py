@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TextIO
@@ -164,13 +164,19 @@ def _parse(text: str, repair: bool = False) -> Any:
     return value
 
 
+@contextmanager
+def jsonl_writer(path: Path) -> Iterator[Callable[[dict[str, Any]], object]]:
+    """A function that adds a row to a JSONL file, which stands there when the block has ended well."""
+    with atomic(path) as temporary, open_text(temporary) as f:
+        yield lambda row: f.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
 def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> int:
     """Number of rows written."""
     count = 0
-    with atomic(path) as temporary, open_text(temporary) as f:
-        for row in rows:
-            f.write(json.dumps(row, ensure_ascii=False) + "\n")
-            count += 1
+    with jsonl_writer(path) as write:
+        for count, row in enumerate(rows, 1):  # noqa: B007 - the last one is the number
+            write(row)
     return count
 
 
@@ -191,12 +197,21 @@ def _sound(read: Example | UserError) -> Example:
 
 
 def save_samples(path: Path, samples: Iterable[Sample]) -> int:
-    return write_jsonl(path, (relative_images(sample_to_row(s), path) for s in samples))
+    return write_jsonl(path, (sample_row(sample, path) for sample in samples))
 
 
 def save_examples(path: Path, examples: Iterable[Example]) -> int:
-    rows = ({**relative_images(sample_to_row(e.sample), path), "completion": e.completion} for e in examples)
-    return write_jsonl(path, rows)
+    return write_jsonl(path, (example_row(example, path) for example in examples))
+
+
+def sample_row(sample: Sample, path: Path) -> dict[str, Any]:
+    """The row of a sample in this file."""
+    return relative_images(sample_to_row(sample), path)
+
+
+def example_row(example: Example, path: Path) -> dict[str, Any]:
+    """The row of an SFT example in this file."""
+    return {**sample_row(example.sample, path), "completion": example.completion}
 
 
 class DataRow(NamedTuple):

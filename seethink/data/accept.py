@@ -46,9 +46,11 @@ class Quota:
 
 
 def in_order(items: Iterable[Candidate], accept: int, seed: int) -> list[Candidate]:
-    """The items that nothing has dropped yet, in the order in which they are tried: with `accept` a seeded one."""
-    todo = [item for item in items if item.drop is None]
-    return sorted(todo, key=lambda item: hash_text(str(seed), item.sample.id)) if accept else todo
+    """The items that wait; with `accept` all that no check has dropped, also those that ended before, in a seeded order."""
+    if not accept:
+        return [item for item in items if item.waits]
+    sound = [item for item in items if item.drop is None or item.drop.step != "metadata"]
+    return sorted(sound, key=lambda item: hash_text(str(seed), item.sample.id))
 
 
 def leave(items: Iterable[Candidate], accept: int) -> None:
@@ -69,7 +71,8 @@ def forecast(items: Iterable[Candidate], steps: Steps) -> list[Candidate]:
     accept = steps.config.accept
     todo = [Candidate(item.sample) for item in in_order(items, accept, steps.config.seed)]
     fates = asyncio.run(replay(todo, steps))
-    asked = [fate for item, fate in zip(todo, fates, strict=True) if not (item.kept and item.kept.draft is None)]
+    free = steps.config.split.rl_only
+    asked = [fate for item, fate in zip(todo, fates, strict=True) if item.sample.source not in free]
     known = [fate for fate in asked if fate is not None]
     said = f"accept {accept}: {sum(known)} traces kept of {len(known)} asked for so far, {len(todo)} items in all"
     if not known:
@@ -88,7 +91,7 @@ async def replay(items: Iterable[Candidate], steps: Steps) -> list[bool | None]:
     for item in items:
         try:
             await walk(item, steps)
-            fates.append(item.kept is not None)
+            fates.append(item.kept)
         except NotCached:
             fates.append(None)
     return fates

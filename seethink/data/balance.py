@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from seethink.core.terminal import console
 from seethink.data.attempts import DIFFICULTY
 from seethink.rewards.choice import letters_of, options_of
 from seethink.traces.analyse import count_words, split
-from seethink.traces.lexicon import count_trace, load
+from seethink.traces.lexicon import Lexicon, count_trace, load
 
 FEW = 20  # rows below which nothing is said of shares
 MOSTLY = 0.5  # share of one gold from which on a constant answer wins
@@ -32,57 +33,86 @@ RARE, EFFECT = 1e-3, 0.3
 BALANCE = "balance.json"
 
 
-def balance(sets: Mapping[str, Sequence[Example]], hesitation: str = "word") -> list[dict[str, Any]]:
-    """A row per set and source, in their order. Completions may be empty; what was not looked at is None."""
-    rows = []
-    for name, examples in sets.items():
-        groups: dict[str, list[Example]] = {}
-        for example in examples:
-            groups.setdefault(example.sample.source, []).append(example)
-        for source, group in groups.items():
-            samples = [example.sample for example in group]
-            counts = {
-                "rows": len(group),
-                "kinds": dict(Counter(sample.kind for sample in samples).most_common()),
-                "pictures": len({image_hash(path) for sample in samples for path in sample.images}),
-            }
-            known = [d for sample in samples if isinstance(d := sample.meta.get(DIFFICULTY), int | float)]
-            difficulty = {"known": len(known), "mean": float(np.mean(known))} if known else None
-            rows.append(
-                {"set": name, "source": source, **counts, "golds": _golds(samples), "letters": _letters(samples)}
-                | _thinking(group, hesitation)
-                | {"difficulty": difficulty}
-            )
-    return rows
+@dataclass(slots=True)
+class Tally:
+    """Counts over the rows of one set and source, without their texts."""
 
+    rows: int = 0
+    kinds: Counter[str] = field(default_factory=Counter)
+    golds: defaultdict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    """kind -> gold -> rows; of choices by letter."""
+    right: Counter[str] = field(default_factory=Counter)
+    """Letter -> choices of which it is right."""
+    chance: Counter[str] = field(default_factory=Counter)
+    """Letter -> the same if any of the options were as likely: 1 / options of each question."""
+    pictures: set[str] = field(default_factory=set)
+    words: list[int] = field(default_factory=list)
+    """Of the thinking of each trace."""
+    hesitating: int = 0
+    difficulties: list[float] = field(default_factory=list)
 
-def _golds(samples: Iterable[Sample]) -> dict[str, dict[str, Any]]:
-    """kind -> its commonest gold, of how many rows that is the gold, and its share."""
-    by_kind: dict[str, Counter[str]] = defaultdict(Counter)
-    for sample in samples:
-        by_kind[sample.kind][_letter(sample) or " ".join(sample.gold.lower().split())] += 1
-    found = {}
-    for kind, golds in by_kind.items():
-        (gold, rows), n = golds.most_common(1)[0], golds.total()
-        found[kind] = {"gold": gold[:100], "rows": rows, "share": rows / n}
-    return found
-
-
-def _letters(samples: Iterable[Sample]) -> dict[str, Any] | None:
-    """How often each letter is right against chance, which has as many options as each question; None without choices."""
-    seen: Counter[str] = Counter()
-    chance: defaultdict[str, float] = defaultdict(float)
-    for sample in samples:
-        if letter := _letter(sample):
+    def add(self, example: Example, lexicon: Lexicon) -> None:
+        sample = example.sample
+        self.rows, letter = self.rows + 1, _letter(sample)
+        self.kinds[sample.kind] += 1
+        self.golds[sample.kind][letter or " ".join(sample.gold.lower().split())[:100]] += 1
+        self.pictures.update(map(image_hash, sample.images))
+        if letter:
             options = options_of(sample)
-            seen[letter] += 1
-            for each in options:
-                chance[each] += 1 / len(options)
-    if not seen:
-        return None
-    order = sorted(chance)
-    p, effect = chi_square([seen[each] for each in order], [chance[each] for each in order])
-    return {"right": {each: seen[each] for each in order}, "chance": dict(sorted(chance.items())), "p": p, "w": effect}
+            self.right[letter] += 1
+            self.chance.update(dict.fromkeys(options, 1 / len(options)))
+        if example.completion:
+            think, answer = split(example.completion)
+            self.words.append(count_words(think))
+            self.hesitating += bool(count_trace(think, answer or "", lexicon))
+        if isinstance(difficulty := sample.meta.get(DIFFICULTY), int | float):
+            self.difficulties.append(difficulty)
+
+    def row(self) -> dict[str, Any]:
+        """What balance.json says; None of what was not there to look at."""
+        tops = {kind: golds.most_common(1)[0] for kind, golds in self.golds.items()}
+        order, letters, words = sorted(self.chance), None, None
+        if order:
+            seen, chance = {each: self.right[each] for each in order}, {each: self.chance[each] for each in order}
+            p, effect = chi_square(list(seen.values()), list(chance.values()))
+            letters = {"right": seen, "chance": chance, "p": p, "w": effect}
+        if self.words:
+            words = {"p50": float(np.percentile(self.words, 50)), "p90": float(np.percentile(self.words, 90))}
+        known = self.difficulties
+        return {
+            "rows": self.rows,
+            "kinds": dict(self.kinds.most_common()),
+            "pictures": len(self.pictures),
+            "golds": {k: {"gold": gold, "rows": n, "share": n / self.kinds[k]} for k, (gold, n) in tops.items()},
+            "letters": letters,
+            "words": words,
+            "hesitating": self.hesitating / len(self.words) if self.words else None,
+            "difficulty": {"known": len(known), "mean": float(np.mean(known))} if known else None,
+        }
+
+
+class Balance:
+    """Tallies by set and source, in the order in which they come. `hesitation` is the lexicon of its markers."""
+
+    def __init__(self, hesitation: str = "word"):
+        self.lexicon = load(hesitation)
+        self.tallies: dict[tuple[str, str], Tally] = {}
+
+    def add(self, name: str, example: Example) -> None:
+        """One row of a set; its completion may be empty."""
+        self.tallies.setdefault((name, example.sample.source), Tally()).add(example, self.lexicon)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """A row per set and source."""
+        return [{"set": name, "source": source, **tally.row()} for (name, source), tally in self.tallies.items()]
+
+    def report(self, folder: Run) -> None:
+        """Print it, write it, and say what is skewed."""
+        rows = self.rows()
+        write_json(folder.path(BALANCE), rows)
+        show(rows)
+        for name, text in skewed(rows):
+            folder.alarm(name, text)
 
 
 def _letter(sample: Sample) -> str:
@@ -96,18 +126,6 @@ def chi_square(seen: Sequence[float], expected: Sequence[float]) -> tuple[float,
     statistic = sum((a - b) ** 2 / b for a, b in zip(seen, expected, strict=True))
     p = float(special.chdtrc(len(seen) - 1, statistic)) if len(seen) > 1 else 1.0
     return p, (statistic / sum(seen)) ** 0.5
-
-
-def _thinking(examples: Iterable[Example], hesitation: str) -> dict[str, Any]:
-    """Words of thinking and markers of hesitation of the traces; None where there are none."""
-    traces = [split(example.completion) for example in examples if example.completion]
-    if not traces:
-        return {"words": None, "hesitation": None}
-    lexicon = load(hesitation)
-    lengths = [count_words(think) for think, _ in traces]
-    markers = [sum(count_trace(think, answer or "", lexicon).values()) for think, answer in traces]
-    words = {"p50": float(np.percentile(lengths, 50)), "p90": float(np.percentile(lengths, 90))}
-    return {"words": words, "hesitation": {"lexicon": hesitation, "traces": sum(map(bool, markers)) / len(traces)}}
 
 
 def skewed(rows: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]]:
@@ -141,18 +159,9 @@ def show(rows: Iterable[Mapping[str, Any]]) -> None:
         tops = ", ".join(f"{top['gold'][:16]} {top['share']:.0%}" for top in row["golds"].values())
         letters = " ".join(f"{a}{n}" for a, n in row["letters"]["right"].items()) if row["letters"] else ""
         words = f"{row['words']['p50']:.0f} / {row['words']['p90']:.0f}" if row["words"] else ""
-        doubt = f"{row['hesitation']['traces']:.0%}" if row["hesitation"] else ""
+        doubt = "" if row["hesitating"] is None else f"{row['hesitating']:.0%}"
         kinds = ", ".join(f"{kind} {n}" for kind, n in row["kinds"].items())
         table.add_row(
             row["set"], row["source"], str(row["rows"]), kinds, str(row["pictures"]), tops, letters, words, doubt
         )
     console(width=140).print(table)
-
-
-def report(folder: Run, sets: Mapping[str, Sequence[Example]], hesitation: str = "word") -> None:
-    """Print it, write it, and say what is skewed."""
-    rows = balance(sets, hesitation)
-    write_json(folder.path(BALANCE), rows)
-    show(rows)
-    for name, text in skewed(rows):
-        folder.alarm(name, text)

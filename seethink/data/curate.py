@@ -42,7 +42,7 @@ from seethink.core.tables import write_table
 from seethink.core.tags import extract
 from seethink.data import choose
 from seethink.data.attempts import SCORES, Attempts, different, read_attempts
-from seethink.data.balance import report
+from seethink.data.balance import Balance
 from seethink.data.config import SELECTED, CurateConfig
 from seethink.data.contamination import CONTAMINATED, content_of, find_contaminated
 from seethink.data.funnel import DROP_COLUMNS, print_funnel
@@ -111,7 +111,10 @@ def run(config: CurateConfig, dry_run: bool = False) -> dict[str, Any] | None:
         folder.path("alarms.jsonl").unlink(missing_ok=True)  # of a run that was cut
         for name, text in alarms(summary, attempts, config).items():
             folder.alarm(name, text)
-        report(folder, {"selected": [Example(e.sample, e.text) for e in sieve.entries]}, config.hesitation)
+        balance = Balance(config.hesitation)
+        for entry in sieve.entries:
+            balance.add("selected", Example(entry.sample, entry.text))
+        balance.report(folder)
         folder.finish(**summary)
         return folder.summary
 

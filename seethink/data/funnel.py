@@ -5,26 +5,35 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from rich.table import Table
 
-from seethink.core.nouns import Drop, Sample
+from seethink.core.nouns import Drop
 from seethink.core.terminal import console
 
 STEPS = ("metadata", "caption", "distill", "rewrite", "verify", "split")
 DROP_COLUMNS = ("sample_id", "source", "step", "reason", "detail")
 
 
+class Sourced(Protocol):
+    """What is counted: a sample, or a row that stands for one."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def source(self) -> str: ...
+
+
 @dataclass(frozen=True)
 class Funnel:
     """Samples that came in, those that left with a reason, those that wait at a step, and those that became SFT."""
 
-    samples: Sequence[Sample]
+    samples: Sequence[Sourced]
     drops: Sequence[Drop]
     pending: Mapping[str, str] = field(default_factory=dict)
     """Step per sample id, of an interrupted run."""
-    sft: Sequence[Sample] = ()
+    sft: Sequence[Sourced] = ()
     steps: tuple[str, ...] = STEPS
 
     def rows(self) -> list[dict[str, Any]]:

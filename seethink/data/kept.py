@@ -9,14 +9,13 @@ from typing import Any
 
 from seethink.core.errors import UserError
 from seethink.core.fields import refuse_tokens
-from seethink.core.nouns import Example, Sample, Verdict, sample_to_row
+from seethink.core.nouns import Example, Sample, Verdict
 from seethink.core.store import (
     DataRow,
-    load_samples,
     read_examples,
     read_jsonl,
     read_lines,
-    relative_images,
+    sample_row,
     typed,
     write_jsonl,
 )
@@ -24,6 +23,8 @@ from seethink.core.tags import compose
 from seethink.traces.lexicon import PRESETS, count_trace, load
 
 TRACE = ("think", "answer", "model", "tokens")  # a Draft's columns
+CueCounts = dict[str, dict[str, int]]
+"""Lexicon preset -> how often each of its cues occurs in a trace."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,16 +58,21 @@ class Kept:
 
 def save_kept(path: Path, rows: Iterable[Kept]) -> int:
     """traces.jsonl: a sample row with think, answer, model, tokens, verdict, and cue counts per lexicon preset."""
-    return write_jsonl(path, (_row(kept, path) for kept in rows))
+    return write_jsonl(path, (kept_line(kept, path, count_cues(kept)) for kept in rows))
 
 
 def load_kept(path: Path) -> list[Kept]:
     """Rows of a traces.jsonl. Raises UserError naming file and row."""
-    kept = []
-    for sample, (number, row) in zip(load_samples(path), read_jsonl(path), strict=True):
-        where = f"{path}:{number}"
-        kept.append(Kept(_without_trace(sample, row), _draft(row, where), read_verdict(row, where)))
-    return kept
+    return list(iter_kept(path))
+
+
+def iter_kept(path: Path) -> Iterator[Kept]:
+    """The same, one after the other."""
+    for data, (_, row) in zip(read_examples(path), read_jsonl(path), strict=True):
+        if isinstance(data.read, UserError):
+            raise data.read
+        sample = data.read.sample
+        yield Kept(_without_trace(sample, row), _draft(row, data.where), read_verdict(row, data.where))
 
 
 def read_traces(path: Path) -> Iterator[DataRow]:
@@ -117,11 +123,15 @@ def read_verdict(row: dict[str, Any], where: object) -> Verdict | None:
     return Verdict(typed(given, "ok", bool, f"{where} (verdict)"), by or "", reason or "")
 
 
-def _row(kept: Kept, path: Path) -> dict[str, Any]:
-    draft: dict[str, Any] = dict.fromkeys(TRACE)
-    cues = None
-    if kept.draft:
-        draft = asdict(kept.draft)
-        cues = {preset: count_trace(kept.draft.think, kept.draft.answer, load(preset)) for preset in PRESETS}
+def count_cues(kept: Kept) -> CueCounts | None:
+    """Counts per preset; None for a sample without a trace."""
+    if not kept.draft:
+        return None
+    return {preset: count_trace(kept.draft.think, kept.draft.answer, load(preset)) for preset in PRESETS}
+
+
+def kept_line(kept: Kept, path: Path, cues: CueCounts | None) -> dict[str, Any]:
+    """The row of traces.jsonl."""
+    draft: dict[str, Any] = asdict(kept.draft) if kept.draft else dict.fromkeys(TRACE)
     verdict = asdict(kept.verdict) if kept.verdict else None
-    return {**relative_images(sample_to_row(kept.sample), path), **draft, "verdict": verdict, "cues": cues}
+    return {**sample_row(kept.sample, path), **draft, "verdict": verdict, "cues": cues}

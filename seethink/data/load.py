@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Container, Iterable
 from pathlib import Path
 
 from seethink.core.errors import UserError
-from seethink.core.images import image_hash
+from seethink.core.images import image_hash, picture_state
 from seethink.core.nouns import Drop, Example, Sample
 from seethink.core.preflight import check_pictures, faulty, refusal
 from seethink.core.prompt import prompt_text
@@ -30,16 +32,27 @@ def load_source(path: Path, format: str, images: Path | None, limit: int = 0) ->
     return loaded._replace(samples=samples, drops={s.id: loaded.drops[s.id] for s in samples if s.id in loaded.drops})
 
 
-def find_broken(samples: list[Sample], path: Path) -> dict[str, Drop]:
-    """A drop, by sample id, for every sample with an image that is not sound to the last pixel.
+def unseen_pictures(samples: Iterable[Sample], known: dict[str, tuple[str, str]]) -> dict[str, str]:
+    """Path -> state of every picture that is not as it was when it was found sound; `known`: path -> (state, hash) of those."""
+    unseen = {}
+    for path in dict.fromkeys(image for sample in samples for image in sample.images):
+        state = picture_state(path) if os.path.exists(path) else ""
+        if path not in known or known[path][0] != state:
+            unseen[path] = state
+    return unseen
+
+
+def find_broken(samples: list[Sample], path: Path, unseen: Container[str] | None = None) -> dict[str, Drop]:
+    """A drop, by sample id, for every sample with an image that is not sound to the last pixel; none: all are unseen.
 
     Raises UserError where more than MOST_BROKEN of the samples have one.
     """
-    rows, _ = check_pictures([DataRow(str(path), s.id, Example(s, "")) for s in samples])
+    new = [s for s in samples if unseen is None or any(image in unseen for image in s.images)]
+    rows, _ = check_pictures([DataRow(str(path), s.id, Example(s, "")) for s in new])
     bad = faulty(rows)
     if len(bad) > MOST_BROKEN * len(samples):
         raise refusal(bad, len(samples), f"At most {MOST_BROKEN:.0%} may be broken, which are dropped")
-    source = {s.id: s.source for s in samples}
+    source = {s.id: s.source for s in new}
     return {row.id: Drop(row.id, source[row.id], "metadata", "image", fault.what) for row, fault in bad}
 
 

@@ -5,7 +5,8 @@
     seethink data --source CLEVR-Math --format clevr_math --base_url http://127.0.0.1:8000/v1 --out runs/clevr_math
 
 Every item walks its own steps, so finished samples appear within minutes. Answers live in the ledger of the run folder:
-a killed or changed run repeats no call whose question did not change. A failed item is dropped with a reason and asked
+a killed or changed run repeats no call whose question did not change, and what was settled is not walked again
+(outcomes.sqlite). Texts stand there and not in memory. A failed item is dropped with a reason and asked
 again when the same command runs again; only a dead endpoint (one that answers nothing is dead), a refused key, spent credit
 or a spent budget stop the run. A finished folder is not written again under other settings, unless --overwrite says so.
 Writes traces.jsonl sft.jsonl rl.jsonl drops.parquet funnel.json spend.jsonl. Left out: batch interfaces, shards.
@@ -14,26 +15,27 @@ Writes traces.jsonl sft.jsonl rl.jsonl drops.parquet funnel.json spend.jsonl. Le
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from contextlib import AsyncExitStack, closing
-from string import Template
 
 from seethink.ask import Budget, Ledger
 from seethink.core.errors import UserError
-from seethink.core.images import hash_pictures
+from seethink.core.images import hash_pictures, image_hash, know_pictures, picture_state
 from seethink.core.progress import Progress, progress
 from seethink.core.run import Run
-from seethink.core.store import hash_file, hash_text, write_json, write_jsonl
+from seethink.core.store import hash_file, hash_text, jsonl_writer, write_json, write_jsonl
 from seethink.data.accept import Quota, forecast, in_order, leave, missing
 from seethink.data.config import DataConfig
 from seethink.data.contamination import content_of, drop_contaminated
 from seethink.data.funnel import Funnel, print_funnel
-from seethink.data.kept import save_kept
-from seethink.data.load import find_broken, find_duplicates, load_source
+from seethink.data.kept import Kept, count_cues, kept_line
+from seethink.data.load import find_broken, find_duplicates, load_source, unseen_pictures
+from seethink.data.outcomes import FILE, Ended, OutcomeStore, known_pictures, open_outcomes, outcome_keys
 from seethink.data.plan import print_plan
 from seethink.data.sources import SOURCES
 from seethink.data.sources.published import find_rows
-from seethink.data.split import print_cues, split, write_parts
-from seethink.data.steps import Candidate, Steps, load_prompts, walk
+from seethink.data.split import Cues, split, split_line, write_parts
+from seethink.data.steps import Candidate, Steps, kept_row, load_prompts, walk
 from seethink.traces.lexicon import content_hash
 
 TABLES = ("traces.jsonl", "sft.jsonl", "rl.jsonl", "drops.parquet", "funnel.json")
@@ -45,7 +47,10 @@ def run(config: DataConfig, dry_run: bool = False) -> None:
     if config.format in SOURCES:  # the run hangs on the file of rows, not on all that lies in its folder
         config = config.model_copy(update={"source": find_rows(SOURCES[config.format], config.source)})
     prompts = load_prompts(config.prompts)
-    out |= find_broken([sample for sample in samples if sample.id not in out], config.source)
+    known = known_pictures(config.out / FILE)
+    know_pictures(known)
+    unseen = unseen_pictures(samples, known)
+    out |= find_broken([sample for sample in samples if sample.id not in out], config.source, unseen)
     out |= find_duplicates([sample for sample in samples if sample.id not in out])
     out |= drop_contaminated([sample for sample in samples if sample.id not in out], config.decontaminate)
     items = [Candidate(sample, drop=out.get(sample.id)) for sample in samples]
@@ -67,24 +72,47 @@ def run(config: DataConfig, dry_run: bool = False) -> None:
         if whole and not folder.summary["failed"]:
             print(f"data: done before, {folder.summary['sft']} SFT, {folder.summary['rl']} RL, {config.out}")
             return
-        ask(folder, config, items, prompts)
-        finish(folder, config, items)
+        store, settled = open_outcomes(folder.path(FILE), folder.path("ledger.sqlite"))
+        with store, closing(Ledger(folder.path("ledger.sqlite"))) as ledger:
+            store.put_pictures(sound_pictures(items, unseen))
+            steps = Steps(config, prompts, ledger, Budget(config.budget, ledger.spent()))
+            steps.credit(recall(items, outcome_keys(samples, config, prompts), settled))
+            del settled
+            ask(folder, items, steps, store)
+            finish(folder, config, items, store)
 
 
-def ask(folder: Run, config: DataConfig, items: list[Candidate], prompts: dict[str, Template]) -> None:
+def sound_pictures(items: list[Candidate], unseen: dict[str, str]) -> Iterator[tuple[str, str, str]]:
+    """(path, state, hash) of the pictures that were found sound just now, and have not changed since."""
+    for item in items:
+        for image in item.sample.images if not item.drop or item.drop.reason != "image" else ():
+            content = image_hash(image)
+            if (state := unseen.pop(image, "")) and picture_state(image) == state:
+                yield image, state, content
+
+
+def recall(items: list[Candidate], keys: list[str], settled: dict[str, Ended]) -> list[Ended]:
+    """Take items to where an earlier process has left them, by what is settled, which is returned."""
+    before = []
+    for item, key in zip(items, keys, strict=True):
+        item.key = key
+        if item.drop is None and (end := settled.get(key)):
+            item.step, item.drop = end.step, end.drop
+            before.append(end)
+    return before
+
+
+def ask(folder: Run, items: list[Candidate], steps: Steps, store: OutcomeStore) -> None:
     """Walk all items. However it ends, what was spent and who still waits is on record."""
-    with closing(Ledger(folder.path("ledger.sqlite"))) as ledger:
-        budget = Budget(config.budget, ledger.spent())
-        steps = Steps(config, prompts, ledger, budget)
-        try:
-            asyncio.run(walk_all(items, steps, budget))
-            check_endpoints(items, steps)
-        finally:
-            write_jsonl(folder.path("spend.jsonl"), ledger.spending())
-            if any(item.kept is None and item.drop is None for item in items):
-                pending = {item.sample.id: item.step for item in items if item.drop is None}
-                funnel = Funnel([i.sample for i in items], [i.drop for i in items if i.drop], pending)
-                write_json(folder.path("funnel.json"), funnel.rows())
+    try:
+        asyncio.run(walk_all(items, steps, store))
+        check_endpoints(items, steps)
+    finally:
+        write_jsonl(folder.path("spend.jsonl"), steps.ledger.spending())
+        if any(item.waits for item in items):
+            pending = {item.sample.id: item.step for item in items if item.drop is None}
+            funnel = Funnel([i.sample for i in items], [i.drop for i in items if i.drop], pending)
+            write_json(folder.path("funnel.json"), funnel.rows())
 
 
 def check_endpoints(items: list[Candidate], steps: Steps) -> None:
@@ -92,7 +120,7 @@ def check_endpoints(items: list[Candidate], steps: Steps) -> None:
 
     A step that is asked once or twice, as a judge beside rules may be, does not keep the others from being finished.
     """
-    kept = any(item.kept and item.kept.draft for item in items)
+    kept = any(item.kept and item.sample.source not in steps.config.split.rl_only for item in items)
     try:
         for client in steps.clients:
             client.check_answered(3 if kept else 1)
@@ -103,7 +131,7 @@ def check_endpoints(items: list[Candidate], steps: Steps) -> None:
         raise
 
 
-async def walk_all(items: list[Candidate], steps: Steps, budget: Budget) -> None:
+async def walk_all(items: list[Candidate], steps: Steps, store: OutcomeStore) -> None:
     """Walk the items, enough at a time to keep every step busy. What concerns the whole run ends the walk."""
     todo = in_order(items, steps.config.accept, steps.config.seed)
     queue, dropped, quota = iter(todo), 0, Quota(steps.config.accept)
@@ -114,10 +142,13 @@ async def walk_all(items: list[Candidate], steps: Steps, budget: Budget) -> None
         while await quota.admit():
             if (item := next(queue, None)) is None:  # shared: each item goes to one worker
                 return await quota.settle(False)
-            await walk(item, steps)
-            await quota.settle(item.kept is not None)
+            if item.waits:  # with accept, others count that have ended before
+                outcome = await walk(item, steps)
+                if outcome.lasting:
+                    store.put(item.key, outcome)
+            await quota.settle(item.kept)
             dropped += item.drop is not None
-            bar.advance(1, f"{dropped} dropped, {f'{budget.spent:.2f} USD' if priced else 'cost unknown'}")
+            bar.advance(1, f"{dropped} dropped, {f'{steps.budget.spent:.2f} USD' if priced else 'cost unknown'}")
 
     with progress("data", len(todo)) as bar:
         async with AsyncExitStack() as stack:
@@ -132,20 +163,34 @@ async def walk_all(items: list[Candidate], steps: Steps, budget: Budget) -> None
     leave(queue, steps.config.accept)
 
 
-def finish(folder: Run, config: DataConfig, items: list[Candidate]) -> None:
-    """Split what was kept and write every table; the done-mark comes last."""
-    kept = [item.kept for item in items if item.kept]
-    parts = split(kept, config.split)
+def finish(folder: Run, config: DataConfig, items: list[Candidate], store: OutcomeStore) -> None:
+    """Write every table, of texts one at a time; the done-mark comes last."""
+    path, lines, cues = folder.path("traces.jsonl"), [], Cues()
+    with jsonl_writer(path) as write:
+        for kept in kept_rows(items, store):
+            counts = count_cues(kept)
+            write(kept_line(kept, path, counts))
+            lines.append(split_line(kept, counts, config.split, cues))
+    parts = split(lines, config.split)
     drops = [*(item.drop for item in items if item.drop), *parts.drops]
-    funnel = Funnel([item.sample for item in items], drops, sft=[row.sample for row in parts.sft])
-    save_kept(folder.path("traces.jsonl"), kept)
-    write_parts(folder, parts, funnel)
+    funnel = Funnel([item.sample for item in items], drops, sft=parts.sft)
+    write_parts(folder, parts, funnel, kept_rows(items, store))
+    store.keep(item.key for item in items)
     print_funnel(funnel)
-    print_cues(kept)
+    print(cues)
     failed = sum(item.failed for item in items)
     tried = sum(item.drop is None or item.drop.step != "metadata" for item in items)
-    for name, text in missing(len(kept), tried, config.accept).items():
+    for name, text in missing(len(lines), tried, config.accept).items():
         folder.alarm(name, text)
     folder.finish(samples=len(items), sft=len(parts.sft), rl=len(parts.rl), dropped=len(drops), failed=failed)
     if failed:
         print(f"{failed} items got no answer from the endpoint; the same command asks for them again")
+
+
+def kept_rows(items: list[Candidate], store: OutcomeStore) -> Iterator[Kept]:
+    """Everything that came through, in order."""
+    for item in items:
+        if item.kept:
+            outcome = store.find(item.key)
+            assert outcome, f"{item.sample.id} came through and has no outcome"
+            yield kept_row(item.sample, outcome)

@@ -10,110 +10,155 @@ take their RL questions from another file). Sources in `rl_only` never become SF
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 from seethink.core.errors import UserError
 from seethink.core.nouns import Drop, Example
 from seethink.core.run import Run
-from seethink.core.store import hash_text, save_examples, save_samples, write_json
+from seethink.core.store import example_row, hash_text, jsonl_writer, sample_row, write_json
 from seethink.core.tables import write_table
-from seethink.data.balance import report
+from seethink.data.balance import Balance
 from seethink.data.config import SplitConfig, SplitRule
 from seethink.data.funnel import DROP_COLUMNS, Funnel, print_funnel
-from seethink.data.kept import Kept, load_kept
+from seethink.data.kept import CueCounts, Kept, count_cues, iter_kept
 from seethink.data.load import content_key
 from seethink.rewards.check import check_gold
 from seethink.traces.lexicon import PRESETS, content_hash, count_trace, load
 
 
 @dataclass(frozen=True, slots=True)
+class KeptLine:
+    """What the split must know of a kept row: traces are long, and there may be hundreds of thousands."""
+
+    id: str
+    source: str
+    content: str
+    """What makes two questions the same, see `content_key`."""
+    to: Literal["sft", "rl", "none"]
+    """Where it belongs: `none` was collected for RL, which its source is not for any more."""
+    problem: str = ""
+    """Of a row for RL: why its gold cannot be verified."""
+
+
+@dataclass(frozen=True, slots=True)
 class Parts:
     """The outcome; every kept row is in exactly one of the three."""
 
-    sft: list[Kept]
-    rl: list[Kept]
+    sft: list[KeptLine]
+    rl: list[KeptLine]
     drops: list[Drop]
+
+
+class Cues:
+    """Counts traces that each preset flags, and those that only the paper's substrings do."""
+
+    def __init__(self) -> None:
+        self.traces, self.flagged = 0, Counter[str]()
+
+    def add(self, hits: set[str]) -> None:
+        """One trace, by the names of the presets that find a cue in it."""
+        self.traces += 1
+        self.flagged.update(hits)
+        self.flagged["only paper"] += hits == {"paper"}
+
+    def __str__(self) -> str:
+        counts = ", ".join(f"{name} {self.flagged[name]}" for name in (*PRESETS, "only paper"))
+        return f"cues in {self.traces} traces: {counts}"
 
 
 def run(config: SplitConfig, dry_run: bool = False) -> None:
     """The verb. Raises UserError for a bad file or folder."""
-    kept = load_kept(config.traces)
-    parts = split(kept, config)
-    funnel = Funnel([k.sample for k in kept], parts.drops, sft=[k.sample for k in parts.sft], steps=("split",))
+    cues = Cues()
+    lines = [split_line(kept, count_cues(kept), config, cues) for kept in iter_kept(config.traces)]
+    parts = split(lines, config)
+    funnel = Funnel(lines, parts.drops, sft=parts.sft, steps=("split",))
     print_funnel(funnel)
-    print_cues(kept)
+    print(cues)
     if dry_run:
         return
     inputs = {"preset": content_hash(config.preset)}
     with Run.open(
         config.out, "split", config, inputs, keep=True, overwrite=True
     ) as folder:  # costs nothing, redone at will
-        write_parts(folder, parts, funnel)
+        write_parts(folder, parts, funnel, iter_kept(config.traces))
         folder.finish(sft=len(parts.sft), rl=len(parts.rl), dropped=len(parts.drops))
 
 
-def split(kept: list[Kept], rule: SplitRule) -> Parts:
+def split_line(kept: Kept, counts: CueCounts | None, rule: SplitRule, cues: Cues) -> KeptLine:
+    """A kept row without its texts; `counts` are of its trace."""
+    sample, to = kept.sample, "rl"
+    if counts is not None:
+        cues.add({preset for preset, found in counts.items() if found})
+    if sample.source not in rule.rl_only:
+        to = (
+            "none"
+            if counts is None
+            else "rl"
+            if rule.rule == "aha" and _hesitates(kept, counts, rule.preset)
+            else "sft"
+        )
+    return KeptLine(sample.id, sample.source, content_key(sample), to, check_gold(sample) if to == "rl" else "")
+
+
+def _hesitates(kept: Kept, counts: CueCounts, lexicon: str) -> bool:
+    """Whether the lexicon finds a cue in the trace."""
+    if lexicon in counts:
+        return bool(counts[lexicon])
+    return bool(kept.draft and count_trace(kept.draft.think, kept.draft.answer, load(lexicon)))
+
+
+def split(kept: list[KeptLine], rule: SplitRule) -> Parts:
     """Parts of kept rows, in the order given. Raises UserError where two rows ask the same about the same image."""
-    lexicon = load(rule.preset)
     sft, pools, drops = [], {}, []
     for row in kept:
-        sample, draft = row.sample, row.draft
-        if sample.source in rule.rl_only:
-            pools.setdefault(sample.source, []).append(row)
-        elif draft is None:
-            drops.append(Drop(sample.id, sample.source, "split", "no_trace", "was collected for RL only"))
-        elif rule.rule == "aha" and count_trace(draft.think, draft.answer, lexicon):
-            pools.setdefault(sample.source, []).append(row)
-        else:
+        if row.to == "rl":
+            pools.setdefault(row.source, []).append(row)
+        elif row.to == "sft":
             sft.append(row)
+        else:
+            drops.append(Drop(row.id, row.source, "split", "no_trace", "was collected for RL only"))
     rl = []
     for source, pool in pools.items():
         chosen, left = _choose(pool, rule.rl_caps.get(source, rule.rl_cap), rule.seed)
         rl, drops = rl + chosen, drops + left
-    order = {row.sample.id: place for place, row in enumerate(kept)}
-    rl.sort(key=lambda row: order[row.sample.id])
+    order = {row.id: place for place, row in enumerate(kept)}
+    rl.sort(key=lambda row: order[row.id])
     drops.sort(key=lambda drop: order[drop.sample_id])
     seen: dict[str, str] = {}
     for row in (*sft, *rl):  # they share no id, and no question about the same image bytes
-        for key in (row.sample.id, content_key(row.sample)):
+        for key in (row.id, row.content):
             if key in seen:
-                what = f"rows {seen[key]!r} and {row.sample.id!r} hold the same question"
+                what = f"rows {seen[key]!r} and {row.id!r} hold the same question"
                 raise UserError(what, where="split", remedy="Remove one of them")
-            seen[key] = row.sample.id
+            seen[key] = row.id
     assert len(sft) + len(rl) + len(drops) == len(kept), "a row was lost or counted twice"
     return Parts(sft, rl, drops)
 
 
-def write_parts(folder: Run, parts: Parts, funnel: Funnel) -> None:
-    """sft.jsonl and rl.jsonl, what they are like (balance.json), and who left where: drops.parquet and funnel.json."""
-    save_examples(folder.path("sft.jsonl"), (row.example for row in parts.sft))
-    save_samples(folder.path("rl.jsonl"), (row.sample for row in parts.rl))
+def write_parts(folder: Run, parts: Parts, funnel: Funnel, kept: Iterable[Kept]) -> None:
+    """sft.jsonl and rl.jsonl of the kept rows, what they are like (balance.json), and who left: drops.parquet, funnel.json."""
+    sft, rl = ({row.id for row in part} for part in (parts.sft, parts.rl))
+    paths, balance = (folder.path("sft.jsonl"), folder.path("rl.jsonl")), Balance()
+    with jsonl_writer(paths[0]) as write_sft, jsonl_writer(paths[1]) as write_rl:
+        for row in kept:
+            if row.sample.id in sft:
+                write_sft(example_row(row.example, paths[0]))
+                balance.add("sft", row.example)
+            elif row.sample.id in rl:
+                write_rl(sample_row(row.sample, paths[1]))
+                balance.add("rl", Example(row.sample, ""))
     write_table(folder.path("drops.parquet"), list(funnel.drops), DROP_COLUMNS)
     write_json(folder.path("funnel.json"), funnel.rows())
     folder.path("alarms.jsonl").unlink(missing_ok=True)  # of the sets that were here before
-    report(folder, {"sft": [row.example for row in parts.sft], "rl": [Example(row.sample, "") for row in parts.rl]})
+    balance.report(folder)
 
 
-def print_cues(kept: list[Kept]) -> None:
-    """How many traces each preset flags, and how many only the paper's substrings do."""
-    flagged: Counter[str] = Counter()
-    traced = [row.draft for row in kept if row.draft]
-    for draft in traced:
-        hits = {preset for preset in PRESETS if count_trace(draft.think, draft.answer, load(preset))}
-        flagged.update(hits)
-        flagged["only paper"] += hits == {"paper"}
-    print(f"cues in {len(traced)} traces: " + ", ".join(f"{name} {flagged[name]}" for name in (*PRESETS, "only paper")))
-
-
-def _choose(pool: list[Kept], cap: int | None, seed: int) -> tuple[list[Kept], list[Drop]]:
+def _choose(pool: list[KeptLine], cap: int | None, seed: int) -> tuple[list[KeptLine], list[Drop]]:
     """At most `cap` rows with a verifiable gold. The choice hangs on ids and seed, not on the order of rows."""
-    drops, good = [], []
-    for row in pool:
-        if problem := check_gold(row.sample):
-            drops.append(Drop(row.sample.id, row.sample.source, "split", "gold_not_verifiable", problem))
-        else:
-            good.append(row)
-    good.sort(key=lambda row: hash_text(str(seed), row.sample.id))
+    drops = [Drop(row.id, row.source, "split", "gold_not_verifiable", row.problem) for row in pool if row.problem]
+    good = sorted((row for row in pool if not row.problem), key=lambda row: hash_text(str(seed), row.id))
     over = [] if cap is None else good[cap:]
-    drops += [Drop(row.sample.id, row.sample.source, "split", "over_cap", f"cap {cap}") for row in over]
+    drops += [Drop(row.id, row.source, "split", "over_cap", f"cap {cap}") for row in over]
     return good[: len(good) - len(over)], drops

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
@@ -24,7 +25,9 @@ from seethink.core.prompt import prompt_text
 from seethink.core.store import read_text
 from seethink.core.tags import ANSWER, ANSWER_END, THINK, THINK_END, compose, extract
 from seethink.data.config import DataConfig
+from seethink.data.funnel import STEPS
 from seethink.data.kept import Draft, Kept
+from seethink.data.outcomes import UNANSWERED, Ended, Outcome
 from seethink.rewards import Rewarder
 
 PROMPTS = ("caption", "caption_context", "distill", "distill_context", "rewrite", "verify")
@@ -33,24 +36,38 @@ _YES_NO = re.compile(r"[\W_]*(yes|no)(?:\s*$|\s*[^\w\s])", re.IGNORECASE)
 
 
 class Rejected(Exception):
-    """The sample leaves here: `reason` is a word of the funnel, `detail` helps to look it up."""
+    """The sample leaves here: `reason` is a word of the funnel, `detail` helps to look it up.
 
-    def __init__(self, reason: str, detail: str = ""):
+    `draft` and `verdict` are what the step made of it nevertheless.
+    """
+
+    def __init__(self, reason: str, detail: str = "", *, draft: Draft | None = None, verdict: Verdict | None = None):
         super().__init__(f"{reason}: {detail}")
-        self.reason, self.detail = reason, detail
+        self.reason, self.detail, self.draft, self.verdict = reason, detail, draft, verdict
 
 
-@dataclass
+@dataclass(slots=True)
 class Candidate:
-    """A sample on its way; it ends kept or dropped."""
+    """A sample on its way; it ends kept or dropped. What was written of it is in its outcome, not here."""
 
     sample: Sample
+    key: str = ""
+    """Of its outcome."""
     step: str = "caption"
-    """Where it is, or where it ended."""
-    kept: Kept | None = None
+    """Where it is, or where it ended: `split` where it came through."""
     drop: Drop | None = None
     failed: bool = False
     """Dropped because the endpoint gave no answer; worth asking again."""
+
+    @property
+    def kept(self) -> bool:
+        """Whether it came through."""
+        return self.step == "split" and self.drop is None
+
+    @property
+    def waits(self) -> bool:
+        """Whether it has still to go on."""
+        return self.step != "split" and self.drop is None
 
 
 class Steps:
@@ -59,7 +76,7 @@ class Steps:
     def __init__(
         self, config: DataConfig, prompts: dict[str, Template], ledger: Ledger, budget: Budget, dry: bool = False
     ):
-        self.config, self.prompts = config, prompts
+        self.config, self.prompts, self.ledger, self.budget = config, prompts, ledger, budget
         self.clients = []
         for role in (config.captioner, config.reasoner, config.rewriter, config.judge):
             endpoint = Endpoint(
@@ -102,17 +119,18 @@ class Steps:
         prompt = self._prompt("rewrite", trace=f"{THINK}\n{draft.think}\n{THINK_END}\n\n{draft.answer}")
         reply = _complete(await self.rewriter.chat(user_message(prompt), step="rewrite"))
         after = read_trace(reply.text)
-        words = [len(d.think.split()) + len(d.answer.split()) for d in (draft, after)]
+        rewritten = replace(draft, think=after.think, answer=after.answer)
+        words = [len(d.think.split()) + len(d.answer.split()) for d in (draft, rewritten)]
         gap = abs(words[1] - words[0])
         if gap > self.config.max_gap:
-            raise Rejected("gap", f"length changed by {gap} words")
-        return replace(draft, think=after.think, answer=after.answer)
+            raise Rejected("gap", f"length changed by {gap} words", draft=rewritten)
+        return rewritten
 
     async def verify(self, sample: Sample, draft: Draft) -> Verdict:
         """Yes, by rule or by judge. Rejected for No and for a judge who says neither."""
         if self.config.rule_first and (verdict := await asyncio.to_thread(rule_verdict, sample, draft)) is not None:
             if not verdict.ok:
-                raise Rejected("rule_no", verdict.reason)
+                raise Rejected("rule_no", verdict.reason, verdict=verdict)
             return verdict
         prompt = self._prompt(
             "verify", question=prompt_text(sample), gold=" or ".join(sample.golds), answer=draft.answer
@@ -120,35 +138,65 @@ class Steps:
         for draw in (0, 1):
             reply = await self.judge.chat(user_message(prompt), step="verify", draw=draw)
             if (agrees := yes_or_no(reply.text)) is False:
-                raise Rejected("judge_no", f"gold {sample.gold[:100]!r}, answer {final_answer(draft.answer)[:100]!r}")
+                said = f"gold {sample.gold[:100]!r}, answer {final_answer(draft.answer)[:100]!r}"
+                raise Rejected("judge_no", said, verdict=Verdict(False, reply.model, said))
             if agrees:
                 return Verdict(True, reply.model)
         raise Rejected("judge_unparsable", repr(reply.text[:200]))
+
+    def credit(self, settled: Iterable[Ended]) -> None:
+        """Count the steps that led to earlier outcomes as answered: only an endpoint that never answered is dead."""
+        order, answered = STEPS[1:4], set()  # caption, distill, rewrite
+        for end in settled:
+            answered.update(order[: order.index(end.step) + 1] if end.step in order else order)
+            answered.update(["verify"] if end.by not in ("", "rule") else [])
+        for step, client in zip(STEPS[1:5], self.clients, strict=True):
+            client.answers += step in answered
 
     def _prompt(self, name: str, **values: str) -> str:
         return self.prompts[name].substitute(values).strip()
 
 
-async def walk(item: Candidate, steps: Steps) -> None:
-    """Take one item through the steps. Raises only what concerns the whole run: UserError, or NotCached when dry."""
-    sample = replace(item.sample, meta={k: v for k, v in item.sample.meta.items() if k != "ds_answer"})
+async def walk(item: Candidate, steps: Steps) -> Outcome:
+    """Take one item through the steps; how it ended, with all that was written on the way.
+
+    Raises only what concerns the whole run: UserError, or NotCached when dry.
+    """
+    sample = item.sample
+    end = Outcome(sample.id, sample.source, "split")
     try:
         if sample.source in steps.config.split.rl_only:
-            item.step, item.kept = "split", Kept(sample, None, None)
-            return
+            item.step = "split"
+            return end
         item.step = "caption"
-        caption = await steps.caption(item.sample)
+        end = replace(end, caption=await steps.caption(sample))
         item.step = "distill"
-        draft = await steps.distill(item.sample, caption)
+        draft = await steps.distill(sample, end.caption or "")
+        end = replace(end, distilled=draft)
         item.step = "rewrite"
-        draft = await steps.rewrite(item.sample, draft)
+        draft = await steps.rewrite(sample, draft)
+        end = replace(end, rewritten=draft)
         item.step = "verify"
-        verdict = await steps.verify(item.sample, draft)
+        end = replace(end, verdict=await steps.verify(sample, draft))
         item.step = "split"
-        item.kept = Kept(replace(sample, meta={**sample.meta, "caption": caption}), draft, verdict)
-    except (Rejected, CallFailed) as error:
+        return end
+    except Rejected as error:
         item.drop = Drop(sample.id, sample.source, item.step, error.reason, error.detail)
-        item.failed = isinstance(error, CallFailed) and error.reason not in ("refused", "filtered")
+        if error.draft:
+            end = replace(end, rewritten=error.draft)
+        return replace(end, step=item.step, drop=item.drop, verdict=error.verdict)
+    except CallFailed as error:
+        item.drop = Drop(sample.id, sample.source, item.step, error.reason, error.detail)
+        item.failed = error.reason not in UNANSWERED
+        return replace(end, step=item.step, drop=item.drop, failed=item.failed)
+
+
+def kept_row(sample: Sample, outcome: Outcome) -> Kept:
+    """The sample of an outcome that came through, with its trace; the caption goes to its meta."""
+    meta = {key: value for key, value in sample.meta.items() if key != "ds_answer"}
+    if outcome.caption is not None:
+        meta["caption"] = outcome.caption
+    return Kept(replace(sample, meta=meta), outcome.rewritten, outcome.verdict)
 
 
 def load_prompts(folder: Path | None) -> dict[str, Template]:
