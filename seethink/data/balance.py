@@ -145,7 +145,7 @@ def skewed(rows: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]]:
         if letters["p"] < RARE and letters["w"] >= EFFECT:
             off = max(letters["right"], key=lambda each: letters["right"][each] - letters["chance"][each])
             what = f"{off} is right in {letters['right'][off]} of {n} choice rows of {where}"
-            why = f"by chance {letters['chance'][off]:.0f} ({p_text(letters['p'])}, w = {letters['w']:.2f})"
+            why = f"by chance {letters['chance'][off]:.0f} (p {p_text(letters['p'])}, w = {letters['w']:.2f})"
             found.append(("letters", f"{what}, {why}"))
     return found
 
