@@ -5,7 +5,7 @@
         reply = await client.chat(user_message("What is in the image?", ["a.png"]), step="caption", temperature=0)
 
 One client serves one endpoint, one model and one event loop. The ledger sees every attempt. Left out: streaming, batch
-interfaces, token-rate limits.
+interfaces.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ TRIES = {"rate_limit": 30, "server": 8, "connection": 8, "timeout": 3,
          **dict.fromkeys(("cut", "empty", "broken", "unreadable", "error"), 4)}  # fmt: skip
 BACKOFF_CAP = 60.0  # seconds
 ANNOUNCED_CAP = 600.0  # nobody waits for days because a header says so
-DRAIN_SECONDS = 10.0
+DRAIN_SECONDS, LAST_SECONDS = 10.0, 1.0  # for calls in flight after an interrupt, and after any other end
+TYPICAL_TOKENS = 1000  # of an answer, where neither a cap nor an earlier answer tells
 REMEDIES = {
     "key": "Check the key in the environment variable {env}",
     "missing": "Check the model name {model!r} and --base_url",
@@ -66,6 +67,8 @@ class Endpoint(Config):
     price: tuple[float, float] | None = Field(default=None, description="USD per million prompt, completion tokens")
     in_flight: int = Field(default=32, ge=1, description="calls in flight")
     timeout: float = Field(default=600.0, gt=0, description="seconds for a complete answer")
+    rpm: float | None = Field(default=None, ge=1, description="requests a minute; none: no limit")
+    tpm: float | None = Field(default=None, ge=1, description="tokens a minute, prompt and answer; none: no limit")
 
 
 class CallFailed(Exception):
@@ -88,11 +91,11 @@ class NotCached(Exception):
 class _Question:
     key: str
     step: str
-    messages: list[Message]
-    """As they travel, images as data URLs."""
+    messages: Sequence[Message]
     params: dict[str, Any]
     prompt_tokens: int
     """Estimated."""
+    rank: int
     worst: float | None
     """Highest price of one request in USD; None: unknown."""
 
@@ -101,9 +104,16 @@ class Client:
     """Asks one model. Raises UserError at once for a budget without a price."""
 
     def __init__(
-        self, endpoint: Endpoint, ledger: Ledger, budget: Budget | None = None, dry: bool = False, backoff: float = 0.5
+        self,
+        endpoint: Endpoint,
+        ledger: Ledger,
+        budget: Budget | None = None,
+        dry: bool = False,
+        backoff: float = 0.5,
+        limiter: Limiter | None = None,
     ):
-        """`dry` answers from the ledger only; `backoff` is the first wait between tries, in seconds."""
+        """`dry` answers from the ledger only; `backoff` is the first wait between tries, in seconds; `limiter` is one that is
+        shared with others who ask the same model, and otherwise made from the endpoint's settings."""
         self.endpoint, self.ledger, self.budget = endpoint, ledger, budget or Budget()
         if endpoint.price and not all(0 <= usd < math.inf for usd in endpoint.price):
             what = f"the price of model {endpoint.model!r} is {endpoint.price}"
@@ -115,8 +125,13 @@ class Client:
                 remedy="Give price (USD per million prompt and completion tokens) and params.max_tokens, or no budget",
             )
         self._dry, self._backoff = dry, backoff
-        self._limiter, self._breaker = Limiter(endpoint.in_flight), Breaker(endpoint.base_url)
+        self._limiter = limiter or Limiter(endpoint.in_flight, endpoint.rpm, endpoint.tpm)
+        self._breaker = Breaker(endpoint.base_url)
+        self._typical: dict[str, float] = {}
         self._running: dict[str, asyncio.Task[Reply]] = {}
+        self._out: set[str] = set()
+        """Keys of requests that have left."""
+        self._closing = False
         self._wire: Wire | None = None
         self.answers, self.failures = 0, 0
         self._failure: CallFailed | None = None
@@ -125,20 +140,26 @@ class Client:
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """An interrupt lets calls in flight finish for a few seconds: they are paid already."""
-        if self._running:
-            await asyncio.wait(self._running.values(), timeout=DRAIN_SECONDS if kind is asyncio.CancelledError else 0)
+        """Nothing new is sent. Calls in flight may finish for some seconds, for they are paid already."""
+        self._closing, out = True, [task for key, task in self._running.items() if key in self._out]
         for task in (tasks := list(self._running.values())):
+            if task not in out:
+                task.cancel()
+        if out:
+            await asyncio.wait(out, timeout=DRAIN_SECONDS if kind is asyncio.CancelledError else LAST_SECONDS)
+        for task in out:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         if self._wire:
             await self._wire.close()
 
-    async def chat(self, messages: Sequence[Message], step: str = "chat", draw: int = 0, **params: Any) -> Reply:
+    async def chat(
+        self, messages: Sequence[Message], step: str = "chat", draw: int = 0, rank: int = 0, **params: Any
+    ) -> Reply:
         """The answer to these messages, from the ledger where it has one.
 
-        `step` labels the call in the ledger; `draw` numbers independent answers to the same question. Raises CallFailed
-        when this question gets no answer, NotCached from a dry client, UserError when no question would (endpoint dead,
+        `step` labels the call in the ledger; `draw` numbers independent answers to the same question; of calls that wait for
+        the same endpoint and model the one with the highest `rank` goes first. Raises CallFailed when this question gets no answer, NotCached from a dry client, UserError when no question would (endpoint dead,
         key refused, budget spent).
         """
         params = {**self.endpoint.params, **params}
@@ -151,7 +172,7 @@ class Client:
             raise NotCached(prompt_tokens)
         if key not in self._running:  # the same question from several items is one call
             worst = self._price(1.5 * prompt_tokens + 100, most_tokens(params) or 0)
-            question = _Question(key, step, to_wire(messages), params, prompt_tokens, worst)
+            question = _Question(key, step, messages, params, prompt_tokens, rank, worst)
             task = asyncio.create_task(self._ask(question))
             self._running[key] = task
             task.add_done_callback(lambda done: self._settle(key, done))
@@ -177,9 +198,13 @@ class Client:
         """Ask until there is an answer, or no sense in asking again."""
         faults: Counter[str] = Counter()
         while True:
+            tokens = question.prompt_tokens + self._answer_tokens(question)
+            await self._limiter.enter(tokens, question.rank)
             try:
-                async with self.budget.hold(question.worst or 0.0), self._limiter:
-                    return await self._try(question)
+                async with self.budget.hold(question.worst or 0.0):
+                    reply = await self._try(question)
+                self._limiter.used(reply.prompt_tokens + reply.completion_tokens - tokens)
+                return reply
             except Fault as fault:
                 faults[fault.name] += 1
                 self._give_up(fault, faults[fault.name])
@@ -189,25 +214,47 @@ class Client:
                     wait = min(ANNOUNCED_CAP, self._breaker.asked_to_wait(asked, fault.detail))
                 if fault.name == "rate_limit":
                     self._limiter.throttled(min(wait, fault.wait or 1.0))
+            finally:
+                self._limiter.leave()
+            if self._closing:
+                raise CallFailed("interrupted", "the run has ended")
             await asyncio.sleep(wait * random.uniform(1.0, 1.5))  # all who were told to wait must not come back at once
 
     async def _try(self, question: _Question) -> Reply:
         """One request, on record before and after. Raises Fault."""
         key, step, model = question.key, question.step, self.endpoint.model
+        messages = to_wire(question.messages)  # not before: pictures of all who wait would fill the memory
         attempt = self.ledger.sent(key, step, model, question.worst)
+        self._out.add(key)
         try:
-            reply = await self._open().send(model, question.messages, question.params, question.prompt_tokens)
+            reply = await self._open().send(model, messages, question.params, question.prompt_tokens)
         except Fault as fault:
             usd = question.worst if fault.billed else 0.0
             self.ledger.failed(attempt, fault.name, fault.http, usd, fault.detail)
             self.budget.pay(usd or 0.0)
             raise
-        reply = replace(reply, usd=self._price(reply.prompt_tokens, reply.completion_tokens))
-        self.ledger.answered(attempt, key, step, model, reply)
+        except asyncio.CancelledError:  # possibly paid
+            self.ledger.failed(attempt, "lost", None, question.worst, "interrupted")
+            self.budget.pay(question.worst or 0.0)
+            raise
+        finally:
+            self._out.discard(key)
+        if self.endpoint.price is not None:
+            reply = replace(reply, usd=self._price(reply.prompt_tokens, reply.completion_tokens))
         self.budget.pay(reply.usd or 0.0)
         self._limiter.answered()
         self._breaker.answered()
+        await self.ledger.committed(self.ledger.answered(attempt, key, step, model, reply))
         return reply
+
+    def _answer_tokens(self, question: _Question) -> float:
+        """The most that an answer may have, or where that is open what the answers of its step usually have."""
+        if (most := most_tokens(question.params)) is not None:
+            return most
+        if question.step not in self._typical:
+            typical = self.ledger.typical(question.step)
+            self._typical[question.step] = typical[1] if typical else TYPICAL_TOKENS
+        return self._typical[question.step]
 
     def _give_up(self, fault: Fault, times: int) -> None:
         """Raises where another try is pointless: UserError for the whole endpoint, CallFailed for this question."""
@@ -224,7 +271,9 @@ class Client:
         if self._wire is None:
             from seethink.ask.wire import Wire  # here: help of a verb must not load the network
 
-            self._wire = Wire(self.endpoint.base_url, self.endpoint.api_key_env, self.endpoint.timeout)
+            self._wire = Wire(
+                self.endpoint.base_url, self.endpoint.api_key_env, self.endpoint.timeout, self._limiter.heard
+            )
         return self._wire
 
     def _price(self, prompt_tokens: float, completion_tokens: float) -> float | None:

@@ -11,7 +11,7 @@ import json
 import os
 import ssl
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 from urllib.request import getproxies, proxy_bypass
@@ -35,9 +35,15 @@ CA_FILE = "SSL_CERT_FILE"  # environment variable by which OpenSSL and most clie
 class Wire:
     """An open connection pool to one endpoint, bound to the running event loop."""
 
-    def __init__(self, base_url: str, api_key_env: str, timeout: float):
-        """Raises UserError for an address, a key or a file of certificate authorities that cannot be used."""
-        self._timeout = timeout
+    def __init__(
+        self,
+        base_url: str,
+        api_key_env: str,
+        timeout: float,
+        heard: Callable[[Mapping[str, str]], None] = lambda headers: None,
+    ):
+        """`heard` is told the headers of every response. Raises UserError for an address, a key or a file of certificate authorities that cannot be used."""
+        self._timeout, self._heard = timeout, heard
         parts = urlsplit(base_url)
         host, path = parts.netloc.rpartition("@")[2], parts.path.rstrip("/").removesuffix("/chat/completions")
         try:
@@ -75,6 +81,7 @@ class Wire:
                 self._session.post(self._url, data=data, allow_redirects=False, **self._proxy) as response,
             ):
                 self._spoken = True
+                self._heard(response.headers)
                 body = await _bounded(response)
             if not 200 <= response.status < 300:
                 raise status_fault(response.status, _words(response, body), response.headers)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from seethink.ask import NotCached
 from seethink.core.nouns import Drop
@@ -50,14 +51,14 @@ def in_order(items: Iterable[Candidate], accept: int, seed: int) -> list[Candida
     if not accept:
         return [item for item in items if item.waits]
     sound = [item for item in items if item.drop is None or item.drop.step != "metadata"]
-    return sorted(sound, key=lambda item: hash_text(str(seed), item.sample.id))
+    return sorted(sound, key=lambda item: hash_text(str(seed), item.id))
 
 
 def leave(items: Iterable[Candidate], accept: int) -> None:
     """Drop the items that were not tried, because enough were kept before."""
     for item in items:
         why = f"{accept} were kept before it"
-        item.drop = Drop(item.sample.id, item.sample.source, "metadata", "not_needed", why)
+        item.drop = Drop(item.id, item.source, "metadata", "not_needed", why)
 
 
 def missing(kept: int, tried: int, accept: int) -> dict[str, str]:
@@ -69,20 +70,25 @@ def missing(kept: int, tried: int, accept: int) -> dict[str, str]:
 def forecast(items: Iterable[Candidate], steps: Steps) -> list[Candidate]:
     """The items that will be tried, by the yield of those that the ledger knows; says how many. `steps` must be dry."""
     accept = steps.config.accept
-    todo = [Candidate(item.sample) for item in in_order(items, accept, steps.config.seed)]
+    todo = [anew(item) for item in in_order(items, accept, steps.config.seed)]
     fates = asyncio.run(replay(todo, steps))
     free = steps.config.split.rl_only
-    asked = [fate for item, fate in zip(todo, fates, strict=True) if item.sample.source not in free]
+    asked = [fate for item, fate in zip(todo, fates, strict=True) if item.source not in free]
     known = [fate for fate in asked if fate is not None]
     said = f"accept {accept}: {sum(known)} traces kept of {len(known)} asked for so far, {len(todo)} items in all"
     if not known:
         print(f"{said}; at least {reach(fates, 1.0, accept)} are needed, how many more nobody knows yet")
-        return [Candidate(item.sample) for item in todo]
+        return [anew(item) for item in todo]
     rate = wilson(sum(known), len(known))
     likely, least, most = (reach(fates, r, accept) for r in (rate.estimate, rate.high, rate.low))
     short = ", and the source may end before" if most > len(todo) else ""
     print(f"{said}; about {min(likely, len(todo))} are needed ({least} to {min(most, len(todo))}){short}")
-    return [Candidate(item.sample) for item in todo[:likely]]
+    return [anew(item) for item in todo[:likely]]
+
+
+def anew(item: Candidate) -> Candidate:
+    """The item at its beginning."""
+    return replace(item, step="caption", drop=None, failed=False)
 
 
 async def replay(items: Iterable[Candidate], steps: Steps) -> list[bool | None]:

@@ -58,6 +58,12 @@ class Role(Config):
     price: Annotated[tuple[float, float] | None, Effect.PLACE] = Field(
         default=None, description="USD per million prompt, completion tokens"
     )
+    rpm: Annotated[float | None, Effect.PLACE] = Field(
+        default=None, ge=1, description="requests a minute that the endpoint allows this model and key; none: no limit"
+    )
+    tpm: Annotated[float | None, Effect.PLACE] = Field(
+        default=None, ge=1, description="tokens a minute, prompt and answer; none: no limit"
+    )
 
 
 class DataConfig(Config):
@@ -92,7 +98,9 @@ class DataConfig(Config):
     max_gap: int = Field(default=15, ge=0, description="most words by which rewriting changes the length (paper: 15)")
     rule_first: bool = Field(default=True, description="rules verify what they can, a judge the rest; false: judge all")
     split: SplitRule = SplitRule()
-    in_flight: Annotated[int, Effect.PLACE] = Field(default=32, ge=1, description="calls in flight per step")
+    in_flight: Annotated[int, Effect.PLACE] = Field(
+        default=32, ge=1, description="calls in flight per model; steps that ask the same one share them"
+    )
     timeout: Annotated[float, Effect.PLACE] = Field(default=600.0, gt=0, description="seconds for a complete answer")
     budget: Annotated[float | None, Effect.PLACE] = Field(
         default=None, gt=0, description="USD that this folder may spend in all; needs prices"
@@ -109,8 +117,32 @@ class DataConfig(Config):
         default=False, description="write the tables anew where the folder holds a finished run with other settings"
     )
 
+    @property
+    def roles(self) -> tuple[Role, ...]:
+        """In the order of their steps."""
+        return self.captioner, self.reasoner, self.rewriter, self.judge
+
+    def endpoint_of(self, role: Role) -> tuple[str, str, str]:
+        """(address, model, name of the key) of a role: what an endpoint's own limits are for."""
+        return role.base_url or self.base_url, role.model, role.api_key_env or self.api_key_env
+
+    def rates_of(self, role: Role) -> tuple[float | None, float | None]:
+        """(requests, tokens) a minute of all roles that ask the same model; one of them may say it for the others."""
+        same = [other for other in self.roles if self.endpoint_of(other) == self.endpoint_of(role)]
+        given = [
+            {rate for rate in rates if rate is not None} for rates in zip(*((r.rpm, r.tpm) for r in same), strict=True)
+        ]
+        if any(len(rates) > 1 for rates in given):
+            raise ValueError(
+                f"steps that ask the same model {role.model!r} have different rpm or tpm: it has one limit"
+            )
+        rpm, tpm = (next(iter(rates), None) for rates in given)
+        return rpm, tpm
+
     @model_validator(mode="after")
-    def _seed_counts(self) -> DataConfig:
+    def _one_limit_per_model(self) -> DataConfig:
+        for role in self.roles:
+            self.rates_of(role)
         if self.seed and not self.accept:
             raise ValueError("seed is the order of accept: give accept, or split.seed for what a cap keeps")
         return self

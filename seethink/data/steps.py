@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from string import Template
 
-from seethink.ask import Budget, CallFailed, Client, Endpoint, Ledger, Reply, user_message
+from seethink.ask import Budget, CallFailed, Client, Endpoint, Ledger, Limiter, Reply, user_message
 from seethink.core.errors import UserError
 from seethink.core.nouns import Drop, Sample, Verdict
 from seethink.core.prompt import prompt_text
@@ -50,7 +50,10 @@ class Rejected(Exception):
 class Candidate:
     """A sample on its way; it ends kept or dropped. What was written of it is in its outcome, not here."""
 
-    sample: Sample
+    id: str
+    source: str
+    read: Callable[[], Sample]
+    """The sample itself, whose texts need not be in memory."""
     key: str = ""
     """Of its outcome."""
     step: str = "caption"
@@ -58,6 +61,10 @@ class Candidate:
     drop: Drop | None = None
     failed: bool = False
     """Dropped because the endpoint gave no answer; worth asking again."""
+
+    @property
+    def sample(self) -> Sample:
+        return self.read()
 
     @property
     def kept(self) -> bool:
@@ -78,17 +85,23 @@ class Steps:
     ):
         self.config, self.prompts, self.ledger, self.budget = config, prompts, ledger, budget
         self.clients = []
-        for role in (config.captioner, config.reasoner, config.rewriter, config.judge):
+        limiters: dict[tuple[str, ...], Limiter] = {}  # steps that ask the same model share its limits
+        for role in config.roles:
+            base_url, model, api_key_env = place = config.endpoint_of(role)
+            rpm, tpm = config.rates_of(role)
             endpoint = Endpoint(
-                base_url=role.base_url or config.base_url,
-                model=role.model,
-                api_key_env=role.api_key_env or config.api_key_env,
+                base_url=base_url,
+                model=model,
+                api_key_env=api_key_env,
                 params=role.params,
                 price=role.price,
                 in_flight=config.in_flight,
                 timeout=config.timeout,
+                rpm=rpm,
+                tpm=tpm,
             )
-            self.clients.append(Client(endpoint, ledger, budget, dry))
+            limiter = limiters.setdefault(place, Limiter(endpoint.in_flight, rpm, tpm))
+            self.clients.append(Client(endpoint, ledger, budget, dry, limiter=limiter))
         self.captioner, self.reasoner, self.rewriter, self.judge = self.clients
 
     async def caption(self, sample: Sample) -> str:
@@ -108,7 +121,7 @@ class Steps:
         known = sample.context if sample.context != caption else ""
         name = "distill_context" if known else "distill"
         prompt = self._prompt(name, caption=caption, context=known, question=prompt_text(sample))
-        reply = _complete(await self.reasoner.chat(user_message(prompt), step="distill"))
+        reply = _complete(await self.reasoner.chat(user_message(prompt), step="distill", rank=1))
         draft = read_trace(reply.text, reply.reasoning)
         return replace(draft, model=reply.model, tokens=reply.completion_tokens)
 
@@ -117,7 +130,7 @@ class Steps:
         if self.config.reuse and sample.meta.get("ds_answer"):
             return draft
         prompt = self._prompt("rewrite", trace=f"{THINK}\n{draft.think}\n{THINK_END}\n\n{draft.answer}")
-        reply = _complete(await self.rewriter.chat(user_message(prompt), step="rewrite"))
+        reply = _complete(await self.rewriter.chat(user_message(prompt), step="rewrite", rank=2))
         after = read_trace(reply.text)
         rewritten = replace(draft, think=after.think, answer=after.answer)
         words = [len(d.think.split()) + len(d.answer.split()) for d in (draft, rewritten)]
@@ -128,7 +141,7 @@ class Steps:
 
     async def verify(self, sample: Sample, draft: Draft) -> Verdict:
         """Yes, by rule or by judge. Rejected for No and for a judge who says neither."""
-        if self.config.rule_first and (verdict := await asyncio.to_thread(rule_verdict, sample, draft)) is not None:
+        if self.config.rule_first and (verdict := await decide_by_rule(sample, draft)) is not None:
             if not verdict.ok:
                 raise Rejected("rule_no", verdict.reason, verdict=verdict)
             return verdict
@@ -136,7 +149,7 @@ class Steps:
             "verify", question=prompt_text(sample), gold=" or ".join(sample.golds), answer=draft.answer
         )
         for draw in (0, 1):
-            reply = await self.judge.chat(user_message(prompt), step="verify", draw=draw)
+            reply = await self.judge.chat(user_message(prompt), step="verify", draw=draw, rank=3)
             if (agrees := yes_or_no(reply.text)) is False:
                 said = f"gold {sample.gold[:100]!r}, answer {final_answer(draft.answer)[:100]!r}"
                 raise Rejected("judge_no", said, verdict=Verdict(False, reply.model, said))
@@ -240,6 +253,13 @@ def read_trace(text: str, reasoning: str = "") -> Draft:
         raise Rejected("format", "empty thinking" if parsed.status == "ok" else parsed.status)
     assert parsed.answer is not None  # a completion that is ok has one
     return Draft(parsed.think, parsed.answer)
+
+
+async def decide_by_rule(sample: Sample, draft: Draft) -> Verdict | None:
+    """`rule_verdict`, in a thread where it may take long; a thread costs more than the other rules do."""
+    if sample.kind == "math":
+        return await asyncio.to_thread(rule_verdict, sample, draft)
+    return rule_verdict(sample, draft)
 
 
 def rule_verdict(sample: Sample, draft: Draft) -> Verdict | None:
