@@ -42,6 +42,7 @@ VERBS = {
     "eval compare": ("evals.config:CompareConfig", "show.compare:run", "compare two evaluations item by item"),
     "eval table": ("evals.config:TableConfig", "show.table:run", "the paper's table of six benchmarks, with its rows"),
     "eval judge-check": ("evals.config:JudgeCheckConfig", "evals.judge.check:run", "measure a judge on known verdicts"),
+    "fingerprint": ("evals.config:FingerprintConfig", "evals.fingerprint:run", "hash a benchmark, to find it in data"),
     "traces": ("traces.config:TracesConfig", "traces.run:run", "analyse hesitation, length and step truth of traces"),
     "study": ("study.config:StudyConfig", "cli:study", "run all arms with matched controls; no plan: the pocket study"),
     "report": ("show.config:ReportConfig", "show.report:run", "render report.html of a study"),

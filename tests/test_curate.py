@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,7 @@ def sums(sample, thinking):
     return found
 
 
+BASE = Path(__file__).parents[1] / "seethink" / "pocket" / "base"
 CHECKER = "tests.test_curate:sums"
 
 
@@ -209,7 +211,6 @@ def test_text_of_traces_is_text(tmp_path):
         ({"keep": ["fast"]}, "keep"),
         ({"keep": "right"}, "tuple"),
         ({"shortest": 2, "count": 2}, "exclude each other"),
-        ({"scores": "x"}, "scores are for pass_rate"),
         ({"pass_rate": [0.1, 0.9]}, "needs scores"),
         ({"pass_rate": [0.9, 0.1], "scores": "x"}, "lower and an upper"),
         ({"scores": "x", "from_scores": "y", "pass_rate": [0, 1]}, "takes either"),
@@ -361,8 +362,43 @@ def test_pass_rates_filter_by_difficulty(asked):
     assert rows == ["q1", "q4"], "of q4 two answers are decided, and one of them is right"
     assert drops == {"q0": "too_hard", "q2": "too_easy", "q3": "no_score", "q5": "no_score"}
     assert summary["answers"] is summary["statements"] is summary["words"] is None, "there are no traces to look at"
-    assert load_samples(data.parent / "out" / "selected.jsonl") == [sample("q1"), sample("q4")]
+    noted = [
+        replace(sample(name), meta=difficulty(hard, draws)) for name, hard, draws in (("q1", 0.25, 4), ("q4", 0.5, 2))
+    ]
+    assert load_samples(data.parent / "out" / "selected.jsonl") == noted
     assert curated(data, "bounds", scores=scores, pass_rate=(0.75, 1.0))[0] == ["q1", "q2"], "bounds belong to it"
+
+
+def difficulty(hard: float | None, draws: int) -> dict:
+    return {"difficulty": hard, "difficulty_draws": draws}
+
+
+def test_every_row_gets_its_difficulty_which_export_import_and_training_keep(asked, capsys):
+    """q3 was never decided and q5 never asked; by hand from the table of answers."""
+    data, scores = asked
+    of_q1, out = Sample("q1", "", (), "Another question?", "2", "digit"), data.parent / "out"
+    rows, _, _ = curated(data, scores=scores)
+    expected = {"q0": (1.0, 4), "q1": (0.25, 4), "q2": (0.0, 4), "q3": (None, 0), "q4": (0.5, 2), "q5": (None, 0)}
+    found = load_samples(out / "selected.jsonl")
+    assert {s.id: s.meta for s in found} == {name: difficulty(*its) for name, its in expected.items()}
+    assert read_json(out / "balance.json")[0]["difficulty"] == {"known": 4, "mean": 1.75 / 4}
+    for form in ("trl", "verl", "easyr1", "swift"):
+        file = data.parent / f"{form}.{'jsonl' if form in ('trl', 'swift') else 'parquet'}"
+        assert cli.main(["export", "--data", str(out / "selected.jsonl"), "--format", form, "--out", str(file)]) == 0
+        back = data.parent / f"back-{form}.jsonl"
+        assert cli.main(["import", "--format", form, "--source", str(file), "--out", str(back)]) == 0
+        assert {s.id: s.meta for s in load_samples(back)} == {s.id: s.meta for s in found}, form
+    grpo = ["grpo", "--model.path", str(BASE), "--data", str(out / "selected.jsonl"), "--out", str(data.parent / "g")]
+    capsys.readouterr()
+    assert cli.main([*grpo, "--device", "cpu", "--dry-run"]) == 0 and "6 " in capsys.readouterr().out
+    traces = [Example(sample("q1"), compose("x", "2")), Example(of_q1, compose("x", "2"))]
+    save_examples(data.parent / "traces.jsonl", traces[:1])
+    curated(data.parent / "traces.jsonl", "traced", scores=scores)
+    assert load_examples(data.parent / "traced" / "selected.jsonl")[0].sample.meta == difficulty(0.25, 4)
+    save_examples(data.parent / "traces.jsonl", traces[1:])
+    curated(data.parent / "traces.jsonl", "other", scores=scores)
+    what = "the evaluation asked something else under this id"
+    assert load_examples(data.parent / "other" / "selected.jsonl")[0].sample.meta == difficulty(None, 0), what
 
 
 @pytest.mark.parametrize(("pick", "think"), [("first", "so 2"), ("shortest", "2"), ("random", None)])

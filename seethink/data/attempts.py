@@ -7,7 +7,7 @@ by its id, and by what is asked and what is right: ids of other boards may coinc
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from seethink.core.tables import read_table
 from seethink.data.load import content_key
 
 SCORES = "scores.parquet"
+DIFFICULTY, DRAWS = "difficulty", "difficulty_draws"  # keys of a row's meta
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +47,18 @@ class Attempts:
 
     def pass_rate(self, name: str) -> float | None:
         """Share of right ones among the decided answers to a question; None where there is none."""
-        decided = [answer.ok for answer in self.answers.get(name, []) if answer.ok is not None]
+        decided = self._decided(name)
         return sum(decided) / len(decided) if decided else None
+
+    def noted(self, sample: Sample) -> Sample:
+        """The sample with its difficulty in `meta`: 1 - pass rate, and of how many answers; None, 0 where nobody knows."""
+        known = sample.id not in self.others
+        rate = self.pass_rate(sample.id) if known else None
+        draws = len(self._decided(sample.id)) if known else 0
+        return replace(sample, meta={**sample.meta, DIFFICULTY: None if rate is None else 1 - rate, DRAWS: draws})
+
+    def _decided(self, name: str) -> list[bool]:
+        return [answer.ok for answer in self.answers.get(name, []) if answer.ok is not None]
 
 
 def read_attempts(run: Path, data: Path, samples: Sequence[Sample]) -> Attempts:

@@ -18,6 +18,7 @@ from seethink.core.nouns import Drop, Sample
 from seethink.core.store import hash_file, hash_json
 from seethink.data.cache import CacheFile, Damaged, code_hash, remove_cache
 from seethink.data.config import DataConfig
+from seethink.data.contamination import content_of, drop_contaminated
 from seethink.data.load import find_broken, find_duplicates, load_source, unseen_pictures
 from seethink.data.outcomes import row_hash
 from seethink.data.parts import in_shard
@@ -32,7 +33,16 @@ TABLES = {
     "made": ("name TEXT PRIMARY KEY", "value TEXT"),
 }
 FIELDS = tuple(field.name for field in fields(Sample))
-READS = ("core", "rewards", "data/sources", "data/load.py", "data/checked.py", "data/outcomes.py")
+READS = (
+    "core",
+    "rewards",
+    "data/sources",
+    "data/load.py",
+    "data/checked.py",
+    "data/outcomes.py",
+    "data/fingerprints.py",
+    "data/contamination.py",
+)
 """Our code on which it hangs what is read and what is dropped."""
 
 
@@ -135,6 +145,7 @@ def _read(config: DataConfig, known: dict[str, tuple[str, str]]) -> CheckedRows:
     states = unseen_pictures(samples, known)
     out |= find_broken([sample for sample in samples if sample.id not in out], config.source, states)
     out |= find_duplicates([sample for sample in samples if sample.id not in out])
+    out |= drop_contaminated([sample for sample in samples if sample.id not in out], config.decontaminate)
     rows = [CheckedRow(s.id, sys.intern(s.source), row_hash(s), out.get(s.id)) for s in samples]
     broken = {
         image
@@ -169,7 +180,8 @@ def _key(config: DataConfig, aside: Path | None) -> str:
         return ""
     places = [str(path.absolute()) if path else "" for path in (config.source, file, config.images, aside)]
     contents = [hash_file(path) for path in (file, aside) if path]
-    return hash_json([places, contents, config.format, config.limit, config.shard, code_hash(READS, ("pillow",))])
+    parts = [config.format, config.limit, config.shard, content_of(config.decontaminate)]
+    return hash_json([places, contents, parts, code_hash(READS, ("pillow",))])
 
 
 def _state(path: str) -> str:

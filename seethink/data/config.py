@@ -14,6 +14,12 @@ from seethink.core.url import BaseUrl, KeyName
 from seethink.data.sources.table import NINE
 from seethink.rewards.config import RewardConfig
 
+BENCHMARKS = ("dynamath", "geoqa", "logicvista", "mathverse", "mathvision", "mathvista", "wemath")
+"""Of which lists of fingerprints come with the package."""
+LISTS = f"all, {', '.join(BENCHMARKS)}, or files that `seethink fingerprint` made"
+Benchmarks = Annotated[tuple[str, ...], Effect.INPUT]
+"""Lists of fingerprints, by name or file."""
+
 
 class SplitRule(Config):
     """How kept traces become SFT and RL sets."""
@@ -129,6 +135,13 @@ class DataConfig(Config):
         description="i/n: only part i of n, from 1/n to n/n, by a hash of ids; each part has an --out of its own, and "
         "`seethink data merge` makes one run of them",
     )
+    accept: int = Field(
+        default=0,
+        ge=0,
+        description="go on, in the order of seed, until so many rows are kept, RL-only ones among them, or the source ends; 0: all",
+    )
+    seed: Seed = Field(default=0, description="of accept: which rows come first")
+    decontaminate: Benchmarks = Field(default=(), description=f"drop rows that these benchmarks hold: {LISTS}")
     overwrite: Annotated[bool, Effect.PLACE] = Field(
         default=False, description="write the tables anew where the folder holds a finished run with other settings"
     )
@@ -166,6 +179,10 @@ class DataConfig(Config):
     def _one_limit_per_model(self) -> DataConfig:
         for role in self.roles.values():
             self.rates_of(role)
+        if self.seed and not self.accept:
+            raise ValueError("seed is the order of accept: give accept, or split.seed for what a cap keeps")
+        if self.accept and (self.shard or self.batch or any(role.batch for role in self.roles.values())):
+            raise ValueError("accept starts an item once it is needed, which neither parts nor batches can tell")
         return self
 
     @model_validator(mode="after")
@@ -216,13 +233,15 @@ class CurateConfig(Config):
         description="what a trace must be: right or wrong by the reward of its kind; not empty; with or without an aha; "
         "without a marker of hesitation; all of its statements true or one false, as the checker says",
     )
+    decontaminate: Benchmarks = Field(default=(), description=f"drop rows that these benchmarks hold: {LISTS}")
     aha: Annotated[str, Effect.INPUT] = Field(default="paper", description="lexicon of aha cues: preset or TOML file")
     hesitation: Annotated[str, Effect.INPUT] = Field(
         default="word", description="lexicon of hesitation: preset or TOML file"
     )
     checker: str = Field(default="", description="module:function that checks the statements of a trace; empty: none")
     scores: Annotated[Path | None, Effect.INPUT] = Field(
-        default=None, description="run folder of an eval with several samples on these questions, for pass_rate"
+        default=None,
+        description="run folder of an eval with several samples on these questions: meta.difficulty of every row, pass_rate",
     )
     pass_rate: tuple[float, float] | None = Field(
         default=None, description="least and greatest share of right ones among that model's answers to the question"
@@ -270,8 +289,6 @@ class CurateConfig(Config):
             raise ValueError("give scores or from_scores: pass_rate takes either")
         if self.pass_rate and not (self.scores or self.from_scores):
             raise ValueError("pass_rate needs scores")
-        if self.scores and not self.pass_rate:
-            raise ValueError("scores are for pass_rate: give its two bounds")
         if self.pass_rate and not 0 <= self.pass_rate[0] <= self.pass_rate[1] <= 1:
             raise ValueError("pass_rate is a lower and an upper bound in [0, 1]")
         if not self.from_scores and (self.per_question, self.pick) != (1, "first"):

@@ -8,7 +8,8 @@
 A row goes through STEPS and leaves at the first that it does not pass. What cannot be decided (an answer that nobody can
 judge, a trace without a statement that can be checked) passes no condition. Whatever was asked for, the answers of what is
 left are judged, its markers and false statements counted: that no row has a wrong answer is seen, not hoped.
-Writes selected.jsonl (examples, or samples where the data hold no traces), in the order of the data, drops.parquet, funnel.json.
+Writes selected.jsonl (examples, or samples where the data hold no traces), in the order of the data, drops.parquet, funnel.json,
+balance.json.
 """
 
 from __future__ import annotations
@@ -41,7 +42,9 @@ from seethink.core.tables import write_table
 from seethink.core.tags import extract
 from seethink.data import choose
 from seethink.data.attempts import SCORES, Attempts, different, read_attempts
+from seethink.data.balance import Balance
 from seethink.data.config import SELECTED, CurateConfig
+from seethink.data.contamination import CONTAMINATED, content_of, find_contaminated
 from seethink.data.funnel import DROP_COLUMNS, print_funnel
 from seethink.data.kept import read_traces
 from seethink.data.sieve import Entry, Sieve, WhyDropped
@@ -76,6 +79,7 @@ def run(config: CurateConfig, dry_run: bool = False) -> dict[str, Any] | None:
     inputs = {
         "aha": content_hash(config.aha),
         "hesitation": content_hash(config.hesitation),
+        "decontaminate": content_of(config.decontaminate),
         "same_questions_as": hash_json([hash_path(path) for path in config.same_questions_as]),
     }
     sieve, attempts = read(config)
@@ -107,6 +111,10 @@ def run(config: CurateConfig, dry_run: bool = False) -> dict[str, Any] | None:
         folder.path("alarms.jsonl").unlink(missing_ok=True)  # of a run that was cut
         for name, text in alarms(summary, attempts, config).items():
             folder.alarm(name, text)
+        balance = Balance(config.hesitation)
+        for entry in sieve.entries:
+            balance.add("selected", Example(entry.sample, entry.text))
+        balance.report(folder)
         folder.finish(**summary)
         return folder.summary
 
@@ -131,7 +139,8 @@ def read(config: CurateConfig) -> tuple[Sieve, Attempts | None]:
     evaluation = config.from_scores or config.scores
     attempts = read_attempts(evaluation, config.data, [e.sample for e in examples]) if evaluation else None
     if not config.from_scores or not attempts:
-        sieve = Sieve([Entry(e.sample, e.completion) for e in examples], drops)
+        note = attempts.noted if attempts else lambda sample: sample
+        sieve = Sieve([Entry(note(e.sample), e.completion) for e in examples], drops)
         if sieve.traces:
             sieve.drop("check", lambda entry: None if entry.text else ("no_trace", ""))
         elif config.keep or config.shortest or config.longest:
@@ -141,8 +150,9 @@ def read(config: CurateConfig) -> tuple[Sieve, Attempts | None]:
     entries = []
     for sample in (example.sample for example in examples):
         answers = attempts.answers.get(sample.id, [])
-        entries += [Entry(sample, a.text, a.draw, True, a.ok, a.credit, "the evaluation's verdict") for a in answers]
-        entries += [] if answers else [Entry(sample)]
+        noted = attempts.noted(sample)
+        entries += [Entry(noted, a.text, a.draw, True, a.ok, a.credit, "the evaluation's verdict") for a in answers]
+        entries += [] if answers else [Entry(noted)]
     sieve = Sieve(entries, drops)
     sieve.drop("check", lambda entry: unusable(entry, attempts))
     return sieve, attempts
@@ -165,6 +175,10 @@ def curate(
     sieve: Sieve, attempts: Attempts | None, config: CurateConfig, checker: Checker | None, rewarder: Rewarder
 ) -> None:
     """All steps. Raises UserError where no row is left, or fewer than wanted."""
+    if config.decontaminate:
+        found = find_contaminated(list({e.sample.id: e.sample for e in sieve.entries}.values()), config.decontaminate)
+        why = {name: (CONTAMINATED, str(find)) for name, find in found.items()}
+        sieve.drop("decontaminate", lambda entry: why.get(entry.sample.id))
     measure(sieve.entries, config, checker)
     keep(sieve, config, rewarder)
     if config.pass_rate and attempts:

@@ -29,10 +29,12 @@ from seethink.core.errors import UserError
 from seethink.core.progress import Progress, progress
 from seethink.core.run import Run
 from seethink.core.store import hash_file, hash_text, jsonl_writer, write_json, write_jsonl
+from seethink.data.accept import Quota, in_order, leave, missing
 from seethink.data.batches import Wait, check_open, walk_in_rounds
 from seethink.data.checked import FILE as ROWS
 from seethink.data.checked import CheckedRows, check_rows
 from seethink.data.config import DataConfig
+from seethink.data.contamination import content_of
 from seethink.data.funnel import Funnel, print_funnel
 from seethink.data.kept import Kept, count_cues, kept_line
 from seethink.data.outcomes import FILE, Ended, OutcomeStore, open_outcomes, outcome_keys
@@ -103,6 +105,7 @@ def what_is_read(config: DataConfig, checked: CheckedRows, prompts: dict[str, Te
         "pictures": checked.pictures,
         "prompts": hash_text(*(p.template for p in prompts.values())),
         "split.preset": content_hash(config.split.preset),
+        "decontaminate": content_of(config.decontaminate),
     }
     inputs |= {"aside": hash_file(checked.aside)} if checked.aside else {}
     return inputs | ({"shard": config.shard} if config.shard else {})
@@ -165,22 +168,30 @@ async def walk_all(items: list[Candidate], steps: Steps, store: OutcomeStore, wa
 
     Items stop at a call that goes in a batch, which `wait` takes.
     """
-    todo = [item for item in items if item.waits]
-    queue, dropped = iter(todo), 0
+    accept = 0 if steps.config.pilot else steps.config.accept
+    todo = in_order(items, accept, steps.config.seed)
+    queue, dropped, quota = iter(todo), 0, Quota(accept)
     priced = all(client.price.usd is not None for client in steps.clients)
+
+    async def take(item: Candidate) -> None:
+        try:
+            outcome = await walk(item, steps)
+        except NotCached as missing:
+            if wait is None:
+                raise
+            await wait(missing.call)
+        else:
+            if outcome.lasting:
+                store.put(item.key, outcome)
 
     async def worker(bar: Progress) -> None:
         nonlocal dropped
-        for item in queue:  # shared: each item goes to one worker
-            try:
-                outcome = await walk(item, steps)
-            except NotCached as missing:
-                if wait is None:
-                    raise
-                await wait(missing.call)
-            else:
-                if outcome.lasting:
-                    store.put(item.key, outcome)
+        while await quota.admit():
+            if (item := next(queue, None)) is None:  # shared: each item goes to one worker
+                return await quota.settle(False)
+            if item.waits:  # with accept, others count that have ended before
+                await take(item)
+            await quota.settle(item.kept)
             dropped += item.drop is not None
             bar.advance(1, f"{dropped} dropped, {f'{steps.budget.spent:.2f} USD' if priced else 'cost unknown'}")
 
@@ -194,6 +205,7 @@ async def walk_all(items: list[Candidate], steps: Steps, store: OutcomeStore, wa
                         group.create_task(worker(bar))
             except ExceptionGroup as group:
                 raise group.exceptions[0] from None
+    leave(queue, steps.config.accept)
 
 
 def finish(folder: Run, config: DataConfig, items: list[Candidate], store: OutcomeStore) -> None:
@@ -212,6 +224,9 @@ def finish(folder: Run, config: DataConfig, items: list[Candidate], store: Outco
     print_funnel(funnel)
     print(cues)
     failed = sum(item.failed for item in items)
+    tried = sum(item.drop is None or item.drop.step != "metadata" for item in items)
+    for name, text in missing(len(lines), tried, config.accept).items():
+        folder.alarm(name, text)
     folder.finish(samples=len(items), sft=len(parts.sft), rl=len(parts.rl), dropped=len(drops), failed=failed)
     if failed:
         print(f"{failed} items got no answer from the endpoint; the same command asks for them again")

@@ -19,6 +19,7 @@ from seethink.ask.client import most_tokens
 from seethink.ask.messages import IMAGE_TOKENS, tile_rule
 from seethink.ask.prices import Usd
 from seethink.core.terminal import console
+from seethink.data.accept import forecast as forecast_accepted
 from seethink.data.batches import print_next_batch
 from seethink.data.config import DataConfig
 from seethink.data.forecast import ASKING, Array, Forecast, Overheard, Survey, forecast, survey
@@ -39,6 +40,8 @@ def look_ahead(
     with closing(Overheard(path if path.exists() else ":memory:")) as ledger:
         budget = Budget(config.budget, ledger.spent())
         steps = Steps(config, prompts, ledger, budget, dry=True)
+        if config.accept and not config.pilot:
+            items = forecast_accepted(items, steps)
         plan = print_plan(items, steps, ledger)
         if steps.by_batch:
             with BatchBook(ledger.path) as book:

@@ -10,7 +10,7 @@ from seethink.core.nouns import Drop, Sample
 from seethink.data.funnel import Funnel
 from seethink.traces.analyse import TraceStats
 
-STEPS = ("check", "keep", "pass_rate", "same", "pick", "choose")
+STEPS = ("check", "decontaminate", "keep", "pass_rate", "same", "pick", "choose")
 
 
 @dataclass(slots=True)

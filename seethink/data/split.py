@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from seethink.core.errors import UserError
-from seethink.core.nouns import Drop
+from seethink.core.nouns import Drop, Example
 from seethink.core.run import Run
 from seethink.core.store import example_row, hash_text, jsonl_writer, sample_row, write_json
 from seethink.core.tables import write_table
+from seethink.data.balance import Balance
 from seethink.data.config import SplitConfig, SplitRule
 from seethink.data.funnel import DROP_COLUMNS, Funnel, print_funnel
 from seethink.data.kept import CueCounts, Kept, count_cues, iter_kept
@@ -137,17 +138,21 @@ def split(kept: list[KeptLine], rule: SplitRule) -> Parts:
 
 
 def write_parts(folder: Run, parts: Parts, funnel: Funnel, kept: Iterable[Kept]) -> None:
-    """sft.jsonl and rl.jsonl of the kept rows, and who left where: drops.parquet and funnel.json."""
+    """sft.jsonl and rl.jsonl of the kept rows, what they are like (balance.json), and who left: drops.parquet, funnel.json."""
     sft, rl = ({row.id for row in part} for part in (parts.sft, parts.rl))
-    paths = folder.path("sft.jsonl"), folder.path("rl.jsonl")
+    paths, balance = (folder.path("sft.jsonl"), folder.path("rl.jsonl")), Balance()
     with jsonl_writer(paths[0]) as write_sft, jsonl_writer(paths[1]) as write_rl:
         for row in kept:
             if row.sample.id in sft:
                 write_sft(example_row(row.example, paths[0]))
+                balance.add("sft", row.example)
             elif row.sample.id in rl:
                 write_rl(sample_row(row.sample, paths[1]))
+                balance.add("rl", Example(row.sample, ""))
     write_table(folder.path("drops.parquet"), list(funnel.drops), DROP_COLUMNS)
     write_json(folder.path("funnel.json"), funnel.rows())
+    folder.path("alarms.jsonl").unlink(missing_ok=True)  # of the sets that were here before
+    balance.report(folder)
 
 
 def _choose(pool: list[KeptLine], cap: int | None, seed: int) -> tuple[list[KeptLine], list[Drop]]:

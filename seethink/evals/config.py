@@ -133,6 +133,15 @@ class EvalConfig(Config):
         return self
 
 
+class FingerprintConfig(Config):
+    """Make a list of hashes by which `data` and `curate` find the items of a benchmark among their rows."""
+
+    task: str = Field(default="rows", description="which board, as in eval; rows: a JSONL of your own")
+    data: Path = Field(description="its published file or folder")
+    pictures: bool = Field(default=True, description="hash its pictures, where they are there; false: the texts alone")
+    out: Annotated[Path, Effect.OUTPUT] = Field(description="list to write, NAME.jsonl")
+
+
 def check_judge(judge: JudgeConfig) -> None:
     """Raises UserError for half a judge: before responses are made and paid."""
     if judge.url and not judge.model:
