@@ -20,7 +20,12 @@ from seethink.data.imports.files import ROWS, files_of, rows, size
 from seethink.data.imports.run import Importer, run
 from tests.test_data_export import ANSWER, export, samples  # noqa: F401
 
-SUFFIX = {"verl": "parquet", "easyr1": "parquet", "sharegpt": "json", "llamafactory": "json", "paper": "json"}
+SUFFIX = {
+    **dict.fromkeys(("verl", "easyr1", "hf"), "parquet"),
+    "sharegpt": "json",
+    "llamafactory": "json",
+    "paper": "json",
+}
 
 
 def take(source, format, out, **more):
@@ -56,9 +61,17 @@ def every(samples):  # noqa: F811
     ]
 
 
+def test_the_table_below_has_everything(every):
+    """All kinds; none, one and several pictures; whatever a row may hold besides."""
+    assert {sample.kind for sample in every} == {"digit", "choice", "math", "box", "open"}
+    assert {len(sample.images) for sample in every} == {0, 1, 2}
+    for part in ("choices", "context", "licence", "meta", "alternatives"):
+        assert any(getattr(sample, part) for sample in every), part
+
+
 @pytest.mark.parametrize("traces", [False, True])
 @pytest.mark.parametrize(
-    "format", ["trl", "verl", "easyr1", "swift", "ms-swift", "messages", "sharegpt", "llamafactory", "paper"]
+    "format", ["hf", "trl", "verl", "easyr1", "swift", "ms-swift", "messages", "sharegpt", "llamafactory", "paper"]
 )
 def test_what_was_exported_comes_back_equal(every, tmp_path, format, traces):
     if not traces and format in ("messages", "sharegpt", "llamafactory"):
@@ -79,7 +92,7 @@ def test_what_was_exported_comes_back_equal(every, tmp_path, format, traces):
         assert [e.completion for e in load_examples(tmp_path / "back" / "rows.jsonl")] == [
             e.completion for e in examples
         ]
-    held = 3 if format in ("verl", "easyr1") else 0  # three pictures, each written once
+    held = 3 if format in ("hf", "verl", "easyr1") else 0  # three pictures, each written once
     assert summary["pictures"] == held == len(list((tmp_path / "back").glob("rows-images/*")))
 
 

@@ -174,6 +174,16 @@ def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> int:
     return count
 
 
+def write_array(path: Path, rows: Iterable[dict[str, Any]]) -> int:
+    """A JSON array, a row a line; the number of rows written."""
+    count = 0
+    with atomic(path) as temporary, open_text(temporary) as f:
+        for count, row in enumerate(rows, 1):
+            f.write(("[" if count == 1 else ",") + "\n" + json.dumps(row, ensure_ascii=False))
+        f.write("\n]\n" if count else "[]\n")
+    return count
+
+
 def load_samples(path: Path) -> list[Sample]:
     """Samples of a JSONL file, image paths made absolute. Raises UserError naming file and row."""
     return [_sound(row.read).sample for row in read_examples(path)]

@@ -228,13 +228,16 @@ class ExportConfig(Config):
 
     data: Path = Field(description="JSONL of samples (rl.jsonl, sft.jsonl with completions); or an evaluation's folder")
     format: Annotated[
-        Literal["trl", "messages", "verl", "easyr1", "swift", "sharegpt", "paper", "vlmevalkit", "inspect"], ByProgram
+        Literal["hf", "trl", "messages", "verl", "easyr1", "swift", "sharegpt", "paper", "vlmevalkit", "inspect"],
+        ByProgram,
     ] = Field(
-        description="trl, verl, easyr1, swift (or ms-swift): GRPO; messages, sharegpt (or llamafactory), swift: SFT; "
-        "paper: the published JSON; "
-        "vlmevalkit, inspect: an evaluation"
+        description="hf: columns for `datasets`; trl, verl, easyr1, swift (or ms-swift): GRPO; messages, sharegpt (or "
+        "llamafactory), swift: SFT; paper: the published JSON; vlmevalkit, inspect: an evaluation"
     )
-    out: Annotated[Path, Effect.OUTPUT] = Field(description="file to write; of an evaluation, a folder or a file")
+    out: Annotated[Path, Effect.OUTPUT] = Field(
+        description="file to write: .parquet of hf, verl, easyr1; .jsonl of trl, messages, swift, sharegpt; .json of "
+        "sharegpt, paper; of an evaluation, a folder or a file"
+    )
     system: Path | None = Field(default=None, description="text file with a system prompt; none: no system message")
     table: Path | None = Field(
         default=None, description="of vlmevalkit: its own TSV of the board, where the evaluation read another file"
