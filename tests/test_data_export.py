@@ -16,6 +16,7 @@ from seethink.data import export as export_module
 from seethink.data.export import SUFFIXES, ExportConfig, run
 from seethink.data.sources.paper import read as load_paper
 from seethink.rewards.adapters.common import sample_from_label, sample_from_truth
+from tests.tiny import byte_tokenizer
 
 ANSWER = "<think>I look.</think>\n<answer>{}</answer>"
 
@@ -75,6 +76,49 @@ def test_trl_rows_prepare_and_load(rl, samples, tmp_path):
         assert messages[0]["content"] == [{"type": "text", "text": "Think first."}]
         assert [p.get("image") for p in messages[1]["content"][:-1]] == list(sample.images)
         assert messages[1]["content"][-1]["text"] == sample.question
+
+
+def llava_processor():
+    """A real processor for images and text that needs no file and no torchvision; one token a patch, and one more."""
+    transformers = pytest.importorskip("transformers")
+    tokenizer = byte_tokenizer()
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<image>"]})
+    tokenizer.image_token, tokenizer.image_token_id = "<image>", tokenizer.convert_tokens_to_ids("<image>")
+    part = "{% if p['type'] == 'image' %}<image>{% else %}{{ p['text'] }}{% endif %}"
+    template = f"{{% for m in messages %}}{{{{ m['role'] }}}}: {{% for p in m['content'] %}}{part}{{% endfor %}} / {{% endfor %}}"
+    side = {"height": 28, "width": 28}
+    return transformers.LlavaProcessor(
+        image_processor=transformers.CLIPImageProcessor(size=side, crop_size=side), tokenizer=tokenizer, patch_size=14,
+        vision_feature_select_strategy="default", chat_template=template, num_additional_image_tokens=1,
+    )  # fmt: skip
+
+
+def test_trl_makes_tensors_of_what_was_exported(sft, samples, tmp_path):
+    """The collator of its SFT trainer, and the call of the processor that its GRPO trainer makes: names of files do."""
+    datasets = pytest.importorskip("datasets")
+    collate = pytest.importorskip("trl.trainer.sft_trainer").DataCollatorForVisionLanguageModeling
+    prepare = pytest.importorskip("trl.data_utils").prepare_multimodal_messages
+    processor, held = llava_processor(), sum(len(sample.images) for sample in samples)
+
+    def load(format):
+        path = export(sft, format, tmp_path / f"{format}.jsonl")
+        return list(
+            datasets.load_dataset("json", data_files=str(path), split="train", cache_dir=str(tmp_path / "cache"))
+        )
+
+    batch = collate(processor)([dict(row) for row in load("messages")])
+    assert batch["pixel_values"].shape == (held, 3, 28, 28)
+    for ids, sample in zip(batch["input_ids"], samples, strict=True):
+        text = processor.tokenizer.decode(ids).replace("<image>" * 4, "<image>").replace("<pad>", "")
+        asked = f"user: {'<image>' * len(sample.images)}{sample.question}"
+        assert text == f"{asked} / assistant: {ANSWER.format(sample.gold)} / "
+    rows = load("trl")
+    prompts = [prepare(row["prompt"], images=row["images"]) for row in rows]
+    texts = [processor.apply_chat_template(prompt, tokenize=False) for prompt in prompts]
+    inputs = processor(images=[row["images"] for row in rows], text=texts, padding=True, return_tensors="pt")
+    assert inputs["pixel_values"].shape == (held, 3, 28, 28)
+    tokens = (inputs["input_ids"] == processor.tokenizer.image_token_id).sum(1).tolist()
+    assert tokens == [4 * len(sample.images) for sample in samples]
 
 
 def test_messages_end_with_the_completion(sft, samples, tmp_path):

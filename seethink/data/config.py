@@ -1,4 +1,4 @@
-"""Settings of `seethink data | split | curate | import | export`."""
+"""Settings of `seethink data | split | curate | import | export | data push`."""
 
 from __future__ import annotations
 
@@ -253,3 +253,17 @@ class ExportConfig(Config):
         if self.format not in ("vlmevalkit", "inspect") and self.task or self.format != "vlmevalkit" and self.table:
             raise ValueError("table is a setting of vlmevalkit, and task of evaluations")
         return self
+
+
+class DataPushConfig(Config):
+    """Send data to the Hugging Face Hub, pictures inside, with a card that says where every row is from."""
+
+    data: Annotated[Path, Effect.INPUT] = Field(description="run folder of data, split or curate; or a JSONL of rows")
+    repo: str = Field(description="org/name of the data set on the Hub; made where it is not there")
+    format: Literal["hf", "verl", "easyr1"] = Field(
+        default="hf", description="layout of the tables, as `export` writes them; hf loads with `datasets` alone"
+    )
+    allow: tuple[str, ...] = Field(
+        default=(), description="sources that nobody may pass on as things stand, and that you may: docvqa, geoqa170k"
+    )
+    public: bool = Field(default=False, description="for everyone to see; else private")

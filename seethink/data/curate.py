@@ -41,6 +41,7 @@ from seethink.core.tables import write_table
 from seethink.core.tags import extract
 from seethink.data import choose
 from seethink.data.attempts import SCORES, Attempts, different, read_attempts
+from seethink.data.card import write_card
 from seethink.data.config import SELECTED, CurateConfig
 from seethink.data.funnel import DROP_COLUMNS, print_funnel
 from seethink.data.kept import read_traces
@@ -107,6 +108,7 @@ def run(config: CurateConfig, dry_run: bool = False) -> dict[str, Any] | None:
         folder.path("alarms.jsonl").unlink(missing_ok=True)  # of a run that was cut
         for name, text in alarms(summary, attempts, config).items():
             folder.alarm(name, text)
+        write_card(folder.folder)
         folder.finish(**summary)
         return folder.summary
 

@@ -8,7 +8,7 @@ Every item walks its own steps, so finished samples appear within minutes. Answe
 a killed or changed run repeats no call whose question did not change. A failed item is dropped with a reason and asked
 again when the same command runs again; only a dead endpoint (one that answers nothing is dead), a refused key, spent credit
 or a spent budget stop the run. A finished folder is not written again under other settings, unless --overwrite says so.
-Writes traces.jsonl sft.jsonl rl.jsonl drops.parquet funnel.json spend.jsonl. Left out: batch interfaces, shards.
+Writes traces.jsonl sft.jsonl rl.jsonl drops.parquet funnel.json spend.jsonl card.md. Left out: batch interfaces, shards.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from seethink.core.images import hash_pictures
 from seethink.core.progress import Progress, progress
 from seethink.core.run import Run
 from seethink.core.store import hash_file, hash_text, write_json, write_jsonl
+from seethink.data.card import write_card
 from seethink.data.config import DataConfig
 from seethink.data.funnel import Funnel, print_funnel
 from seethink.data.kept import save_kept
@@ -131,6 +132,7 @@ def finish(folder: Run, config: DataConfig, items: list[Candidate]) -> None:
     funnel = Funnel([item.sample for item in items], drops, sft=[row.sample for row in parts.sft])
     save_kept(folder.path("traces.jsonl"), kept)
     write_parts(folder, parts, funnel)
+    write_card(folder.folder)
     print_funnel(funnel)
     print_cues(kept)
     failed = sum(item.failed for item in items)

@@ -17,6 +17,7 @@ from seethink.core.nouns import Drop
 from seethink.core.run import Run
 from seethink.core.store import hash_text, save_examples, save_samples, write_json
 from seethink.core.tables import write_table
+from seethink.data.card import write_card
 from seethink.data.config import SplitConfig, SplitRule
 from seethink.data.funnel import DROP_COLUMNS, Funnel, print_funnel
 from seethink.data.kept import Kept, load_kept
@@ -48,6 +49,7 @@ def run(config: SplitConfig, dry_run: bool = False) -> None:
         config.out, "split", config, inputs, keep=True, overwrite=True
     ) as folder:  # costs nothing, redone at will
         write_parts(folder, parts, funnel)
+        write_card(folder.folder)
         folder.finish(sft=len(parts.sft), rl=len(parts.rl), dropped=len(parts.drops))
 
 
