@@ -347,6 +347,37 @@ def test_what_was_interrupted_leaves_no_half_and_goes_on(tmp_path, monkeypatch):
     assert [s.gold for s in back] == list("01234") and summary["pictures"] == 2
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "format", "said"),
+    [
+        ("a.csv", "question;answer\nHow many?;3\n", "csv", r"a\.csv: no table: .*Put a comma between columns"),
+        ("a.tsv", "question,answer\nHow many?,3\n", "tsv", r"a\.tsv: no table: .*Put a tab between columns"),
+        ("a.json", '{"data": [{"question": "How many?"}]}', "hf", r"a\.json:1: .*Its rows stand in 'data'.*jq \.data"),
+        ("a.json", '[{"conversations": []}]', "hf", r"a\.json:1: .*It has conversations: --format sharegpt"),
+        ("a.jsonl", '{"messages": []}', "hf", r"a\.jsonl:1: .*It has messages: --format messages"),
+        ("a.jsonl", '{"text": "How many?"}', "hf", r"a\.jsonl:1: row has no question.*among text; .*--columns THEIRS=question"),
+        ("a.jsonl", '{"question": "What?", "answer": "dark red"}', "hf", r"a\.jsonl:1: its kind .*Give --kind open"),
+        ("a.jsonl", '{"question": "?", "answer": 3, "image": "q.png"}', "hf", r"a\.jsonl:1: image 'q\.png'.*Give --images"),
+        ("a.jsonl", '{"question": "?", "answer": 3, "kind": "number"}', "hf", r"a\.jsonl:1: unknown .*'number'.*digit, choice"),
+        ("a.parquet", "<html>", "parquet", r"a\.parquet: not a readable parquet file"),
+    ],
+)  # fmt: skip
+def test_what_a_new_user_may_get_wrong_is_said_with_file_row_and_remedy(tmp_path, name, text, format, said):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(UserError, match=said):
+        take(tmp_path / name, format, tmp_path / "out.jsonl")
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "a.tsv", "a.csv"])
+def test_training_on_a_table_names_the_verb_that_makes_rows_of_it(tmp_path, name):
+    data = {"a.parquet": b"PAR1\x00\xff", "a.tsv": b"question\tanswer\nx\t3\n", "a.csv": b"question,answer\nx,3\n"}[
+        name
+    ]
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(UserError, match="seethink import --format hf"):
+        load_samples(tmp_path / name)
+
+
 def test_wrong_names_of_files_are_refused(tmp_path):
     (tmp_path / "in.jsonl").write_text("{}")
     for source, out, what in [

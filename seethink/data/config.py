@@ -179,8 +179,9 @@ class CurateConfig(Config):
 
 
 Kinds = Literal["auto", "digit", "choice", "math", "box", "open"]
-OTHER_NAMES = {"ms-swift": "swift", "llamafactory": "sharegpt", "llama-factory": "sharegpt", "tsv": "hf"}
-"""Formats by the names of the programs that read them."""
+OTHER_NAMES = {"ms-swift": "swift", "llamafactory": "sharegpt", "llama-factory": "sharegpt"}
+OTHER_NAMES |= dict.fromkeys(("tsv", "csv", "parquet", "datasets"), "hf")
+"""Formats by the names of the programs that read them, or of the files that hold a column each."""
 ByProgram = BeforeValidator(lambda name: OTHER_NAMES.get(name, name) if isinstance(name, str) else name)
 
 
