@@ -222,6 +222,9 @@ def test_sources_that_nobody_may_pass_on_are_named_first(data, fake_hub, capsys)
     assert "docvqa: the challenge hands it out itself" in said and "--allow docvqa geoqa170k" in said
     assert main([*call, "--allow", "docvqa"]) == 2 and "(geoqa170k: " in capsys.readouterr().err
     assert main([*call, "--allow", "docvq"]) == 2 and "--allow docvq: no row is of it" in capsys.readouterr().err
+    assert (
+        main(["push", "--run", str(data), "--repo", "me/own"]) == 2 and "seethink data push" in capsys.readouterr().err
+    )
     assert main([*call, "--allow", *ALLOWED, "--dry-run"]) == 0 and not fake_hub.calls
     said = capsys.readouterr().out
     assert (
@@ -259,10 +262,11 @@ def test_a_hub_that_cannot_be_reached_is_said_and_no_key_shown(data, monkeypatch
 
 
 @pytest.mark.parametrize("format", ["verl", "easyr1"])
-def test_other_layouts_are_sent_too(tmp_path, fake_hub, format):
+def test_other_layouts_are_sent_too(tmp_path, fake_hub, format, capsys):
     datasets = pytest.importorskip("datasets")
     save_examples(tmp_path / "own.jsonl", [Example(Sample("1", "mine", (), "How many?", "3", "digit"), "")])
     push(tmp_path / "own.jsonl", format=format, allow=())
+    assert "licence unknown: mine" in capsys.readouterr().err
     (row,) = datasets.load_dataset(str(fake_hub.folder), "own", split="train", cache_dir=str(tmp_path / "cache"))
     told = row["extra_info"] if format == "verl" else json.loads(row["answer"])
     assert told["solution"] == "3"

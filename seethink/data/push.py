@@ -9,6 +9,7 @@ card appear there in one commit. `--dry-run` shows the names of the files and th
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from itertools import islice
@@ -16,7 +17,7 @@ from pathlib import Path
 
 from seethink.core.errors import UserError
 from seethink.core.hub import check_repo, hub
-from seethink.data.card import DataFacts, card, read_facts
+from seethink.data.card import UNKNOWN, DataFacts, card, read_facts
 from seethink.data.config import DataPushConfig
 from seethink.data.export import exported, write_parquet
 from seethink.data.formats import SCHEMAS, TABLES
@@ -34,6 +35,8 @@ def run(config: DataPushConfig, dry_run: bool = False) -> None:
     if facts.runs and config.data.is_dir() and not (config.data / "done.json").is_file():
         raise UserError("this run has not finished", where=config.data, remedy="Its own command finishes it")
     refuse_closed(facts, config.allow)
+    if unknown := [source.name for source in facts.sources if UNKNOWN in source.licences]:
+        print(f"licence unknown: {', '.join(unknown)}; rows may say it under `licence`", file=sys.stderr)
     text = card(facts, config.repo, config.format)
     plan = {name: table_sizes(path, config.format) for name, path in facts.sets.items()}
     names = [name for of, sizes in plan.items() for name in table_names(of, len(sizes))]

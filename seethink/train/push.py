@@ -9,6 +9,7 @@ from pathlib import Path
 
 from seethink.core.errors import UserError
 from seethink.core.hub import check_repo, hub
+from seethink.core.store import read_record
 from seethink.train.config import PushConfig
 from seethink.train.model.folder import check_folder
 
@@ -22,6 +23,9 @@ def run(config: PushConfig, dry_run: bool = False) -> None:
         raise UserError(
             "is no finished run of sft or grpo", where=config.run, remedy="Give the folder that --out named"
         )
+    if (verb := read_record(config.run / "manifest.json").get("verb")) not in ("sft", "grpo"):
+        what = f"holds a run of seethink {verb}, which makes no model"
+        raise UserError(what, where=config.run, remedy="Data are sent by seethink data push --data")
     if config.adapter and not source.is_dir():
         raise UserError(
             "has no adapters", where=config.run, remedy="Only runs with model.lora_rank have; push the model"
