@@ -30,6 +30,7 @@ from seethink.train.launch import launch, under_torchrun
 VERBS = {
     "data": ("data.config:DataConfig", "data.pipeline:run", "distil reasoning traces from an endpoint, in six steps"),
     "data merge": ("data.config:MergeConfig", "data.shards:run", "make one run of the parts of several machines"),
+    "data push": ("data.config:DataPushConfig", "data.push:run", "send data to the Hugging Face Hub, pictures inside, with a card"),
     "split": ("data.config:SplitConfig", "data.split:run", "split kept traces into SFT and RL sets again, without calls"),
     "curate": ("data.config:CurateConfig", "data.curate:run", "choose the rows an arm trains on; others go with a reason"),
     "import": ("data.config:ImportConfig", "data.imports.run:run", "turn your own data into rows: parquet, JSON, TSV ..."),

@@ -12,9 +12,11 @@ from PIL import Image
 from seethink.core.errors import UserError
 from seethink.core.nouns import Example, Sample
 from seethink.core.store import save_examples, save_samples
-from seethink.data.export import ExportConfig, run
+from seethink.data import export as export_module
+from seethink.data.export import SUFFIXES, ExportConfig, run
 from seethink.data.sources.paper import read as load_paper
 from seethink.rewards.adapters.common import sample_from_label, sample_from_truth
+from tests.tiny import byte_tokenizer
 
 ANSWER = "<think>I look.</think>\n<answer>{}</answer>"
 
@@ -76,6 +78,49 @@ def test_trl_rows_prepare_and_load(rl, samples, tmp_path):
         assert messages[1]["content"][-1]["text"] == sample.question
 
 
+def llava_processor():
+    """A real processor for images and text that needs no file and no torchvision; one token a patch, and one more."""
+    transformers = pytest.importorskip("transformers")
+    tokenizer = byte_tokenizer()
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<image>"]})
+    tokenizer.image_token, tokenizer.image_token_id = "<image>", tokenizer.convert_tokens_to_ids("<image>")
+    part = "{% if p['type'] == 'image' %}<image>{% else %}{{ p['text'] }}{% endif %}"
+    template = f"{{% for m in messages %}}{{{{ m['role'] }}}}: {{% for p in m['content'] %}}{part}{{% endfor %}} / {{% endfor %}}"
+    side = {"height": 28, "width": 28}
+    return transformers.LlavaProcessor(
+        image_processor=transformers.CLIPImageProcessor(size=side, crop_size=side), tokenizer=tokenizer, patch_size=14,
+        vision_feature_select_strategy="default", chat_template=template, num_additional_image_tokens=1,
+    )  # fmt: skip
+
+
+def test_trl_makes_tensors_of_what_was_exported(sft, samples, tmp_path):
+    """The collator of its SFT trainer, and the call of the processor that its GRPO trainer makes: names of files do."""
+    datasets = pytest.importorskip("datasets")
+    collate = pytest.importorskip("trl.trainer.sft_trainer").DataCollatorForVisionLanguageModeling
+    prepare = pytest.importorskip("trl.data_utils").prepare_multimodal_messages
+    processor, held = llava_processor(), sum(len(sample.images) for sample in samples)
+
+    def load(format):
+        path = export(sft, format, tmp_path / f"{format}.jsonl")
+        return list(
+            datasets.load_dataset("json", data_files=str(path), split="train", cache_dir=str(tmp_path / "cache"))
+        )
+
+    batch = collate(processor)([dict(row) for row in load("messages")])
+    assert batch["pixel_values"].shape == (held, 3, 28, 28)
+    for ids, sample in zip(batch["input_ids"], samples, strict=True):
+        text = processor.tokenizer.decode(ids).replace("<image>" * 4, "<image>").replace("<pad>", "")
+        asked = f"user: {'<image>' * len(sample.images)}{sample.question}"
+        assert text == f"{asked} / assistant: {ANSWER.format(sample.gold)} / "
+    rows = load("trl")
+    prompts = [prepare(row["prompt"], images=row["images"]) for row in rows]
+    texts = [processor.apply_chat_template(prompt, tokenize=False) for prompt in prompts]
+    inputs = processor(images=[row["images"] for row in rows], text=texts, padding=True, return_tensors="pt")
+    assert inputs["pixel_values"].shape == (held, 3, 28, 28)
+    tokens = (inputs["input_ids"] == processor.tokenizer.image_token_id).sum(1).tolist()
+    assert tokens == [4 * len(sample.images) for sample in samples]
+
+
 def test_messages_end_with_the_completion(sft, samples, tmp_path):
     rows = [json.loads(line) for line in export(sft, "messages", tmp_path / "m.jsonl").read_text().splitlines()]
     for row, sample in zip(rows, samples, strict=True):
@@ -95,6 +140,32 @@ def test_verl_rows_hold_pictures_and_truth(rl, samples, tmp_path):
         assert truth(row["extra_info"]) == expected_truth(sample) and row["extra_info"]["question"] == sample.question
     pictures = rows.cast_column("images", datasets.List(datasets.Image()))
     assert pictures[0]["images"][0].size == (4, 4)
+
+
+def test_plain_columns_load_with_their_pictures(sft, samples, tmp_path):
+    datasets = pytest.importorskip("datasets")
+    path = export(sft, "hf", tmp_path / "hf.parquet")
+    rows = datasets.load_dataset("parquet", data_files=str(path), split="train", cache_dir=str(tmp_path / "cache"))
+    for row, sample in zip(rows, samples, strict=True):
+        assert truth(row) == expected_truth(sample) and row["completion"] == ANSWER.format(sample.gold)
+        assert [image.getpixel((0, 0)) for image in row["images"]] == [
+            Image.open(image).getpixel((0, 0)) for image in sample.images
+        ]
+
+
+def test_rows_pass_one_by_one(sft, tmp_path, monkeypatch):
+    """No row is read before the one ahead of it was handed on to the file."""
+    seen, read = [], export_module.read_examples
+    monkeypatch.setattr(export_module, "read_examples", lambda path: (seen.append(row.id) or row for row in read(path)))
+
+    def writing(path, rows):
+        return sum(len(seen) == count for count, _ in enumerate(rows, 1))
+
+    for format, writer in (("trl", "write_jsonl"), ("sharegpt", "write_json_list"), ("verl", "write_parquet")):
+        seen.clear()
+        monkeypatch.setattr(export_module, writer, lambda path, rows, *_: writing(path, rows))
+        config = ExportConfig(data=sft, format=format, out=tmp_path / f"x{SUFFIXES[format][0]}")
+        assert export_module.write(export_module.exported(sft, format), config) == 5
 
 
 def test_easyr1_answers_carry_kind_and_meta(rl, samples, tmp_path):
@@ -163,8 +234,28 @@ def test_the_papers_json_reads_back_to_equal_samples(sft, samples, tmp_path):
 @pytest.mark.parametrize("format", ["messages", "sharegpt"])
 def test_formats_for_sft_need_completions(rl, tmp_path, format):
     with pytest.raises(UserError, match="no completion"):
-        export(rl, format, tmp_path / "x.json")
-    assert not (tmp_path / "x.json").exists()
+        export(rl, format, tmp_path / "x.jsonl")
+    assert not (tmp_path / "x.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("format", "name", "right"),
+    [
+        ("verl", "x.json", "written as parquet. Name it .*/x.parquet"),
+        ("easyr1", "x", "Name it .*/x.parquet"),
+        ("hf", "images", "Name it .*/images.parquet"),
+        ("trl", "x.json", "written as jsonl. Name it .*/x.jsonl"),
+        ("sharegpt", "x.parquet", "written as json or jsonl. Name it .*/x.json"),
+        ("paper", "x.jsonl", "written as json. Name it .*/x.json"),
+    ],
+)
+def test_a_name_of_another_kind_of_file_is_refused_with_the_right_one(sft, tmp_path, format, name, right):
+    """`images` is a folder that is there."""
+    before = sorted(tmp_path.rglob("*"))
+    for dry_run in (False, True):
+        with pytest.raises(UserError, match=right):
+            run(ExportConfig(data=sft, format=format, out=tmp_path / name), dry_run)
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_a_placeholder_without_an_image_is_refused(tmp_path):
@@ -192,11 +283,11 @@ def test_the_published_format_refuses_a_completion_it_cannot_take_apart(tmp_path
         export(tmp_path / "sft.jsonl", "paper", tmp_path / "paper.json")
 
 
-@pytest.mark.parametrize("format", ["easyr1", "paper"])
+@pytest.mark.parametrize("format", ["easyr1", "paper", "hf"])
 def test_a_system_prompt_is_not_lost_without_a_word(rl, tmp_path, format):
     (tmp_path / "system.txt").write_text("Think first.")
     with pytest.raises(UserError, match="system prompt"):
-        export(rl, format, tmp_path / "x", system=tmp_path / "system.txt")
+        export(rl, format, tmp_path / ("x.json" if format == "paper" else "x.parquet"), system=tmp_path / "system.txt")
 
 
 def test_every_format_asks_what_our_own_models_are_asked(tmp_path, samples):
@@ -211,7 +302,7 @@ def test_every_format_asks_what_our_own_models_are_asked(tmp_path, samples):
     save_examples(tmp_path / "p.jsonl", [Example(sample, ANSWER.format("A"))])
     asked = "Is <image> bigger than <image>?\nA. yes\nB. no"
     for format in ("swift", "sharegpt"):
-        text = export(tmp_path / "p.jsonl", format, tmp_path / f"{format}.json").read_text()
+        text = export(tmp_path / "p.jsonl", format, tmp_path / f"{format}.jsonl").read_text()
         assert json.dumps(asked) in text
     for format in ("verl", "easyr1"):
         (row,) = pq.read_table(export(tmp_path / "p.jsonl", format, tmp_path / f"{format}.parquet")).to_pylist()

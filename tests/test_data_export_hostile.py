@@ -11,7 +11,8 @@ from PIL import Image
 from seethink.core.errors import UserError
 from seethink.core.nouns import Example, Sample
 from seethink.core.store import save_examples, write_jsonl
-from seethink.data.export import SCHEMAS, write_parquet
+from seethink.data.export import write_parquet
+from seethink.data.formats import SCHEMAS
 from tests.test_data_export import ANSWER, export
 
 ROW = {"id": "a", "source": "s", "images": ["images/0.png"], "question": "How many?", "gold": "3", "kind": "digit"}
@@ -28,7 +29,7 @@ def rows(tmp_path) -> Path:
     return tmp_path / "rows.jsonl"
 
 
-@pytest.mark.parametrize("format", ["verl", "easyr1"])
+@pytest.mark.parametrize("format", ["verl", "easyr1", "hf"])
 def test_parquet_is_written_in_small_row_groups_as_the_rows_come(rows, tmp_path, format, monkeypatch):
     schema, seen = SCHEMAS[format], []
 
@@ -53,7 +54,7 @@ def test_no_rows_are_still_a_table(tmp_path):
     assert pq.read_schema(tmp_path / "none.parquet").names == SCHEMAS["verl"].names
 
 
-@pytest.mark.parametrize("format", ["verl", "easyr1"])
+@pytest.mark.parametrize("format", ["verl", "easyr1", "hf"])
 @pytest.mark.parametrize("content", ["root:x:0:0\n", "<html>no picture</html>", '{"key": 1}'])
 def test_what_is_no_picture_is_never_copied(rows, tmp_path, format, content):
     (tmp_path / "secret.txt").write_text(content)

@@ -20,7 +20,12 @@ from seethink.data.imports.files import ROWS, files_of, rows, size
 from seethink.data.imports.run import Importer, run
 from tests.test_data_export import ANSWER, export, samples  # noqa: F401
 
-SUFFIX = {"verl": "parquet", "easyr1": "parquet", "sharegpt": "json", "llamafactory": "json", "paper": "json"}
+SUFFIX = {
+    **dict.fromkeys(("verl", "easyr1", "hf"), "parquet"),
+    "sharegpt": "json",
+    "llamafactory": "json",
+    "paper": "json",
+}
 
 
 def take(source, format, out, **more):
@@ -56,9 +61,17 @@ def every(samples):  # noqa: F811
     ]
 
 
+def test_the_table_below_has_everything(every):
+    """All kinds; none, one and several pictures; whatever a row may hold besides."""
+    assert {sample.kind for sample in every} == {"digit", "choice", "math", "box", "open"}
+    assert {len(sample.images) for sample in every} == {0, 1, 2}
+    for part in ("choices", "context", "licence", "meta", "alternatives"):
+        assert any(getattr(sample, part) for sample in every), part
+
+
 @pytest.mark.parametrize("traces", [False, True])
 @pytest.mark.parametrize(
-    "format", ["trl", "verl", "easyr1", "swift", "ms-swift", "messages", "sharegpt", "llamafactory", "paper"]
+    "format", ["hf", "trl", "verl", "easyr1", "swift", "ms-swift", "messages", "sharegpt", "llamafactory", "paper"]
 )
 def test_what_was_exported_comes_back_equal(every, tmp_path, format, traces):
     if not traces and format in ("messages", "sharegpt", "llamafactory"):
@@ -79,7 +92,7 @@ def test_what_was_exported_comes_back_equal(every, tmp_path, format, traces):
         assert [e.completion for e in load_examples(tmp_path / "back" / "rows.jsonl")] == [
             e.completion for e in examples
         ]
-    held = 3 if format in ("verl", "easyr1") else 0  # three pictures, each written once
+    held = 3 if format in ("hf", "verl", "easyr1") else 0  # three pictures, each written once
     assert summary["pictures"] == held == len(list((tmp_path / "back").glob("rows-images/*")))
 
 
@@ -332,6 +345,37 @@ def test_what_was_interrupted_leaves_no_half_and_goes_on(tmp_path, monkeypatch):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in.json", "out-images"]
     back, summary = take(tmp_path / "in.json", "hf", tmp_path / "out.jsonl")
     assert [s.gold for s in back] == list("01234") and summary["pictures"] == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "format", "said"),
+    [
+        ("a.csv", "question;answer\nHow many?;3\n", "csv", r"a\.csv: no table: .*Put a comma between columns"),
+        ("a.tsv", "question,answer\nHow many?,3\n", "tsv", r"a\.tsv: no table: .*Put a tab between columns"),
+        ("a.json", '{"data": [{"question": "How many?"}]}', "hf", r"a\.json:1: .*Its rows stand in 'data'.*jq \.data"),
+        ("a.json", '[{"conversations": []}]', "hf", r"a\.json:1: .*It has conversations: --format sharegpt"),
+        ("a.jsonl", '{"messages": []}', "hf", r"a\.jsonl:1: .*It has messages: --format messages"),
+        ("a.jsonl", '{"text": "How many?"}', "hf", r"a\.jsonl:1: row has no question.*among text; .*--columns THEIRS=question"),
+        ("a.jsonl", '{"question": "What?", "answer": "dark red"}', "hf", r"a\.jsonl:1: its kind .*Give --kind open"),
+        ("a.jsonl", '{"question": "?", "answer": 3, "image": "q.png"}', "hf", r"a\.jsonl:1: image 'q\.png'.*Give --images"),
+        ("a.jsonl", '{"question": "?", "answer": 3, "kind": "number"}', "hf", r"a\.jsonl:1: unknown .*'number'.*digit, choice"),
+        ("a.parquet", "<html>", "parquet", r"a\.parquet: not a readable parquet file"),
+    ],
+)  # fmt: skip
+def test_what_a_new_user_may_get_wrong_is_said_with_file_row_and_remedy(tmp_path, name, text, format, said):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(UserError, match=said):
+        take(tmp_path / name, format, tmp_path / "out.jsonl")
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "a.tsv", "a.csv"])
+def test_training_on_a_table_names_the_verb_that_makes_rows_of_it(tmp_path, name):
+    data = {"a.parquet": b"PAR1\x00\xff", "a.tsv": b"question\tanswer\nx\t3\n", "a.csv": b"question,answer\nx,3\n"}[
+        name
+    ]
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(UserError, match="seethink import --format hf"):
+        load_samples(tmp_path / name)
 
 
 def test_wrong_names_of_files_are_refused(tmp_path):

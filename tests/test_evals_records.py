@@ -161,7 +161,7 @@ def test_a_killed_run_leaves_no_half_picture(tmp_path, monkeypatch):
         ("a.json", b'{"data": [{"a": 1}]}', ":data", "row is not a JSON object"),
         ("a.parquet", b"PAR1" + b"\0" * 100, "a.parquet", "not a readable parquet file"),
         ("a.parquet", b"", "a.parquet", "not a readable parquet file"),
-        ("a.txt", b"x", "a.txt", "no file of a benchmark"),
+        ("a.txt", b"x", "a.txt", "no container that is known"),
     ],
 )
 def test_broken_files_are_refused_by_name(tmp_path, name, data, where, what):

@@ -15,6 +15,7 @@ committed. Long texts are kept as zstd; who reads `call.text` and `call.reasonin
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import sqlite3
 import sys
@@ -55,7 +56,8 @@ SELECT a.step, a.model, sum(a.status = 'ok') AS calls, count(*) AS attempts, sum
   (SELECT sum(prompt_tokens) FROM call c WHERE c.step = a.step AND c.model = a.model) AS prompt_tokens,
   (SELECT sum(completion_tokens) FROM call c WHERE c.step = a.step AND c.model = a.model) AS completion_tokens,
   (SELECT sum(seconds) FROM call c WHERE c.step = a.step AND c.model = a.model) AS seconds,
-  CASE WHEN count(*) = count(a.usd) THEN sum(a.usd) END AS usd
+  CASE WHEN count(*) = count(a.usd) THEN sum(a.usd) END AS usd,
+  (SELECT json_group_array(DISTINCT served) FROM call c WHERE c.step = a.step AND c.model = a.model) AS served
 FROM attempt a GROUP BY a.step, a.model ORDER BY min(a.id)
 """
 
@@ -238,11 +240,12 @@ class Ledger:
         return [str(row["error"]) for row in self._count(query, (model,))]
 
     def spending(self) -> list[dict[str, Any]]:
-        """One row per step and model; `usd` is None where any price was unknown, `seconds` those of the answers.
+        """One row per step and model; `usd` is None where any price was unknown, `seconds` those of the answers, `served` the
+        names that the server gave the model.
 
         `lost` requests are those that a kill or an interrupt left open; `lost_usd` is their highest price.
         """
-        return [dict(row) for row in self._count(SPENDING)]
+        return [{**row, "served": json.loads(row["served"])} for row in map(dict, self._count(SPENDING))]
 
     def typical(self, step: str) -> tuple[float, float] | None:
         """Mean (prompt, completion) tokens of a step's answers so far, or None."""

@@ -7,9 +7,10 @@ from pathlib import Path
 from seethink.core.errors import UserError
 
 ROWS = "rows are read from JSONL: one JSON object a line"
+IMPORT = "Make rows of it: seethink import --format hf --source THAT --out rows.jsonl"
 BINARY = (
-    (b"PAR1", "a Parquet file", "Write it as JSONL, e.g. pandas.read_parquet(..).to_json(.., orient='records', lines=True)"),
-    (b"ARROW1", "an Arrow file", "Write it as JSONL"),
+    (b"PAR1", "a Parquet file", IMPORT),
+    (b"ARROW1", "an Arrow file", IMPORT),
     (b"\x1f\x8b", "compressed with gzip", "Unpack it with gunzip"),
     (b"\x28\xb5\x2f\xfd", "compressed with zstd", "Unpack it with unzstd"),
     (b"BZh", "compressed with bzip2", "Unpack it with bunzip2"),
@@ -52,8 +53,8 @@ def refuse_other_text(line: str, where: str) -> None:
     elif start == "<":
         what, remedy = "a web page or XML", "Download the file itself"
     elif start != "{" and "\t" in line.strip():
-        what = "a table with tabs (TSV)"
+        what, remedy = "a table with tabs (TSV)", IMPORT
     elif start != "{" and "," in line:
-        what = "a table with commas (CSV)"
+        what, remedy = "a table with commas (CSV)", IMPORT
     if what:
         raise UserError(f"row is not a JSON object: the file is {what}, and {ROWS}", where=where, remedy=remedy)

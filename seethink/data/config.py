@@ -1,4 +1,4 @@
-"""Settings of `seethink data | split | curate | import | export`."""
+"""Settings of `seethink data | split | curate | import | export | data push`."""
 
 from __future__ import annotations
 
@@ -299,8 +299,9 @@ class CurateConfig(Config):
 
 
 Kinds = Literal["auto", "digit", "choice", "math", "box", "open"]
-OTHER_NAMES = {"ms-swift": "swift", "llamafactory": "sharegpt", "llama-factory": "sharegpt", "tsv": "hf"}
-"""Formats by the names of the programs that read them."""
+OTHER_NAMES = {"ms-swift": "swift", "llamafactory": "sharegpt", "llama-factory": "sharegpt"}
+OTHER_NAMES |= dict.fromkeys(("tsv", "csv", "parquet", "datasets"), "hf")
+"""Formats by the names of the programs that read them, or of the files that hold a column each."""
 ByProgram = BeforeValidator(lambda name: OTHER_NAMES.get(name, name) if isinstance(name, str) else name)
 
 
@@ -348,13 +349,16 @@ class ExportConfig(Config):
 
     data: Path = Field(description="JSONL of samples (rl.jsonl, sft.jsonl with completions); or an evaluation's folder")
     format: Annotated[
-        Literal["trl", "messages", "verl", "easyr1", "swift", "sharegpt", "paper", "vlmevalkit", "inspect"], ByProgram
+        Literal["hf", "trl", "messages", "verl", "easyr1", "swift", "sharegpt", "paper", "vlmevalkit", "inspect"],
+        ByProgram,
     ] = Field(
-        description="trl, verl, easyr1, swift (or ms-swift): GRPO; messages, sharegpt (or llamafactory), swift: SFT; "
-        "paper: the published JSON; "
-        "vlmevalkit, inspect: an evaluation"
+        description="hf: columns for `datasets`; trl, verl, easyr1, swift (or ms-swift): GRPO; messages, sharegpt (or "
+        "llamafactory), swift: SFT; paper: the published JSON; vlmevalkit, inspect: an evaluation"
     )
-    out: Annotated[Path, Effect.OUTPUT] = Field(description="file to write; of an evaluation, a folder or a file")
+    out: Annotated[Path, Effect.OUTPUT] = Field(
+        description="file to write: .parquet of hf, verl, easyr1; .jsonl of trl, messages, swift, sharegpt; .json of "
+        "sharegpt, paper; of an evaluation, a folder or a file"
+    )
     system: Path | None = Field(default=None, description="text file with a system prompt; none: no system message")
     table: Path | None = Field(
         default=None, description="of vlmevalkit: its own TSV of the board, where the evaluation read another file"
@@ -370,3 +374,17 @@ class ExportConfig(Config):
         if self.format not in ("vlmevalkit", "inspect") and self.task or self.format != "vlmevalkit" and self.table:
             raise ValueError("table is a setting of vlmevalkit, and task of evaluations")
         return self
+
+
+class DataPushConfig(Config):
+    """Send data to the Hugging Face Hub, pictures inside, with a card that says where every row is from."""
+
+    data: Annotated[Path, Effect.INPUT] = Field(description="run folder of data, split or curate; or a JSONL of rows")
+    repo: str = Field(description="org/name of the data set on the Hub; made where it is not there")
+    format: Literal["hf", "verl", "easyr1"] = Field(
+        default="hf", description="layout of the tables, as `export` writes them; hf loads with `datasets` alone"
+    )
+    allow: tuple[str, ...] = Field(
+        default=(), description="sources that nobody may pass on as things stand, and that you may: docvqa, geoqa170k"
+    )
+    public: bool = Field(default=False, description="for everyone to see; else private")

@@ -43,6 +43,7 @@ from seethink.core.tags import extract
 from seethink.data import choose
 from seethink.data.attempts import SCORES, Attempts, different, read_attempts
 from seethink.data.balance import Balance
+from seethink.data.card import write_card
 from seethink.data.config import SELECTED, CurateConfig
 from seethink.data.contamination import CONTAMINATED, content_of, find_contaminated
 from seethink.data.funnel import DROP_COLUMNS, print_funnel
@@ -115,6 +116,7 @@ def run(config: CurateConfig, dry_run: bool = False) -> dict[str, Any] | None:
         for entry in sieve.entries:
             balance.add("selected", Example(entry.sample, entry.text))
         balance.report(folder)
+        write_card(folder.folder)
         folder.finish(**summary)
         return folder.summary
 

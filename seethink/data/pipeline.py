@@ -9,8 +9,8 @@ a killed or changed run repeats no call whose question did not change, and what 
 (outcomes.sqlite). Texts stand there and not in memory. A failed item is dropped with a reason and asked
 again when the same command runs again; only a dead endpoint (one that answers nothing is dead), a refused key, spent credit
 or a spent budget stop the run. A finished folder is not written again under other settings, unless --overwrite says so.
-Writes traces.jsonl sft.jsonl rl.jsonl drops.parquet funnel.json spend.jsonl. Parts of the rows
-go to several machines (--shard); `--pilot 50` asks a few items first and says what all of them will cost.
+Writes traces.jsonl sft.jsonl rl.jsonl drops.parquet funnel.json spend.jsonl card.md. Parts of
+the rows go to several machines (--shard); `--pilot 50` asks a few items first and says what all of them will cost.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from seethink.core.run import Run
 from seethink.core.store import hash_file, hash_text, jsonl_writer, write_json, write_jsonl
 from seethink.data.accept import Quota, in_order, leave, missing
 from seethink.data.batches import Wait, check_open, walk_in_rounds
+from seethink.data.card import write_card
 from seethink.data.checked import FILE as ROWS
 from seethink.data.checked import CheckedRows, check_rows
 from seethink.data.config import DataConfig
@@ -221,6 +222,7 @@ def finish(folder: Run, config: DataConfig, items: list[Candidate], store: Outco
     funnel = Funnel(items, drops, sft=parts.sft)
     write_parts(folder, parts, funnel, kept_rows(items, store))
     store.keep(item.key for item in items)
+    write_card(folder.folder)
     print_funnel(funnel)
     print(cues)
     failed = sum(item.failed for item in items)

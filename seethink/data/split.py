@@ -20,6 +20,7 @@ from seethink.core.run import Run
 from seethink.core.store import example_row, hash_text, jsonl_writer, sample_row, write_json
 from seethink.core.tables import write_table
 from seethink.data.balance import Balance
+from seethink.data.card import write_card
 from seethink.data.config import SplitConfig, SplitRule
 from seethink.data.funnel import DROP_COLUMNS, Funnel, print_funnel
 from seethink.data.kept import CueCounts, Kept, count_cues, iter_kept
@@ -83,6 +84,7 @@ def run(config: SplitConfig, dry_run: bool = False) -> None:
         config.out, "split", config, inputs, keep=True, overwrite=True
     ) as folder:  # costs nothing, redone at will
         write_parts(folder, parts, funnel, iter_kept(config.traces))
+        write_card(folder.folder)
         folder.finish(sft=len(parts.sft), rl=len(parts.rl), dropped=len(parts.drops))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -11,12 +10,12 @@ from pydantic import AfterValidator, Field, PositiveInt, model_validator
 from seethink.core.config import Config, Effect, Seed, whole
 from seethink.core.errors import UserError
 from seethink.core.fields import refuse_tokens
+from seethink.core.hub import HUB_NAME
 from seethink.core.nouns import kind_of
 from seethink.core.store import read_text
 from seethink.core.url import OpenUrls
 from seethink.rewards.config import RewardConfig
 
-HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 LORA_LR = 1e-4  # adapters hardly move at the rates of full training
 
 

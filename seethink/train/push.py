@@ -1,18 +1,16 @@
 """A finished run's model to the Hugging Face Hub, its card as README.md.
 
-    seethink push --run runs/grpo --repo me/my-model [--adapter] [--dry-run]
-
-The token is huggingface_hub's own (`hf auth login`, or HF_TOKEN); it is never read or shown here.
+seethink push --run runs/grpo --repo me/my-model [--adapter] [--dry-run]
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from seethink.core.errors import UserError
-from seethink.core.terminal import one_line
-from seethink.train.config import HUB_NAME, PushConfig
+from seethink.core.hub import check_repo, hub
+from seethink.core.store import read_record
+from seethink.train.config import PushConfig
 from seethink.train.model.folder import check_folder
 
 
@@ -20,12 +18,14 @@ def run(config: PushConfig, dry_run: bool = False) -> None:
     """The verb. Raises UserError for a run without a model, or what the Hub refuses."""
     source = config.run / ("adapter" if config.adapter else "model")
     card = config.run / "card.md"
-    if not HUB_NAME.fullmatch(config.repo):
-        raise UserError(f"{config.repo!r} is no name on the Hub", where="--repo", remedy="Give org/name")
+    check_repo(config.repo)
     if not (config.run / "done.json").is_file():
         raise UserError(
             "is no finished run of sft or grpo", where=config.run, remedy="Give the folder that --out named"
         )
+    if (verb := read_record(config.run / "manifest.json").get("verb")) not in ("sft", "grpo"):
+        what = f"holds a run of seethink {verb}, which makes no model"
+        raise UserError(what, where=config.run, remedy="Data are sent by seethink data push --data")
     if config.adapter and not source.is_dir():
         raise UserError(
             "has no adapters", where=config.run, remedy="Only runs with model.lora_rank have; push the model"
@@ -46,18 +46,9 @@ def run(config: PushConfig, dry_run: bool = False) -> None:
 
 def send(source: Path, card: Path, config: PushConfig) -> str:
     """The address of what was sent."""
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
-
-    api: Any = HfApi()
-    try:
+    with hub(config.repo) as api:
         api.create_repo(config.repo, private=not config.public, exist_ok=True)
         if card.is_file():
             api.upload_file(path_or_fileobj=card.read_bytes(), path_in_repo="README.md", repo_id=config.repo)
         api.upload_folder(repo_id=config.repo, folder_path=source, commit_message="from seethink")
-    except (HfHubHTTPError, HFValidationError, LocalTokenNotFoundError, OSError) as error:
-        remedy = "Check the name and `hf auth whoami`"
-        raise UserError(
-            f"the Hub refuses it ({one_line(str(error))[:200]})", where=config.repo, remedy=remedy, code=1
-        ) from None
     return f"https://huggingface.co/{config.repo}"

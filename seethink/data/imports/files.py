@@ -93,14 +93,14 @@ def size(path: Path) -> int:
 
 def kind(path: Path) -> str:
     """parquet, arrow, json, jsonl, csv or tsv. A .json of one object a line is jsonl. Raises UserError for another file."""
-    suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise UserError("no container that is known", where=path, remedy=f"Give a file in {', '.join(SUFFIXES)}")
     try:
         with open(path, "rb") as f:
             start = f.read(4096).lstrip(b"\xef\xbb\xbf \t\r\n")
     except OSError as error:
         raise unreadable(path, error) from None
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise UserError("no container that is known", where=path, remedy=f"Give a file in {', '.join(SUFFIXES)}")
     if start.startswith(b"version https://git-lfs"):
         raise UserError("a pointer of Git LFS", where=path, remedy="Run `git lfs pull` in its folder")
     if suffix in (".json", ".jsonl"):
@@ -108,11 +108,16 @@ def kind(path: Path) -> str:
     return suffix[1:]
 
 
-def rows(path: Path) -> Iterator[TheirRow]:
-    """Every row of a file. Raises UserError for a file that cannot be read on; a row that is none is a fault in its place."""
+def rows(path: Path, unread: tuple[str, ...] = ()) -> Iterator[TheirRow]:
+    """Every row of a file. Raises UserError for a file that cannot be read on; a row that is none is a fault in its place.
+
+    Of parquet, columns that are `unread` are left out, unless they are plain text: pictures are large.
+    """
     match kind(path):
-        case "parquet" | "arrow" as container:
-            yield from _table(path, container)
+        case "parquet":
+            yield from _table(path, _parquet(path, unread))
+        case "arrow":
+            yield from _table(path, _arrow(path))
         case "json":
             yield from _array(path)
         case "jsonl":
@@ -122,10 +127,10 @@ def rows(path: Path) -> Iterator[TheirRow]:
             yield from text_table(path)
 
 
-def _table(path: Path, container: str) -> Iterator[TheirRow]:
+def _table(path: Path, batches: Iterator[pa.RecordBatch]) -> Iterator[TheirRow]:
     number = 0
     try:
-        for batch in _parquet(path) if container == "parquet" else _arrow(path):
+        for batch in batches:
             named = _classes(batch.schema)
             for row in batch.to_pylist():
                 number += 1
@@ -136,9 +141,12 @@ def _table(path: Path, container: str) -> Iterator[TheirRow]:
         raise _broken(path, number, error) from None
 
 
-def _parquet(path: Path) -> Iterator[pa.RecordBatch]:
+def _parquet(path: Path, unread: tuple[str, ...]) -> Iterator[pa.RecordBatch]:
     with pq.ParquetFile(path, pre_buffer=False, buffer_size=CHUNK) as file:
-        yield from file.iter_batches(ROWS)
+        texts = (pa.string(), pa.large_string())
+        yield from file.iter_batches(
+            ROWS, columns=[f.name for f in file.schema_arrow if f.name not in unread or f.type in texts]
+        )
 
 
 def _arrow(path: Path) -> Iterator[pa.RecordBatch]:
@@ -216,7 +224,8 @@ def text_table(path: Path) -> Iterator[TheirRow]:
             reader = csv.reader(f, delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True)
             names = next(reader, [])
             if len(names) < 2:
-                raise UserError("no table: its first line names no columns", where=path, remedy=AGAIN)
+                remedy = f"Put a {'tab' if path.suffix.lower() == '.tsv' else 'comma'} between columns, or rename it"
+                raise UserError("no table: its first line names no columns", where=path, remedy=remedy)
             for number, fields in enumerate(filter(None, reader), 1):
                 where = f"{path}:{number}"
                 row: Fields | UserError = dict(zip(names, fields, strict=False))
@@ -231,5 +240,5 @@ def text_table(path: Path) -> Iterator[TheirRow]:
 
 
 def _broken(path: Path, number: int, error: Exception) -> UserError:
-    what = f"not a readable table ({str(error)[:200]})"
+    what = f"not a readable {path.suffix[1:]} file ({str(error)[:200]})"
     return UserError(what, where=f"{path}:{number + 1}" if number else path, remedy=AGAIN)

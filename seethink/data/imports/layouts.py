@@ -70,6 +70,8 @@ NUMBERED = re.compile(r"<image[ _]?(\d+)>")
 WORDS = {"answer": "gold", "solution": "gold", "image": "images", "problem": "question", "messages": "conversation"}
 """Other words for these."""
 ROLES = {"human": "user", "gpt": "assistant", "model": "assistant", "chatgpt": "assistant", "bot": "assistant"}
+CHATS = {"conversations": "sharegpt", "messages": "messages"}
+"""Where a conversation stands -> the format to name."""
 FRAME = ("data_source", "reward_model", "ability")
 """Of verl: what only it needs, once our keys are taken out."""
 
@@ -299,7 +301,12 @@ def _with_kind(taken: Fields, kind: str, where: str) -> Fields:
 
 
 def _columns(ours: str, names: Aliases, row: Fields) -> str:
-    """What to do where a row lacks something that may only have another name."""
+    """What to do where a row lacks something that may only have another name, or be another format's."""
+    if "conversation" not in names and (turns := next((name for name in row if name in CHATS), None)):
+        return f"It has {turns}: --format {CHATS[turns]}"
+    for name, value in row.items():
+        if len(row) == 1 and isinstance(value, list) and value and isinstance(value[0], dict):
+            return f"Its rows stand in {name!r}: write that list alone, e.g. jq .{name}"
     looked = ", ".join(dict.fromkeys((*names.get("conversation", ()), *names.get("asked", ()), *names.get(ours, ()))))
     return f"Looked for {looked} among {', '.join(list(row)[:12])}; name another with --columns THEIRS={ours}"
 

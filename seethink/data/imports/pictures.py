@@ -31,6 +31,25 @@ OTHER_ROW = 64
 """A TSV's picture of at most so many characters may be the index of the row that holds it."""
 
 
+def is_picture(data: bytes) -> bool:
+    """Whether bytes begin as pictures do."""
+    return data.startswith(tuple(SUFFIXES))
+
+
+def held_name(data: bytes) -> str:
+    """The file for a picture that a row holds: its hash, and how such pictures end."""
+    suffix = next((suffix for start, suffix in SUFFIXES.items() if data.startswith(start)), ".img")
+    return hashlib.blake2b(data, digest_size=12).hexdigest() + suffix
+
+
+def decoded(text: str) -> bytes | None:
+    """What a text in base64, or a data URL, holds; None for any other text."""
+    try:
+        return base64.b64decode(text.rpartition(";base64,")[2], validate=True)
+    except (binascii.Error, ValueError):  # the latter for characters beyond ASCII
+        return None
+
+
 class PictureFile(NamedTuple):
     file: str
     held: bytes | None
@@ -124,23 +143,18 @@ class PictureFolder:
             raise UserError(what, where=where, remedy="Give names of files, bytes or base64")
 
     def _held(self, data: bytes) -> PictureFile:
-        suffix = next((suffix for start, suffix in SUFFIXES.items() if data.startswith(start)), ".img")
-        name = hashlib.blake2b(data, digest_size=12).hexdigest() + suffix
-        return PictureFile(str(self.folder / name), data)
+        return PictureFile(str(self.folder / held_name(data)), data)
 
     def _named(self, text: str, where: str) -> PictureFile:
         """A file, or base64: what is long, says so, or begins as pictures do."""
         if text.startswith(("http://", "https://")):
             raise UserError(f"picture {text[:80]} is an address", where=where, remedy="Download it and give its path")
         long = len(text) > LONGEST_NAME or text.startswith("data:")
-        try:
-            data = base64.b64decode(text.rpartition(";base64,")[2], validate=True)
-        except (binascii.Error, ValueError) as error:
-            if long:
-                what = f"its picture is broken base64 ({error})"
-                raise UserError(what, where=where, remedy="Write the source again, or drop the row") from None
-            data = b""
-        if long or data.startswith(tuple(SUFFIXES)):
+        data = decoded(text)
+        if data is None and long:
+            what = "its picture is broken base64"
+            raise UserError(what, where=where, remedy="Write the source again, or drop the row")
+        if data is not None and (long or is_picture(data)):
             return self._held(data)
         name = text.removeprefix("file://")
         file = name if os.path.isabs(name) and os.path.isfile(name) else str(image_below(name, self.roots, where))

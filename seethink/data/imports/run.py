@@ -128,9 +128,8 @@ class Importer:
             print(f"  ... and {more} more", file=sys.stderr)
         kinds = ", ".join(f"{kind} {n}" for kind, n in sorted(self.kinds.items()))
         what = f"{taken} of {self.read} rows ({kinds}), {self.completions} with a completion"
-        end = (
-            " (not written)" if dry_run else f"; pictures written: {len(self.pictures.written)}, {self.pictures.folder}"
-        )
+        written = len(self.pictures.written)
+        end = " (not written)" if dry_run else f"; {written} pictures to {self.pictures.folder}" if written else ""
         print(f"import: {what}, {self.config.out}{end}")
         numbers = {"rows": self.read, "taken": taken, "dropped": len(self.dropped), "completions": self.completions}
         return {**numbers, "kinds": dict(self.kinds), "pictures": len(self.pictures.written)}

@@ -22,6 +22,7 @@ DOCVQA = Source(
     title="DocVQA",
     published="rrc.cvc.uab.es/?ch=17",
     licence="terms of the challenge; pages of the UCSF Industry Documents Library",
+    closed="the challenge hands it out itself, under terms that name no licence",
     kind="open",
     counts=Counts(10_194, 8_206, 4_897, 1_000),
     files=("train_v1.0_withQT.json", "train_v1.0.json", "**/train_v1.0*.json"),

@@ -27,6 +27,7 @@ GEOQA170K = Source(
     title="GeoQA170K",
     published="hf.co/datasets/Luckyjhg/Geo170K",
     licence="none stated",
+    closed="its card states no licence",
     kind="choice",
     counts=Counts(None, None, None, 6_499),
     files=("qa_tuning.json", "data/qa_tuning-*.parquet"),

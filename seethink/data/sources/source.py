@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -69,6 +69,8 @@ class Source:
     published: str
     licence: str
     """As its card says; of the annotations, where pictures have another."""
+    closed: str = field(default="", kw_only=True)
+    """Why nobody may pass its rows on as things stand; empty: its licence lets them."""
     kind: Kind
     counts: Counts
     files: tuple[str, ...]

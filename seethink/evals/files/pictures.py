@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hashlib
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from seethink.core.errors import UserError
-
-SUFFIXES = {b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"GIF8": ".gif", b"RIFF": ".webp", b"BM": ".bmp"}
-OTHER_ROW = 64
-"""A TSV's `image` of at most so many characters is the index of the row that holds the picture."""
-LONGEST_NAME = 1024
+from seethink.data.imports.pictures import LONGEST_NAME, OTHER_ROW, decoded, held_name, is_picture
 
 
 class RecordPictures:
@@ -62,12 +55,10 @@ class RecordPictures:
             return indexed and self._other_row(value) or self._named(value, where)
         if self.folder is None and len(value) > LONGEST_NAME:
             return ()
-        try:
-            data = base64.b64decode(value.rpartition(";base64,")[2], validate=True)
-        except (binascii.Error, ValueError):  # the latter for characters beyond ASCII
+        data = decoded(value)
+        if data is None or len(value) <= LONGEST_NAME and not is_picture(data):
             return self._named(value, where)
-        is_name = len(value) <= LONGEST_NAME and not any(map(data.startswith, SUFFIXES))
-        return self._named(value, where) if is_name else self._written(data)
+        return self._written(data)
 
     def _named(self, name: str, where: str) -> tuple[str, ...]:
         if len(name) > LONGEST_NAME or "\0" in name:
@@ -87,8 +78,7 @@ class RecordPictures:
     def _written(self, data: bytes) -> tuple[str, ...]:
         if self.folder is None:
             return ()
-        suffix = next((suffix for magic, suffix in SUFFIXES.items() if data.startswith(magic)), ".img")
-        file = self.folder / (hashlib.blake2b(data, digest_size=12).hexdigest() + suffix)
+        file = self.folder / held_name(data)
         if not file.exists():
             self.folder.mkdir(parents=True, exist_ok=True)
             temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")

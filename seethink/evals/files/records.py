@@ -1,6 +1,6 @@
 """Published benchmark files as records, whatever their container: JSON, JSONL, VLMEvalKit's TSV, Hugging Face parquet.
 
-Boards say what the columns mean; this file knows how they are stored. Pictures inside a file (base64 in a TSV, bytes in
+Boards say what the columns mean, `seethink import` reads the containers. Pictures inside a file (base64 in a TSV, bytes in
 parquet) are written once, under the hash of their content. Tables are read row by row, so their size does not matter.
 """
 
@@ -11,19 +11,13 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from seethink.core.errors import UserError
 from seethink.core.fields import as_text
-from seethink.core.filetype import unreadable
 from seethink.core.nouns import Example, Sample
-from seethink.core.store import DataRow, read_json, read_jsonl
-from seethink.data.imports.files import text_table
+from seethink.core.store import DataRow, read_json
+from seethink.data.imports.files import kind, rows
 from seethink.evals.files.pictures import RecordPictures
 
-BATCH = 50  # rows of a parquet file held at once: pictures are large
-POINTER = b"version https://git-lfs"
 AGAIN = "Download the file again"
 MAX_LISTED = 10_000
 """Characters of a list that a table holds as text."""
@@ -51,11 +45,10 @@ def read_records(
     """
     path = Path(path)
     for file in shards(path) if path.is_dir() else [path]:
-        rows = _rows(file, names if pictures is None else ())
         found = RecordPictures(
             base or file.parent, pictures, lambda file=file: ((at, row) for at, _, row in _rows(file)), names
         )
-        for where, key, row in rows:
+        for where, key, row in _rows(file, names if pictures is None else ()):
             held = [row.pop(name, None) for name in names]
             yield Record(where, key, row, found.of(held, str(row.get("index", "")), where))
 
@@ -120,31 +113,16 @@ def in_groups(rows: Iterable[DataRow]) -> Iterator[DataRow]:
         yield from members
 
 
-def _rows(path: Path, skip: tuple[str, ...] = ()) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """(where, key, row); of parquet without the columns to `skip`, unless those are plain names."""
-    _refuse_pointer(path)
-    match path.suffix.lower():
-        case ".jsonl":
-            for number, row in read_jsonl(path):
-                yield f"{path}:{number}", "", row
-        case ".json":
-            yield from _objects(path)
-        case ".tsv" | ".csv":
-            yield from _table(path)
-        case ".parquet":
-            yield from _shard(path, skip)
-        case _:
-            remedy = "Give the published JSON, JSONL, TSV or parquet"
-            raise UserError("no file of a benchmark", where=path, remedy=remedy)
-
-
-def _refuse_pointer(path: Path) -> None:
-    try:
-        with open(path, "rb") as f:
-            if f.read(len(POINTER)) == POINTER:
-                raise UserError("a pointer of Git LFS", where=path, remedy="Run `git lfs pull` in its folder")
-    except OSError as error:
-        raise unreadable(path, error) from None
+def _rows(path: Path, unread: tuple[str, ...] = ()) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """(where, key, row); of parquet without columns that are `unread`, unless those are plain names."""
+    kind(path)  # a pointer of Git LFS is refused before it is read as JSON
+    if path.suffix.lower() == ".json":
+        yield from _objects(path)
+        return
+    for found in rows(path, unread):
+        if isinstance(found.row, UserError):
+            raise UserError(found.row.what, where=found.where, remedy=AGAIN)
+        yield found.where, "", found.row
 
 
 def _objects(path: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
@@ -156,26 +134,3 @@ def _objects(path: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
         if not isinstance(row, dict):
             raise UserError("row is not a JSON object", where=f"{path}:{key}", remedy="Give the published file")
         yield f"{path}:{key}", str(key) if isinstance(value, dict) else "", row
-
-
-def _table(path: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    for row in text_table(path):
-        if isinstance(row.row, UserError):
-            raise UserError(row.row.what, where=row.where, remedy=AGAIN)
-        yield row.where, "", row.row
-
-
-def _shard(path: Path, skip: tuple[str, ...]) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    number = 0
-    try:
-        with pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20) as file:
-            columns = [
-                f.name for f in file.schema_arrow if f.name not in skip or f.type in (pa.string(), pa.large_string())
-            ]
-            for batch in file.iter_batches(BATCH, columns=columns):
-                for row in batch.to_pylist():
-                    number += 1
-                    yield f"{path}:{number}", "", row
-    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
-        what = f"not a readable parquet file ({str(error)[:200]})"
-        raise UserError(what, where=f"{path}:{number + 1}" if number else path, remedy=AGAIN) from None

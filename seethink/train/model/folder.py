@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from seethink.core.errors import UserError
+from seethink.core.hub import HUB_NAME
 from seethink.core.store import read_json
-from seethink.train.config import HUB_NAME
 
 FAMILIES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")  # model_type
 MODELS = "Qwen2-VL, Qwen2.5-VL or Qwen3-VL (dense)"
