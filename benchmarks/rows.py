@@ -32,11 +32,63 @@ from seethink.core.terminal import console
 
 ROOT = Path(__file__).parents[1]
 SOURCES = {"clevr_math": "digit", "arxivqa": "choice", "docvqa": "open", "math_puma": "choice", "vizwiz": "digit"}
-WORDS = (
-    "the a of in on with and or so it is this that image shows object red blue green cube sphere table chart axis value line "
-    "left right above below between larger smaller number count three seven total sum because therefore first second next "
-    "option answer question text label region corner small metal rubber cylinder"
-).split()
+WORDS = [
+    "the",
+    "a",
+    "of",
+    "in",
+    "on",
+    "with",
+    "and",
+    "or",
+    "so",
+    "it",
+    "is",
+    "this",
+    "that",
+    "image",
+    "shows",
+    "object",
+    "red",
+    "blue",
+    "green",
+    "cube",
+    "sphere",
+    "table",
+    "chart",
+    "axis",
+    "value",
+    "line",
+    "left",
+    "right",
+    "above",
+    "below",
+    "between",
+    "larger",
+    "smaller",
+    "number",
+    "count",
+    "three",
+    "seven",
+    "total",
+    "sum",
+    "because",
+    "therefore",
+    "first",
+    "second",
+    "next",
+    "option",
+    "answer",
+    "question",
+    "text",
+    "label",
+    "region",
+    "corner",
+    "small",
+    "metal",
+    "rubber",
+    "cylinder",
+]
 FORMATS = ("trl", "messages", "verl", "easyr1", "swift", "sharegpt", "paper")
 
 
@@ -59,7 +111,7 @@ def make_rows(folder: Path, count: int) -> Path:
         picture.paste((chance.randrange(256), 90, 90), (8, 8, 8 + n % 40, 40))
         picture.save(image, compress_level=1)
         gold = {"choice": "B", "open": f"the number {n}"}.get(kind, str(n % 10))
-        choices = ("one", "two", "three") if kind == "choice" else ()
+        choices = tuple(prose(chance, 3) for _ in range(3)) if kind == "choice" else ()
         question = f"{prose(chance, chance.randint(20, 40))} What is it? (item {n})"
         samples.append(Sample(f"item-{n}", source, (str(image),), question, gold, kind, choices, licence="synthetic"))
     save_samples(folder / "samples.jsonl", samples)
@@ -97,7 +149,7 @@ class Teacher:
             return text.split("<text>\n")[1].split("\n</text>")[0].replace("the caption says", "the image shows")
         n = int(re.search(r"item (\d+)", text)[1])
         chance = random.Random(n)
-        wrong = n % 25 == 7
+        wrong = n % 24 == 7
         kind = list(SOURCES.values())[n % len(SOURCES)]
         answer = {"choice": "A" if wrong else "B", "open": f"the number {n}"}.get(kind, str((n + wrong) % 10))
         think = f"For item {n} the caption says so. {prose(chance, chance.randint(450, 750))}"
@@ -161,11 +213,18 @@ def main() -> None:
     at_kill = settled(out)
     results["data, resumed"] = measure(run, folder)
     results["data, done before"] = measure(run, folder)
-    traces = sum(1 for _ in open(out / "traces.jsonl", "rb"))
+    with open(out / "traces.jsonl", "rb") as f:
+        traces = sum(1 for _ in f)
     results["split"] = measure(["split", "--traces", str(out / "traces.jsonl"), "--out", str(folder / "split")], folder)
     for name in FORMATS:
-        data = ["--data", str(out / "traces.jsonl")] if name in ("trl", "verl", "easyr1", "swift") else ["--data", str(out / "sft.jsonl")]
-        results[f"export {name}"] = measure(["export", *data, "--format", name, "--out", str(folder / f"export.{name}")], folder)
+        data = (
+            ["--data", str(out / "traces.jsonl")]
+            if name in ("trl", "verl", "easyr1", "swift")
+            else ["--data", str(out / "sft.jsonl")]
+        )
+        results[f"export {name}"] = measure(
+            ["export", *data, "--format", name, "--out", str(folder / f"export.{name}")], folder
+        )
     table = Table(title=f"{options.rows:,} synthetic rows, killed at {at_kill:,} settled, {traces:,} kept", box=None)
     for heading in ("", "seconds", "CPU seconds", "MB at most", "first new call"):
         table.add_column(heading, justify="left" if not heading else "right")
@@ -175,7 +234,13 @@ def main() -> None:
     console(width=120).print(table)
     if options.json:
         sizes = {path.name: path.stat().st_size for path in sorted(out.iterdir()) if path.is_file()}
-        about = {"rows": options.rows, "settled_at_kill": at_kill, "kept": traces, "processor": processor(), "bytes": sizes}
+        about = {
+            "rows": options.rows,
+            "settled_at_kill": at_kill,
+            "kept": traces,
+            "processor": processor(),
+            "bytes": sizes,
+        }
         write_json(options.json, {**about, "results": results})
 
 

@@ -7,6 +7,7 @@ import math
 import re
 import string
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
 from seethink.core.errors import UserError
@@ -62,6 +63,7 @@ def read_golds(value: Any, kind: str, where: object) -> tuple[str, ...]:
     return tuple(dict.fromkeys(texts))
 
 
+@lru_cache(4096)
 def names_pictures(key: str) -> bool:
     """Whether a key is one of those under which people keep pictures, and not ours."""
     return key not in ("images", "image") and bool(_EXTRA_IMAGE_KEY.fullmatch(key))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 from seethink.core import fields as read
@@ -197,9 +197,15 @@ def sample_from_row(row: dict[str, Any], where: object = "") -> Sample:
 
 def sample_to_row(sample: Sample) -> dict[str, Any]:
     """The JSON row `sample_from_row` reads back to an equal sample."""
-    row = asdict(sample)
-    row["images"], row["choices"] = list(sample.images), list(sample.choices)
-    row["question"] = read.with_marks(sample.question, row.pop("places"))
-    if row.pop("alternatives"):
-        row["gold"] = list(sample.golds)
-    return row
+    return {
+        "id": sample.id,
+        "source": sample.source,
+        "images": list(sample.images),
+        "question": read.with_marks(sample.question, sample.places),
+        "gold": list(sample.golds) if sample.alternatives else sample.gold,
+        "kind": sample.kind,
+        "choices": list(sample.choices),
+        "context": sample.context,
+        "licence": sample.licence,
+        "meta": sample.meta,
+    }

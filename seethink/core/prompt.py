@@ -44,5 +44,7 @@ def options_text(sample: Sample) -> str:
 
 def _listed(question: str, letter: str, choice: str) -> bool:
     """Whether a question names an option by its letter and text, however it is set apart."""
+    if question.isascii() and any(word.isascii() and word.lower() not in question.lower() for word in choice.split()):
+        return False  # a pattern of its own costs more than all the rest of a row
     words = r"\s+".join(map(re.escape, choice.split()))
     return bool(re.search(rf"(?i)(?<!\w){letter}\W{{1,6}}{words}(?!\w)", question))

@@ -9,6 +9,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TextIO
 
@@ -233,20 +234,25 @@ def read_examples(path: Path, completions: bool = False) -> Iterator[DataRow]:
 
     Raises UserError for a file that holds no rows at all.
     """
+    return (row for row, _ in read_rows(path, completions))
+
+
+def read_rows(path: Path, completions: bool = False) -> Iterator[tuple[DataRow, dict[str, Any]]]:
+    """The same, each with the JSON object it was read from; empty where there is none."""
     base, seen, number = Path(path).resolve().parent, {}, 0
     for number, row in read_lines(path):
-        where, name = f"{path}:{number}", ""
+        where, name, given = f"{path}:{number}", "", {}
         try:
             if isinstance(row, UserError):
                 raise row
-            name = str(row.get("id", ""))[:MAX_SHOWN]
+            name, given = str(row.get("id", ""))[:MAX_SHOWN], row
             example = _example(row, where, base, completions)
             if (first := seen.setdefault(example.sample.id, number)) != number:
                 what = f"id {name!r} was already used in row {first}"
                 raise UserError(what, where=where, remedy="Ids must be unique")
-            yield DataRow(where, name, example)
+            yield DataRow(where, name, example), given
         except UserError as fault:
-            yield DataRow(where, name, fault)
+            yield DataRow(where, name, fault), given
     if not number:
         raise UserError("no samples", where=path, remedy="Give a file with at least one row")
 
@@ -254,12 +260,20 @@ def read_examples(path: Path, completions: bool = False) -> Iterator[DataRow]:
 def _example(row: dict[str, Any], where: str, base: Path, completions: bool) -> Example:
     """A row whose texts a model may read and whose images are files. Raises UserError for any other."""
     example = example_from_row(row, where, completions)
-    images = tuple(str(base / image) for image in example.sample.images)
+    images = tuple(_below(base, image) for image in example.sample.images)
     for image in images:
         if not os.path.isfile(image):
             what = f"image {image[-MAX_PATH:]} {'is no file' if os.path.exists(image) else 'does not exist'}"
             raise UserError(what, where=where, remedy="Fix the path or drop the row")
-    return dataclasses.replace(example, sample=dataclasses.replace(example.sample, images=images))
+    return (
+        dataclasses.replace(example, sample=dataclasses.replace(example.sample, images=images)) if images else example
+    )
+
+
+def _below(base: Path, image: str) -> str:
+    """base / image as text; making a Path takes longer than looking at the file."""
+    parts = image.split("/")
+    return str(base / image) if "" in parts or "." in parts or base == base.parent else f"{base}/{image}"
 
 
 def example_from_row(row: dict[str, Any], where: str, completions: bool = False) -> Example:
@@ -281,8 +295,23 @@ def example_from_row(row: dict[str, Any], where: str, completions: bool = False)
 
 def relative_images(row: dict[str, Any], path: Path) -> dict[str, Any]:
     """Image paths relative to the file, so that a folder of data can move."""
-    base = Path(path).resolve().parent
-    return {**row, "images": [os.path.relpath(Path(i).resolve(), base) for i in row["images"]]}
+    base = os.path.abspath(os.path.dirname(path))
+    return {**row, "images": [_relative(os.path.join(os.getcwd(), image), base) for image in row["images"]]}
+
+
+def _relative(image: str, base: str) -> str:
+    """Path from a folder to an image, both absolute; links are followed."""
+    folder, name = os.path.split(image)
+    if name in ("", ".", "..") or os.path.islink(image):
+        return os.path.relpath(os.path.realpath(image), os.path.realpath(base))
+    return os.path.join(_way(folder, base), name)
+
+
+@lru_cache(1024)
+def _way(folder: str, base: str) -> str:
+    """From folder to folder. Many pictures lie in few of them, and every part of a path is looked up."""
+    way = os.path.relpath(os.path.realpath(folder), os.path.realpath(base))
+    return "" if way == "." else way
 
 
 def hash_text(*parts: str) -> str:

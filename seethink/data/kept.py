@@ -12,9 +12,7 @@ from seethink.core.fields import refuse_tokens
 from seethink.core.nouns import Example, Sample, Verdict
 from seethink.core.store import (
     DataRow,
-    read_examples,
-    read_jsonl,
-    read_lines,
+    read_rows,
     sample_row,
     typed,
     write_jsonl,
@@ -68,7 +66,7 @@ def load_kept(path: Path) -> list[Kept]:
 
 def iter_kept(path: Path) -> Iterator[Kept]:
     """The same, one after the other."""
-    for data, (_, row) in zip(read_examples(path), read_jsonl(path), strict=True):
+    for data, row in read_rows(path):
         if isinstance(data.read, UserError):
             raise data.read
         sample = data.read.sample
@@ -80,8 +78,8 @@ def read_traces(path: Path) -> Iterator[DataRow]:
 
     What is wrong with a row stands in its place. Raises UserError for a file of another kind.
     """
-    for row, (_, given) in zip(read_examples(path), read_lines(path), strict=True):
-        if isinstance(row.read, UserError) or isinstance(given, UserError) or "think" not in given:
+    for row, given in read_rows(path):
+        if isinstance(row.read, UserError) or "think" not in given:
             yield row
             continue
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Container, Iterable
 from pathlib import Path
 
@@ -36,7 +35,10 @@ def unseen_pictures(samples: Iterable[Sample], known: dict[str, tuple[str, str]]
     """Path -> state of every picture that is not as it was when it was found sound; `known`: path -> (state, hash) of those."""
     unseen = {}
     for path in dict.fromkeys(image for sample in samples for image in sample.images):
-        state = picture_state(path) if os.path.exists(path) else ""
+        try:
+            state = picture_state(path)
+        except OSError:  # which looking at it will say
+            state = ""
         if path not in known or known[path][0] != state:
             unseen[path] = state
     return unseen

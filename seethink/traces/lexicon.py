@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from pydantic import Field
 
@@ -27,11 +27,8 @@ EQUAL = str.maketrans({"ı": "i", "İ": "i", "ſ": "s", "\u212a": "k"})
 """Characters that a pattern without case takes for ASCII letters."""
 
 
-class Literals(NamedTuple):
-    """What stands in every match of a cue, in lower case: how it begins, and its longest part."""
-
-    first: str
-    longest: str
+Literals = dict[str, tuple[str, ...]]
+"""How a cue begins -> a text that each cue with this beginning holds, all in lower case; empty: nothing is known."""
 
 
 class LexiconFile(Config):
@@ -56,8 +53,8 @@ class Lexicon:
     span: str
     """think or text: what part of a trace to look at."""
     patterns: tuple[re.Pattern[str], ...]
-    literals: tuple[tuple[Literals, ...], ...]
-    """Of every pattern, of each of its cues: texts that stand in whatever it matches; see `_starts`."""
+    literals: tuple[Literals, ...]
+    """Of every pattern: what its matches hold."""
     sentence_start: frozenset[str]
     """Cues, in lower case, that count only where a sentence begins."""
     precision: float | None = None
@@ -88,11 +85,10 @@ def load(name: str) -> Lexicon:
         raise UserError("lexicon has no cues", where=name, remedy="Give cues or sentence_start")
     if file.match == "substring":  # each cue on its own, overlapping ones all count: the paper's rule
         patterns = tuple(re.compile(re.escape(cue), re.IGNORECASE) for cue in [*cues, *starts])
-        literals = tuple((Literals(cue.lower(), cue.lower()),) for cue in [*cues, *starts])
+        literals = tuple(_literals([[cue]]) for cue in [*cues, *starts])
     else:
         patterns = (_word_pattern([*cues, *starts]),)
-        parts = [re.split(r"[* ]+", cue.lower()) for cue in [*cues, *starts]]
-        literals = (tuple(Literals(part[0], max(part, key=len)) for part in parts),)
+        literals = (_literals([re.split(r"[* ]+", cue) for cue in [*cues, *starts]]),)
     only_starts = frozenset(cue.lower() for cue in starts if cue not in cues)
     return Lexicon(name, file.span, patterns, literals, only_starts, file.precision, file.recall)
 
@@ -127,17 +123,27 @@ def count_trace(think: str, answer: str, lexicon: Lexicon) -> dict[str, int]:
     return count(f"{think}\n{answer}" if lexicon.span == "text" else think, lexicon)
 
 
-def _starts(text: str, literals: Sequence[Literals]) -> Iterable[int]:
-    """Where in the text a cue could begin, in order: a search for plain text is fifty times faster than one without case."""
+def _literals(cues: Sequence[Sequence[str]]) -> Literals:
+    """Of cues in pieces of plain text. Empty where one of them has no plain beginning, or is not ASCII."""
+    found: dict[str, set[str]] = {}
+    for pieces in cues:
+        found.setdefault(pieces[0].lower(), set()).add(max(pieces, key=len).lower())
+    plain = all(pieces[0] and "".join(pieces).isascii() for pieces in cues)
+    return {first: tuple(sorted(longest)) for first, longest in found.items()} if plain else {}
+
+
+def _starts(text: str, literals: Literals) -> Iterable[int]:
+    """Where in the text a cue could begin, in order: a search for plain text is far faster than one without case."""
     folded = _folded(text)
-    if len(folded) != len(text) or not all(part.first and "".join(part).isascii() for part in literals):
+    if len(folded) != len(text) or not literals:
         return range(len(text))
-    starts = set()
-    for first in {part.first for part in literals if part.longest in folded}:
-        start = folded.find(first)
-        while start >= 0:
-            starts.add(start)
-            start = folded.find(first, start + 1)
+    starts = []
+    for first, longest in literals.items():
+        if any(part in folded for part in longest):
+            start = folded.find(first)
+            while start >= 0:
+                starts.append(start)
+                start = folded.find(first, start + 1)
     return sorted(starts)
 
 
