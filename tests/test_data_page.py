@@ -95,6 +95,7 @@ def test_cues_are_marked_where_they_stand_in_the_second_text(before, after, span
     assert "".join(t for t, m in found if m == "del") == "".join(t for t, m in pieces if m == "del")
     second = [(char, "cue" in mark) for text, mark in found if mark != "del" for char in text]
     assert second == [(char, any(a <= i < b for a, b in spans)) for i, char in enumerate(after)]
+    assert marked([("a double-check", "")], [(2, 14), (9, 14)]) == [("a ", ""), ("double-check", "cue")]
 
 
 def test_long_pieces_are_cut_and_the_rest_is_counted():

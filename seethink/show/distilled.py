@@ -10,7 +10,7 @@ it lies in one file, which works from the disk. The card holds no row and no pic
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -102,7 +102,7 @@ def shown_rows(facts: DataFacts, samples: Sequence[Sample], config: DataConfig) 
     """The chosen rows, with all that is known of them, the most wanted first."""
     chosen = dict.fromkeys(choose(facts.ends, config.split.seed))
     found = {sample.id: sample for sample in samples if sample.id in chosen}
-    outcomes = {outcome.sample_id: outcome for outcome in _outcomes(facts.folder) if outcome.sample_id in chosen}
+    outcomes = {outcome.sample_id: outcome for outcome in _outcomes(facts.folder, chosen)}
     again = [s for s in found.values() if s.id not in outcomes or facts.ends[s.id][2] in UNREAD]
     walked = retrace(again, config, load_prompts(config.prompts), facts.folder) if again and facts.prompts else {}
     rows = []
@@ -123,7 +123,7 @@ def page_cards(rows: Sequence[ShownRow], config: DataConfig) -> tuple[list[dict[
     cards: list[dict[str, Any]] = []
     text = 0
     for row in rows:
-        made = card(row, cues)
+        made = card(row, config, cues)
         text += len(call("", made))
         if text > MOST_TEXT:
             break
@@ -136,7 +136,7 @@ def page_cards(rows: Sequence[ShownRow], config: DataConfig) -> tuple[list[dict[
     return cards, {names[path]: uri for path in paths if (uri := thumbnail_uri(path, most))}
 
 
-def _outcomes(folder: Path) -> Iterator[Outcome]:
+def _outcomes(folder: Path, sample_ids: Iterable[str]) -> Iterator[Outcome]:
     if (folder / FILE).is_file():
         with closing(OutcomeStore(folder / FILE)) as store:
-            yield from store.read()
+            yield from store.of(sample_ids)

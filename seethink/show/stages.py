@@ -21,7 +21,7 @@ from seethink.core.terminal import CONTROLS
 from seethink.data.config import DataConfig
 from seethink.data.kept import Draft
 from seethink.data.outcomes import Outcome
-from seethink.data.steps import Candidate, Steps, walk
+from seethink.data.steps import Candidate, Steps, given_caption, walk
 from seethink.show.words import Pieces, clipped, marked, word_diff
 from seethink.traces import lexicon
 
@@ -46,7 +46,7 @@ class ShownRow:
     """The last reply, of a row that was dropped because nothing could be made of it."""
 
 
-def card(row: ShownRow, cues: lexicon.Lexicon | None) -> dict[str, Any]:
+def card(row: ShownRow, config: DataConfig, cues: lexicon.Lexicon | None) -> dict[str, Any]:
     """The row as the page wants it; every text as it is to be shown, pictures as paths."""
     source, step, reason = row.end
     outcome, sample = row.outcome, row.sample
@@ -62,7 +62,8 @@ def card(row: ShownRow, cues: lexicon.Lexicon | None) -> dict[str, Any]:
         return found
     if outcome.caption is not None:
         found["caption"] = cut(outcome.caption)
-        found["captioned"] = "by the source" if sample and _own_caption(sample, outcome.caption) else ""
+        given = sample and given_caption(sample, config) is not None
+        found["captioned"] = "by the source" if given else ""
     if outcome.distilled:
         found["trace"] = _trace(outcome.distilled, outcome.rewritten, cues)
         found |= {"model": visible(outcome.distilled.model), "tokens": outcome.distilled.tokens}
@@ -114,10 +115,6 @@ class _Echo(Ledger):
             raise CallFailed("not in the ledger", "")
         self.said = "\n\n".join(filter(None, (reply.reasoning, reply.text)))
         return reply
-
-
-def _own_caption(sample: Sample, caption: str) -> bool:
-    return caption in (str(sample.meta.get("caption") or "").strip(), sample.context)
 
 
 def _trace(before: Draft, after: Draft | None, cues: lexicon.Lexicon | None) -> dict[str, Any]:

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import os
 import re
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from difflib import SequenceMatcher
-from itertools import takewhile
+from itertools import pairwise, takewhile
 
 Pieces = list[tuple[str, str]]
 MOST_PAIRS = 100_000  # pairs of equal words (or sentences) of two stretches; beyond, they are not matched
@@ -47,18 +48,22 @@ def word_diff(before: str, after: str) -> tuple[Pieces, int]:
 
 def marked(pieces: Pieces, spans: Iterable[tuple[int, int]]) -> Pieces:
     """The same pieces, cut where a span of the second text begins or ends; what lies in one has "cue" in its mark."""
-    inside = {place for start, end in spans for place in range(start, end)}
+    whole: list[tuple[int, int]] = []  # cues may overlap
+    for start, end in sorted(span for span in spans if span[0] < span[1]):
+        if whole and start <= whole[-1][1]:
+            whole[-1] = (whole[-1][0], max(end, whole[-1][1]))
+        else:
+            whole.append((start, end))
+    edges = [edge for span in whole for edge in span]
     found, at = [], 0
     for text, mark in pieces:
         if mark == "del":
             found.append((text, mark))
             continue
-        start = 0
-        for place in range(1, len(text) + 1):
-            if place == len(text) or (at + place in inside) != (at + start in inside):
-                cue = "cue" if at + start in inside else ""
-                found.append((text[start:place], " ".join(filter(None, (mark, cue)))))
-                start = place
+        inner = [edge - at for edge in edges[bisect_right(edges, at) : bisect_left(edges, at + len(text))]]
+        for start, end in pairwise([0, *inner, len(text)]):
+            cue = "cue" if bisect_right(edges, at + start) % 2 else ""  # after a start comes an end
+            found.append((text[start:end], " ".join(filter(None, (mark, cue)))))
         at += len(text)
     return found
 
