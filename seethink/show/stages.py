@@ -69,7 +69,7 @@ def card(row: ShownRow, config: DataConfig, cues: lexicon.Lexicon | None) -> dic
         found |= {"model": visible(outcome.distilled.model), "tokens": outcome.distilled.tokens}
     if verdict := outcome.verdict:
         found["verdict"] = [verdict.ok, visible(verdict.by), visible(verdict.reason)]
-    if reason in ("sft", "rl") and outcome.rewritten and cues:
+    if step == "split" and outcome.rewritten and cues:
         found["cues"] = lexicon.count_trace(outcome.rewritten.think, outcome.rewritten.answer, cues)
     return found
 
