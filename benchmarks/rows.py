@@ -1,12 +1,14 @@
 """The data pipeline at the size of the paper: memory, the resume of a killed run, and the split and export of what it kept.
 
-    python benchmarks/rows.py [--rows 200000] [--kill 0.5] [--folder DIR] [--json out.json]
+    python benchmarks/rows.py [--rows 200000] [--settled 0.98] [--folder DIR] [--json out.json]
 
-Rows, pictures and answers are synthetic: a question of 20 to 40 words with a picture of 64 x 64 pixels of its own, two fifths
-digits, two fifths choices and a fifth open; a teacher in the same process, in the place of the connection, writes captions of 60
-words and traces of 450 to 750, so that what is measured is ours: ledger, steps, rules, tables. `seethink data` is killed with
-SIGKILL once this share of the rows is settled, started again and brought to its end; then `seethink split` and `seethink export`
-run on what it wrote. Times are wall seconds from the start of the process, memory is the highest resident of the process.
+Rows, pictures and answers are synthetic: a question of 20 to 40 words with a PNG of 64 x 64 pixels of its own, two fifths digits,
+two fifths choices and a fifth open; traces of 450 to 750 words, captions of 60. A teacher in the same process stands in the
+place of the connection, so that what is measured is ours: rows, pictures, ledger, steps, rules, tables. For the share `settled` of
+the rows the outcomes, and a call each in the ledger, are written down directly, as an earlier process would have left them; with
+0 the run asks for everything. Then `seethink data` is killed with SIGKILL when half of the rest is settled, started again and
+brought to its end, and `seethink split` and `seethink export` run on what it wrote. Times are wall seconds from the start of a
+process, memory is the highest resident of the process.
 """
 
 from __future__ import annotations
@@ -20,15 +22,23 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 from PIL import Image
 from rich.table import Table
 
-from seethink.core.nouns import Sample
+from seethink.ask.ledger import Ledger, Reply
+from seethink.core.config import resolve
+from seethink.core.nouns import Drop, Sample, Verdict
 from seethink.core.run import processor
 from seethink.core.store import save_samples, write_json
 from seethink.core.terminal import console
+from seethink.data.checked import check_rows
+from seethink.data.config import DataConfig
+from seethink.data.outcomes import FILE, Outcome, OutcomeStore, outcome_keys
+from seethink.data.steps import load_prompts, read_trace, rule_verdict
 
 ROOT = Path(__file__).parents[1]
 SOURCES = {"clevr_math": "digit", "arxivqa": "choice", "docvqa": "open", "math_puma": "choice", "vizwiz": "digit"}
@@ -131,10 +141,8 @@ class Teacher:
         pass
 
     async def send(self, model: str, messages: list, *_: object, **__: object):
-        from seethink.ask.ledger import Reply
-
         if Teacher.first:
-            Path(Teacher.first).write_text(str(time.time()))
+            Path(Teacher.first).write_text(f"{time.time()} {time.process_time()}")
             Teacher.first = ""
         content = messages[-1]["content"]
         text = self.answer(model, content if isinstance(content, str) else content[-1]["text"], content)
@@ -156,6 +164,38 @@ class Teacher:
         think += " Wait, let me double-check that." if n % 3 == 0 else ""
         tags = ("<think>\n", "\n</think>\n\n") if n % 50 != 11 else ("", "")
         return f"{tags[0]}{think}{tags[1]}{prose(chance, 20)}\nAnswer: {answer}"
+
+
+def settle(arguments: list[str], count: int) -> None:
+    """Outcomes of the first rows in the folder of a run, and a ledger with a call for each."""
+    config, teacher, prompts = resolve(DataConfig, arguments), Teacher(), load_prompts(None)
+    with (
+        closing(check_rows(config)) as checked,
+        closing(Ledger(config.out / "ledger.sqlite")) as ledger,
+        OutcomeStore(config.out / FILE) as store,
+    ):
+        keys = outcome_keys(((row.source, row.hash) for row in checked.rows), config, prompts)
+        for place in range(count):
+            sample = checked.sample(place)
+            caption, text = prose(random.Random(place), 60), teacher.answer("reasoner", sample.question, "")
+            attempt = ledger.sent(keys[place], "distill", "reasoner", None)
+            ledger.answered(
+                attempt, keys[place], "distill", "reasoner", Reply(text, "stop", 500, 900, "reasoner", False, 1.0)
+            )
+            store.put(keys[place], ended(sample, caption, text))
+
+
+def ended(sample: Sample, caption: str, text: str) -> Outcome:
+    """How a sample ends with this trace; the rules read its answer as the pipeline does."""
+    end = Outcome(sample.id, sample.source, "split", caption)
+    if "<think>" not in text:
+        return replace(end, step="distill", drop=Drop(sample.id, sample.source, "distill", "format", "no thinking"))
+    draft = replace(read_trace(text), model="reasoner", tokens=900)
+    after = replace(draft, think=draft.think.replace("the caption says", "the image shows"))
+    end = replace(end, distilled=draft, rewritten=after, verdict=rule_verdict(sample, after) or Verdict(True, "judge"))
+    if end.verdict and end.verdict.ok:
+        return end
+    return replace(end, step="verify", drop=Drop(sample.id, sample.source, "verify", "rule_no", "another answer"))
 
 
 def child(first: str, arguments: list[str]) -> int:
@@ -183,9 +223,10 @@ def measure(arguments: list[str], folder: Path, stop=None) -> dict:
             time.sleep(0.1)
     code = os.waitstatus_to_exitcode(status)
     assert code == (-signal.SIGKILL if stop else 0), f"exit code {code}, see {folder / 'log.txt'}"
-    called = float(first.read_text()) - start if first.exists() else None
+    wall, used = map(float, first.read_text().split()) if first.exists() else (None, None)
+    called = {"first_call": wall and wall - start, "first_call_cpu": used}
     seconds = {"seconds": time.time() - start, "cpu": usage.ru_utime + usage.ru_stime}
-    return {**seconds, "mb": usage.ru_maxrss / 1024, "first_call": called}
+    return {**seconds, "mb": usage.ru_maxrss / 1024, **called}
 
 
 def settled(out: Path) -> int:
@@ -200,8 +241,9 @@ def settled(out: Path) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--rows", type=int, default=200_000)
-    parser.add_argument("--kill", type=float, default=0.5, help="share of the rows settled when it is killed")
+    parser.add_argument("--settled", type=float, default=0.98, help="share of the rows that an earlier process settled")
     parser.add_argument("--folder", type=Path, default=Path("runs/rows"), help="where it works; must not exist")
+    parser.add_argument("--formats", nargs="*", default=FORMATS, help="of the exports")
     parser.add_argument("--json", type=Path, help="where the figures go")
     options = parser.parse_args()
     folder = options.folder.absolute()
@@ -209,14 +251,18 @@ def main() -> None:
     source, out = make_rows(folder, options.rows), folder / "run"
     models = [x for role in ("captioner", "reasoner", "rewriter", "judge") for x in (f"--{role}.model", role)]
     run = ["data", "--source", str(source), "--out", str(out), "--base_url", "http://127.0.0.1:9/v1", *models]
-    results = {"data, killed": measure(run, folder, lambda: settled(out) >= options.kill * options.rows)}
+    results = {"data, first start": measure(run, folder, lambda: settled(out) > 0)}
+    if options.settled:
+        settle(run[1:], int(options.settled * options.rows))
+    half = (1 + options.settled) / 2 * options.rows
+    results["data, killed"] = measure(run, folder, lambda: settled(out) >= half)
     at_kill = settled(out)
     results["data, resumed"] = measure(run, folder)
     results["data, done before"] = measure(run, folder)
     with open(out / "traces.jsonl", "rb") as f:
         traces = sum(1 for _ in f)
     results["split"] = measure(["split", "--traces", str(out / "traces.jsonl"), "--out", str(folder / "split")], folder)
-    for name in FORMATS:
+    for name in options.formats:
         data = (
             ["--data", str(out / "traces.jsonl")]
             if name in ("trl", "verl", "easyr1", "swift")
@@ -226,16 +272,17 @@ def main() -> None:
             ["export", *data, "--format", name, "--out", str(folder / f"export.{name}")], folder
         )
     table = Table(title=f"{options.rows:,} synthetic rows, killed at {at_kill:,} settled, {traces:,} kept", box=None)
-    for heading in ("", "seconds", "CPU seconds", "MB at most", "first new call"):
+    for heading in ("", "seconds", "CPU seconds", "MB at most", "first new call", "CPU until then"):
         table.add_column(heading, justify="left" if not heading else "right")
     for name, r in results.items():
-        call = "" if r["first_call"] is None else f"{r['first_call']:.1f}"
-        table.add_row(name, f"{r['seconds']:.1f}", f"{r['cpu']:.1f}", f"{r['mb']:,.0f}", call)
+        calls = [f"{r[name]:.1f}" if r[name] else "" for name in ("first_call", "first_call_cpu")]
+        table.add_row(name, f"{r['seconds']:.1f}", f"{r['cpu']:.1f}", f"{r['mb']:,.0f}", *calls)
     console(width=120).print(table)
     if options.json:
         sizes = {path.name: path.stat().st_size for path in sorted(out.iterdir()) if path.is_file()}
         about = {
             "rows": options.rows,
+            "load": os.getloadavg(),
             "settled_at_kill": at_kill,
             "kept": traces,
             "processor": processor(),

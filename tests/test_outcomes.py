@@ -6,6 +6,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
@@ -13,10 +14,12 @@ from PIL import Image
 
 from seethink.core.errors import UserError
 from seethink.core.nouns import Drop, Sample, Verdict
-from seethink.data import outcomes, pipeline, steps
+from seethink.core.store import load_samples
+from seethink.data import checked, outcomes, pipeline, steps
+from seethink.data.cache import Damaged
 from seethink.data.config import DataConfig, Role
 from seethink.data.kept import Draft
-from seethink.data.outcomes import FILE, Damaged, Outcome, OutcomeStore, known_pictures, outcome_keys
+from seethink.data.outcomes import FILE, Outcome, OutcomeStore, outcome_keys, row_hash
 from seethink.data.pipeline import run
 from seethink.data.steps import load_prompts
 from tests.data_world import make_samples, teacher
@@ -42,7 +45,7 @@ def walked(monkeypatch):
     ids = []
 
     async def counted(item, those):
-        ids.append(item.sample.id)
+        ids.append(item.id)
         return await steps.walk(item, those)
 
     monkeypatch.setattr(pipeline, "walk", counted)
@@ -77,10 +80,14 @@ def test_a_key_is_everything_that_decides(tmp_path, monkeypatch):
     sample = Sample("a", "arxivqa", (str(picture),), "q", "3", "digit", meta={"n": 1})
     config = DataConfig(source=tmp_path, out=tmp_path, base_url="http://127.0.0.1:9/v1")
     prompts = load_prompts(None)
-    (key,) = outcome_keys([sample], config, prompts)
 
-    def other(sample=sample, prompts=prompts, **settings):
-        return outcome_keys([sample], config.model_copy(update=settings), prompts) != [key]
+    def keys(sample=sample, prompts=prompts, **settings):
+        return outcome_keys([(sample.source, row_hash(sample))], config.model_copy(update=settings), prompts)
+
+    key = keys()
+
+    def other(*sample, **changed):
+        return keys(*sample, **changed) != key
 
     assert not other(in_flight=7, base_url="http://127.0.0.1:8/v1", context_is_caption=("docvqa",), budget=3.0)
     assert not other(
@@ -101,7 +108,7 @@ def test_a_key_is_everything_that_decides(tmp_path, monkeypatch):
     assert not other(replace(sample, images=(str(tmp_path / "b.png"),))), "a moved picture is the same"
     Image.new("RGB", (4, 4), "white").save(picture)
     assert other()
-    key = outcome_keys([sample], config, prompts)[0]
+    key = keys()
     monkeypatch.setattr(outcomes, "_code", lambda: "a changed rule")
     assert other()
 
@@ -142,16 +149,16 @@ def test_a_changed_prompt_or_picture_is_walked_again(tmp_path, source, walked):
 
 def test_a_picture_is_looked_at_once_unless_it_changes(tmp_path, source, monkeypatch):
     out, looked = tmp_path / "run", []
-    check = pipeline.find_broken
+    check = checked.find_broken
 
     def counted(samples, path, unseen):
         looked.extend(sorted(unseen))
         return check(samples, path, unseen)
 
-    monkeypatch.setattr(pipeline, "find_broken", counted)
+    monkeypatch.setattr(checked, "find_broken", counted)
     with FakeApi(teacher) as api:
         run(settings(source, out, api.base_url))
-        assert len(looked) == len(known_pictures(out / FILE)) == 60
+        assert len(looked) == 60
         looked.clear()
         broken = tmp_path / "images" / "3.png"
         status = broken.stat()
@@ -161,6 +168,68 @@ def test_a_picture_is_looked_at_once_unless_it_changes(tmp_path, source, monkeyp
         assert looked == [str(broken)]
     drops = {drop["sample_id"]: drop["reason"] for drop in tables(out)[2]}
     assert drops["item-3"] == "image"
+
+
+@pytest.fixture
+def loaded(monkeypatch):
+    """How often the file of rows was read."""
+    times, load = [], checked.load_source
+
+    def counted(*arguments):
+        times.append(1)
+        return load(*arguments)
+
+    monkeypatch.setattr(checked, "load_source", counted)
+    return times
+
+
+def test_rows_are_read_once_unless_something_changed(tmp_path, source, loaded):
+    out = tmp_path / "run"
+    given = load_samples(source)
+    (tmp_path / "images" / "5.png").write_text("no picture")
+    with FakeApi(teacher) as api:
+        run(settings(source, out, api.base_url))
+        before = tables(out)
+        (out / "traces.jsonl").unlink()
+        run(settings(source, out, api.base_url))
+        assert len(loaded) == 1 and tables(out) == before
+        with closing(checked.check_rows(settings(source, out, api.base_url))) as rows:
+            assert [rows.sample(n) for n in range(60)] == given and rows.rows[5].drop.reason == "image"
+        assert len(loaded) == 1
+
+        Image.new("RGB", (8, 8), "white").save(tmp_path / "images" / "5.png")  # the broken one is repaired
+        run(settings(source, out, api.base_url, "--overwrite"))
+        assert len(loaded) == 2 and "item-5" not in [d["sample_id"] for d in tables(out)[2]]
+        run(settings(source, out, api.base_url, "--overwrite", "--limit", "20"))
+        assert len(loaded) == 3
+        source.write_text(source.read_text().replace("What is 7 plus", "What, please, is 7 plus"))
+        run(settings(source, out, api.base_url, "--overwrite", "--limit", "20"))
+        assert len(loaded) == 4
+        (tmp_path / "images" / "9.png").unlink()
+        with pytest.raises(UserError, match=r"9\.png does not exist"):
+            run(settings(source, out, api.base_url, "--overwrite", "--limit", "20"))
+
+
+@pytest.mark.parametrize("meta", [{"n": 1.5, "list": [1, [2]], "none": None, "text": "é\u2028"}, {"n": float("nan")}])
+def test_a_sample_that_would_not_read_back_equal_stays_in_memory(tmp_path, meta):
+    sample = Sample("a", "s", (), "q\n<x>", "3", "digit", ("1", "3"), "c", "l", meta, ("4",), ())
+    rows = checked.CheckedRows([checked.CheckedRow("a", "s", "hash", None)], "", None, [sample]).keep_as("key", [])
+    rows.keep(tmp_path / checked.FILE)
+    assert (tmp_path / checked.FILE).exists() == ("list" in meta)
+    assert rows.sample(0) == sample or rows.sample(0) is sample
+    rows.close()
+
+
+def test_damaged_rows_are_read_again_with_a_word(tmp_path, source, loaded, capsys):
+    out = tmp_path / "run"
+    with FakeApi(teacher) as api:
+        run(settings(source, out, api.base_url))
+        before, asked = tables(out), len(api.bodies)
+        (out / checked.FILE).write_bytes((out / checked.FILE).read_bytes()[:5000])
+        (out / "traces.jsonl").unlink()
+        run(settings(source, out, api.base_url))
+        assert len(loaded) == 2 and tables(out) == before and len(api.bodies) == asked
+    assert "the rows are read again" in capsys.readouterr().err
 
 
 def cut_in_half(path):
@@ -199,7 +268,7 @@ def test_a_damaged_text_names_the_file_and_the_remedy(tmp_path):
         db.execute("UPDATE written SET body = substr(body, 1, 20)")
     with (
         OutcomeStore(tmp_path / FILE) as store,
-        pytest.raises(Damaged, match="'a' is damaged.*Remove it.*ledger") as error,
+        pytest.raises(Damaged, match="'a' is damaged.*Remove it.*without calls") as error,
     ):
         store.find("key")
     assert str(tmp_path / FILE) in str(error.value)
@@ -219,7 +288,7 @@ def test_without_the_ledger_there_are_no_outcomes(tmp_path, source):
 
 def test_a_full_disk_is_named(tmp_path):
     with OutcomeStore(tmp_path / FILE) as store:
-        store._db.execute("PRAGMA max_page_count = 1")
+        store.db.execute("PRAGMA max_page_count = 1")
         with pytest.raises(UserError, match="Make room") as error:
             for n in range(100):
                 store.put(f"key-{n}", replace(ENDS[0], sample_id=str(n)))

@@ -32,7 +32,7 @@ def load_source(path: Path, format: str, images: Path | None, limit: int = 0) ->
 
 
 def unseen_pictures(samples: Iterable[Sample], known: dict[str, tuple[str, str]]) -> dict[str, str]:
-    """Path -> state of every picture that is not as it was when it was found sound; `known`: path -> (state, hash) of those."""
+    """Path -> state of every picture that is not as it was when it was found sound; `known` are those: path -> (state, hash)."""
     unseen = {}
     for path in dict.fromkeys(image for sample in samples for image in sample.images):
         try:

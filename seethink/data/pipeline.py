@@ -17,18 +17,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, closing
+from functools import partial
+from string import Template
 
 from seethink.ask import Budget, Ledger
 from seethink.core.errors import UserError
-from seethink.core.images import hash_pictures, image_hash, know_pictures, picture_state
 from seethink.core.progress import Progress, progress
 from seethink.core.run import Run
 from seethink.core.store import hash_file, hash_text, jsonl_writer, write_json, write_jsonl
+from seethink.data.checked import FILE as ROWS
+from seethink.data.checked import check_rows
 from seethink.data.config import DataConfig
 from seethink.data.funnel import Funnel, print_funnel
 from seethink.data.kept import Kept, count_cues, kept_line
-from seethink.data.load import find_broken, find_duplicates, load_source, unseen_pictures
-from seethink.data.outcomes import FILE, Ended, OutcomeStore, known_pictures, open_outcomes, outcome_keys
+from seethink.data.outcomes import FILE, Ended, OutcomeStore, open_outcomes, outcome_keys
 from seethink.data.plan import print_plan
 from seethink.data.sources import SOURCES
 from seethink.data.sources.published import find_rows
@@ -41,57 +43,51 @@ TABLES = ("traces.jsonl", "sft.jsonl", "rl.jsonl", "drops.parquet", "funnel.json
 
 def run(config: DataConfig, dry_run: bool = False) -> None:
     """The verb. Raises UserError for bad input, a dead endpoint (3) or a spent budget (4); the same call resumes."""
-    samples, out, aside = load_source(config.source, config.format, config.images, config.limit)
-    if config.format in SOURCES:  # the run hangs on the file of rows, not on all that lies in its folder
-        config = config.model_copy(update={"source": find_rows(SOURCES[config.format], config.source)})
-    prompts = load_prompts(config.prompts)
-    known = known_pictures(config.out / FILE)
-    know_pictures(known)
-    unseen = unseen_pictures(samples, known)
-    out |= find_broken([sample for sample in samples if sample.id not in out], config.source, unseen)
-    out |= find_duplicates([sample for sample in samples if sample.id not in out])
-    items = [Candidate(sample, drop=out.get(sample.id)) for sample in samples]
-    if dry_run:
-        path = config.out / "ledger.sqlite"
-        with closing(Ledger(path if path.exists() else ":memory:")) as ledger:
-            print_plan(items, Steps(config, prompts, ledger, Budget(), dry=True), ledger)
-        return
-    inputs = {
-        "pictures": hash_pictures(samples),
-        "prompts": hash_text(*(p.template for p in prompts.values())),
-        "split.preset": content_hash(config.split.preset),
-    }
-    inputs |= {"aside": hash_file(aside)} if aside else {}
-    with Run.open(config.out, "data", config, inputs, keep=True, overwrite=config.overwrite) as folder:
-        whole = folder.done and all(folder.path(name).exists() for name in TABLES)
-        if whole and not folder.summary["failed"]:
-            print(f"data: done before, {folder.summary['sft']} SFT, {folder.summary['rl']} RL, {config.out}")
+    with closing(check_rows(config)) as checked:
+        if config.format in SOURCES:  # the run hangs on the file of rows, not on all that lies in its folder
+            config = config.model_copy(update={"source": find_rows(SOURCES[config.format], config.source)})
+        prompts = load_prompts(config.prompts)
+        keys = outcome_keys(((row.source, row.hash) for row in checked.rows), config, prompts)
+        items = [
+            Candidate(row.id, row.source, partial(checked.sample, place), key, drop=row.drop)
+            for place, (row, key) in enumerate(zip(checked.rows, keys, strict=True))
+        ]
+        if dry_run:
+            path = config.out / "ledger.sqlite"
+            with closing(Ledger(path if path.exists() else ":memory:")) as ledger:
+                print_plan(items, Steps(config, prompts, ledger, Budget(), dry=True), ledger)
             return
-        store, settled = open_outcomes(folder.path(FILE), folder.path("ledger.sqlite"))
-        with store, closing(Ledger(folder.path("ledger.sqlite"))) as ledger:
-            store.put_pictures(sound_pictures(items, unseen))
-            steps = Steps(config, prompts, ledger, Budget(config.budget, ledger.spent()))
-            steps.credit(recall(items, outcome_keys(samples, config, prompts), settled))
-            del settled
-            ask(folder, items, steps, store)
-            finish(folder, config, items, store)
+        inputs = {
+            "pictures": checked.pictures,
+            "prompts": hash_text(*(p.template for p in prompts.values())),
+            "split.preset": content_hash(config.split.preset),
+        }
+        inputs |= {"aside": hash_file(checked.aside)} if checked.aside else {}
+        with Run.open(config.out, "data", config, inputs, keep=True, overwrite=config.overwrite) as folder:
+            whole = folder.done and all(folder.path(name).exists() for name in TABLES)
+            if whole and not folder.summary["failed"]:
+                print(f"data: done before, {folder.summary['sft']} SFT, {folder.summary['rl']} RL, {config.out}")
+                return
+            checked.keep(folder.path(ROWS))
+            walk_and_finish(folder, config, prompts, items)
 
 
-def sound_pictures(items: list[Candidate], unseen: dict[str, str]) -> Iterator[tuple[str, str, str]]:
-    """(path, state, hash) of the pictures that were found sound just now, and have not changed since."""
-    for item in items:
-        for image in item.sample.images if not item.drop or item.drop.reason != "image" else ():
-            content = image_hash(image)
-            if (state := unseen.pop(image, "")) and picture_state(image) == state:
-                yield image, state, content
+def walk_and_finish(folder: Run, config: DataConfig, prompts: dict[str, Template], items: list[Candidate]) -> None:
+    """What is not settled, and then every table."""
+    store, settled = open_outcomes(folder.path(FILE), folder.path("ledger.sqlite"))
+    with store, closing(Ledger(folder.path("ledger.sqlite"))) as ledger:
+        steps = Steps(config, prompts, ledger, Budget(config.budget, ledger.spent()))
+        steps.credit(recall(items, settled))
+        del settled
+        ask(folder, items, steps, store)
+        finish(folder, config, items, store)
 
 
-def recall(items: list[Candidate], keys: list[str], settled: dict[str, Ended]) -> list[Ended]:
-    """Take items to where an earlier process has left them, by what is settled, which is returned."""
+def recall(items: list[Candidate], settled: dict[str, Ended]) -> list[Ended]:
+    """Take items to where an earlier process has left them, by what is settled; what was of use is returned."""
     before = []
-    for item, key in zip(items, keys, strict=True):
-        item.key = key
-        if item.drop is None and (end := settled.get(key)):
+    for item in items:
+        if item.drop is None and (end := settled.get(item.key)):
             item.step, item.drop = end.step, end.drop
             before.append(end)
     return before
@@ -105,8 +101,8 @@ def ask(folder: Run, items: list[Candidate], steps: Steps, store: OutcomeStore) 
     finally:
         write_jsonl(folder.path("spend.jsonl"), steps.ledger.spending())
         if any(item.waits for item in items):
-            pending = {item.sample.id: item.step for item in items if item.drop is None}
-            funnel = Funnel([i.sample for i in items], [i.drop for i in items if i.drop], pending)
+            pending = {item.id: item.step for item in items if item.drop is None}
+            funnel = Funnel(items, [i.drop for i in items if i.drop], pending)
             write_json(folder.path("funnel.json"), funnel.rows())
 
 
@@ -115,7 +111,7 @@ def check_endpoints(items: list[Candidate], steps: Steps) -> None:
 
     A step that is asked once or twice, as a judge beside rules may be, does not keep the others from being finished.
     """
-    kept = any(item.kept and item.sample.source not in steps.config.split.rl_only for item in items)
+    kept = any(item.kept and item.source not in steps.config.split.rl_only for item in items)
     try:
         for client in steps.clients:
             client.check_answered(3 if kept else 1)
@@ -163,7 +159,7 @@ def finish(folder: Run, config: DataConfig, items: list[Candidate], store: Outco
             lines.append(split_line(kept, counts, config.split, cues))
     parts = split(lines, config.split)
     drops = [*(item.drop for item in items if item.drop), *parts.drops]
-    funnel = Funnel([item.sample for item in items], drops, sft=parts.sft)
+    funnel = Funnel(items, drops, sft=parts.sft)
     write_parts(folder, parts, funnel, kept_rows(items, store))
     store.keep(item.key for item in items)
     print_funnel(funnel)
@@ -179,5 +175,5 @@ def kept_rows(items: list[Candidate], store: OutcomeStore) -> Iterator[Kept]:
     for item in items:
         if item.kept:
             outcome = store.find(item.key)
-            assert outcome, f"{item.sample.id} came through and has no outcome"
+            assert outcome, f"{item.id} came through and has no outcome"
             yield kept_row(item.sample, outcome)

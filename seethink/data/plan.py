@@ -48,7 +48,7 @@ async def plan(items: list[Candidate], steps: Steps, ledger: Ledger) -> dict[str
             known[item.step] += missing.prompt_tokens
             for step in ASKING[reached + 1 :]:
                 plans[step].later += 1
-        if item.sample.source not in steps.config.split.rl_only:
+        if item.source not in steps.config.split.rl_only:
             for step in ASKING[:reached]:
                 plans[step].passed += 1
     for (step, p), client in zip(plans.items(), steps.clients, strict=True):

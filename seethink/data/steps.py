@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
@@ -50,7 +50,10 @@ class Rejected(Exception):
 class Candidate:
     """A sample on its way; it ends kept or dropped. What was written of it is in its outcome, not here."""
 
-    sample: Sample
+    id: str
+    source: str
+    read: Callable[[], Sample]
+    """The sample itself, whose texts need not be in memory."""
     key: str = ""
     """Of its outcome."""
     step: str = "caption"
@@ -58,6 +61,10 @@ class Candidate:
     drop: Drop | None = None
     failed: bool = False
     """Dropped because the endpoint gave no answer; worth asking again."""
+
+    @property
+    def sample(self) -> Sample:
+        return self.read()
 
     @property
     def kept(self) -> bool:
