@@ -139,7 +139,7 @@ class OutcomeStore(CacheFile):
             "WHERE sample_id = ?"
         )
         for sample_id in sample_ids:
-            for row in self._run(query, (sample_id,)):
+            for row in self.run(query, (sample_id,)):
                 yield self._outcome(row)
 
     def settled(self) -> dict[str, Ended]:

@@ -22,10 +22,10 @@ from seethink.core.errors import UserError
 from seethink.core.nouns import Sample
 from seethink.core.run import Run
 from seethink.core.store import hash_path, hash_text, load_samples, write_text
+from seethink.data.checked import check_rows
 from seethink.data.config import DataConfig
 from seethink.data.facts import DataFacts, read_facts, summed
 from seethink.data.funnel import STEPS
-from seethink.data.load import load_source
 from seethink.data.outcomes import FILE, Outcome, OutcomeStore
 from seethink.data.steps import load_prompts
 from seethink.show.pages import asset, environment, thumbnail_uri
@@ -55,11 +55,11 @@ def write(folder: Path, out: Path | None = None) -> None:
 
 def assemble(facts: DataFacts) -> dict[str, Any]:
     """Everything the templates print."""
-    config = build(DataConfig, facts.config)
-    samples, gone = source_samples(facts, config)
-    rows = shown_rows(facts, samples, config)
-    cards, pictures = page_cards(rows, config)
-    order = {visible(sample.id): place for place, sample in enumerate(samples)}
+    config = build(DataConfig, facts.config).model_copy(update={"out": facts.folder})
+    chosen = choose(facts.ends, config.split.seed)
+    samples, gone = read_samples(facts, config, set(chosen))
+    cards, pictures = page_cards(shown_rows(facts, chosen, samples, config), config)
+    order = {visible(sample_id): place for place, sample_id in enumerate(samples)}
     cards.sort(key=lambda made: order.get(made["id"], len(order)))
     ends = [[*map(visible, end), n] for end, n in Counter(facts.ends.values()).items()]
     return {
@@ -76,17 +76,19 @@ def assemble(facts: DataFacts) -> dict[str, Any]:
     }
 
 
-def source_samples(facts: DataFacts, config: DataConfig) -> tuple[list[Sample], str]:
-    """(the samples the run began with, why there are only those that were kept)."""
+def read_samples(facts: DataFacts, config: DataConfig, chosen: set[str]) -> tuple[dict[str, Sample], str]:
+    """(the chosen samples by id, in the order of the source; why there are only those that were kept)."""
     try:
         if hash_path(config.source) == facts.manifest["inputs"].get("source"):
-            return load_source(config.source, config.format, config.images, config.limit).samples, ""
+            with closing(check_rows(config)) as checked:
+                rows = enumerate(checked.rows)
+                return {row.id: checked.sample(place) for place, row in rows if row.id in chosen}, ""
         why = "the source has changed since"
     except UserError as fault:
         why = f"the source cannot be read: {fault.what}"
     kept = facts.folder / "traces.jsonl"
-    samples = load_samples(kept) if kept.stat().st_size else []
-    return samples, f"Of dropped rows only the reason is shown; {why}."
+    samples = load_samples(kept) if kept.is_file() and kept.stat().st_size else []
+    return {s.id: s for s in samples if s.id in chosen}, f"Of dropped rows only the reason is shown; {why}."
 
 
 def choose(ends: dict[str, tuple[str, str, str]], seed: int) -> list[str]:
@@ -98,19 +100,19 @@ def choose(ends: dict[str, tuple[str, str, str]], seed: int) -> list[str]:
     return [sample_id for ids in rounds for sample_id in ids][:MOST_CARDS]
 
 
-def shown_rows(facts: DataFacts, samples: Sequence[Sample], config: DataConfig) -> list[ShownRow]:
-    """The chosen rows, with all that is known of them, the most wanted first."""
-    chosen = dict.fromkeys(choose(facts.ends, config.split.seed))
-    found = {sample.id: sample for sample in samples if sample.id in chosen}
+def shown_rows(
+    facts: DataFacts, chosen: Sequence[str], samples: dict[str, Sample], config: DataConfig
+) -> list[ShownRow]:
+    """The chosen rows, with all that is known of them."""
     outcomes = {outcome.sample_id: outcome for outcome in _outcomes(facts.folder, chosen)}
-    again = [s for s in found.values() if s.id not in outcomes or facts.ends[s.id][2] in UNREAD]
+    again = [s for s in samples.values() if s.id not in outcomes or facts.ends[s.id][2] in UNREAD]
     walked = retrace(again, config, load_prompts(config.prompts), facts.folder) if again and facts.prompts else {}
     rows = []
     for sample_id in chosen:
         outcome, said = walked.get(sample_id, (None, ""))
         end, detail = facts.ends[sample_id], facts.details.get(sample_id, "")
         outcome, said = outcomes.get(sample_id, outcome), said if end[2] in UNREAD else ""
-        rows.append(ShownRow(sample_id, end, detail, found.get(sample_id), outcome, said))
+        rows.append(ShownRow(sample_id, end, detail, samples.get(sample_id), outcome, said))
     return rows
 
 
