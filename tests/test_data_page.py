@@ -251,10 +251,37 @@ def test_report_renders_a_data_run_again_and_refuses_what_is_none(run, tmp_path,
         distilled.write(tmp_path)
     with Run(run, ""), pytest.raises(UserError, match="another process"):
         distilled.write(run)
-    done = (run / "done.json").rename(tmp_path / "done.json")
-    with pytest.raises(UserError, match="not finished"):
-        distilled.write(run)
-    done.rename(run / "done.json")
+
+
+def test_an_interrupted_run_can_be_looked_at(tmp_path, run):
+    """What is settled has its place already, and is the same when the run has ended; the rest waits."""
+    source, out = make_samples(tmp_path, 60), tmp_path / "run"
+    with FakeApi(teacher, lambda n, body: "quota" if n > 90 else None) as api:
+        line = [
+            "data",
+            "--source",
+            str(source),
+            "--out",
+            str(out),
+            "--base_url",
+            api.base_url,
+            *MODELS,
+            "--in_flight",
+            "4",
+        ]
+        assert cli.main(line) == 3 and not (out / "report.html").exists()
+    assert cli.main(["report", str(out)]) == 0
+    facts, ends = read_facts(out), read_facts(run).ends
+    waiting = {i for i, end in facts.ends.items() if end[2] == "waiting"}
+    assert 10 < len(waiting) < 60 == len(facts.ends) and any(facts.ends[i][1] == "split" for i in waiting)
+    assert all(facts.ends[i] == ends[i] for i in facts.ends.keys() - waiting)
+    assert sum(row["pending"] for row in facts.funnel) == len(waiting)
+    html, cards = (out / "report.html").read_text(), {card["id"]: card for card in page_data(out)["cards"]}
+    assert f"Not finished: {len(waiting)} of 60 rows wait" in html and "step=split&amp;reason=waiting" in html
+    through = next(i for i in waiting if facts.ends[i][1] == "split" and "geoqa" not in facts.ends[i][0])
+    assert cards[through]["verdict"][0] is True, "a row that came through shows its stages"
+    distil(source, out, teacher)
+    assert read_facts(out).ends == ends and "Not finished" not in (out / "report.html").read_text()
 
 
 # hostile texts

@@ -10,11 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from seethink.ask import Ledger
+from seethink.core.config import build
 from seethink.core.errors import UserError
 from seethink.core.run import read_log
 from seethink.core.store import hash_text, read_jsonl, read_record
 from seethink.core.tables import read_table
-from seethink.data.funnel import DROP_COLUMNS
+from seethink.data.checked import check_rows
+from seethink.data.config import DataConfig
+from seethink.data.funnel import DROP_COLUMNS, Funnel
+from seethink.data.outcomes import FILE as OUTCOMES
+from seethink.data.outcomes import Ended, OutcomeStore, outcome_keys
 from seethink.data.sources import SOURCES
 from seethink.data.steps import load_prompts
 
@@ -22,6 +27,9 @@ ROLES = {"caption": "captioner", "distill": "reasoner", "rewrite": "rewriter", "
 """Step -> who is asked in it, as the settings call it."""
 SIMULATED = re.compile(r"simulated|^pocket-", re.IGNORECASE)
 """In the name of a model: rules that write like one, as `seethink pocket teach` serves them."""
+
+WAITS = "waiting"
+"""The reason of a row that has not ended, where a run was interrupted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +121,8 @@ class DataFacts:
         lost = sum(a.lost for a in self.asked)
         unpriced = [a.step for a in self.asked if a.usd is None]
         said = []
+        if waits := sum(reason == WAITS for _, _, reason in self.ends.values()):
+            said.append(f"Not finished: {waits:,} of {len(self.ends):,} rows wait; the same command goes on with them.")
         if simulated:
             said.append(f"Simulated: {', '.join(simulated)} are rules that write like a model, not models.")
         if limit := self.config.get("limit"):
@@ -134,33 +144,25 @@ class DataFacts:
 
 
 def read_facts(folder: Path) -> DataFacts:
-    """Raises UserError where the folder holds no finished data run."""
+    """Also of a run that was interrupted, if its source is still there. Raises UserError where the folder holds no data run."""
     if not is_data_run(folder):
         raise UserError("no data run", where=folder, remedy="Give a folder that `seethink data` wrote")
-    if not (folder / "done.json").is_file():
-        raise UserError("this run is not finished", where=folder, remedy="Its own command goes on with it")
     config = read_record(folder / "config.json")
     manifest = read_record(folder / "manifest.json")
-    drops = read_table(folder / "drops.parquet", DROP_COLUMNS)
-    ends = {drop["sample_id"]: (drop["source"], drop["step"], drop["reason"]) for drop in drops}
-    for part in ("sft", "rl"):
-        ends |= {row["id"]: (row["source"], "split", part) for _, row in read_jsonl(folder / f"{part}.jsonl")}
-    licences: dict[str, Counter[str]] = {}
-    published = SOURCES if config["format"] == "paper" else {}  # whose file names none
-    for _, row in read_jsonl(folder / "traces.jsonl"):
-        named = row["licence"] or (published[row["source"]].licence if row["source"] in published else "")
-        licences.setdefault(row["source"], Counter())[named] += 1
+    done = folder / "done.json"
+    finished = done.is_file() and read_record(done)["key"] == manifest["key"]
+    funnel, ends, details = _finished(folder) if finished else _interrupted(folder, config)
     return DataFacts(
         folder=folder,
         config=config,
         manifest=manifest,
-        summary=read_record(folder / "done.json")["summary"],
-        funnel=read_record(folder / "funnel.json"),
+        summary=read_record(done)["summary"] if finished else {},
+        funnel=funnel,
         asked=_asked(folder, config),
         prompts=_prompts(config, manifest),
-        licences={source: dict(found.most_common()) for source, found in licences.items()},
+        licences=_licences(folder, config) if finished else {},
         ends=ends,
-        details={drop["sample_id"]: drop["detail"] for drop in drops},
+        details=details,
         alarms=[str(row["text"]) for row in read_log(folder / "alarms.jsonl")],
     )
 
@@ -183,6 +185,49 @@ def summed(sources: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
             row["dropped"][reason] = row["dropped"].get(reason, 0) + n
         found.append(row)
     return found
+
+
+Went = tuple[list[dict[str, Any]], dict[str, tuple[str, str, str]], dict[str, str]]
+"""Funnel, ends and details, as in DataFacts."""
+
+
+def _finished(folder: Path) -> Went:
+    drops = read_table(folder / "drops.parquet", DROP_COLUMNS)
+    ends = {drop["sample_id"]: (drop["source"], drop["step"], drop["reason"]) for drop in drops}
+    for part in ("sft", "rl"):
+        ends |= {row["id"]: (row["source"], "split", part) for _, row in read_jsonl(folder / f"{part}.jsonl")}
+    return read_record(folder / "funnel.json"), ends, {drop["sample_id"]: drop["detail"] for drop in drops}
+
+
+def _interrupted(folder: Path, config: dict[str, Any]) -> Went:
+    """By what is settled; whoever is not may have come further than the step where it is said to wait, the first that asks."""
+    settings = build(DataConfig, config).model_copy(update={"out": folder})
+    with closing(check_rows(settings)) as checked:
+        rows = checked.rows
+    keys = outcome_keys(((row.source, row.hash) for row in rows), settings, load_prompts(settings.prompts))
+    settled: dict[str, Ended] = {}
+    if (folder / OUTCOMES).is_file():
+        with OutcomeStore(folder / OUTCOMES) as store:
+            settled = store.settled()
+    drops, waits, ends = [], {}, {}
+    for row, key in zip(rows, keys, strict=True):
+        end = settled.get(key)
+        if drop := row.drop or (end.drop if end else None):
+            drops.append(drop)
+            ends[row.id] = (row.source, drop.step, drop.reason)
+        else:
+            waits[row.id] = end.step if end else "caption"
+            ends[row.id] = (row.source, waits[row.id], WAITS)
+    return Funnel(rows, drops, waits).rows(), ends, {drop.sample_id: drop.detail for drop in drops}
+
+
+def _licences(folder: Path, config: dict[str, Any]) -> dict[str, dict[str, int]]:
+    found: dict[str, Counter[str]] = {}
+    published = SOURCES if config["format"] == "paper" else {}  # whose file names none
+    for _, row in read_jsonl(folder / "traces.jsonl"):
+        named = row["licence"] or (published[row["source"]].licence if row["source"] in published else "")
+        found.setdefault(row["source"], Counter())[named] += 1
+    return {source: dict(named.most_common()) for source, named in found.items()}
 
 
 def _asked(folder: Path, config: dict[str, Any]) -> list[Asked]:

@@ -1,7 +1,7 @@
 """The report of a data run: report.html, and a card without rows, card.html and card.md, in its folder.
 
     seethink data ...            writes them at its end
-    seethink report runs/data    writes them again
+    seethink report runs/data    writes them again, also of a run that was interrupted
 
 The funnel, every number of which leads to its rows; rows as cards with their six stages; who was asked, what it cost. All of
 it lies in one file, which works from the disk. The card holds no row and no picture, so that it can go where the data go.
@@ -41,7 +41,7 @@ PAGES = {"report.html": "data.html.j2", "card.html": "data_card.html.j2", "card.
 
 
 def write(folder: Path, out: Path | None = None) -> None:
-    """Into the run's folder, or into `out`. Raises UserError where there is no finished data run."""
+    """Into the run's folder, or into `out`. Raises UserError where there is no data run, or another process is writing it."""
     with Run(folder, ""):  # nobody else is writing it
         page = assemble(read_facts(folder))
     for name, template in PAGES.items():

@@ -97,7 +97,10 @@ def retrace(
         async def walk_again() -> None:
             for sample in samples:
                 echo.said = ""
-                found[sample.id] = (await walk(Candidate(sample.id, sample.source, lambda sample=sample: sample), steps), echo.said)
+                found[sample.id] = (
+                    await walk(Candidate(sample.id, sample.source, lambda sample=sample: sample), steps),
+                    echo.said,
+                )
 
         asyncio.run(walk_again())
     return found

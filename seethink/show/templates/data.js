@@ -16,7 +16,7 @@ const seethink = data => {
   let state = {}, current = "";
 
   // Which rows a choice means: [source, step, reason] of a row against the state.
-  const kept = reason => reason === "sft" || reason === "rl";
+  const kept = reason => reason === "sft" || reason === "rl", waits = reason => reason === "waiting";
   const meant = ([source, step, reason]) => {
     if (state.source !== undefined && source !== state.source) return false;
     if (state.reason !== undefined && reason !== state.reason) return false;
@@ -41,7 +41,7 @@ const seethink = data => {
     if (state.source !== undefined) parts.push(state.source || "no source named");
     if (state.step !== undefined && state.at === "in") parts.push(`came to ${state.step}`);
     else if (state.step !== undefined && state.at === "out") parts.push(`went on from ${state.step}`);
-    else if (state.step !== undefined && !kept(state.reason)) parts.push(`dropped at ${state.step}`);
+    else if (state.step !== undefined && !kept(state.reason)) parts.push(`${waits(state.reason) ? "from" : "dropped at"} ${state.step}`);
     if (state.reason !== undefined) parts.push(kept(state.reason) ? `to ${state.reason.toUpperCase()}` : words(state.reason));
     return parts.join(", ");
   };
@@ -126,7 +126,7 @@ const seethink = data => {
     else if (kept(c.reason) && !c.trace) nodes.push(line("no trace: this source goes to RL only", "muted"));
     return stage("split", ...nodes);
   };
-  const lost = (c, step) => (c.step !== step || kept(c.reason) ? [] : [element("span", words(c.reason), "chip bad"),
+  const lost = (c, step) => (c.step !== step || kept(c.reason) ? [] : [element("span", words(c.reason), waits(c.reason) ? "chip" : "chip bad"),
     c.detail ? line(c.detail, "written") : null, ...said(c, step)].filter(Boolean));
   const absent = (c, step) => {
     const here = data.steps.indexOf(step), end = data.steps.indexOf(c.step);
@@ -140,7 +140,7 @@ const seethink = data => {
     box.dataset.id = c.id;
     box.addEventListener("focusin", () => { current = c.id; });
     link.href = `#${new URLSearchParams({item: c.id})}`;
-    const look = kept(c.reason) ? c.reason : "bad";
+    const look = kept(c.reason) ? c.reason : waits(c.reason) ? "" : "bad";
     head.append(link, element("span", c.source, "muted"),
       element("span", kept(c.reason) ? c.reason.toUpperCase() : `${c.step}: ${words(c.reason)}`, `chip ${look}`));
     const whole = element("button", "whole texts", "whole");
