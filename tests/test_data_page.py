@@ -275,7 +275,8 @@ def test_an_interrupted_run_can_be_looked_at(tmp_path, run):
     waiting = {i for i, end in facts.ends.items() if end[2] == "waiting"}
     assert 10 < len(waiting) < 60 == len(facts.ends) and any(facts.ends[i][1] == "split" for i in waiting)
     assert all(facts.ends[i] == ends[i] for i in facts.ends.keys() - waiting)
-    assert sum(row["pending"] for row in facts.funnel) == len(waiting)
+    assert sum(row["pending"] for row in facts.funnel) == len(waiting) and "came through so far" in facts.outcome
+    assert read_facts(run).outcome == "21 to SFT, 24 to RL"
     html, cards = (out / "report.html").read_text(), {card["id"]: card for card in page_data(out)["cards"]}
     assert f"Not finished: {len(waiting)} of 60 rows wait" in html and "step=split&amp;reason=waiting" in html
     through = next(i for i in waiting if facts.ends[i][1] == "split" and "geoqa" not in facts.ends[i][0])

@@ -89,6 +89,14 @@ class DataFacts:
         return sum(costs) if len(costs) == len(self.asked) else None
 
     @property
+    def outcome(self) -> str:
+        """What came of it, in words."""
+        last = [rows[-1] for rows in self.sources.values()]
+        if any(row["pending"] for row in last):
+            return f"{sum(row['in'] for row in last):,} came through so far"
+        return f"{sum(row['sft'] for row in last):,} to SFT, {sum(row['rl'] for row in last):,} to RL"
+
+    @property
     def told(self) -> dict[str, str]:
         """What else the data hang on, in words: source, prompts, rules, versions. No path of a machine is among it."""
         c, m, split = self.config, self.manifest, self.config["split"]
