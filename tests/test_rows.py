@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 from PIL import Image
@@ -10,7 +11,16 @@ from PIL import Image
 from seethink.core.errors import UserError
 from seethink.core.nouns import sample_from_row, sample_to_row
 from seethink.core.prompt import prompt_parts, prompt_text
-from seethink.core.store import load_examples, load_samples, read_json, read_text, save_samples
+from seethink.core.store import (
+    load_examples,
+    load_samples,
+    read_json,
+    read_text,
+    relative_images,
+    save_samples,
+    write_json,
+    write_json_list,
+)  # fmt: skip
 
 ROW = {"id": "a", "question": "Which?", "gold": "1", "kind": "digit", "images": ["a.png"], "completion": "c"}
 WRONG = [
@@ -276,3 +286,27 @@ def test_a_byte_order_mark_is_no_part_of_a_text(folder):
     (folder / "t.json").write_bytes(b"\xef\xbb\xbf[1]")
     assert len(load_samples(path)) == 1
     assert (read_text(folder / "t.txt"), read_json(folder / "t.json")) == ("think", [1])
+
+
+@pytest.mark.parametrize("rows", [[], [{"a": 1}], [{"a": ["é\nx", {}], "b": {"c": []}}, {}, {"d": None}]])
+def test_a_list_written_row_by_row_is_the_file_of_the_whole_list(tmp_path, rows):
+    write_json(tmp_path / "whole.json", rows)
+    assert write_json_list(tmp_path / "rows.json", iter(rows)) == len(rows)
+    assert (tmp_path / "rows.json").read_bytes() == (tmp_path / "whole.json").read_bytes()
+
+
+def test_image_paths_follow_links_of_folders_and_of_files(tmp_path):
+    """As resolving every path by itself would."""
+    (tmp_path / "real" / "deep").mkdir(parents=True)
+    (tmp_path / "out").mkdir()
+    Image.new("RGB", (2, 2)).save(tmp_path / "real" / "deep" / "a.png")
+    (tmp_path / "linked").symlink_to(tmp_path / "real" / "deep")
+    (tmp_path / "real" / "b.png").symlink_to(tmp_path / "real" / "deep" / "a.png")
+    images = [
+        tmp_path / "real/deep/a.png",
+        tmp_path / "linked/a.png",
+        tmp_path / "real/b.png",
+        tmp_path / "linked/../x.png",
+    ]
+    found = relative_images({"images": list(map(str, images))}, tmp_path / "out" / "s.jsonl")["images"]
+    assert found == [os.path.relpath(image.resolve(), tmp_path / "out") for image in images]

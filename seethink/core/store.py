@@ -88,6 +88,17 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
 
 
+def write_json_list(path: Path, rows: Iterable[dict[str, Any]]) -> int:
+    """The file that `write_json` makes of a list, row by row. Number of rows written."""
+    count = 0
+    with atomic(path) as temporary, open_text(temporary) as f:
+        for count, row in enumerate(rows, 1):
+            text = json.dumps(row, indent=2, ensure_ascii=False, default=str)
+            f.write(("[\n  " if count == 1 else ",\n  ") + text.replace("\n", "\n  "))
+        f.write("\n]\n" if count else "[]\n")
+    return count
+
+
 def read_json(path: Path) -> Any:
     """Raises UserError for a missing or malformed file."""
     try:
@@ -176,8 +187,9 @@ def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> int:
     """Number of rows written."""
     count = 0
     with jsonl_writer(path) as write:
-        for count, row in enumerate(rows, 1):  # noqa: B007 - the last one is the number
+        for row in rows:
             write(row)
+            count += 1
     return count
 
 

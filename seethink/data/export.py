@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,16 @@ from seethink.core.fields import PLACEHOLDER, with_marks
 from seethink.core.images import portable
 from seethink.core.nouns import Sample
 from seethink.core.prompt import prompt_text
-from seethink.core.store import atomic, load_samples, read_json, read_jsonl, read_text, typed, write_json, write_jsonl
+from seethink.core.store import (
+    atomic,
+    read_json,
+    read_rows,
+    read_text,
+    typed,
+    write_json,
+    write_json_list,
+    write_jsonl,
+)  # fmt: skip
 from seethink.core.tags import THINK, THINK_END, extract
 from seethink.data.config import ExportConfig
 
@@ -56,15 +65,21 @@ def run(config: ExportConfig, dry_run: bool = False) -> None:
     system = read_text(config.system) if config.system else ""
     if config.system and (not system or "\0" in system):
         raise UserError("no system prompt in this file", where=config.system, remedy="Name a text, or leave it out")
-    rows = []
-    for sample, (number, row) in zip(load_samples(config.data), read_jsonl(config.data), strict=True):
-        where = f"{config.data}:{number}"
+    rows = read_exported(config, system)  # one by one: the file is there when the last of them is sound
+    count = sum(1 for _ in rows) if dry_run else write(rows, config, system)
+    print(f"export: {count} rows as {config.format}, {config.out}{' (not written)' if dry_run else ''}")
+
+
+def read_exported(config: ExportConfig, system: str) -> Iterator[Exported]:
+    """Every row, checked. Raises UserError for one that the format cannot hold."""
+    for data, row in read_rows(config.data):
+        if isinstance(data.read, UserError):
+            raise data.read
+        sample = data.read.sample
         sample = replace(sample, images=tuple(map(os.path.abspath, sample.images)))
-        rows.append(Exported(sample, typed(row, "completion", str, where), system, where))
-        check(rows[-1], config)
-    if not dry_run:
-        write(rows, config)
-    print(f"export: {len(rows)} rows as {config.format}, {config.out}{' (not written)' if dry_run else ''}")
+        exported = Exported(sample, typed(row, "completion", str, data.where), system, data.where)
+        check(exported, config)
+        yield exported
 
 
 def check(row: Exported, config: ExportConfig) -> None:
@@ -87,20 +102,22 @@ def check(row: Exported, config: ExportConfig) -> None:
         raise UserError(what, where=where, remedy="Remove it, or export as trl or messages")
 
 
-def write(rows: list[Exported], config: ExportConfig) -> None:
+def write(rows: Iterable[Exported], config: ExportConfig, system: str) -> int:
+    """Number of rows written."""
     if config.format in JSONL:
-        write_jsonl(config.out, map(JSONL[config.format], rows))
-    elif config.format in PARQUET:
-        write_parquet(config.out, map(PARQUET[config.format], rows), SCHEMAS[config.format])
-    elif config.format == "sharegpt":
+        return write_jsonl(config.out, map(JSONL[config.format], rows))
+    if config.format in PARQUET:
+        return write_parquet(config.out, map(PARQUET[config.format], rows), SCHEMAS[config.format])
+    if config.format == "sharegpt":
         index, entries = dataset_info(config.out)  # before anything is written
-        write_json(config.out, [sharegpt_row(row) for row in rows])
+        count = write_json_list(config.out, map(sharegpt_row, rows))
         write_json(index, entries)
-    else:
-        folders = [os.path.dirname(os.path.realpath(image)) for row in rows for image in row.sample.images]
-        root = os.path.commonpath(folders) if folders else "."
-        write_json(config.out, [paper_row(row, root) for row in rows])
-        print(f"images are named as below {root}: read back with --format paper --images {root}")
+        return count
+    folders = {os.path.dirname(os.path.realpath(image)) for row in rows for image in row.sample.images}
+    root = os.path.commonpath(folders) if folders else "."
+    count = write_json_list(config.out, (paper_row(row, root) for row in read_exported(config, system)))
+    print(f"images are named as below {root}: read back with --format paper --images {root}")
+    return count
 
 
 def dataset_info(out: Path) -> tuple[Path, dict[str, Any]]:
@@ -256,14 +273,15 @@ SCHEMAS = {
 }
 
 
-def write_parquet(path: Path, rows: Iterable[dict[str, Any]], schema: pa.Schema, group: int = GROUP_BYTES) -> None:
-    """Rows as they come, in row groups of at most `group` bytes of images: readers choke on larger ones.
+def write_parquet(path: Path, rows: Iterable[dict[str, Any]], schema: pa.Schema, group: int = GROUP_BYTES) -> int:
+    """Number of rows written. Rows as they come, in row groups of at most `group` bytes of images: readers choke on larger ones.
 
     One row whose images are larger is a row group by itself.
     """
     with atomic(path) as temporary, open(temporary, "wb") as f, pq.ParquetWriter(f, schema, compression="zstd") as file:
-        waiting, size = [], 0
+        waiting, size, count = [], 0, 0
         for row in rows:
+            count += 1
             more = sum(len(image["bytes"]) for image in row["images"])
             if waiting and (size + more > group or len(waiting) == GROUP_ROWS):
                 file.write_table(pa.Table.from_pylist(waiting, schema))
@@ -272,3 +290,4 @@ def write_parquet(path: Path, rows: Iterable[dict[str, Any]], schema: pa.Schema,
             size += more
         if waiting:
             file.write_table(pa.Table.from_pylist(waiting, schema))
+    return count
