@@ -3,7 +3,7 @@
     seethink VERB [@file.toml ...] [--key value ...] [--dry-run] [--json]
 
 A verb's modules are imported only when the verb is called, so help answers at once and needs no torch. Here stands what
-spans rooms: which verbs there are, which run on several GPUs, and that a study is shown once it has run.
+spans rooms: which verbs there are, which run on several GPUs, and that what a run made is shown once it has run.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from seethink.train.launch import launch, under_torchrun
 
 # verb: (its settings, its function, what it does)
 VERBS = {
-    "data": ("data.config:DataConfig", "data.pipeline:run", "distil reasoning traces from an endpoint, in six steps"),
+    "data": ("data.config:DataConfig", "cli:distil", "distil reasoning traces from an endpoint, in six steps"),
     "data merge": ("data.config:MergeConfig", "data.shards:run", "make one run of the parts of several machines"),
     "data push": ("data.config:DataPushConfig", "data.push:run", "send data to the Hugging Face Hub, pictures inside, with a card"),
     "split": ("data.config:SplitConfig", "data.split:run", "split kept traces into SFT and RL sets again, without calls"),
@@ -46,7 +46,7 @@ VERBS = {
     "fingerprint": ("evals.config:FingerprintConfig", "evals.fingerprint:run", "hash a benchmark, to find it in data"),
     "traces": ("traces.config:TracesConfig", "traces.run:run", "analyse hesitation, length and step truth of traces"),
     "study": ("study.config:StudyConfig", "cli:study", "run all arms with matched controls; no plan: the pocket study"),
-    "report": ("show.config:ReportConfig", "show.report:run", "render report.html of a study"),
+    "report": ("show.config:ReportConfig", "show.report:run", "render report.html of a study or a data run"),
     "findings": ("show.config:FindingsConfig", "show.findings:run", "render one page of findings from several studies"),
     "view": ("show.config:ViewConfig", "show.view:run", "render static pages to look at samples and traces"),
     "doctor": ("doctor:DoctorConfig", "doctor:run", "check this machine before a run"),
@@ -128,6 +128,13 @@ def study(config: Any, dry_run: bool = False) -> None:
     if run(config, dry_run):
         # the checker is named by whoever started the study, not by what lies in its folder
         show(load("show.config:ReportConfig")(study=config.out, checker=config.checker))
+
+
+def distil(config: Any, dry_run: bool = False) -> None:
+    """Distil, then show."""
+    load("data.pipeline:run")(config, dry_run)
+    if not dry_run:
+        load("show.distilled:write")(config.out)
 
 
 def evaluate(config: Any, dry_run: bool = False) -> dict[str, Any] | None:

@@ -15,7 +15,7 @@ from seethink.core.errors import UserError
 from seethink.core.nouns import Example, Sample
 from seethink.core.store import load_examples, load_samples, read_json, save_examples, save_samples, write_jsonl
 from seethink.data import curate, split
-from seethink.data.card import card, licence_id, read_facts
+from seethink.data.card import card, licence_id, read_sets
 from seethink.data.config import CurateConfig, DataPushConfig, ImportConfig, SplitConfig
 from seethink.data.imports.run import run as import_rows
 from seethink.data.pipeline import run as run_data
@@ -124,7 +124,7 @@ def test_a_card_says_what_the_run_folder_says(data):
     """Every count is held against the files; the head against huggingface_hub's own reader."""
     from huggingface_hub import DatasetCard
 
-    facts = read_facts(data)
+    facts = read_sets(data)
     text = card(facts, "me/own")
     assert (data / "card.md").read_text() == card(facts)
     head = DatasetCard(text).data
@@ -177,7 +177,7 @@ def test_a_curated_or_split_set_names_what_it_was_made_of(data, tmp_path):
     curate.run(CurateConfig(data=traces, out=tmp_path / "second"))
     with open(traces, "a") as file:  # no longer what the rows were taken from
         file.write("\n")
-    assert [manifest["verb"] for _, manifest in read_facts(tmp_path / "second").runs] == ["curate"]
+    assert [manifest["verb"] for _, manifest in read_sets(tmp_path / "second").runs] == ["curate"]
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ def test_licences_of_rows_are_combined_and_never_guessed(tmp_path, licences, lic
 
     rows = [Sample(str(n), "mine", (), "?", "3", "digit", licence=text) for n, text in enumerate(licences)]
     save_samples(tmp_path / "rows.jsonl", rows)
-    head = DatasetCard(card(read_facts(tmp_path / "rows.jsonl"))).data
+    head = DatasetCard(card(read_sets(tmp_path / "rows.jsonl"))).data
     assert (head["license"], head.get("license_name")) == (license, name)
 
 
@@ -210,7 +210,7 @@ def test_every_declared_licence_is_known_to_the_hub_or_closed():
 def test_what_others_wrote_cannot_shape_a_card(tmp_path):
     source = "x|y\n---\nlicense: mit\n<script>[a](b)`"
     save_samples(tmp_path / "rows.jsonl", [Sample("1", source, (), "?", "3", "digit", licence="a\n---\nb: c")])
-    text = card(read_facts(tmp_path / "rows.jsonl"))
+    text = card(read_sets(tmp_path / "rows.jsonl"))
     assert text.count("\n---\n") == 1 and "<script>" not in text and "\nb: c" not in text
     assert [row[0] for row in cells(text, "## Sources")] == ["x|y --- license: mit &lt;script&gt;[a](b)`"]
 

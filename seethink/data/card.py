@@ -1,6 +1,6 @@
 """The card of a data set, card.md: what is in it and from where, under which licences, how it was made, who left where.
 
-    read_facts(runs/data) -> DataFacts, card(facts) -> Markdown with the YAML head that the Hugging Face Hub reads
+    read_sets(runs/data) -> SetFacts, card(facts) -> Markdown with the YAML head that the Hugging Face Hub reads
 
 Everything is read from the run folder (of data, split or curate) or from a file of rows; what is not known is not said, and an
 unknown licence is called `unknown`. `seethink data push` sends it as README.md.
@@ -22,7 +22,7 @@ from seethink.core.errors import UserError
 from seethink.core.run import MANIFEST, read_log
 from seethink.core.store import hash_path, hash_text, read_lines, read_record, write_text
 from seethink.core.terminal import one_line
-from seethink.data.config import SELECTED
+from seethink.data.config import ROLES, SELECTED
 from seethink.data.sources import SOURCES
 from seethink.data.sources.source import Source
 from seethink.data.steps import load_prompts
@@ -30,7 +30,6 @@ from seethink.data.steps import load_prompts
 SETS = ("sft.jsonl", "rl.jsonl", SELECTED)
 VERBS = {"data": "source", "split": "traces", "curate": "data"}
 """Verbs whose folders hold rows, and the setting that names what they were made of."""
-ROLES = {"caption": "captioner", "distill": "reasoner", "rewrite": "rewriter", "verify": "judge"}
 UNKNOWN = "unknown"
 HUB_LICENCES = (
     "apache-2.0", "mit", "cc0-1.0", "cc-by-2.0", "cc-by-3.0", "cc-by-4.0", "cc-by-sa-3.0", "cc-by-sa-4.0", "cc-by-nc-4.0",
@@ -61,7 +60,7 @@ class SourceFacts:
 
 
 @dataclass(frozen=True)
-class DataFacts:
+class SetFacts:
     """What is known of a data set."""
 
     name: str
@@ -85,7 +84,7 @@ class DataFacts:
         return list(dict.fromkeys(licence for source in self.sources for licence in source.licences))
 
 
-def read_facts(path: Path) -> DataFacts:
+def read_sets(path: Path) -> SetFacts:
     """Of a run folder, or of a file of rows. Raises UserError for a folder without them, and for a row that is none."""
     runs = runs_behind(path)
     files = [path] if path.is_file() else [file for name in SETS if (file := path / name).is_file()]
@@ -104,7 +103,7 @@ def read_facts(path: Path) -> DataFacts:
             declared = source.declared.licence if source.declared else UNKNOWN
             source.licences[str(row.get("licence") or declared)] = None
             sets[file.stem] = file
-    return DataFacts(path.absolute().stem, sets, list(sources.values()), runs)
+    return SetFacts(path.absolute().stem, sets, list(sources.values()), runs)
 
 
 def runs_behind(path: Path) -> list[tuple[Path, dict[str, Any]]]:
@@ -133,11 +132,11 @@ def licence_id(text: str) -> str:
 
 def write_card(folder: Path) -> None:
     """card.md of a run folder, where any row is left."""
-    if (facts := read_facts(folder)).sets:
+    if (facts := read_sets(folder)).sets:
         write_text(folder / "card.md", card(facts))
 
 
-def card(facts: DataFacts, repo: str = "", format: str = "hf") -> str:
+def card(facts: SetFacts, repo: str = "", format: str = "hf") -> str:
     """The card as Markdown; of a folder, or of what is in `repo` on the Hub."""
     made = f"Made by `seethink {facts.runs[0][1]['verb']}`" if facts.runs else f"Written by seethink {__version__}"
     total = {name: sum(source.rows[name] for source in facts.sources) for name in facts.sets}
@@ -152,7 +151,7 @@ def card(facts: DataFacts, repo: str = "", format: str = "hf") -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def load_lines(facts: DataFacts, repo: str, format: str) -> list[str]:
+def load_lines(facts: SetFacts, repo: str, format: str) -> list[str]:
     """How what is on the Hub is read."""
     return [
         "```python", "from datasets import load_dataset", "",
@@ -162,7 +161,7 @@ def load_lines(facts: DataFacts, repo: str, format: str) -> list[str]:
     ]  # fmt: skip
 
 
-def head(facts: DataFacts, repo: str) -> list[str]:
+def head(facts: SetFacts, repo: str) -> list[str]:
     """The YAML that the Hub and `datasets` read. JSON texts and lists are YAML."""
     ids = sorted({licence_id(licence) or licence for licence in facts.licences})
     one = licence_id(facts.licences[0]) if len(ids) == 1 else ""
@@ -184,7 +183,7 @@ def head(facts: DataFacts, repo: str) -> list[str]:
     ]
 
 
-def source_lines(facts: DataFacts) -> list[str]:
+def source_lines(facts: SetFacts) -> list[str]:
     """The table of sources, with the paper's counts where it has them, and what is to mind."""
     names = list(facts.sets)
     paper = [name for name in ("sft", "rl") if any(source.declared for source in facts.sources)]
@@ -204,7 +203,7 @@ def source_lines(facts: DataFacts) -> list[str]:
     return [*_table(rows), "", *(f"* {_cell(note)}." for note in notes)]
 
 
-def funnel_lines(facts: DataFacts) -> list[str]:
+def funnel_lines(facts: SetFacts) -> list[str]:
     """Per run, source and step: how many came, left and why, and went on."""
     lines = []
     for folder, manifest in facts.runs:
@@ -217,7 +216,7 @@ def funnel_lines(facts: DataFacts) -> list[str]:
     return lines
 
 
-def made_lines(facts: DataFacts) -> list[str]:
+def made_lines(facts: SetFacts) -> list[str]:
     """Models as they were asked for and as the server named them, prompts by their hash, and what made the sets."""
     lines = []
     for folder, manifest in facts.runs:

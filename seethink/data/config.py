@@ -74,6 +74,10 @@ class Role(Config):
     )
 
 
+ROLES = {"caption": "captioner", "distill": "reasoner", "rewrite": "rewriter", "verify": "judge"}
+"""Step -> who is asked in it, as the settings call it."""
+
+
 class DataConfig(Config):
     """Distil reasoning traces from an endpoint, in six steps."""
 
@@ -156,7 +160,7 @@ class DataConfig(Config):
     @property
     def roles(self) -> dict[str, Role]:
         """Who is asked, by step."""
-        return {"caption": self.captioner, "distill": self.reasoner, "rewrite": self.rewriter, "verify": self.judge}
+        return {step: getattr(self, role) for step, role in ROLES.items()}
 
     def endpoint_of(self, role: Role) -> tuple[str, str, str]:
         """(address, model, name of the key) of a role: what an endpoint's own limits are for."""

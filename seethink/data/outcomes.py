@@ -132,6 +132,16 @@ class OutcomeStore(CacheFile):
         for row in self.each(query):
             yield self._outcome(row)
 
+    def of(self, sample_ids: Iterable[str]) -> Iterator[Outcome]:
+        """The outcomes of these samples, texts included, of those that have one."""
+        query = (
+            "SELECT sample_id, source, step, reason, detail, body FROM outcome JOIN written USING (sample_id) "
+            "WHERE sample_id = ?"
+        )
+        for sample_id in sample_ids:
+            for row in self.run(query, (sample_id,)):
+                yield self._outcome(row)
+
     def settled(self) -> dict[str, Ended]:
         """All outcomes without their texts, by key."""
         found = self.each("SELECT key, by, sample_id, source, step, reason, detail FROM outcome")

@@ -21,11 +21,10 @@ from seethink.ask.prices import Usd
 from seethink.core.terminal import console
 from seethink.data.accept import forecast as forecast_accepted
 from seethink.data.batches import print_next_batch
-from seethink.data.config import DataConfig
+from seethink.data.config import ROLES, DataConfig
 from seethink.data.forecast import ASKING, Array, Forecast, Overheard, Survey, forecast, survey
 from seethink.data.steps import Candidate, Steps
 
-ROLES = dict(zip(ASKING, ("captioner", "reasoner", "rewriter", "judge"), strict=True))
 Quantiles = list[float]
 """Of a total that is not certain: [p50, p90]."""
 

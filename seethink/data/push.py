@@ -17,7 +17,7 @@ from pathlib import Path
 
 from seethink.core.errors import UserError
 from seethink.core.hub import check_repo, hub
-from seethink.data.card import UNKNOWN, DataFacts, card, read_facts
+from seethink.data.card import UNKNOWN, SetFacts, card, read_sets
 from seethink.data.config import DataPushConfig
 from seethink.data.export import exported, write_parquet
 from seethink.data.formats import SCHEMAS, TABLES
@@ -29,7 +29,7 @@ TABLE_BYTES = 500 << 20
 def run(config: DataPushConfig, dry_run: bool = False) -> None:
     """The verb. Raises UserError for what is no data, sources that may not be passed on, and what the Hub refuses."""
     check_repo(config.repo)
-    facts = read_facts(config.data)
+    facts = read_sets(config.data)
     if not facts.sets:
         raise UserError("no rows", where=config.data, remedy="Give data with at least one row")
     if facts.runs and config.data.is_dir() and not (config.data / "done.json").is_file():
@@ -49,7 +49,7 @@ def run(config: DataPushConfig, dry_run: bool = False) -> None:
     print(f"data push: {facts.rows:,} rows in {len(names)} tables to {where}, {address}")
 
 
-def refuse_closed(facts: DataFacts, allowed: tuple[str, ...]) -> None:
+def refuse_closed(facts: SetFacts, allowed: tuple[str, ...]) -> None:
     """Raises UserError for sources that nobody may pass on as things stand, and that nobody named."""
     closed = {source.name: source.declared.closed for source in facts.closed if source.declared}
     if unknown := sorted({*allowed} - {source.name for source in facts.sources}):
@@ -77,7 +77,7 @@ def table_names(of: str, count: int) -> Iterator[str]:
     return (f"{of}/train-{n:05}-of-{count:05}.parquet" for n in range(count))
 
 
-def send(facts: DataFacts, plan: dict[str, list[int]], text: str, config: DataPushConfig) -> str:
+def send(facts: SetFacts, plan: dict[str, list[int]], text: str, config: DataPushConfig) -> str:
     """The address of what was sent; tables that an earlier call sent and this one did not are removed there."""
     repo, kind = config.repo, "dataset"
     with hub(repo) as api:

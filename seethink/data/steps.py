@@ -113,10 +113,8 @@ class Steps:
 
     async def caption(self, sample: Sample) -> str:
         """Description of the image: the source's caption, a text that stands for one, or the captioner's."""
-        if own := str(sample.meta.get("caption") or "").strip():
-            return own
-        if not sample.images or sample.context and sample.source in self.config.context_is_caption:
-            return sample.context
+        if (given := given_caption(sample, self.config)) is not None:
+            return given
         prompt = self._prompt("caption_context" if sample.context else "caption", context=sample.context)
         reply = await self.captioner.chat(user_message(prompt, sample.images), step="caption")
         return _complete(reply).text.strip()
@@ -175,6 +173,14 @@ class Steps:
 
     def _prompt(self, name: str, **values: str) -> str:
         return self.prompts[name].substitute(values).strip()
+
+
+def given_caption(sample: Sample, config: DataConfig) -> str | None:
+    """The source's caption, or its text where that stands for one; None where the captioner is asked."""
+    if own := str(sample.meta.get("caption") or "").strip():
+        return own
+    stands = not sample.images or sample.context and sample.source in config.context_is_caption
+    return sample.context if stands else None
 
 
 async def walk(item: Candidate, steps: Steps) -> Outcome:

@@ -11,10 +11,10 @@ from seethink.core.config import Config, Effect
 
 
 class ReportConfig(Config):
-    """Render report.html and report.md of a study."""
+    """Render report.html and report.md of a study, or report.html and the card of a data run."""
 
-    study: Path = Field(description="folder that `seethink study` wrote")
-    out: Path | None = Field(default=None, description="folder for the report; the study folder when not given")
+    study: Path = Field(description="folder that `seethink study` or `seethink data` wrote")
+    out: Path | None = Field(default=None, description="folder for the report; the run's own when not given")
     checker: str = Field(default="", description="module:function to judge statements by; it runs only if named here")
     gallery: int = Field(default=10, ge=0, description="samples shown side by side")
 

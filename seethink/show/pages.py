@@ -105,7 +105,24 @@ def duration(seconds: float | None) -> str:
 def picture_uri(path: str) -> str | None:
     """A picture as a data: address; None where it cannot be read."""
     shown = _shown(path)
-    return None if shown is None else f"data:{MIME[shown[1]]};base64,{base64.b64encode(shown[0]).decode()}"
+    return None if shown is None else _address(*shown)
+
+
+def thumbnail_uri(path: str, most: int) -> str | None:
+    """A picture as a data: address of at most `most` characters, as large as that lets it be; None where it cannot be read."""
+    try:
+        data, suffix = portable(path)
+        shown = _address(data, suffix)
+        image = open_image(path) if len(shown) > most else None
+    except UserError:
+        return None
+    side = SIDE * 2
+    while image and len(shown) > most and side >= 48:
+        image.thumbnail((side, side))
+        buffer = io.BytesIO()
+        image.save(buffer, "JPEG", quality=75)
+        shown, side = _address(buffer.getvalue(), ".jpg"), side * 3 // 4
+    return shown
 
 
 def copy_picture(path: str, folder: Path) -> str | None:
@@ -134,6 +151,10 @@ def _shown(path: str) -> tuple[bytes, str] | None:
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=85)
     return buffer.getvalue(), ".jpg"
+
+
+def _address(data: bytes, suffix: str) -> str:
+    return f"data:{MIME[suffix]};base64,{base64.b64encode(data).decode()}"
 
 
 def _minus(text: str) -> str:

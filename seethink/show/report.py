@@ -1,6 +1,7 @@
 """`seethink report`: one self-contained page, and the same as Markdown, from a study folder.
 
     seethink report runs/study
+    seethink report runs/data       a data run: show/distilled.py
 
 Reads the run folders and nothing else; the page needs no network and no script. What was not measured says so.
 """
@@ -16,6 +17,8 @@ from markupsafe import Markup
 from seethink.core.errors import UserError
 from seethink.core.stats import VERDICTS, p_text
 from seethink.core.store import write_text
+from seethink.data.facts import is_data_run
+from seethink.show import distilled
 from seethink.show.beside import (
     beside_published,
     empty_thinking_of,
@@ -54,7 +57,10 @@ CONTENTS = {
 
 
 def run(config: ReportConfig, dry_run: bool = False) -> None:
-    """The verb. Raises UserError when there is no study, or its board is gone."""
+    """The verb. Raises UserError when there is no study or data run, or the board of a study is gone."""
+    if is_data_run(config.study):
+        print(f"{config.study} -> {(config.out or config.study) / 'report.html'}")
+        return None if dry_run else distilled.write(config.study, config.out)
     study, out = load_study(config.study), config.out or config.study
     if dry_run:
         print(f"{len(study.arms)} arms, {len(study.runs)} finished runs -> {out / 'report.html'}")
