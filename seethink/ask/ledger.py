@@ -247,13 +247,6 @@ class Ledger:
         """
         return [{**row, "served": json.loads(row["served"])} for row in map(dict, self._count(SPENDING))]
 
-    def served(self) -> dict[tuple[str, str], list[str]]:
-        """(step, model as it was asked for) -> its names as the endpoint gave them."""
-        found: dict[tuple[str, str], list[str]] = {}
-        for row in self._run("SELECT DISTINCT step, model, served FROM call WHERE served != '' ORDER BY served"):
-            found.setdefault((row["step"], row["model"]), []).append(row["served"])
-        return found
-
     def typical(self, step: str) -> tuple[float, float] | None:
         """Mean (prompt, completion) tokens of a step's answers so far, or None."""
         query = "SELECT avg(prompt_tokens), avg(completion_tokens) FROM call WHERE step = ?"

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from seethink.ask import Ledger
 from seethink.core.config import build
 from seethink.core.errors import UserError
 from seethink.core.run import read_log
@@ -237,19 +236,15 @@ def _licences(folder: Path, config: dict[str, Any]) -> dict[str, dict[str, int]]
 
 
 def _asked(folder: Path, config: dict[str, Any]) -> list[Asked]:
-    spent, served = [row for _, row in read_jsonl(folder / "spend.jsonl")], {}
-    if (path := folder / "ledger.sqlite").is_file():
-        with closing(Ledger(path)) as ledger:
-            served = ledger.served()
-    found = []
+    spent, found = [row for _, row in read_jsonl(folder / "spend.jsonl")], []
     for step, role in ROLES.items():
         settings = config[role]
         row = next((r for r in spent if (r["step"], r["model"]) == (step, settings["model"])), {})
-        names = Asked.__dataclass_fields__.keys() & row.keys() - {"step", "model"}
+        names = Asked.__dataclass_fields__.keys() & row.keys() - {"step", "model", "served", "price"}
         numbers = {name: row[name] or 0 if name != "usd" else row[name] for name in names}
-        price = tuple(settings["price"]) if settings["price"] else None
-        models = tuple(served.get((step, settings["model"]), ()))
-        found.append(Asked(step, settings["model"], models, price, **numbers))
+        price = settings["price"] or row.get("price")
+        served = tuple(filter(None, row.get("served") or ()))
+        found.append(Asked(step, settings["model"], served, tuple(price) if price else None, **numbers))
     return found
 
 
