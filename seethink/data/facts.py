@@ -89,7 +89,7 @@ class DataFacts:
     def outcome(self) -> str:
         """What came of it, in words."""
         last = [rows[-1] for rows in self.sources.values()]
-        if any(row["pending"] for row in last):
+        if any(reason == WAITS for _, _, reason in self.ends.values()):
             return f"{sum(row['in'] for row in last):,} came through so far"
         return f"{sum(row['sft'] for row in last):,} to SFT, {sum(row['rl'] for row in last):,} to RL"
 
