@@ -172,8 +172,8 @@ def head(facts: SetFacts, repo: str) -> list[str]:
     return [
         "---",
         f"license: {one or 'other'}",
-        *([] if one else [f"license_name: {json.dumps(', '.join(ids))}"]),
-        f"pretty_name: {json.dumps(repo or facts.name)}",
+        *([] if one else [f"license_name: {_quoted(', '.join(ids))}"]),
+        f"pretty_name: {_quoted(repo or facts.name)}",
         "task_categories: [visual-question-answering]",
         "tags: [seethink, reasoning, multimodal]",
         f"size_categories: [{json.dumps(size)}]",
@@ -269,6 +269,11 @@ def _settings(values: dict[str, Any], *left_out: str) -> str:
         key: value for key, value in values.items() if key not in left_out and value not in (None, "", [], {}, False)
     }
     return ", ".join(f"{key} {_cell(json.dumps(value, ensure_ascii=False))}" for key, value in told.items())
+
+
+def _quoted(text: str) -> str:
+    """Text of others in the head: JSON, which is YAML, without what begins a tag in HTML."""
+    return json.dumps(text).replace("<", "\\u003c")
 
 
 def _table(rows: Iterable[list[str]]) -> list[str]:
