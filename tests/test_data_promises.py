@@ -77,8 +77,6 @@ def test_one_model_has_one_rate(tmp_path):
 
 def test_a_rate_is_kept_over_all_steps_of_a_model(tmp_path):
     """600 a minute: ten at once, and ten a second after them."""
-    import time
-
     source, arrivals = make_samples(tmp_path, 14), []
     with FakeApi(lambda body: arrivals.append(time.monotonic()) or one_teacher(body)) as api:
         run(resolve(DataConfig, ["--source", str(source), "--out", str(tmp_path / "run"), "--base_url", api.base_url,
