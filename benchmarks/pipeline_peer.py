@@ -13,6 +13,7 @@ import os
 import resource
 import sys
 import time
+from importlib import import_module
 
 os.environ |= {"TELEMETRY_ENABLED": "0", "NEMO_TELEMETRY_ENABLED": "false", "OPENAI_API_KEY": "none"}
 THINKING = "I look at it, count what I see, compare it with the question and add one. " * 6
@@ -56,6 +57,7 @@ def curator(base_url: str, items: int, in_flight: int, folder: str) -> None:
 def main() -> None:
     name, base_url, items, in_flight, folder = sys.argv[1:]
     ask = {"curator": curator}[name]
+    import_module({"curator": "bespokelabs.curator"}[name])
     wall, cpu = time.monotonic(), time.process_time()
     ask(base_url, int(items), int(in_flight), folder)
     found = {"seconds": time.monotonic() - wall, "cpu_seconds": time.process_time() - cpu}
