@@ -1,11 +1,13 @@
 """The data pipeline and its client: speed, kills, changes, faults, saturation, budget, key. Each is a verb; none named: all.
 
     python benchmarks/pipeline.py speed [--items 1000] [--repeats 2] [--json out.json]
+    python benchmarks/pipeline.py speed --peer curator=/tmp/curator/bin/python
     python benchmarks/pipeline.py kills changes faults saturation budget key [--kills 20] [--seed 7]
 
 The endpoint (`pipeline_api.py`) is a process of its own on this machine and answers after 100 ms; every item takes four dependent
 calls. `client` is our client with four chats, `data` the whole of `seethink data` from its first call to its last, `bare` aiohttp
-with the same questions and nothing around it: what this machine gives. CPU seconds are of the client's process alone. On a
+with the same questions and nothing around it: what this machine gives. A peer is another program in an environment of its own
+(`pipeline_peer.py`), measured in turn with ours. CPU seconds are of the client's process alone. On a
 machine in use by others, compare CPU and ratios, not calls a second.
 """
 
@@ -171,7 +173,9 @@ def measure(work: Callable[[], object]) -> Result:
 
 
 def child(kind: str, base_url: str, count: int, in_flight: int, path: Path) -> None:
-    """One measurement, in a process of its own; its last line is the result."""
+    """One measurement, in a process of its own, with everything imported before; its last line is the result."""
+    import seethink.ask.wire  # noqa: F401
+
     if kind == "data":
         found = ask_data(base_url, count, in_flight, path)
     else:
@@ -181,20 +185,27 @@ def child(kind: str, base_url: str, count: int, in_flight: int, path: Path) -> N
     print(json.dumps(found))
 
 
-def one_speed(kind: str, items: int, in_flight: int) -> Result:
-    """Calls a second and CPU of one run against a fresh endpoint."""
+def one_speed(kind: str, items: int, in_flight: int, peer: str = "") -> Result:
+    """Calls a second and CPU of one run against a fresh endpoint; `peer` is the interpreter of another program."""
     with tempfile.TemporaryDirectory() as name, serving(latency=LATENCY) as base_url:
         if kind == "data":
             make_items(Path(name), items)
-        command = [sys.executable, __file__, "--child", kind, base_url, str(items), str(in_flight), name]
+        script = (
+            [peer, str(ROOT / "benchmarks" / "pipeline_peer.py")] if peer else [sys.executable, __file__, "--child"]
+        )
+        command = [*script, kind, base_url, str(items), str(in_flight), name]
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=TIMEOUT)
         if done.returncode:
             raise RuntimeError(done.stdout + done.stderr)
         found, seen = json.loads(done.stdout.splitlines()[-1]), stats(base_url)
-    calls = seen["answered"]
-    assert calls == STEPS * items, f"{calls} calls of {STEPS * items}"
+    calls = STEPS * items
+    assert seen["answered"] == calls or peer and seen["answered"] > calls, f"{seen['answered']} calls of {calls}"
     rate = calls / found["seconds"]
+    print(
+        f"  {kind} {in_flight}: {rate:.0f} calls/s, {found['cpu_seconds'] / calls * 1e3:.3f} ms CPU a call",
+        file=sys.stderr,
+    )
     return {
         "calls_per_s": rate,
         "share_of_limit": rate * LATENCY / in_flight,
@@ -206,8 +217,10 @@ def one_speed(kind: str, items: int, in_flight: int) -> Result:
 
 def speed(given: argparse.Namespace) -> Result:
     """Rounds of all kinds in turn, so that each meets the same machine; medians, and the lowest and highest CPU."""
+    peers = dict(pair.split("=", 1) for pair in given.peer)
+    kinds = ("bare", "client", "data", *peers)
     rounds = [
-        {(kind, n): one_speed(kind, given.items, n) for n in (64, 256) for kind in ("bare", "client", "data")}
+        {(kind, n): one_speed(kind, given.items, n, peers.get(kind, "")) for n in (64, 256) for kind in kinds}
         for _ in range(given.repeats)
     ]
     rows = []
@@ -384,6 +397,7 @@ def main() -> None:
     parser.add_argument("cases", nargs="*", metavar="case", help=", ".join(CASES))
     parser.add_argument("--items", type=int, default=1000, help="of speed, four calls each")
     parser.add_argument("--repeats", type=int, default=2, help="of speed")
+    parser.add_argument("--peer", action="append", default=[], metavar="NAME=PYTHON", help="of speed: curator=...")
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=7, help="of the kills")
     parser.add_argument("--json", type=Path, help="write the results here")

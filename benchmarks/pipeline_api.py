@@ -48,7 +48,8 @@ def answer(body: bytes) -> tuple[str, str]:
 def response(body: bytes) -> bytes:
     """A whole chat completion over HTTP."""
     said = answer(body)[1]
-    usage = {"prompt_tokens": len(body) // 4, "completion_tokens": len(said) // 4}
+    prompt, completion = len(body) // 4, len(said) // 4
+    usage = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
     choice = {"index": 0, "message": {"role": "assistant", "content": said}, "finish_reason": "stop"}
     return http("200 OK", json.dumps({"model": "teacher-1", "choices": [choice], "usage": usage}).encode())
 
