@@ -16,6 +16,7 @@ from seethink.ask.faults import retry_after, scrub
 from seethink.ask.limits import Limiter
 from seethink.ask.local import MAX_BODY, LocalServer, Served
 from seethink.ask.messages import call_key, estimate_tokens
+from seethink.ask.rates import Rate, read_duration, read_left
 from seethink.core.errors import UserError
 from tests.fake_api import FakeApi, echo, last_text
 
@@ -225,18 +226,129 @@ def test_scrub(secret):
     assert secret not in scrub(f"error {secret} end", "my-own-key")
 
 
-def test_limiter_cuts_at_bursts_only():
+def test_limiter_cuts_at_bursts_only_and_straight_to_what_was_accepted():
+    """Of 32 calls 20 are refused: 12 is what the endpoint takes."""
+
     async def main():
-        limiter = Limiter(8)
-        for _ in range(2):
-            limiter.throttled(0.0)
-        assert limiter.limit == 8
-        limiter.throttled(0.0)
-        limiter.throttled(0.0)
-        assert limiter.limit == 6  # one cut a second
-        for _ in range(20):
+        limiter = Limiter(32)
+        for _ in range(32):
+            await limiter.enter()
+        for refused in range(20):
+            limiter.throttled(0.05)
+            limiter.leave()
+            assert limiter.limit == 32, "nothing is decided before it is known who was refused"
+            assert (limiter._shut is None) == (refused < 2)
+        waiting = [asyncio.create_task(limiter.enter()) for _ in range(20)]
+        for _ in range(4):
             limiter.answered()
-        assert limiter.limit == 8
+            limiter.leave()
+        await asyncio.sleep(0)
+        assert limiter.in_flight == 8, "nobody comes in while the gate is shut"
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        assert limiter.limit == limiter.in_flight == 12
+        for _ in range(16):
+            limiter.leave()
+        assert all(task.done() for task in await asyncio.sleep(0, waiting))
+        for _ in range(100):
+            limiter.answered()
+        assert 12.7 < limiter.limit < 13, "beyond what was once too much it grows slowly"
+
+    asyncio.run(main())
+
+
+def test_later_steps_go_first_and_whoever_gives_up_leaves_no_place_taken():
+    async def main():
+        limiter, order = Limiter(1), []
+
+        async def call(name, rank):
+            await limiter.enter(rank=rank)
+            order.append(name)
+            await asyncio.sleep(0)
+            limiter.leave()
+
+        await limiter.enter()
+        tasks = {
+            n: asyncio.create_task(call(n, rank)) for n, rank in (("a", 0), ("b", 0), ("x", 3), ("c", 1), ("d", 3))
+        }
+        await asyncio.sleep(0)
+        tasks.pop("x").cancel()
+        limiter.leave()
+        await asyncio.gather(*tasks.values())
+        assert order == ["d", "c", "a", "b"] and limiter.in_flight == 0
+        await limiter.enter()
+        late = asyncio.create_task(limiter.enter())
+        await asyncio.sleep(0)
+        limiter.leave()  # `late` is let in, and cancelled before it runs again
+        late.cancel()
+        await asyncio.gather(late, return_exceptions=True)
+        assert limiter.in_flight == 0
+
+    asyncio.run(main())
+
+
+def test_a_rate_lets_through_no_more_than_its_limit_in_any_minute():
+    """Oracle: every window of a minute, counted."""
+    for limit, amount in ((3, 1), (600, 1), (1000, 37), (100, 250)):
+        rate, now, left = Rate(limit), 0.0, []
+        while now < 600:
+            if (wait := rate.wait(amount, now)) > 0:
+                now += max(wait, 1e-6)
+                continue
+            rate.take(amount, now)
+            left.append(now)
+        windows = [sum(start <= t < start + 60 - 1e-6 for t in left) * amount for start in left]
+        assert max(windows) <= max(limit, amount) + (amount if amount > 1 else 0)
+        assert 0.9 <= len(left) * amount / (limit * 10) <= 1.1 + amount / limit / 10, (limit, amount, len(left))
+
+
+def test_an_estimate_that_was_too_high_is_given_back_and_zero_left_means_wait():
+    rate = Rate(6000)
+    rate.take(6000, 0.0)
+    assert rate.wait(50, 0.0) > 30
+    rate.take(-5950, 0.0)
+    assert rate.wait(50, 0.0) == 0
+    free = Rate(None)
+    assert free.wait(1e9, 0.0) == 0
+    free.announced(100, 7.0, now=1.0)
+    assert free.wait(100, 1.0) == 0
+    free.take(100, 1.0)
+    assert free.wait(1, 2.0) == 6 and free.wait(1, 8.0) == 0
+    free.announced(0, 86400, now=8.0)
+    assert free.wait(1, 8.0) == 60, "no longer than a minute on the word of a header"
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("1s", 1), ("6m0s", 360), ("20ms", 0.02), ("7.66s", 7.66), ("2m59.56s", 179.56), ("1h2m3.5s", 3723.5), ("1d", 86400),
+        ("0", 0), ("12.5", 12.5), (" 3s ", 3), ("", None), ("soon", None), ("-1", None), ("1s2m", None), ("s", None), ("١", None),
+    ],
+)  # fmt: skip
+def test_durations_of_headers(text, seconds):
+    assert read_duration(text) == (seconds if seconds is None else pytest.approx(seconds))
+    headers = {"x-ratelimit-remaining-tokens": "7", "x-ratelimit-reset-tokens": text}
+    assert (read_left(headers, "tokens") is None) == (seconds is None) and read_left(headers, "requests") is None
+
+
+def test_a_budget_is_held_exactly_and_its_line_moves_on():
+    """Sums of a third of a cent return to zero; who cannot be paid any more hears so, whoever waits behind."""
+
+    async def main():
+        budget, done = Budget(0.01), []
+
+        async def call(usd):
+            async with budget.hold(usd):
+                assert budget.spent + budget.held <= 0.01
+                await asyncio.sleep(0)
+                budget.pay(usd / 2)
+            done.append(usd)
+
+        results = await asyncio.gather(*(call(0.01 / 3) for _ in range(40)), return_exceptions=True)
+        assert budget.held == 0 and 0.0066 < budget.spent <= 0.01
+        assert len(done) == 4 and {r.code for r in results if r} == {4}
+        waiting = asyncio.create_task(call(1.0))
+        with pytest.raises(UserError):
+            await waiting
 
     asyncio.run(main())
 

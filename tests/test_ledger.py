@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import random
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
+from dataclasses import replace
 
 import pytest
 
-from seethink.ask import Ledger, Reply
+from seethink.ask import Ledger, Reply, tell_lost
+from seethink.ask.ledger import LONG, pack, unpack
 from seethink.core.errors import UserError
 
 REPLY = Reply("yes", "stop", 3, 1, "m-1", False, 0.5, 0.25, "hm")
@@ -78,6 +85,7 @@ def test_what_is_no_database_is_one_line(path, data):
         (["DROP TABLE call", "CREATE VIEW call AS SELECT 1 AS a"], "other columns"),
         (["UPDATE call SET text = NULL"], "its text is NoneType"),
         (["UPDATE call SET text = x'ff'"], "its text is bytes"),
+        (["UPDATE call SET reasoning = x'28b52ffd'"], "its text is bytes that are no whole text"),
         (["UPDATE call SET text = CAST(x'ff' AS TEXT)"], "UTF-8"),
         (["UPDATE call SET prompt_tokens = 'many'"], "its prompt_tokens is str"),
         (["UPDATE call SET stop = NULL"], "its stop is NoneType"),
@@ -135,3 +143,116 @@ def test_what_an_endpoint_refused_is_known_once_and_by_model(path):
         ):
             ledger.failed(ledger.sent("bad", "s", model, 1.0), name, 400, 0.0, error)
         assert (ledger.refusals("m"), ledger.refusals("n"), ledger.refusals("o")) == (["no"], ["never"], [])
+
+
+def test_long_texts_are_small_in_the_file_and_read_back_by_us_and_by_sql(path):
+    noise = "".join(chr(random.Random(1).randrange(0x20, 0xD7FF)) for _ in range(3000))
+    texts = [
+        "",
+        "a" * (LONG - 1),
+        "b" * LONG,
+        "é" * (LONG // 2 - 1),
+        "é" * (LONG // 2),
+        "思考" * 9000,
+        noise,
+        "wait, " * 5000,
+    ]
+    with closing(Ledger(path)) as ledger:
+        for n, text in enumerate(texts):
+            reply = replace(REPLY, text=text, reasoning=text[::-1])
+            ledger.answered(ledger.sent(f"t{n}", "s", "m", 1.0), f"t{n}", "s", "m", reply)
+            assert ledger.find(f"t{n}") == replace(reply, cached=True)
+    with closing(sqlite3.connect(path)) as db:
+        rows = db.execute(
+            "SELECT text, typeof(text), length(text) FROM call WHERE key LIKE 't%' ORDER BY key"
+        ).fetchall()
+        db.create_function("unpack", 1, unpack)
+        read = [text for (text,) in db.execute("SELECT unpack(text) FROM call WHERE key LIKE 't%' ORDER BY key")]
+    assert read == texts and [unpack(row[0]) for row in rows] == texts
+    assert [kind for _, kind, _ in rows] == ["blob" if len(t.encode()) >= LONG else "text" for t in texts]
+    assert all(
+        length < 200 for text, (_, kind, length) in zip(texts, rows, strict=True) if kind == "blob" and text != noise
+    )
+
+
+@pytest.mark.parametrize("where", range(4, 40, 5))
+def test_a_damaged_long_text_is_one_line(path, where):
+    blob = bytearray(pack("I look at it, and then I look at it again. " * 200))
+    blob[where % len(blob)] ^= 0x55
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("UPDATE call SET text = ? WHERE key = 'k7'", (bytes(blob),))
+        db.commit()
+    with closing(Ledger(path)) as ledger:
+        assert ledger.find("k6")
+        with pytest.raises(UserError, match="answer k7 is damaged: its text is bytes that are no whole text") as error:
+            ledger.find("k7")
+    assert "Move it away" in error.value.remedy
+
+
+def test_many_answers_are_one_transaction_and_the_loop_goes_on_meanwhile(tmp_path):
+    """A second connection sees all of a group or nothing of it."""
+
+    async def main(ledger, db):
+        commits, turns = 0, 0
+        waits = [ledger.answered(ledger.sent(f"k{n}", "s", "m", 1.0), f"k{n}", "s", "m", REPLY) for n in range(500)]
+        tasks = [asyncio.create_task(ledger.committed(done)) for done in waits]
+        tasks[3].cancel()
+        while not all(task.done() for task in tasks):
+            before = db.execute("SELECT count(*) FROM call").fetchone()[0]
+            await asyncio.sleep(0.001)
+            turns += 1
+            commits += db.execute("SELECT count(*) FROM call").fetchone()[0] > before
+        assert [task.cancelled() for task in tasks] == [n == 3 for n in range(500)], "who leaves takes nobody along"
+        assert turns and 1 <= commits <= 3
+
+    with closing(Ledger(tmp_path / "l.sqlite")) as ledger, closing(sqlite3.connect(tmp_path / "l.sqlite")) as db:
+        asyncio.run(main(ledger, db))
+        assert db.execute("SELECT count(*), count(DISTINCT id), max(id) FROM attempt").fetchone() == (500, 500, 500)
+        assert db.execute("SELECT DISTINCT status FROM attempt").fetchall() == [("ok",)]
+
+
+def test_what_cannot_be_written_is_said_to_all_who_wait_and_ever_after(tmp_path):
+    ledger = Ledger(tmp_path / "l.sqlite")
+    change(tmp_path / "l.sqlite", "DROP TABLE call")
+    done = ledger.answered(ledger.sent("k", "s", "m", 1.0), "k", "s", "m", REPLY)
+    for use_it in (done.result, lambda: ledger.sent("k", "s", "m", 1.0), ledger.spent, ledger.close):
+        with pytest.raises(UserError, match="no such table: call"):
+            use_it()
+
+
+WRITE = """
+import sys, time
+from seethink.ask import Ledger, Reply
+ledger = Ledger(sys.argv[1])
+for n in range(10**6):
+    key = f"k{n}"
+    attempt = ledger.sent(key, "s", "m", 0.5)
+    if n % 3:
+        ledger.answered(attempt, key, "s", "m", Reply("yes" * 1000, "stop", 3, 1, "m-1", False, 0.5, 0.25)).result()
+        print(n, flush=True)
+"""
+
+
+def test_a_kill_loses_no_answer_that_was_committed_and_leaves_the_rest_as_possibly_paid(tmp_path, capsys):
+    path, environment = tmp_path / "l.sqlite", {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    child = subprocess.Popen([sys.executable, "-c", WRITE, path], stdout=subprocess.PIPE, text=True, env=environment)
+    said = [int(child.stdout.readline()) for _ in range(200)]
+    child.kill()
+    said += [int(line) for line in child.communicate()[0].splitlines()]
+    with closing(Ledger(path)) as ledger:
+        assert all(ledger.find(f"k{n}") for n in said)
+        (row,) = ledger.spending()
+        assert row["lost"] >= said[-1] // 3 and row["lost_usd"] == row["lost"] * 0.5
+        assert row["usd"] == pytest.approx(row["lost_usd"] + row["calls"] * 0.25) == pytest.approx(ledger.spent())
+        tell_lost(ledger)
+        words = f"{row['lost']} requests possibly paid, result unknown, at most {row['lost_usd']:.4f} USD (s m {row['lost']})"
+        assert words in capsys.readouterr().err
+        ledger.failed(ledger.sent("x", "t", "n", None), "lost", None, None, "interrupted")
+        tell_lost(ledger)
+        assert "at a price unknown (s m" in capsys.readouterr().err
+
+
+def test_nothing_lost_is_not_worth_a_word(path, capsys):
+    with closing(Ledger(path)) as ledger:
+        tell_lost(ledger)
+    assert "".join(capsys.readouterr()) == ""

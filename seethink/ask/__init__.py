@@ -1,7 +1,7 @@
 """Questions to OpenAI-compatible endpoints: asynchronous, cached by content, every attempt on record."""
 
 from seethink.ask.client import CallFailed, Client, Endpoint, NotCached, PendingCall, Reply
-from seethink.ask.ledger import Ledger
+from seethink.ask.ledger import Ledger, tell_lost
 from seethink.ask.limits import Budget
 from seethink.ask.messages import sample_message, user_message
 
@@ -15,5 +15,6 @@ __all__ = [
     "PendingCall",
     "Reply",
     "sample_message",
+    "tell_lost",
     "user_message",
 ]

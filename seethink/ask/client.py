@@ -4,7 +4,7 @@
     async with Client(Endpoint(base_url="http://127.0.0.1:8000/v1", model="name"), ledger) as client:
         reply = await client.chat(user_message("What is in the image?", ["a.png"]), step="caption", temperature=0)
 
-One client serves one endpoint, one model and one event loop. The ledger sees every attempt. Left out: token-rate limits.
+One client serves one endpoint, one model and one event loop. The ledger sees every attempt.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ TRIES = {"rate_limit": 30, "server": 8, "connection": 8, "timeout": 3,
          **dict.fromkeys(("cut", "empty", "broken", "unreadable", "error"), 4)}  # fmt: skip
 BACKOFF_CAP = 60.0  # seconds
 ANNOUNCED_CAP = 600.0  # nobody waits for days because a header says so
-DRAIN_SECONDS = 10.0
+DRAIN_SECONDS, LAST_SECONDS = 10.0, 1.0  # for calls in flight after an interrupt, and after any other end
+TYPICAL_TOKENS = 1000  # of an answer, where neither a cap nor an earlier answer tells
 WHOLE_SECONDS, STREAM_SECONDS, FIRST_BYTE, IDLE = 600.0, 1800.0, 120.0, 60.0
 REMEDIES = {
     "key": "Check the key in the environment variable {env}",
@@ -65,6 +66,8 @@ class Endpoint(Config):
     params: dict[str, Any] = Field(default={}, description="sampling parameters sent with every call")
     price: tuple[float, float] | None = Field(default=None, description="USD per million prompt, completion tokens")
     in_flight: int = Field(default=32, ge=1, description="calls in flight")
+    rpm: float | None = Field(default=None, ge=1, description="requests a minute; none: no limit")
+    tpm: float | None = Field(default=None, ge=1, description="tokens a minute, prompt and answer; none: no limit")
     timeout: float | None = Field(
         default=None, gt=0, description="seconds for a complete answer; none: 600, of a streamed one 1800"
     )
@@ -113,12 +116,14 @@ class PendingCall:
     key: str
     step: str
     messages: Sequence[Message]
-    """As we write them, images as files; on their way as data URLs."""
+    """As we write them, images as files; they become data URLs when they leave."""
     params: dict[str, Any]
     prompt_tokens: int
     """Estimated."""
     worst: float | None
     """Highest price of one request in USD; None: unknown."""
+    rank: int = 0
+    """Of calls that wait for one endpoint and model the highest goes first."""
 
 
 class NotCached(Exception):
@@ -133,9 +138,16 @@ class Client:
     """Asks one model. Raises UserError at once for a budget without a price."""
 
     def __init__(
-        self, endpoint: Endpoint, ledger: Ledger, budget: Budget | None = None, dry: bool = False, backoff: float = 0.5
+        self,
+        endpoint: Endpoint,
+        ledger: Ledger,
+        budget: Budget | None = None,
+        dry: bool = False,
+        backoff: float = 0.5,
+        beside: Client | None = None,
     ):
-        """`dry` answers from the ledger only; `backoff` is the first wait between tries, in seconds."""
+        """`dry` answers from the ledger only; `backoff` is the first wait between tries, in seconds; `beside` is a client of
+        the same endpoint, model and key, closed after this one, whose limits and connections this one shares."""
         self.endpoint, self.ledger, self.budget = endpoint, ledger, budget or Budget()
         if endpoint.price and not all(0 <= usd < math.inf for usd in endpoint.price):
             what = f"the price of model {endpoint.model!r} is {endpoint.price}"
@@ -147,8 +159,14 @@ class Client:
                 remedy="Give price (USD per million prompt and completion tokens) and params.max_tokens, or no budget",
             )
         self._dry, self.backoff = dry, backoff
-        self._limiter, self._breaker = Limiter(endpoint.in_flight), Breaker(endpoint.base_url)
+        self._beside = beside
+        self._limiter = beside._limiter if beside else Limiter(endpoint.in_flight, endpoint.rpm, endpoint.tpm)
+        self._breaker = Breaker(endpoint.base_url)
+        self._typical: dict[str, float] = {}
         self._running: dict[str, asyncio.Task[Reply]] = {}
+        self._out: set[str] = set()
+        """Keys of requests that have left."""
+        self._closing = False
         self._wire: Wire | None = None
         self.answers, self.failures = 0, 0
         self.failed: dict[str, CallFailed] = {}
@@ -156,25 +174,32 @@ class Client:
         self._failure: CallFailed | None = None
 
     async def __aenter__(self) -> Client:
+        self._closing = False  # it may have been left before
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """An interrupt lets calls in flight finish for a few seconds: they are paid already."""
-        if self._running:
-            await asyncio.wait(self._running.values(), timeout=DRAIN_SECONDS if kind is asyncio.CancelledError else 0)
+        """Nothing new is sent. Calls in flight may finish for some seconds, for they are paid already."""
+        self._closing, out = True, [task for key, task in self._running.items() if key in self._out]
         for task in (tasks := list(self._running.values())):
+            if task not in out:
+                task.cancel()
+        if out:
+            await asyncio.wait(out, timeout=DRAIN_SECONDS if kind is asyncio.CancelledError else LAST_SECONDS)
+        for task in out:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         if self._wire:
             await self._wire.close()
             self._wire = None  # whoever enters again opens it again
 
-    async def chat(self, messages: Sequence[Message], step: str = "chat", draw: int = 0, **params: Any) -> Reply:
+    async def chat(
+        self, messages: Sequence[Message], step: str = "chat", draw: int = 0, rank: int = 0, **params: Any
+    ) -> Reply:
         """The answer to these messages, from the ledger where it has one.
 
-        `step` labels the call in the ledger; `draw` numbers independent answers to the same question. Raises CallFailed
-        when this question gets no answer, NotCached from a dry client, UserError when no question would (endpoint dead,
-        key refused, budget spent).
+        `step` labels the call in the ledger; `draw` numbers independent answers to the same question; of calls that wait for
+        the same endpoint and model the one with the highest `rank` goes first. Raises CallFailed when this question gets no
+        answer, NotCached from a dry client, UserError when no question would (endpoint dead, key refused, budget spent).
         """
         params = {**self.endpoint.params, **params}
         key = call_key(self.endpoint.model, messages, params, draw)
@@ -183,11 +208,11 @@ class Client:
             return known
         prompt_tokens = estimate_tokens(messages)
         worst = self.price(1.5 * prompt_tokens + 100, most_tokens(params) or 0)
-        call = PendingCall(key, step, messages, params, prompt_tokens, worst)
+        call = PendingCall(key, step, messages, params, prompt_tokens, worst, rank)
         if self._dry:
             raise self.failed.get(key) or NotCached(call)
         if key not in self._running:  # the same question from several items is one call
-            task = asyncio.create_task(self._ask(replace(call, messages=to_wire(messages))))
+            task = asyncio.create_task(self._ask(call))
             self._running[key] = task
             task.add_done_callback(lambda done: self._settle(key, done))
         task = self._running[key]
@@ -221,9 +246,13 @@ class Client:
         """Ask until there is an answer, or no sense in asking again."""
         faults: Counter[str] = Counter()
         while True:
+            tokens = call.prompt_tokens + self._answer_tokens(call)
+            await self._limiter.enter(tokens, call.rank)
             try:
-                async with self.budget.hold(call.worst or 0.0), self._limiter:
-                    return await self._try(call)
+                async with self.budget.hold(call.worst or 0.0):
+                    reply = await self._try(call)
+                self._limiter.used(reply.prompt_tokens + reply.completion_tokens - tokens)
+                return reply
             except Fault as fault:
                 faults[fault.name] += 1
                 self._give_up(fault, faults[fault.name])
@@ -233,25 +262,49 @@ class Client:
                     wait = min(ANNOUNCED_CAP, self._breaker.asked_to_wait(asked, fault.detail))
                 if fault.name == "rate_limit":
                     self._limiter.throttled(min(wait, fault.wait or 1.0))
+            finally:
+                self._limiter.leave()
+            if self._closing:
+                raise CallFailed("interrupted", "the run has ended")
             await asyncio.sleep(wait * random.uniform(1.0, 1.5))  # all who were told to wait must not come back at once
 
     async def _try(self, call: PendingCall) -> Reply:
         """One request, on record before and after. Raises Fault."""
         key, step, model = call.key, call.step, self.endpoint.model
+        messages = to_wire(call.messages)  # not before: pictures of all who wait would fill the memory
         attempt = self.ledger.sent(key, step, model, call.worst)
+        self._out.add(key)
         try:
-            reply = await self.open().send(model, call.messages, call.params, call.prompt_tokens)
+            reply = await self.open().send(model, messages, call.params, call.prompt_tokens)
         except Fault as fault:
             usd = call.worst if fault.billed else 0.0
             self.ledger.failed(attempt, fault.name, fault.http, usd, fault.detail)
             self.budget.pay(usd or 0.0)
             raise
-        reply = replace(reply, usd=self.price(reply.prompt_tokens, reply.completion_tokens))
-        self.ledger.answered(attempt, key, step, model, reply)
-        self.budget.pay(reply.usd or 0.0)
+        except asyncio.CancelledError:  # possibly paid
+            self.ledger.failed(attempt, "lost", None, call.worst, "interrupted")
+            self.budget.pay(call.worst or 0.0)
+            raise
+        finally:
+            self._out.discard(key)
+        if self.endpoint.price is not None:
+            reply = replace(reply, usd=self.price(reply.prompt_tokens, reply.completion_tokens))
         self._limiter.answered()
         self._breaker.answered()
+        try:
+            await self.ledger.committed(self.ledger.answered(attempt, key, step, model, reply))
+        finally:
+            self.budget.pay(reply.usd or 0.0)  # just before it is held no longer, and is not counted twice
         return reply
+
+    def _answer_tokens(self, call: PendingCall) -> float:
+        """The most that an answer may have, or where that is open what the answers of its step usually have."""
+        if (most := most_tokens(call.params)) is not None:
+            return most
+        if call.step not in self._typical:
+            typical = self.ledger.typical(call.step)
+            self._typical[call.step] = typical[1] if typical else TYPICAL_TOKENS
+        return self._typical[call.step]
 
     def _give_up(self, fault: Fault, times: int) -> None:
         """Raises where another try is pointless: UserError for the whole endpoint, CallFailed for this question."""
@@ -269,12 +322,14 @@ class Client:
 
     def open(self) -> Wire:
         """The connection pool, made at the first call."""
+        if self._beside and self._beside.endpoint.stream == self.endpoint.stream:  # one pool waits one way
+            return self._beside.open()
         if self._wire is None:
             from seethink.ask.wire import Patience, Wire  # here: help of a verb must not load the network
 
             at = self.endpoint
             patience = Patience(at.seconds, at.first_byte if at.stream else None, at.idle)
-            self._wire = Wire(at.base_url, at.api_key_env, patience)
+            self._wire = Wire(at.base_url, at.api_key_env, patience, self._limiter.heard)
         return self._wire
 
     def price(self, prompt_tokens: float, completion_tokens: float) -> float | None:

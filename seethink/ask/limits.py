@@ -3,59 +3,116 @@
 from __future__ import annotations
 
 import asyncio
+import heapq
+import itertools
+import math
 import sys
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
+from seethink.ask.rates import Rate, read_left
 from seethink.core.errors import UserError
 from seethink.core.url import public
 
 FIRST, LATER = 3.0, 60.0  # seconds of patience with an endpoint
 PATIENCE = 900.0  # seconds without any answer, where the endpoint asks to wait
 SAID = 60.0  # seconds from which a wait is worth a word
+BEYOND = 0.1  # of the usual growth of a limit, where a burst has shown that it was too high
+UNIT = 10**12  # of a dollar: whole numbers return to zero when what was added is taken away again
 CONTINUES = "the same command then continues"
 
 
 class Limiter:
-    """Calls in flight: at most `most`, fewer while the endpoint answers 429 in bursts.
+    """Who may call an endpoint and model now: so many in flight, requests and tokens a minute; who waits longest in the
+    highest rank is first. Steps that ask the same model share one, and later steps have the higher rank.
 
-    One 429 delays only its own call. A burst (three or more, and a tenth of the answers of the last second) cuts the
-    limit by a quarter, at most once a second, and lets nobody through before the announced wait is over; each success
-    earns a little of it back. Cutting at every single 429 would starve an endpoint that merely rations.
+    One 429 delays only its own call. A burst (three or more, and a tenth of the answers of the last second) lets nobody
+    through before the announced wait is over, and cuts the limit to the calls that were not refused, but at most to a
+    quarter; each success earns a little of it back, little by little beyond what was once too much. Cutting at every
+    single 429 would starve an endpoint that merely rations.
     """
 
-    def __init__(self, most: int):
+    def __init__(self, most: int, rpm: float | None = None, tpm: float | None = None):
+        """`rpm`, `tpm`: requests and tokens a minute; None: no limit."""
         self.most, self.limit, self.in_flight = most, float(most), 0
-        self._change = asyncio.Condition()
+        self._requests, self._tokens = Rate(rpm), Rate(tpm)
+        self._line: list[tuple[int, int, float, asyncio.Future[None]]] = []
+        self._arrivals = itertools.count()
+        self._timer: asyncio.TimerHandle | None = None
         self._recent: deque[tuple[float, bool]] = deque()
-        self._cut_at = self._shut_until = float("-inf")
+        self._answers, self._ceiling = 0, float(most)
+        self._shut: tuple[float, int] | None = None
+        """Until when the gate is shut, and how many answers there were when it was."""
 
-    async def __aenter__(self) -> None:
-        async with self._change:
-            while self.in_flight >= int(self.limit):
-                await self._change.wait()
-            self.in_flight += 1
-        if (wait := self._shut_until - time.monotonic()) > 0:
-            await asyncio.sleep(wait)
+    async def enter(self, tokens: float = 0.0, rank: int = 0) -> None:
+        """Wait for a place and for so many tokens, prompt and answer together. Whoever enters leaves."""
+        place = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._line, (-rank, next(self._arrivals), tokens, place))
+        self._admit()
+        try:
+            await place
+        except asyncio.CancelledError:
+            if place.done() and not place.cancelled():  # it had one already
+                self.leave()
+            raise
 
-    async def __aexit__(self, *_: object) -> None:
+    def leave(self) -> None:
         self.in_flight -= 1
-        async with self._change:
-            self._change.notify(2)  # this place, and one that a grown limit may have opened
+        self._admit()
+
+    def used(self, tokens: float) -> None:
+        """An answer took so many tokens more than it entered with, or fewer where this is negative."""
+        self._tokens.take(tokens, time.monotonic())
+
+    def heard(self, headers: Mapping[str, str]) -> None:
+        """What a response says of the endpoint's own limits."""
+        for rate, unit in ((self._requests, "requests"), (self._tokens, "tokens")):
+            if said := read_left(headers, unit):
+                rate.announced(*said, time.monotonic())
 
     def answered(self) -> None:
         self._note(False)
-        self.limit = min(self.most, self.limit + 1 / self.limit)
+        self._answers += 1
+        step = 1 / self.limit if self.limit < self._ceiling else BEYOND / self.limit
+        self.limit = min(self.most, self.limit + step)
 
     def throttled(self, wait: float) -> None:
         """The endpoint said 429 and asked for `wait` seconds."""
         now = self._note(True)
         refused = sum(throttled for _, throttled in self._recent)
-        if refused >= 3 and refused * 10 >= len(self._recent) and now - self._cut_at > 1:
-            self.limit, self._cut_at = max(1.0, self.limit * 0.75), now
-            self._shut_until = now + wait
+        if self._shut is None and refused >= 3 and refused * 10 >= len(self._recent):
+            self._shut = now + wait, self._answers
+
+    def _admit(self) -> None:
+        """Let in who may come in, and see to it that the next one is thought of in time."""
+        now = time.monotonic()
+        if self._shut and now >= self._shut[0]:
+            self._open(self._shut[1])
+        while self._line and self.in_flight < int(self.limit):
+            _, _, tokens, place = self._line[0]
+            if place.done():  # whoever waited has gone
+                heapq.heappop(self._line)
+                continue
+            wait = max(self._requests.wait(1, now), self._tokens.wait(tokens, now))
+            if (wait := max(wait, self._shut[0] - now if self._shut else 0.0)) > 0:
+                if self._timer:
+                    self._timer.cancel()
+                self._timer = place.get_loop().call_later(wait, self._admit)
+                return
+            heapq.heappop(self._line)
+            self._requests.take(1, now)
+            self._tokens.take(tokens, now)
+            self.in_flight += 1
+            place.set_result(None)
+
+    def _open(self, answers: int) -> None:
+        """The gate opens again: what was in flight when it shut and was not refused is what the endpoint takes at once."""
+        self._shut = None
+        accepted = self.in_flight + self._answers - answers
+        self.limit = self._ceiling = max(1.0, self.limit / 4, min(self.limit * 0.75, accepted))
+        self._recent.clear()
 
     def _note(self, throttled: bool) -> float:
         now = time.monotonic()
@@ -119,30 +176,52 @@ class Budget:
     def __init__(self, cap: float | None = None, spent: float = 0.0, setting: str = "--budget"):
         """`setting` is what a user would raise."""
         self.cap, self.spent, self.setting = cap, spent, setting
-        self._held: list[float] = []  # a sum kept by adding and subtracting would not return to zero
-        self._change = asyncio.Condition()
+        self._held = 0
+        self._line: deque[tuple[int, asyncio.Future[None]]] = deque()
 
     @asynccontextmanager
     async def hold(self, usd: float) -> AsyncIterator[None]:
         """Waits while requests in flight may still return enough. Raises UserError (code 4) when they cannot."""
-        async with self._change:
-            while not self.fits(usd):
-                if not self._held:
-                    what = f"the next call may cost {usd:.4f} USD and {self.spent:.4f} of {self.cap:.4f} USD are spent"
-                    remedy = f"Raise {self.setting}; {CONTINUES}"
-                    raise UserError(what, where="budget", remedy=remedy, code=4)
-                await self._change.wait()
-            self._held.append(usd)
+        if self.cap is None:
+            yield
+            return
+        share, place = math.ceil(usd * UNIT), asyncio.get_running_loop().create_future()
+        self._line.append((share, place))
+        self._admit()
         try:
+            await place
             yield
         finally:
-            self._held.remove(usd)
-            async with self._change:
-                self._change.notify_all()
+            if place.done() and not place.cancelled() and place.exception() is None:
+                self._held -= share
+                self._admit()
+
+    @property
+    def held(self) -> float:
+        """USD that requests in flight may cost at most."""
+        return self._held / UNIT
+
+    def _admit(self) -> None:
+        """Let the first in line have what they want, or hear that there is no more."""
+        while self._line:
+            share, place = self._line[0]
+            if not place.done():
+                if not self.fits(share / UNIT):
+                    if self._held:
+                        return
+                    place.set_exception(self._all_spent(share / UNIT))
+                else:
+                    self._held += share
+                    place.set_result(None)
+            self._line.popleft()
+
+    def _all_spent(self, usd: float) -> UserError:
+        what = f"the next call may cost {usd:.4f} USD and {self.spent:.4f} of {self.cap:.4f} USD are spent"
+        return UserError(what, where="budget", remedy=f"Raise {self.setting}; {CONTINUES}", code=4)
 
     def fits(self, usd: float) -> bool:
         """Whether this much more can be spent now."""
-        return self.cap is None or self.spent + sum(self._held) + usd <= self.cap
+        return self.cap is None or self.spent + self.held + usd <= self.cap
 
     def pay(self, usd: float) -> None:
         self.spent += usd

@@ -20,6 +20,7 @@ Message = dict[str, Any]
 
 IMAGE_TOKENS = 1100  # a high-detail picture of about a megapixel under the usual tile rules
 CHARS_PER_TOKEN = 4
+CANONICAL = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
 
 def user_message(text: str, images: Sequence[str] = ()) -> list[Message]:
@@ -42,8 +43,7 @@ def call_key(model: str, messages: Sequence[Message], params: dict[str, Any], dr
     """
     named = _replace_images(messages, lambda path: {"type": "image", "hash": portable_hash(path)})
     question = {"model": model, "messages": named, "params": params, "draw": draw}
-    canonical = json.dumps(question, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.blake2b(canonical.encode(), digest_size=16).hexdigest()
+    return hashlib.blake2b(CANONICAL.encode(question).encode(), digest_size=16).hexdigest()
 
 
 def to_wire(messages: Sequence[Message]) -> list[Message]:

@@ -14,7 +14,7 @@ import re
 import ssl
 import sys
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -55,9 +55,18 @@ class Patience(NamedTuple):
 class Wire:
     """An open connection pool to one endpoint, bound to the running event loop."""
 
-    def __init__(self, base_url: str, api_key_env: str, patience: Patience):
-        """Raises UserError for an address, a key or a file of certificate authorities that cannot be used."""
-        self._patience, self._asks = patience, ASKS if patience.first_byte else ()
+    def __init__(
+        self,
+        base_url: str,
+        api_key_env: str,
+        patience: Patience,
+        heard: Callable[[Mapping[str, str]], None] = lambda headers: None,
+    ):
+        """`heard` is told the headers of every response to a question.
+
+        Raises UserError for an address, a key or a file of certificate authorities that cannot be used.
+        """
+        self._patience, self._asks, self._heard = patience, ASKS if patience.first_byte else (), heard
         parts = urlsplit(base_url)
         host, path = parts.netloc.rpartition("@")[2], parts.path.rstrip("/").removesuffix("/chat/completions")
         try:
@@ -170,6 +179,7 @@ class Wire:
                 ) as response,
             ):
                 self._spoken = True
+                self._heard(response.headers)
                 if asks and 200 <= response.status < 300:
                     until = asyncio.get_running_loop().time() + patience.total - (time.monotonic() - start)
                     text = await _follow(response, stream, clock, until, patience.idle)

@@ -53,6 +53,12 @@ class Role(Config):
     price: Annotated[tuple[float, float] | None, Effect.PLACE] = Field(
         default=None, description="USD per million prompt, completion tokens"
     )
+    rpm: Annotated[float | None, Effect.PLACE] = Field(
+        default=None, ge=1, description="requests a minute that the endpoint allows this model and key; none: no limit"
+    )
+    tpm: Annotated[float | None, Effect.PLACE] = Field(
+        default=None, ge=1, description="tokens a minute, prompt and answer; none: no limit"
+    )
     stream: Annotated[bool, Effect.PLACE] = Field(
         default=False, description="its answers come piece by piece: no gateway takes long thought for silence"
     )
@@ -96,7 +102,9 @@ class DataConfig(Config):
     batch: Annotated[bool, Effect.PLACE] = Field(
         default=False, description="by the endpoint's batch interface: half the price, up to a day for each step"
     )
-    in_flight: Annotated[int, Effect.PLACE] = Field(default=32, ge=1, description="calls in flight per step")
+    in_flight: Annotated[int, Effect.PLACE] = Field(
+        default=32, ge=1, description="calls in flight per model; steps that ask the same one share them"
+    )
     timeout: Annotated[float | None, Effect.PLACE] = Field(
         default=None, gt=0, description="seconds for a complete answer; none: 600, of a streamed one 1800"
     )
@@ -118,6 +126,29 @@ class DataConfig(Config):
     def roles(self) -> dict[str, Role]:
         """Who is asked, by step."""
         return {"caption": self.captioner, "distill": self.reasoner, "rewrite": self.rewriter, "verify": self.judge}
+
+    def endpoint_of(self, role: Role) -> tuple[str, str, str]:
+        """(address, model, name of the key) of a role: what an endpoint's own limits are for."""
+        return role.base_url or self.base_url, role.model, role.api_key_env or self.api_key_env
+
+    def rates_of(self, role: Role) -> tuple[float | None, float | None]:
+        """(requests, tokens) a minute of all roles that ask the same model; one of them may say it for the others."""
+        same = [other for other in self.roles.values() if self.endpoint_of(other) == self.endpoint_of(role)]
+        given = [
+            {rate for rate in rates if rate is not None} for rates in zip(*((r.rpm, r.tpm) for r in same), strict=True)
+        ]
+        if any(len(rates) > 1 for rates in given):
+            raise ValueError(
+                f"steps that ask the same model {role.model!r} have different rpm or tpm: it has one limit"
+            )
+        rpm, tpm = (next(iter(rates), None) for rates in given)
+        return rpm, tpm
+
+    @model_validator(mode="after")
+    def _one_limit_per_model(self) -> DataConfig:
+        for role in self.roles.values():
+            self.rates_of(role)
+        return self
 
     @model_validator(mode="after")
     def _streams_are_set_where_something_streams(self) -> DataConfig:

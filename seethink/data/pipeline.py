@@ -20,7 +20,7 @@ from contextlib import AsyncExitStack, closing
 from functools import partial
 from string import Template
 
-from seethink.ask import Budget, Ledger, NotCached
+from seethink.ask import Budget, Ledger, NotCached, tell_lost
 from seethink.ask.batch_book import BatchBook
 from seethink.core.errors import UserError
 from seethink.core.progress import Progress, progress
@@ -83,7 +83,6 @@ def walk_and_finish(folder: Run, config: DataConfig, prompts: dict[str, Template
     store, settled = open_outcomes(folder.path(FILE), folder.path("ledger.sqlite"))
     with store, closing(Ledger(folder.path("ledger.sqlite"))) as ledger, BatchBook(ledger.path) as book:
         steps = Steps(config, prompts, ledger, Budget(config.budget, ledger.spent() + book.reserved()))
-        check_open(steps, book)
         steps.credit(recall(items, settled))
         del settled
         ask(folder, items, steps, store, book)
@@ -102,15 +101,17 @@ def recall(items: list[Candidate], settled: dict[str, Ended]) -> list[Ended]:
 
 def ask(folder: Run, items: list[Candidate], steps: Steps, store: OutcomeStore, book: BatchBook) -> None:
     """Walk all items. However it ends, what was spent and who still waits is on record."""
+    tell_lost(steps.ledger)
+    check_open(steps, book)
     try:
         if steps.by_batch:
-            walk_on = partial(walk_all, items, steps, store)
-            asyncio.run(walk_in_rounds(walk_on, steps, book, folder.folder))
+            asyncio.run(walk_in_rounds(partial(walk_all, items, steps, store), steps, book, folder.folder))
         else:
             asyncio.run(walk_all(items, steps, store))
         check_endpoints(items, steps)
     finally:
         write_jsonl(folder.path("spend.jsonl"), steps.ledger.spending())
+        tell_lost(steps.ledger)
         if any(item.waits for item in items):
             pending = {item.id: item.step for item in items if item.drop is None}
             funnel = Funnel(items, [i.drop for i in items if i.drop], pending)
@@ -147,12 +148,13 @@ async def walk_all(items: list[Candidate], steps: Steps, store: OutcomeStore, wa
         for item in queue:  # shared: each item goes to one worker
             try:
                 outcome = await walk(item, steps)
-                if outcome.lasting:
-                    store.put(item.key, outcome)
             except NotCached as missing:
                 if wait is None:
                     raise
                 await wait(missing.call)
+            else:
+                if outcome.lasting:
+                    store.put(item.key, outcome)
             dropped += item.drop is not None
             bar.advance(1, f"{dropped} dropped, {f'{steps.budget.spent:.2f} USD' if priced else 'cost unknown'}")
 

@@ -87,20 +87,26 @@ class Steps:
         self.clients, waits = [], {"first_byte": config.first_byte, "idle": config.idle}
         self.by_batch: dict[str, Client] = {}
         """Steps whose calls go in batches: their clients answer from the ledger only."""
+        first: dict[tuple[str, ...], Client] = {}  # steps that ask the same model share its limits
         for step, role in config.roles.items():
+            base_url, model, api_key_env = place = config.endpoint_of(role)
+            rpm, tpm = config.rates_of(role)
             batch = config.batch if role.batch is None else role.batch
             endpoint = Endpoint(
-                base_url=role.base_url or config.base_url,
-                model=role.model,
-                api_key_env=role.api_key_env or config.api_key_env,
+                base_url=base_url,
+                model=model,
+                api_key_env=api_key_env,
                 params=role.params,
                 price=role.price,
                 in_flight=config.in_flight,
                 timeout=config.timeout,
+                rpm=rpm,
+                tpm=tpm,
                 stream=role.stream,
                 **(waits if role.stream else {}),
             )
-            self.clients.append(Client(endpoint, ledger, budget, dry or batch))
+            self.clients.append(Client(endpoint, ledger, budget, dry or batch, beside=first.get(place)))
+            first.setdefault(place, self.clients[-1])
             if batch:
                 self.by_batch[step] = self.clients[-1]
         self.captioner, self.reasoner, self.rewriter, self.judge = self.clients
@@ -122,7 +128,7 @@ class Steps:
         known = sample.context if sample.context != caption else ""
         name = "distill_context" if known else "distill"
         prompt = self._prompt(name, caption=caption, context=known, question=prompt_text(sample))
-        reply = _complete(await self.reasoner.chat(user_message(prompt), step="distill"))
+        reply = _complete(await self.reasoner.chat(user_message(prompt), step="distill", rank=1))
         draft = read_trace(reply.text, reply.reasoning)
         return replace(draft, model=reply.model, tokens=reply.completion_tokens)
 
@@ -131,7 +137,7 @@ class Steps:
         if self.config.reuse and sample.meta.get("ds_answer"):
             return draft
         prompt = self._prompt("rewrite", trace=f"{THINK}\n{draft.think}\n{THINK_END}\n\n{draft.answer}")
-        reply = _complete(await self.rewriter.chat(user_message(prompt), step="rewrite"))
+        reply = _complete(await self.rewriter.chat(user_message(prompt), step="rewrite", rank=2))
         after = read_trace(reply.text)
         rewritten = replace(draft, think=after.think, answer=after.answer)
         words = [len(d.think.split()) + len(d.answer.split()) for d in (draft, rewritten)]
@@ -142,7 +148,7 @@ class Steps:
 
     async def verify(self, sample: Sample, draft: Draft) -> Verdict:
         """Yes, by rule or by judge. Rejected for No and for a judge who says neither."""
-        if self.config.rule_first and (verdict := await asyncio.to_thread(rule_verdict, sample, draft)) is not None:
+        if self.config.rule_first and (verdict := await decide_by_rule(sample, draft)) is not None:
             if not verdict.ok:
                 raise Rejected("rule_no", verdict.reason, verdict=verdict)
             return verdict
@@ -150,7 +156,7 @@ class Steps:
             "verify", question=prompt_text(sample), gold=" or ".join(sample.golds), answer=draft.answer
         )
         for draw in (0, 1):
-            reply = await self.judge.chat(user_message(prompt), step="verify", draw=draw)
+            reply = await self.judge.chat(user_message(prompt), step="verify", draw=draw, rank=3)
             if (agrees := yes_or_no(reply.text)) is False:
                 said = f"gold {sample.gold[:100]!r}, answer {final_answer(draft.answer)[:100]!r}"
                 raise Rejected("judge_no", said, verdict=Verdict(False, reply.model, said))
@@ -254,6 +260,13 @@ def read_trace(text: str, reasoning: str = "") -> Draft:
         raise Rejected("format", "empty thinking" if parsed.status == "ok" else parsed.status)
     assert parsed.answer is not None  # a completion that is ok has one
     return Draft(parsed.think, parsed.answer)
+
+
+async def decide_by_rule(sample: Sample, draft: Draft) -> Verdict | None:
+    """`rule_verdict`, in a thread where it may take long; a thread costs more than the other rules do."""
+    if sample.kind == "math":
+        return await asyncio.to_thread(rule_verdict, sample, draft)
+    return rule_verdict(sample, draft)
 
 
 def rule_verdict(sample: Sample, draft: Draft) -> Verdict | None:
