@@ -177,6 +177,7 @@ class Client:
         self._failure: CallFailed | None = None
 
     async def __aenter__(self) -> Client:
+        self._closing = False  # it may have been left before
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:

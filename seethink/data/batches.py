@@ -70,7 +70,7 @@ async def walk_in_rounds(
     of_step = {step: Batches(client, step, book, folder) for step, client in steps.by_batch.items()}
     try:
         async with AsyncExitStack() as stack:
-            for client in steps.by_batch.values():
+            for client in steps.clients:  # all, as some share a connection
                 await stack.enter_async_context(client)
             await settle([(batches, batch) for batches in of_step.values() for batch in await batches.take_up()])
             while True:
