@@ -3,7 +3,7 @@
     python examples/ray_data.py samples.jsonl out @teacher.toml --base_url https://host/v1
 
 Each actor keeps a ledger of its own on its machine's disk; rows that Ray hands to another actor after a failure may be paid twice.
-Where that matters, `seethink data --shard` keeps one ledger a part (docs/data_cluster.md). `Distil` itself needs no Ray.
+Where that matters, `seethink data --shard` keeps one ledger a part (docs/distilling.md). `Distil` itself needs no Ray.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What docs/data_cluster.md says: the Slurm script makes parts, the function of rows does what the verb does."""
+"""What docs/distilling.md says: the Slurm script makes parts, the function of rows does what the verb does."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.test_data import MODELS, settings
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "configs" / "data_slurm.sh"
-PAGE = (ROOT / "docs" / "data_cluster.md").read_text()
+PAGE = (ROOT / "docs" / "distilling.md").read_text()
 COMMANDS = re.findall(r"^seethink (.+)$", PAGE.replace("\\\n", " "), re.MULTILINE)
 
 
