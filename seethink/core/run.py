@@ -82,7 +82,7 @@ class Run:
             elif value is not None and setting not in inputs:
                 raise ValueError(f"{verb}: the content of {setting} is not part of the key")
             if effect is Effect.CODE and (name := functools.reduce(getattr, setting.split("."), config)):
-                inputs[setting] = hash_code(name)
+                inputs[setting] = hash_code(str(name))
         refuse_overwrite(config)
         refuse_foreign(out, "manifest.json")
         try:

@@ -86,6 +86,7 @@ def read_outcome(said: Any) -> Decision | None:
     """What a function said of one answer, as a decision; None where it leaves it to the rules."""
     if said is NotImplemented:
         return None
+    value: Any
     value, status, detail = said if isinstance(said, tuple) and len(said) == 3 else (said, "", "")
     if not isinstance(status, str) or not isinstance(detail, str):
         return Decision(None, FAILED, f"status and detail are no texts: {str(said)[:100]}")
