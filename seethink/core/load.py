@@ -37,7 +37,9 @@ def load_object(name: str, what: str) -> tuple[Any, Path]:
         raise UserError(f"{what} {name!r} is not of the form module:name", remedy=remedy)
     module = (_file if is_file else _module)(module_name, f"{what} {name!r}")
     if attribute not in vars(module):
-        raise UserError(f"{what}: {module_name} has no {attribute!r}", remedy="Give the name that stands there after the colon")
+        raise UserError(
+            f"{what}: {module_name} has no {attribute!r}", remedy="Give the name that stands there after the colon"
+        )
     return vars(module)[attribute], Path(module.__file__ or module_name)
 
 
