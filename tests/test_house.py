@@ -12,10 +12,10 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "seethink"
 FLOORS = {
-    "core": 1, "ask": 2, "doctor": 2.5, "rewards": 3, "traces": 4, "data": 5, "train": 5, "evals": 6, "study": 7, "show": 8, "pocket": 8, "cli": 9,
+    "core": 1, "ask": 2, "doctor": 2.5, "rewards": 3, "traces": 4, "data": 5, "train": 5, "evals": 6, "study": 7, "show": 8, "pocket": 8, "api": 9, "cli": 9,
 }  # fmt: skip
 ROOM_LINES = {
-    "__init__": 10, "__main__": 12, "cli": 200, "show": 2700, "pocket": 2370, "study": 3400, "evals": 5900, "train": 7850, "data": 4000,
+    "__init__": 60, "api": 260, "__main__": 12, "cli": 200, "show": 2700, "pocket": 2370, "study": 3400, "evals": 5900, "train": 7850, "data": 4000,
     "traces": 800, "rewards": 5700, "doctor": 250, "ask": 1450, "core": 3030,
 }  # fmt: skip
 """What a room may hold. Raise a bound only for what a room gains by it."""

@@ -191,6 +191,7 @@ def _sound(read: Example | UserError) -> Example:
 
 
 def save_samples(path: Path, samples: Iterable[Sample]) -> int:
+    """Write a data file that every verb reads, image paths relative to it. Number of rows."""
     return write_jsonl(path, (relative_images(sample_to_row(s), path) for s in samples))
 
 
