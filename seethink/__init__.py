@@ -11,7 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from seethink.api import Evaluated, Studied, Trained, evaluate, grpo, run_study, sft
+    from seethink.api import EvaluationResult, StudyResult, TrainingResult, evaluate, grpo, run_study, sft
     from seethink.core.errors import UserError
     from seethink.core.nouns import Example, Reward, Sample
     from seethink.core.store import load_examples, load_samples, save_samples
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 _HOMES = {
-    "api": ("Evaluated", "Studied", "Trained", "evaluate", "grpo", "run_study", "sft"),
+    "api": ("EvaluationResult", "StudyResult", "TrainingResult", "evaluate", "grpo", "run_study", "sft"),
     "core.errors": ("UserError",),
     "core.nouns": ("Example", "Reward", "Sample"),
     "core.store": ("load_examples", "load_samples", "save_samples"),
@@ -28,7 +28,7 @@ _HOMES = {
     "rewards.rewarder": ("Rewarder", "score"),
 }
 __all__ = [
-    "Evaluated", "Example", "Reward", "RewardConfig", "Rewarder", "Sample", "Studied", "Trained", "UserError", "__version__",
+    "EvaluationResult", "Example", "Reward", "RewardConfig", "Rewarder", "Sample", "StudyResult", "TrainingResult", "UserError", "__version__",
     "evaluate", "grpo", "load_examples", "load_samples", "run_study", "save_samples", "score", "sft",
 ]  # fmt: skip
 

@@ -31,7 +31,7 @@ C = TypeVar("C", bound=Config)
 
 
 @dataclass(frozen=True)
-class Result:
+class RunResult:
     """A finished run folder.
 
     out          the folder; docs/run-folder.md says what lies in it
@@ -45,7 +45,7 @@ class Result:
 
 
 @dataclass(frozen=True)
-class Trained(Result):
+class TrainingResult(RunResult):
     """What `sft` or `grpo` left: the model and its curves."""
 
     @property
@@ -60,7 +60,7 @@ class Trained(Result):
 
 
 @dataclass(frozen=True)
-class Evaluated(Result):
+class EvaluationResult(RunResult):
     """What `evaluate` left: the number, its interval, and a verdict for every answer."""
 
     @property
@@ -96,7 +96,7 @@ class Evaluated(Result):
 
 
 @dataclass(frozen=True)
-class Studied:
+class StudyResult:
     """A finished study.
 
     out        its folder, with a run folder per arm, seed and stage
@@ -118,23 +118,23 @@ class Studied:
         return self.out / "report.html"
 
 
-def sft(config: SFTConfig | None = None, /, **settings: Any) -> Trained:
+def sft(config: SFTConfig | None = None, /, **settings: Any) -> TrainingResult:
     """Imitate: fine-tune on traces (`seethink sft`). Raises UserError for bad data, model or folder."""
     from seethink.train.sft import run
 
     config = _config(SFTConfig, config, settings)
-    return _finished(Trained, config, lambda: run(config))
+    return _finished(TrainingResult, config, lambda: run(config))
 
 
-def grpo(config: GRPOConfig | None = None, /, **settings: Any) -> Trained:
+def grpo(config: GRPOConfig | None = None, /, **settings: Any) -> TrainingResult:
     """Explore: GRPO with the mixed reward (`seethink grpo`). Raises UserError for bad data, model or folder."""
     from seethink.train.grpo import run
 
     config = _config(GRPOConfig, config, settings)
-    return _finished(Trained, config, lambda: run(config))
+    return _finished(TrainingResult, config, lambda: run(config))
 
 
-def evaluate(config: EvalConfig | None = None, /, **settings: Any) -> Evaluated:
+def evaluate(config: EvalConfig | None = None, /, **settings: Any) -> EvaluationResult:
     """Score a model, an endpoint or predictions on a board (`seethink eval`), and write its report.
 
     Raises UserError for a bad board, model or endpoint.
@@ -144,12 +144,12 @@ def evaluate(config: EvalConfig | None = None, /, **settings: Any) -> Evaluated:
     from seethink.show.evaluation import write
 
     config = _config(EvalConfig, config, settings)
-    result = _finished(Evaluated, config, lambda: run(config))
+    result = _finished(EvaluationResult, config, lambda: run(config))
     write(config.out, board_items(config.task, config.data, config.out))
     return result
 
 
-def run_study(config: StudyConfig | None = None, /, **settings: Any) -> Studied:
+def run_study(config: StudyConfig | None = None, /, **settings: Any) -> StudyResult:
     """Run all arms of a plan and write the report (`seethink study`); without any setting but `out`, the pocket study.
 
     Its name is not `study`, which is the package of its parts. Raises UserError for a plan that does not hold, or a stage that
@@ -170,7 +170,7 @@ def run_study(config: StudyConfig | None = None, /, **settings: Any) -> Studied:
     study = load_study(config.out)
     found = results.contrasts(study)
     said = results.headline(study, found)
-    return Studied(config.out, said.answer, said.warning, results.arm_results(study), found)
+    return StudyResult(config.out, said.answer, said.warning, results.arm_results(study), found)
 
 
 def _config(model: type[C], given: C | None, settings: dict[str, Any]) -> C:
@@ -182,7 +182,7 @@ def _config(model: type[C], given: C | None, settings: dict[str, Any]) -> C:
     return config
 
 
-R = TypeVar("R", bound=Result)
+R = TypeVar("R", bound=RunResult)
 
 
 def _finished(kind: type[R], config: SFTConfig | GRPOConfig | EvalConfig, call: Callable[[], Any]) -> R:

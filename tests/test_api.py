@@ -26,7 +26,7 @@ def judge(rows: Path) -> float:
     return sum(reward.value or 0.0 for reward in rewards)
 
 def train(model: str, rows: Path, out: Path) -> "float | None":
-    trained: seethink.Trained = seethink.grpo(model={"path": model}, data=rows, out=out)
+    trained: seethink.TrainingResult = seethink.grpo(model={"path": model}, data=rows, out=out)
     found = seethink.evaluate(model=str(trained.model), data=rows, out=out / "eval")
     return found.score if not found.done_before else found.accuracy
 """
