@@ -17,7 +17,21 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "seethink"
 BENCHMARKS = sorted((ROOT / "benchmarks" / "results").glob("grpo_vs_trl*.json"))  # one a processor
-ROOMS = ("cli.py", "show", "pocket", "study", "evals", "train", "data", "traces", "rewards", "doctor.py", "ask", "core")
+ROOMS = (
+    "cli.py",
+    "api.py",
+    "show",
+    "pocket",
+    "study",
+    "evals",
+    "train",
+    "data",
+    "traces",
+    "rewards",
+    "doctor.py",
+    "ask",
+    "core",
+)
 
 
 def house() -> str:

@@ -49,6 +49,7 @@ VERBS = {
     "report": ("show.config:ReportConfig", "show.report:run", "render report.html of a study or a data run"),
     "findings": ("show.config:FindingsConfig", "show.findings:run", "render one page of findings from several studies"),
     "view": ("show.config:ViewConfig", "show.view:run", "render static pages to look at samples and traces"),
+    "watch": ("show.config:LiveConfig", "show.watch:run", "look at a run in the terminal while it is written"),
     "doctor": ("doctor:DoctorConfig", "doctor:run", "check this machine before a run"),
     "doctor sft": ("train.config:SFTConfig", "cli:examine", "check it for this run: memory, disk, hours"),
     "doctor grpo": ("train.config:GRPOConfig", "cli:examine", "check it for this run: memory, disk, hours"),

@@ -16,6 +16,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
     ("name", "expected"),
     [
         ("score_one_answer.py", ["Reward(value=1.0, status='ok'", "0.0 ambiguous", "0.0 no_format"]),
+        ("own_reward.py", ["7:30 1.0 ok 0 minutes away", "7:45 0.75 ok", "half past 0.0 malformed", "two 1.0 ok"]),
         ("own_reward_model.py", ["a green bottle 0.5", "glasses and a green bottle 0.75", "nothing at all 0.0"]),
     ],
 )

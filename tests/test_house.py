@@ -12,13 +12,15 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "seethink"
 FLOORS = {
-    "core": 1, "ask": 2, "doctor": 2.5, "rewards": 3, "traces": 4, "data": 5, "train": 5, "evals": 6, "study": 7, "show": 8, "pocket": 8, "cli": 9,
+    "core": 1, "ask": 2, "doctor": 2.5, "rewards": 3, "traces": 4, "data": 5, "train": 5, "evals": 6, "study": 7, "show": 8, "pocket": 8, "api": 9, "cli": 9,
 }  # fmt: skip
 ROOM_LINES = {
-    "__init__": 10, "__main__": 12, "cli": 215, "show": 2700, "pocket": 2370, "study": 3400, "evals": 5900, "train": 7850, "data": 7600,
-    "traces": 850, "rewards": 5500, "doctor": 250, "ask": 3300, "core": 3160,
+    "__init__": 60, "api": 260, "__main__": 12, "cli": 220, "show": 2950, "pocket": 2370, "study": 3400, "evals": 5900, "train": 7850, "data": 7600,
+    "traces": 850, "rewards": 5700, "doctor": 250, "ask": 3300, "core": 3200,
 }  # fmt: skip
 """What a room may hold. Raise a bound only for what a room gains by it."""
+STRANGERS = {"rewards/custom.py"}
+"""Where a function of the user's is called: whatever it raises is the reason why an answer is undecided."""
 TORCH_ROOMS = {"train"}
 TORCH_FILES = {f"pocket/{name}.py" for name in ("model", "tokens", "lessons", "exam", "pretrain")} | {
     "rewards/open/models.py", "evals/answers/local.py"
@@ -86,7 +88,8 @@ def test_no_broad_except_and_no_evaluation(path):
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ExceptHandler):
             broad = node.type is None or getattr(node.type, "id", "") in ("Exception", "BaseException")
-            assert not broad, f"{path.name}:{node.lineno} catches everything"
+            strange = str(path.relative_to(PACKAGE)) in STRANGERS
+            assert not broad or strange, f"{path.name}:{node.lineno} catches everything"
             assert not (len(node.body) == 1 and isinstance(node.body[0], ast.Pass)), f"{path.name}:{node.lineno} passes"
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             assert node.func.id not in ("eval", "exec"), f"{path.name}:{node.lineno} evaluates text"

@@ -144,15 +144,15 @@ class Breaker:
         now = time.monotonic()
         self._waiting_since = now if self._waiting_since is None else self._waiting_since
         left = self._waiting_since + PATIENCE - now
-        asks = f"the endpoint asks to wait {_duration(seconds)} ({detail})"
+        asks = f"the endpoint asks to wait {duration(seconds)} ({detail})"
         if left <= 0:
             remedy = f"Come back later or use another endpoint; {CONTINUES}"
             raise UserError(
-                f"{asks} and has not answered for {_duration(PATIENCE)}", where=self.base_url, remedy=remedy, code=3
+                f"{asks} and has not answered for {duration(PATIENCE)}", where=self.base_url, remedy=remedy, code=3
             )
         if seconds >= SAID and now >= self._silent_until:
             self._silent_until = now + PATIENCE
-            ends = f"; without an answer the run ends in {_duration(PATIENCE)}, and {CONTINUES}"
+            ends = f"; without an answer the run ends in {duration(PATIENCE)}, and {CONTINUES}"
             print(f"seethink: {self.base_url}: {asks}{ends}", file=sys.stderr, flush=True)
         return min(seconds, left)
 
@@ -227,7 +227,7 @@ class Budget:
         self.spent += usd
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """In the largest unit that makes at least one of it."""
     for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
         if seconds >= size:

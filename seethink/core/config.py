@@ -34,6 +34,7 @@ class Effect(Enum):
     PLACE = "where, how fast or whether at all: nothing of the result"
     OUTPUT = "what is written: a file or folder, of which nothing is changed that the user gave"
     INPUT = "what is read: a file or folder, which counts by its content and not by its name"
+    CODE = "what runs: a function of the user's, which counts by its name and the content of its file"
 
 
 Seed = Annotated[int, Field(ge=-(1 << 32), le=1 << 32)]

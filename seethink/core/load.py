@@ -12,18 +12,20 @@ from types import ModuleType
 from typing import Any
 
 from seethink.core.errors import UserError
-from seethink.core.store import hash_text
+from seethink.core.store import hash_file, hash_text
 
 
 def load_function(name: str, what: str) -> Callable[..., Any]:
-    """The function that "module:function" names; `what` it is for. Raises UserError where there is none."""
-    module_name, colon, function_name = name.partition(":")
-    if not (colon and function_name and all(part.isidentifier() for part in module_name.split("."))):
-        raise UserError(f"{what} {name!r} is not of the form module:function", remedy="E.g. my_domain.steps:check")
-    function = vars(_module(module_name, f"{what} {name!r}")).get(function_name)
+    """The function that "module:function" or "file.py:function" names; `what` it is for. Raises UserError for none."""
+    function, _ = load_object(name, what)
     if not callable(function):
-        raise UserError(f"{module_name} has no function {function_name!r}", remedy="Name the function after the colon")
+        raise UserError(f"{what} {name!r} is no function", remedy="Name the function after the colon")
     return function
+
+
+def hash_code(name: str) -> str:
+    """What such a name stands for: itself, and the content of the file, which runs. Raises UserError as `load_object`."""
+    return hash_text(name, hash_file(load_object(name, "function")[1]))
 
 
 def load_object(name: str, what: str) -> tuple[Any, Path]:
@@ -31,11 +33,13 @@ def load_object(name: str, what: str) -> tuple[Any, Path]:
     module_name, _, attribute = name.rpartition(":")
     is_file = module_name.endswith(".py")
     if not attribute.isidentifier() or not (is_file or all(part.isidentifier() for part in module_name.split("."))):
-        remedy = "E.g. my_module:NAME or folder/my_file.py:NAME"
-        raise UserError(f"{what} {name!r} is not of the form module:NAME", remedy=remedy)
+        remedy = "E.g. my_module:name or folder/my_file.py:name"
+        raise UserError(f"{what} {name!r} is not of the form module:name", remedy=remedy)
     module = (_file if is_file else _module)(module_name, f"{what} {name!r}")
     if attribute not in vars(module):
-        raise UserError(f"{module_name} has no {attribute!r}", remedy="Give the name that stands there after the colon")
+        raise UserError(
+            f"{what}: {module_name} has no {attribute!r}", remedy="Give the name that stands there after the colon"
+        )
     return vars(module)[attribute], Path(module.__file__ or module_name)
 
 

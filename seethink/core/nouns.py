@@ -98,7 +98,7 @@ class Reward:
     """A score that explains itself.
 
     value    in [0, 1]; None where it cannot be decided (status says why), never a silent 0
-    status   ok, no_format, no_answer, ambiguous, malformed, too_long, timeout, scorer_error, gold_error, placebo
+    status   ok, no_format, no_answer, ambiguous, malformed, too_long, timeout, scorer_error, custom_error, undecided, gold_error, placebo
     """
 
     value: float | None

@@ -29,6 +29,7 @@ from seethink import __version__
 from seethink.core.config import Effect, effects, identity
 from seethink.core.errors import UserError
 from seethink.core.guard import NOTES, refuse_foreign, refuse_overwrite
+from seethink.core.load import hash_code
 from seethink.core.store import hash_json, hash_path, open_text, read_record, write_json, write_text
 from seethink.core.terminal import one_line
 
@@ -66,7 +67,7 @@ class Run:
     ) -> Run:
         """The folder `out`, locked against a second process. One that holds another run is refused, or emptied.
 
-        The key holds the content of every INPUT setting: files and folders are hashed here, of anything else (a prompt, a
+        The key holds the content of every INPUT and CODE setting: files and folders are hashed here, of anything else (a prompt, a
         name) `inputs` has the hash under the setting's dotted name, as of whatever else is read. `keep` is for verbs that
         work from a ledger: a folder of the same verb goes on under the new settings, a finished one with `overwrite` only; or
         it says whether to go on, given the names of what has changed, or raises UserError with what would help. Under
@@ -80,6 +81,8 @@ class Run:
                 inputs[setting] = hash_path(value)
             elif value is not None and setting not in inputs:
                 raise ValueError(f"{verb}: the content of {setting} is not part of the key")
+            if effect is Effect.CODE and (name := functools.reduce(getattr, setting.split("."), config)):
+                inputs[setting] = hash_code(str(name))
         refuse_overwrite(config)
         refuse_foreign(out, "manifest.json")
         try:

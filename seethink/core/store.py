@@ -210,6 +210,7 @@ def _sound(read: Example | UserError) -> Example:
 
 
 def save_samples(path: Path, samples: Iterable[Sample]) -> int:
+    """Write a data file that every verb reads, image paths relative to it. Number of rows."""
     return write_jsonl(path, (sample_row(sample, path) for sample in samples))
 
 

@@ -242,7 +242,9 @@ class CurateConfig(Config):
     hesitation: Annotated[str, Effect.INPUT] = Field(
         default="word", description="lexicon of hesitation: preset or TOML file"
     )
-    checker: str = Field(default="", description="module:function that checks the statements of a trace; empty: none")
+    checker: Annotated[str, Effect.CODE] = Field(
+        default="", description="module:function that checks the statements of a trace; empty: none"
+    )
     scores: Annotated[Path | None, Effect.INPUT] = Field(
         default=None,
         description="run folder of an eval with several samples on these questions: meta.difficulty of every row, pass_rate",

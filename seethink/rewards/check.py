@@ -17,6 +17,7 @@ from seethink.core.nouns import Sample, by_gold, sample_from_row
 from seethink.core.store import read_jsonl, write_jsonl
 from seethink.core.tags import compose
 from seethink.rewards.config import CheckConfig, RewardConfig
+from seethink.rewards.custom import FAILED, Asked, load_custom
 from seethink.rewards.decision import AnswerText
 from seethink.rewards.kinds import RULES
 from seethink.rewards.maths.decide import text_only
@@ -45,6 +46,10 @@ def _check_gold(sample: Sample, config: RewardConfig | None) -> str:
     config, rules = config or RewardConfig(), RULES[sample.kind]
     if not sample.gold.strip():
         return "empty gold"
+    if config.custom:
+        said = load_custom(config.custom)([Asked(sample, sample.gold, compose("", sample.gold))])[0]
+        if said is not None:  # its business, and its golds
+            return said.detail if said.status == FAILED else ""
     if problem := rules.check(sample):
         return problem
     decision = rules.decide(sample, AnswerText(sample.gold), config)

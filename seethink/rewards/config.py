@@ -100,14 +100,22 @@ class RewardConfig(Config):
         default="",
         description="control: rewards without a look at the answer: always 0, for the format alone, or a coin",
     )
+    custom: Annotated[str, Effect.CODE] = Field(
+        default="", description="module:function or file.py:function that scores instead of our rules; empty: none"
+    )
+    correct: float | None = Field(
+        default=None, ge=0, le=1, description="reward from which an answer counts as right; none: as its kind has it"
+    )
     box: BoxConfig = BoxConfig()
     open: OpenConfig = OpenConfig()
     symbolic: SymbolicConfig = SymbolicConfig()
 
     @model_validator(mode="after")
-    def _nothing_to_scale(self) -> RewardConfig:
+    def _one_reward(self) -> RewardConfig:
         if self.placebo and (self.kind_scale or self.format_bonus):
             raise ValueError("a placebo is not scaled: leave kind_scale and format_bonus out")
+        if self.placebo and self.custom:
+            raise ValueError("give a placebo or a custom reward, not both")
         return self
 
 

@@ -4,7 +4,8 @@
 
 There are no weights between kinds and no format term: GRPO compares completions of one prompt, hence of one kind, and the
 format reward is implicit (paper sec. 4.1). Rewards depend on sample, response and config only, in any thread or process.
-What a kind knows stands in `kinds`; nothing here knows one by name. A placebo (`placebo`) stands in the place of all this.
+What a kind knows stands in `kinds`; nothing here knows one by name. A reward of the user's own (`custom`) is asked before the
+rules; a placebo (`placebo`) stands in the place of all this.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any, NamedTuple
 from seethink.core.nouns import Reward, Sample, by_gold
 from seethink.core.tags import extract
 from seethink.rewards.config import RewardConfig
+from seethink.rewards.custom import Asked, load_custom, refuse_failures
 from seethink.rewards.decision import AnswerText, Decision
 from seethink.rewards.kinds import RULES, Later
 from seethink.rewards.open.formula import Scorer
@@ -35,6 +37,8 @@ class Begun(NamedTuple):
     """By place in `samples`."""
     waiting: dict[Later, list[tuple[int, AnswerText]]]
     """What decides a whole batch -> what it has to decide."""
+    custom: dict[int, Asked]
+    """What the user's own reward has to decide, by place."""
 
 
 class Rewarder:
@@ -59,13 +63,15 @@ class Rewarder:
         log     takes the seconds and sizes of every use of a local reward model as keywords
         scorer  instead of the one that the config names; whoever gives it closes it
 
-        Raises UserError for a config whose scorer could not work.
+        Raises UserError for a config whose scorer could not work, or whose custom reward is not there.
         """
         self.config = config or RewardConfig()
         self._scores, self._ledger, self._log = self.config.open.cache or scores, ledger, log
         self._given, self._made = scorer, None
         if scorer is None and not self.config.placebo:
             refuse(self.config.open)
+        if self.config.custom:
+            load_custom(self.config.custom)
 
     def __enter__(self) -> Rewarder:
         return self
@@ -97,36 +103,58 @@ class Rewarder:
     def score_batch(self, samples: Sequence[Sample], responses: Sequence[str]) -> list[Reward]:
         """Rewards in input order; any gold of a sample makes an answer right.
 
-        Raises UserError when the scorer of open answers fails on more than `open.max_failures` of the batch (code 3), when
-        a judge's budget is spent (4), or when math-verify cannot start.
+        Raises UserError when the scorer of open answers, or a custom reward, fails on more than `open.max_failures` of the
+        batch (code 3), when a judge's budget is spent (4), or when math-verify cannot start.
         """
         return self.finish(self.begin(samples, responses))
 
     def begin(self, samples: Sequence[Sample], responses: Sequence[str], begun: Begun | None = None) -> Begun:
         """What rules decide, within milliseconds, in any thread; more of a batch may be added to what was `begun`."""
-        begun = begun or Begun([], [], {}, {})
+        begun = begun or Begun([], [], {}, {}, {})
         versions = [[sample] if self.config.placebo else by_gold(sample) for sample in samples]
         begun.golds.extend(map(len, versions))
         pairs = [(s, response) for golds, response in zip(versions, responses, strict=True) for s in golds]
         for sample, response in pairs:
-            i, start, rules = len(begun.samples), time.perf_counter(), RULES[sample.kind]
+            i, start = len(begun.samples), time.perf_counter()
             begun.samples.append(sample)
             if self.config.placebo:
                 begun.rewards[i] = placebo_reward(sample, response, self.config)
                 continue
             raw, decision = read_answer(response, self.config)
-            if decision is None:
-                answer = AnswerText(raw or "")
-                decision = rules.decide(sample, answer, self.config)
-                if decision is None:
-                    begun.waiting.setdefault(rules.later, []).append((i, answer))
-                    continue
-            begun.rewards[i] = self._reward(sample, raw, decision, time.perf_counter() - start)
+            if decision is not None:
+                begun.rewards[i] = self._reward(sample, raw, decision, time.perf_counter() - start)
+            elif self.config.custom:
+                begun.custom[i] = Asked(sample, raw or "", response)
+            else:
+                self._by_rules(begun, i, raw or "", start)
         return begun
 
+    def _by_rules(self, begun: Begun, i: int, raw: str, start: float) -> None:
+        """What the rules of its kind say, or that they have to wait for the batch."""
+        sample, answer = begun.samples[i], AnswerText(raw)
+        rules = RULES[sample.kind]
+        decision = rules.decide(sample, answer, self.config)
+        if decision is None:
+            begun.waiting.setdefault(rules.later, []).append((i, answer))
+        else:
+            begun.rewards[i] = self._reward(sample, raw, decision, time.perf_counter() - start)
+
     def finish(self, begun: Begun) -> list[Reward]:
-        """Rewards in order, once a scorer or a computer algebra system has decided the rest. Raises as `score_batch`."""
+        """Rewards in order, once the user's own reward, a scorer or a computer algebra system has decided the rest.
+
+        Raises as `score_batch`.
+        """
         samples, rewards = begun.samples, begun.rewards
+        if begun.custom:
+            start, name = time.perf_counter(), self.config.custom
+            decisions = load_custom(name)(list(begun.custom.values()))
+            refuse_failures(decisions, self.config.open.max_failures, name)
+            seconds = (time.perf_counter() - start) / len(decisions)
+            for (i, given), decision in zip(begun.custom.items(), decisions, strict=True):
+                if decision is None:  # not its business
+                    self._by_rules(begun, i, given.answer, time.perf_counter())
+                else:
+                    rewards[i] = self._reward(samples[i], given.answer, decision, seconds)
         for later, mine in begun.waiting.items():
             start = time.perf_counter()
             decisions = later([(samples[i], answer) for i, answer in mine], self.config, self.scorer)
@@ -146,7 +174,8 @@ class Rewarder:
         """Right, wrong or undecided (None: a placebo tells nothing), for accuracy. Some kinds count from a threshold."""
         if reward.value is None or reward.status == PLACEBO:
             return None
-        return reward.value >= RULES[reward.kind].correct(self.config)
+        least = self.config.correct
+        return reward.value >= (RULES[reward.kind].correct(self.config) if least is None else least)
 
     def spending(self) -> list[dict[str, Any]]:
         """What a judge has cost: one row per step and model, as `Ledger.spending` gives them. Empty without one."""

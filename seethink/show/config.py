@@ -1,4 +1,4 @@
-"""Settings of `seethink report | findings | view`."""
+"""Settings of `seethink report | findings | view | watch`."""
 
 from __future__ import annotations
 
@@ -41,3 +41,12 @@ class ViewConfig(Config):
     seed: int = Field(default=0, description="seed of a study to show")
     checker: str = Field(default="", description="module:function to colour statements by; it runs only if named here")
     limit: int = Field(default=0, ge=0, description="only the first items; 0: all")
+
+
+class LiveConfig(Config):
+    """Look at a training run, or a study, in the terminal while it is written."""
+
+    input: Path = Field(description="run folder of sft or grpo, or a study")
+    every: float = Field(default=2.0, ge=0.2, description="seconds between looks")
+    once: bool = Field(default=False, description="one look instead of many")
+    width: int = Field(default=0, ge=0, description="columns of a single look; 0: as wide as the terminal")

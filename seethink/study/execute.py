@@ -18,6 +18,7 @@ from typing import Any
 
 from seethink.core.config import Effect, build, effects
 from seethink.core.errors import UserError
+from seethink.core.load import hash_code
 from seethink.core.progress import progress
 from seethink.core.run import read_log
 from seethink.core.store import hash_json, hash_path, read_record, write_json
@@ -71,7 +72,9 @@ class Stage:
         config = build(CONFIG_OF[self.verb], self.settings)
         marks = effects(type(config)).items()
         read = {key: reduce(getattr, key.split("."), config) for key, effect in marks if effect is Effect.INPUT}
-        return {key: _content(value) for key, value in read.items() if value is not None}
+        code = {key: reduce(getattr, key.split("."), config) for key, effect in marks if effect is Effect.CODE}
+        found = {key: _content(value) for key, value in read.items() if value is not None}
+        return found | {key: hash_code(name) for key, name in code.items() if name}
 
     @property
     def done(self) -> bool:

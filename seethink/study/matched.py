@@ -215,7 +215,7 @@ def _settings(run: StageRun, wanted: Callable[[str], bool]) -> dict[str, Any]:
             key = key.rpartition(".")[0]
         return known.get(key, Effect.RESULT)
 
-    return {k: v for k, v in _flat(run.config) if wanted(k) and effect(k) is Effect.RESULT}
+    return {k: v for k, v in _flat(run.config) if wanted(k) and effect(k) in (Effect.RESULT, Effect.CODE)}
 
 
 def _control(name: str, pairs: Pairs, read: Callable[[StageRun], Any], otherwise: str = "") -> Control:

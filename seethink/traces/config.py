@@ -21,7 +21,9 @@ class TracesConfig(Config):
     samples: Annotated[Path | None, Effect.INPUT] = Field(
         default=None, description="JSONL of the samples the traces answer; for claims and step truth"
     )
-    checker: str = Field(default="", description="module:function that checks the statements of a trace; empty: none")
+    checker: Annotated[str, Effect.CODE] = Field(
+        default="", description="module:function that checks the statements of a trace; empty: none"
+    )
     lexicons: Annotated[tuple[str, ...], Effect.INPUT] = Field(
         default=PRESETS, description="presets or TOML files whose markers are counted"
     )

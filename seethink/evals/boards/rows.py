@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from seethink.core.nouns import Sample, Verdict
@@ -17,7 +18,7 @@ def load(path: Path, pictures: Path | None = None) -> Iterator[DataRow]:
 
 
 def grade(responses: Sequence[Response], config: RewardConfig, folder: Path) -> list[Grade]:
-    """By rules; what an open answer says, by the scorer, whose scores and calls are kept in `folder`."""
+    """By rules or the user's own reward; what an open answer says, by the scorer, whose scores and calls are kept in `folder`."""
     grades = []
     with Rewarder(config, scores=folder / "scores.sqlite", ledger=folder / "ledger.sqlite") as rewarder:
         rewards = rewarder.score_batch([r.sample for r in responses], [r.trace.text for r in responses])
@@ -25,6 +26,8 @@ def grade(responses: Sequence[Response], config: RewardConfig, folder: Path) -> 
             scored = reward.kind == "open" and reward.status in ("ok", "scorer_error")
             reason = {"ok": "", "scorer_error": "grader_failed"}.get(reward.status, reward.status)
             verdict = Verdict(rewarder.is_correct(reward), config.open.scorer if scored else "rule", reason)
+            if config.custom and reward.answer is not None:  # or the rules, to which it left the answer
+                verdict = replace(verdict, by=config.custom)
             grades.append(Grade(verdict, reward.answer, reward.value))
     return grades
 

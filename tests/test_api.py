@@ -1,0 +1,85 @@
+"""The package as a library: few names, each documented, nothing loaded early, results with paths and numbers."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from kills import build_world, settings
+
+import seethink
+from seethink.core.errors import UserError
+from seethink.core.nouns import Sample
+
+SCRIPT = """
+import seethink
+from pathlib import Path
+
+def judge(rows: Path) -> float:
+    samples = seethink.load_samples(rows)
+    with seethink.Rewarder(seethink.RewardConfig(correct=0.5)) as rewarder:
+        rewards = rewarder.score_batch(samples, ["<think>x</think> <answer>1</answer>"] * len(samples))
+    return sum(reward.value or 0.0 for reward in rewards)
+
+def train(model: str, rows: Path, out: Path) -> "float | None":
+    trained: seethink.TrainingResult = seethink.grpo(model={"path": model}, data=rows, out=out)
+    found = seethink.evaluate(model=str(trained.model), data=rows, out=out / "eval")
+    return found.score if not found.done_before else found.accuracy
+"""
+
+
+def test_every_public_name_is_there_and_says_what_it_is():
+    assert set(dir(seethink)) == set(seethink.__all__)
+    for name in seethink.__all__:
+        value = getattr(seethink, name)
+        assert name == "__version__" or len(inspect.getdoc(value) or "") > 20, name
+    with pytest.raises(AttributeError, match="seethink has no nonsense"):
+        seethink.nonsense  # noqa: B018
+    assert inspect.ismodule(__import__("seethink.study").study), "a package, which no function may hide"
+
+
+def test_asking_for_a_reward_loads_no_torch():
+    code = "import seethink, sys; seethink.Rewarder, seethink.Sample, seethink.grpo; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_one_answer_is_scored_in_one_line():
+    sample = Sample("1", "mine", (), "How many?", "2", "digit")
+    assert seethink.score(sample, "<think>one, two</think> <answer>two</answer>").value == 1.0
+
+
+def test_a_small_script_of_a_user_is_clean_for_a_type_checker(tmp_path):
+    (tmp_path / "script.py").write_text(SCRIPT)
+    (tmp_path / "pyrightconfig.json").write_text('{"typeCheckingMode": "standard"}')
+    command = [sys.executable, "-m", "basedpyright", "--outputjson", "--pythonpath", sys.executable, "script.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    found = json.loads(done.stdout)["generalDiagnostics"]
+    assert [d["message"] for d in found if d["severity"] == "error"] == []
+
+
+def test_what_is_wrong_is_said_as_on_the_command_line(tmp_path):
+    with pytest.raises(UserError, match="data is required"):
+        seethink.grpo(out=tmp_path / "run", model={"path": "m"})
+    with pytest.raises(UserError, match="unknown config key 'epoch'"):
+        seethink.sft(epoch=1, out=tmp_path / "run", model={"path": "m"}, data="x")
+
+
+@pytest.mark.slow
+def test_train_then_evaluate_then_the_same_again(tmp_path: Path):
+    world = build_world(tmp_path / "world")
+    given = {**settings("grpo", world, tmp_path / "run"), "rounds": 1}
+    trained = seethink.grpo(**given)
+    assert not trained.done_before and trained.summary["rounds"] == 1
+    assert (trained.model / "config.json").is_file() and trained.metrics.is_file()
+    again = seethink.grpo(**given)
+    assert again.done_before and again.summary == trained.summary
+    found = seethink.evaluate(
+        model=str(trained.model), data=given["data"], out=tmp_path / "eval", max_tokens=16, limit=4
+    )
+    assert found.report.is_file() and found.scores.is_file() and found.summary["n"] == 4
+    assert found.accuracy == pytest.approx(found.summary["right"] / found.decided)
+    assert found.score is not None and 0 <= found.score <= 100
