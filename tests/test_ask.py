@@ -11,7 +11,7 @@ import time
 import pytest
 from PIL import Image
 
-from seethink.ask import Budget, CallFailed, Client, Endpoint, Ledger, NotCached, user_message
+from seethink.ask import Budget, CallFailed, Client, Endpoint, Ledger, NotCached, Reply, limits, user_message
 from seethink.ask.faults import retry_after, scrub
 from seethink.ask.limits import Limiter
 from seethink.ask.local import MAX_BODY, LocalServer, Served
@@ -104,6 +104,17 @@ def test_one_poisoned_question_does_not_condemn_a_slow_endpoint():
     with FakeApi(fault=lambda n, body: "500" if last_text(body) == "bad" else None, latency=0.05) as api:
         results = ask_all(api.base_url, ["bad", *(str(n) for n in range(40))], in_flight=8)
     assert isinstance(results[0], CallFailed) and all(r.text for r in results[1:])
+
+
+def test_the_last_questions_alone_condemn_no_endpoint(monkeypatch):
+    """With no other call out, nothing shows that it lives: two that only ever fail run out of tries, three are many."""
+    monkeypatch.setattr(limits, "LATER", 0.0)
+    with FakeApi(fault=lambda n, body: "500" if last_text(body).startswith("bad") else None) as api:
+        results = ask_all(api.base_url, ["good", "bad 1", "bad 2"])
+        assert [type(r) for r in results] == [Reply, CallFailed, CallFailed]
+        with pytest.raises(UserError, match="does not answer") as error:
+            ask_all(api.base_url, ["bad 1", "bad 2", "bad 3"])
+    assert error.value.code == 3
 
 
 def test_fault_mix_is_answered_completely():

@@ -258,7 +258,7 @@ class Client:
                 return reply
             except Fault as fault:
                 faults[fault.name] += 1
-                self._give_up(fault, faults[fault.name])
+                self._give_up(call.key, fault, faults[fault.name])
                 wait = min(BACKOFF_CAP, self.backoff * 2 ** faults[fault.name])
                 if fault.wait is not None or fault.name == "rate_limit":
                     asked = wait if fault.wait is None else fault.wait
@@ -309,12 +309,12 @@ class Client:
             self._typical[call.step] = typical[1] if typical else TYPICAL_TOKENS
         return self._typical[call.step]
 
-    def _give_up(self, fault: Fault, times: int) -> None:
+    def _give_up(self, key: str, fault: Fault, times: int) -> None:
         """Raises where another try is pointless: UserError for the whole endpoint, CallFailed for this question."""
         if fault.name in REMEDIES:
             raise self.dead(fault) from None
         if fault.name in ("server", "timeout", "connection"):
-            self._breaker.failed(fault.name != "connection", self._limiter.in_flight, fault.detail)
+            self._breaker.failed(key, fault.name != "connection", self._limiter.in_flight, fault.detail)
         if times >= TRIES.get(fault.name, 1):
             raise CallFailed(fault.name, fault.detail) from None
 

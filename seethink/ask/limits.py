@@ -127,17 +127,19 @@ class Breaker:
 
     Dead: no answer since the first of at least three failures, for as long as patience lasts, and more failures than
     calls still waiting (calls that think for minutes must not be taken for silence). Patience is short (FIRST) for
-    connections that were never accepted, long (LATER) for an endpoint that has spoken: it may only be restarting.
+    connections that were never accepted, long (LATER) for an endpoint that has spoken: it may only be restarting. One or
+    two questions that it cannot answer make no dead endpoint of it: they run out of tries by themselves.
     """
 
     def __init__(self, base_url: str):
         self.base_url, self.proven = public(base_url), False
-        self._failures, self._since = 0, 0.0
+        self._failures, self._since, self._failed = 0, 0.0, set[str]()
         self._waiting_since: float | None = None
         self._silent_until = 0.0
 
     def answered(self) -> None:
         self.proven, self._failures, self._waiting_since = True, 0, None
+        self._failed.clear()
 
     def asked_to_wait(self, seconds: float, detail: str) -> float:
         """How many of these seconds to wait. Says so where they are many. Raises UserError (code 3) once PATIENCE is over."""
@@ -156,13 +158,15 @@ class Breaker:
             print(f"seethink: {self.base_url}: {asks}{ends}", file=sys.stderr, flush=True)
         return min(seconds, left)
 
-    def failed(self, connected: bool, waiting: int, detail: str) -> None:
-        """Note a failure while `waiting` other calls are out. Raises UserError (code 3) once the endpoint is dead."""
+    def failed(self, key: str, connected: bool, waiting: int, detail: str) -> None:
+        """Note a failure of a question while `waiting` other calls are out. Raises UserError (code 3) once the endpoint is dead."""
         now = time.monotonic()
         self._since = self._since if self._failures else now
         self._failures += 1
+        self._failed.add(key)
         patience = LATER if connected or self.proven else FIRST
-        if self._failures >= 3 and self._failures > waiting and now - self._since >= patience:
+        many = self._failures >= 3 and self._failures > waiting and (not connected or len(self._failed) >= 3)
+        if many and now - self._since >= patience:
             remedy = f"Start the server or fix --base_url; {CONTINUES}"
             raise UserError(f"the endpoint does not answer ({detail})", where=self.base_url, remedy=remedy, code=3)
 
