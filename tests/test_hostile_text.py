@@ -85,8 +85,8 @@ VALUES = [
     [
         *((TRACE, key, ["traces FILE --out OUT/t", "reward check FILE"]) for key in TRACE),
         *((KEPT, key, ["split --traces FILE --out OUT/s", "traces FILE --out OUT/t", "view FILE --out OUT/v"]) for key in KEPT if key not in SAMPLE),
-        ({**SAMPLE, "completion": "x"}, "completion", ["export --data FILE --format messages --out OUT/e", "traces FILE --out OUT/t"]),
-        ({**SAMPLE, "completion": "x"}, "completion", ["export --data FILE --format verl --out OUT/e", "view FILE --out OUT/v"]),
+        ({**SAMPLE, "completion": "x"}, "completion", ["export --data FILE --format messages --out OUT/e.jsonl", "traces FILE --out OUT/t"]),
+        ({**SAMPLE, "completion": "x"}, "completion", ["export --data FILE --format verl --out OUT/e.parquet", "view FILE --out OUT/v"]),
     ],
 )  # fmt: skip
 def test_a_field_of_any_type_is_read_or_named(tmp_path, capsys, base, key, lines):

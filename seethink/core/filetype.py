@@ -7,7 +7,7 @@ from pathlib import Path
 from seethink.core.errors import UserError
 
 ROWS = "rows are read from JSONL: one JSON object a line"
-IMPORT = "Make rows of it: seethink import --format hf --source THAT --out rows.jsonl"
+IMPORT = "Write it as JSONL: seethink import --format hf --source THAT --out rows.jsonl"
 BINARY = (
     (b"PAR1", "a Parquet file", IMPORT),
     (b"ARROW1", "an Arrow file", IMPORT),
