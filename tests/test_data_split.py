@@ -11,8 +11,9 @@ from PIL import Image
 
 from seethink.core.errors import UserError
 from seethink.core.nouns import Drop, Sample, Verdict
-from seethink.core.store import load_examples, load_samples, read_json
+from seethink.core.store import load_examples, load_samples, read_json, write_json
 from seethink.core.tables import read_table
+from seethink.data import kept as kept_module
 from seethink.data.funnel import Funnel
 from seethink.data.kept import Draft, Kept, count_cues, load_kept, save_kept
 from seethink.data.split import Cues, SplitConfig, SplitRule, run, split_line
@@ -150,3 +151,20 @@ def test_a_samples_own_answer_in_meta_is_not_its_trace(tmp_path):
     rows = [Kept(sample, Draft("It is red.", "3", "m", 7), None), Kept(replace(sample, id="b"), None, None)]
     save_kept(tmp_path / "traces.jsonl", rows)
     assert load_kept(tmp_path / "traces.jsonl") == rows
+
+
+def test_cues_that_the_run_counted_are_counted_again_only_where_something_changed(tmp_path, monkeypatch):
+    """The counts in traces.jsonl are taken where the run notes this very file and this very way of counting."""
+    path, counted = tmp_path / "traces.jsonl", []
+    save_kept(path, [row(f"s{n}", "It is red. Wait." if n % 2 else "It is red.") for n in range(6)])
+    write_json(tmp_path / "done.json", {"summary": kept_module.counting(path)})
+    count = kept_module.count_cues
+    monkeypatch.setattr(kept_module, "count_cues", lambda kept: counted.append(kept.sample.id) or count(kept))
+    first = [counts for _, counts in kept_module.iter_counted(path)]
+    assert not counted and first == [count(kept) for kept in kept_module.iter_kept(path)] and any(first)
+    path.write_text(path.read_text().replace("Wait", "Later"))
+    assert [c for _, c in kept_module.iter_counted(path)] != first and counted, "another file is counted anew"
+    path.write_text(path.read_text().replace("Later", "Wait"))
+    counted.clear()
+    monkeypatch.setattr(kept_module, "content_hash", lambda name: f"another {name}")
+    assert [c for _, c in kept_module.iter_counted(path)] == first and counted, "and by another lexicon"

@@ -12,13 +12,17 @@ from seethink.core.fields import refuse_tokens
 from seethink.core.nouns import Example, Sample, Verdict
 from seethink.core.store import (
     DataRow,
+    hash_file,
+    hash_text,
+    read_record,
     read_rows,
     sample_row,
     typed,
     write_jsonl,
 )
 from seethink.core.tags import compose
-from seethink.traces.lexicon import PRESETS, count_trace, load
+from seethink.data.cache import code_hash
+from seethink.traces.lexicon import PRESETS, content_hash, count_trace, load
 
 TRACE = ("think", "answer", "model", "tokens")  # a Draft's columns
 CueCounts = dict[str, dict[str, int]]
@@ -66,11 +70,37 @@ def load_kept(path: Path) -> list[Kept]:
 
 def iter_kept(path: Path) -> Iterator[Kept]:
     """The same, one after the other."""
+    return (kept for kept, _ in _iter_rows(path))
+
+
+def iter_counted(path: Path) -> Iterator[tuple[Kept, CueCounts | None]]:
+    """Every kept row with its counts of cues: those of the file where the run that wrote it counted as we do, else ours."""
+    trusted = _counted_alike(path)
+    for kept, row in _iter_rows(path):
+        yield kept, row["cues"] if trusted else count_cues(kept)
+
+
+def _iter_rows(path: Path) -> Iterator[tuple[Kept, dict[str, Any]]]:
     for data, row in read_rows(path):
         if isinstance(data.read, UserError):
             raise data.read
         sample = data.read.sample
-        yield Kept(_without_trace(sample, row), _draft(row, data.where), read_verdict(row, data.where))
+        yield Kept(_without_trace(sample, row), _draft(row, data.where), read_verdict(row, data.where)), row
+
+
+def counting(path: Path) -> dict[str, str]:
+    """What a run notes of the traces it wrote: their hash, and that of the lexicons and the code by which cues were counted."""
+    return {"traces": hash_file(path), "cues": _cue_code()}
+
+
+def _counted_alike(path: Path) -> bool:
+    done = path.parent / "done.json"
+    summary = read_record(done).get("summary", {}) if done.is_file() else {}
+    return summary.get("cues") == _cue_code() and summary.get("traces") == hash_file(path)
+
+
+def _cue_code() -> str:
+    return hash_text(code_hash(("traces/lexicon.py",), ()), *map(content_hash, PRESETS))
 
 
 def read_traces(path: Path) -> Iterator[DataRow]:

@@ -37,7 +37,7 @@ from seethink.data.checked import CheckedRows, check_rows
 from seethink.data.config import DataConfig
 from seethink.data.contamination import content_of
 from seethink.data.funnel import Funnel, print_funnel
-from seethink.data.kept import Kept, count_cues, kept_line
+from seethink.data.kept import Kept, count_cues, counting, kept_line
 from seethink.data.outcomes import FILE, Ended, OutcomeStore, open_outcomes, outcome_keys
 from seethink.data.parts import draw
 from seethink.data.plan import look_ahead
@@ -229,7 +229,14 @@ def finish(folder: Run, config: DataConfig, items: list[Candidate], store: Outco
     tried = sum(item.drop is None or item.drop.step != "metadata" for item in items)
     for name, text in missing(len(lines), tried, config.accept).items():
         folder.alarm(name, text)
-    folder.finish(samples=len(items), sft=len(parts.sft), rl=len(parts.rl), dropped=len(drops), failed=failed)
+    counts = {
+        "samples": len(items),
+        "sft": len(parts.sft),
+        "rl": len(parts.rl),
+        "dropped": len(drops),
+        "failed": failed,
+    }
+    folder.finish(**counts, **counting(path))
     if failed:
         print(f"{failed} items got no answer from the endpoint; the same command asks for them again")
 

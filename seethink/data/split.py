@@ -23,7 +23,7 @@ from seethink.data.balance import Balance
 from seethink.data.card import write_card
 from seethink.data.config import SplitConfig, SplitRule
 from seethink.data.funnel import DROP_COLUMNS, Funnel, print_funnel
-from seethink.data.kept import CueCounts, Kept, count_cues, iter_kept
+from seethink.data.kept import CueCounts, Kept, iter_counted, iter_kept
 from seethink.data.load import content_key
 from seethink.rewards.check import check_gold
 from seethink.traces.lexicon import PRESETS, content_hash, count_trace, load
@@ -72,7 +72,7 @@ class Cues:
 def run(config: SplitConfig, dry_run: bool = False) -> None:
     """The verb. Raises UserError for a bad file or folder."""
     cues = Cues()
-    lines = [split_line(kept, count_cues(kept), config, cues) for kept in iter_kept(config.traces)]
+    lines = [split_line(kept, counts, config, cues) for kept, counts in iter_counted(config.traces)]
     parts = split(lines, config)
     funnel = Funnel(lines, parts.drops, sft=parts.sft, steps=("split",))
     print_funnel(funnel)
