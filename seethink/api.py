@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from seethink.core.config import Config, build, whole
 from seethink.core.errors import UserError
 from seethink.core.guard import refuse_overwrite
-from seethink.core.store import read_record
+from seethink.core.run import done_mark
 from seethink.evals.config import EvalConfig
 from seethink.study.config import StudyConfig
 from seethink.train.config import GRPOConfig, SFTConfig
@@ -187,8 +187,7 @@ R = TypeVar("R", bound=RunResult)
 
 def _finished(kind: type[R], config: SFTConfig | GRPOConfig | EvalConfig, call: Callable[[], Any]) -> R:
     """Do it, then read what it left."""
-    mark = Path(config.out) / "done.json"
-    before = read_record(mark) if mark.is_file() else None
+    before = done_mark(config.out)
     call()
-    after = read_record(mark)
+    after = done_mark(config.out) or {}
     return kind(Path(config.out), after == before, after["summary"])

@@ -22,7 +22,7 @@ from seethink import __version__
 from seethink.core.config import Config, describe, resolve
 from seethink.core.errors import UserError
 from seethink.core.guard import refuse_overwrite
-from seethink.core.run import end_with_parent
+from seethink.core.run import done_mark, end_with_parent, ended
 from seethink.core.terminal import clean_output
 from seethink.train.launch import launch, under_torchrun
 
@@ -116,19 +116,24 @@ def dispatch(arguments: list[str]) -> int:
     if not as_json:
         load(function)(config, dry_run=dry_run)
         return 0
+    out = getattr(config, "out", None)
     with contextlib.redirect_stdout(sys.stderr):
+        before = done_mark(out)
         result = load(function)(config, dry_run=dry_run)
+        if result is None and not dry_run and out:
+            result = ended(out, before)
     if result is not None or not under_torchrun():  # of several processes the first has the result
         print(json.dumps(result, ensure_ascii=False, default=str))
     return 0
 
 
-def study(config: Any, dry_run: bool = False) -> None:
+def study(config: Any, dry_run: bool = False) -> dict[str, Any] | None:
     """Plan, run, then show. Raises UserError for a plan that does not hold or a stage that failed."""
     run, show = load("study.run:run"), load("show.report:run")
-    if run(config, dry_run):
-        # the checker is named by whoever started the study, not by what lies in its folder
-        show(load("show.config:ReportConfig")(study=config.out, checker=config.checker))
+    if not run(config, dry_run):
+        return None
+    # the checker is named by whoever started the study, not by what lies in its folder
+    return show(load("show.config:ReportConfig")(study=config.out, checker=config.checker))
 
 
 def distil(config: Any, dry_run: bool = False) -> None:
@@ -149,17 +154,17 @@ def evaluate(config: Any, dry_run: bool = False) -> dict[str, Any] | None:
     return summary
 
 
-def examine(config: Any, dry_run: bool = False) -> None:
+def examine(config: Any, dry_run: bool = False) -> dict[str, Any]:
     """The machine, and what a run's own --dry-run says of it. Raises UserError if a check failed."""
     verb = next(verb for verb in EXAMINED.values() if isinstance(config, load(VERBS[verb][0])))
     planned = lambda: load(VERBS[verb][1])(config, dry_run=True)  # noqa: E731
-    load("doctor:run")(load("doctor:DoctorConfig")(out=config.out.parent), dry_run, planned)
+    return load("doctor:run")(load("doctor:DoctorConfig")(out=config.out.parent), dry_run, planned)
 
 
-def export(config: Any, dry_run: bool = False) -> None:
+def export(config: Any, dry_run: bool = False) -> dict[str, Any] | None:
     """Data sets and evaluations are written by rooms of their own."""
     of_evaluation = config.format in ("vlmevalkit", "inspect")
-    load("evals.export.export:run" if of_evaluation else "data.export:run")(config, dry_run)
+    return load("evals.export.export:run" if of_evaluation else "data.export:run")(config, dry_run)
 
 
 def split_verb(arguments: list[str]) -> tuple[str, list[str]]:

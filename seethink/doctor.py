@@ -61,15 +61,17 @@ class Check:
     remedy: str = ""
 
 
-def run(config: DoctorConfig, dry_run: bool = False, planned: Planned | None = None) -> None:
-    """The verb. Prints a line per check; raises UserError (code 2) if one failed."""
-    failed = []
+def run(config: DoctorConfig, dry_run: bool = False, planned: Planned | None = None) -> dict[str, Any]:
+    """The verb; every check. Prints a line for each; raises UserError (code 2) if one failed."""
+    failed, found = [], {}
     for check in checks(config, dry_run, planned):
         word = {True: "ok", False: "FAIL", None: "-"}[check.ok]
         print(f"{word:4}  {check.name:14} {check.found}" + (f"; {check.remedy}" if check.remedy else ""), flush=True)
         failed += [check.name] if check.ok is False else []
+        found[check.name] = {"ok": check.ok, "found": check.found, "remedy": check.remedy}
     if failed:
         raise UserError(f"{len(failed)} checks failed: {', '.join(failed)}", remedy="See the remedies above")
+    return found
 
 
 def checks(config: DoctorConfig, dry_run: bool = False, planned: Planned | None = None) -> Iterator[Check]:

@@ -221,6 +221,19 @@ class Run:
         self._files[name].flush()
 
 
+def done_mark(out: Path | None) -> dict[str, Any] | None:
+    """What done.json of a folder says; None where there is no finished run."""
+    mark = Path(out) / "done.json" if out else None
+    return read_record(mark) if mark and mark.is_file() else None
+
+
+def ended(out: Path, before: dict[str, Any] | None) -> dict[str, Any] | None:
+    """For programs, of the run that a call left finished: `out`, `done_before` where `before` it was, and its summary."""
+    if (after := done_mark(out)) is None:
+        return None
+    return {"out": str(out), "done_before": after == before, **after["summary"]}
+
+
 def read_log(path: Path) -> list[dict[str, Any]]:
     """Rows of a metrics or alarms file; a last line cut by a kill is left out. Raises UserError for any other."""
     if not Path(path).exists():

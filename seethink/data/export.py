@@ -54,8 +54,8 @@ GROUP_BYTES, GROUP_ROWS, PAGE_ROWS = 128 << 20, 10_000, 16
 """Of a row group: half of the 256 MB that readers can be trusted with, because memory holds it twice."""
 
 
-def run(config: ExportConfig, dry_run: bool = False) -> None:
-    """The verb. Raises UserError for a bad file, a name of another kind of file, or rows that the format cannot hold."""
+def run(config: ExportConfig, dry_run: bool = False) -> dict[str, Any]:
+    """The verb; how many rows. Raises UserError for a bad file, a name of another kind of file, or rows that the format cannot hold."""
     suffixes = SUFFIXES[config.format]
     if config.out.suffix not in suffixes:
         what = f"{config.format} is written as {' or '.join(suffix[1:] for suffix in suffixes)}"
@@ -66,6 +66,7 @@ def run(config: ExportConfig, dry_run: bool = False) -> None:
     rows = exported(config.data, config.format, system)
     count = sum(1 for _ in rows) if dry_run else write(rows, config)
     print(f"export: {count} rows as {config.format}, {config.out}{' (not written)' if dry_run else ''}")
+    return {"out": str(config.out), "rows": count}
 
 
 def exported(data: Path, format: str, system: str = "") -> Iterator[Exported]:

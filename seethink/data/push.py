@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from seethink.core.errors import UserError
 from seethink.core.hub import check_repo, hub
@@ -26,8 +27,8 @@ TABLE_BYTES = 500 << 20
 """Of pictures in one table, as `datasets` cuts its own."""
 
 
-def run(config: DataPushConfig, dry_run: bool = False) -> None:
-    """The verb. Raises UserError for what is no data, sources that may not be passed on, and what the Hub refuses."""
+def run(config: DataPushConfig, dry_run: bool = False) -> dict[str, Any] | None:
+    """The verb; where it went. Raises UserError for what is no data, sources that may not be passed on, and what the Hub refuses."""
     check_repo(config.repo)
     facts = read_sets(config.data)
     if not facts.sets:
@@ -47,6 +48,7 @@ def run(config: DataPushConfig, dry_run: bool = False) -> None:
         return
     address = send(facts, plan, text, config)
     print(f"data push: {facts.rows:,} rows in {len(names)} tables to {where}, {address}")
+    return {"address": address, "rows": facts.rows, "tables": len(names)}
 
 
 def refuse_closed(facts: SetFacts, allowed: tuple[str, ...]) -> None:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from seethink.core.errors import UserError
 from seethink.core.nouns import Example, Sample
@@ -22,8 +23,8 @@ from seethink.evals.boards.find import find_board
 from seethink.evals.config import FingerprintConfig
 
 
-def run(config: FingerprintConfig, dry_run: bool = False) -> None:
-    """The verb. Raises UserError for a board that cannot be read, and for pictures that are no pictures."""
+def run(config: FingerprintConfig, dry_run: bool = False) -> dict[str, Any] | None:
+    """The verb; its counts. Raises UserError for a board that cannot be read, and for pictures that are no pictures."""
     if config.out.suffix != ".jsonl":
         raise UserError("lists are JSON lines", where=config.out, remedy=f"Name it {config.out.stem}.jsonl")
     board = find_board(config.task)
@@ -49,6 +50,7 @@ def run(config: FingerprintConfig, dry_run: bool = False) -> None:
         return
     write_jsonl(config.out, to_rows(found))
     print(f"{found}\n{config.out}")
+    return {"out": str(config.out), "items": len(samples), "pictures": len(there), "complete": complete}
 
 
 def _with_text(sample: Sample) -> Sample:

@@ -96,11 +96,13 @@ def draw_pool(
         yield replace(sample, images=(str(path),))
 
 
-def run(config: BuildConfig, dry_run: bool = False) -> None:
-    """The verb. Raises UserError for a folder of other files."""
+def run(config: BuildConfig, dry_run: bool = False) -> dict[str, int]:
+    """The verb; rows of every file. Raises UserError for a folder of other files."""
     refuse_foreign(config.out, "sft_pool.jsonl")
-    for name, rows in build(config.out, config.seed, dry_run, **config.sizes).items():
+    made = build(config.out, config.seed, dry_run, **config.sizes)
+    for name, rows in made.items():
         print(f"{rows} rows -> {config.out / name}")
+    return made
 
 
 def build(out: Path, seed: int, dry_run: bool = False, **sizes: int) -> dict[str, int]:

@@ -34,8 +34,8 @@ class Answered(NamedTuple):
     kind: str
 
 
-def run(config: ScoreConfig, dry_run: bool = False) -> None:
-    """The verb. Raises UserError for rows that are no samples or have no response."""
+def run(config: ScoreConfig, dry_run: bool = False) -> dict[str, Any] | None:
+    """The verb; counts by kind and status. Raises UserError for rows that are no samples or have no response."""
     counts: Counter[str] = Counter()
 
     def scored(rewarder: Rewarder) -> Iterator[dict[str, Any]]:
@@ -64,6 +64,7 @@ def run(config: ScoreConfig, dry_run: bool = False) -> None:
     for row in spent:
         usd = "price unknown" if row["usd"] is None else f"{row['usd']:.4f} USD"
         print(f"  {row['step']} {row['model']}: {row['calls']} calls, {usd}")
+    return {"out": str(config.out), "rows": written, "counts": dict(sorted(counts.items())), "spend": spent}
 
 
 def read_answers(path: Path, need_response: bool = True) -> Iterator[Answered]:

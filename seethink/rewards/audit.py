@@ -37,8 +37,8 @@ SLIVER = 0.01
 Finding = dict[str, Any]
 
 
-def run(config: AuditConfig, dry_run: bool = False) -> None:
-    """The verb. Raises UserError for rows that are no samples."""
+def run(config: AuditConfig, dry_run: bool = False) -> dict[str, Any] | None:
+    """The verb; its findings. Raises UserError for rows that are no samples."""
     refuse_placebo(config.reward, "reward audit")
     rows = [row for row in read_answers(config.input, need_response=False) if row.kind != FORMAT]
     if dry_run:
@@ -51,6 +51,7 @@ def run(config: AuditConfig, dry_run: bool = False) -> None:
     for name, finding in found.items():
         alarm = "ALARM " if finding.get("alarm") else ""
         print(f"{alarm}{name}: {json.dumps(finding, ensure_ascii=False, default=str)}")
+    return found
 
 
 def audit(

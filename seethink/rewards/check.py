@@ -17,7 +17,7 @@ from seethink.core.nouns import Sample, by_gold, sample_from_row
 from seethink.core.store import read_jsonl, write_jsonl
 from seethink.core.tags import compose
 from seethink.rewards.config import CheckConfig, RewardConfig
-from seethink.rewards.custom import FAILED, Asked, load_custom
+from seethink.rewards.custom import FAILED, AskedReward, load_custom
 from seethink.rewards.decision import AnswerText
 from seethink.rewards.kinds import RULES
 from seethink.rewards.maths.decide import text_only
@@ -47,7 +47,7 @@ def _check_gold(sample: Sample, config: RewardConfig | None) -> str:
     if not sample.gold.strip():
         return "empty gold"
     if config.custom:
-        said = load_custom(config.custom)([Asked(sample, sample.gold, compose("", sample.gold))])[0]
+        said = load_custom(config.custom)([AskedReward(sample, sample.gold, compose("", sample.gold))])[0]
         if said is not None:  # its business, and its golds
             return said.detail if said.status == FAILED else ""
     if problem := rules.check(sample):
@@ -76,8 +76,8 @@ def check_file(path: Path, config: RewardConfig | None = None) -> Iterator[tuple
         yield number, BadGold(number, sample.id, sample.kind, sample.gold[:100], reason) if reason else sample
 
 
-def run(config: CheckConfig, dry_run: bool = False) -> None:
-    """The verb. Raises UserError when there are bad golds, after listing them."""
+def run(config: CheckConfig, dry_run: bool = False) -> dict[str, int]:
+    """The verb; its counts. Raises UserError when there are bad golds, after listing them."""
     refuse_placebo(config.reward, "reward check")
     results = list(check_file(config.input, config.reward))
     bad = [found for _, found in results if isinstance(found, BadGold)]
@@ -98,3 +98,4 @@ def run(config: CheckConfig, dry_run: bool = False) -> None:
     if bad:
         what = f"{len(bad)} of {len(results)} golds are unusable, the first: {bad[0].reason}"
         raise UserError(what, where=f"{config.input}:{bad[0].row}", remedy="Repair or drop these rows")
+    return {"rows": len(results), "usable": len(results), "text_only": len(literal)}

@@ -32,7 +32,7 @@ ONE, MANY = ("sample", "answer", "response"), ("samples", "answers", "responses"
 FAILED = "custom_error"
 
 
-class Asked(NamedTuple):
+class AskedReward(NamedTuple):
     """What a function is given of one answer."""
 
     sample: Sample
@@ -40,7 +40,7 @@ class Asked(NamedTuple):
     response: str
 
 
-Custom = Callable[[Sequence[Asked]], list[Decision | None]]
+Custom = Callable[[Sequence[AskedReward]], list[Decision | None]]
 
 
 @cache
@@ -61,10 +61,10 @@ def load_custom(name: str) -> Custom:
         what = f"reward.custom {name!r} takes ({', '.join(wanted)})"
         raise UserError(what, remedy=f"It may take {', '.join(ONE)}, or for a batch {', '.join(MANY)}")
 
-    def alone(batch: Sequence[Asked]) -> list[Decision | None]:
+    def alone(batch: Sequence[AskedReward]) -> list[Decision | None]:
         return [_told(_call(function, _pick(ONE, one, wanted))) for one in batch]
 
-    def together(batch: Sequence[Asked]) -> list[Decision | None]:
+    def together(batch: Sequence[AskedReward]) -> list[Decision | None]:
         columns = tuple(list(column) for column in zip(*batch, strict=True))
         said = _call(lambda **given: list(function(**given)), _pick(MANY, columns, wanted))
         if isinstance(said, list) and len(said) != len(batch):

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from seethink.core.nouns import Reward, Sample, by_gold
 from seethink.core.tags import extract
 from seethink.rewards.config import RewardConfig
-from seethink.rewards.custom import Asked, load_custom, refuse_failures
+from seethink.rewards.custom import AskedReward, load_custom, refuse_failures
 from seethink.rewards.decision import AnswerText, Decision
 from seethink.rewards.kinds import RULES, Later
 from seethink.rewards.open.formula import Scorer
@@ -37,7 +37,7 @@ class Begun(NamedTuple):
     """By place in `samples`."""
     waiting: dict[Later, list[tuple[int, AnswerText]]]
     """What decides a whole batch -> what it has to decide."""
-    custom: dict[int, Asked]
+    custom: dict[int, AskedReward]
     """What the user's own reward has to decide, by place."""
 
 
@@ -124,7 +124,7 @@ class Rewarder:
             if decision is not None:
                 begun.rewards[i] = self._reward(sample, raw, decision, time.perf_counter() - start)
             elif self.config.custom:
-                begun.custom[i] = Asked(sample, raw or "", response)
+                begun.custom[i] = AskedReward(sample, raw or "", response)
             else:
                 self._by_rules(begun, i, raw or "", start)
         return begun

@@ -12,6 +12,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from seethink.core.errors import UserError
 from seethink.core.stats import VERDICTS
@@ -45,8 +46,8 @@ class AnsweredStudy:
     """SVG; None where nothing was measured."""
 
 
-def run(config: FindingsConfig, dry_run: bool = False) -> None:
-    """The verb. Raises UserError for a folder that holds no study."""
+def run(config: FindingsConfig, dry_run: bool = False) -> dict[str, Any] | None:
+    """The verb; its answers by question. Raises UserError for a folder that holds no study."""
     studies = [load_study(folder) for folder in config.runs]
     pictures = config.out.parent / config.out.stem
     if dry_run:
@@ -62,6 +63,7 @@ def run(config: FindingsConfig, dry_run: bool = False) -> None:
     for one in found:
         print(f"{one.study.question.text} {one.answer}")
     print(f"findings: {config.out}")
+    return {"out": str(config.out), "answers": {one.study.question.text: one.answer for one in found}}
 
 
 def names_of(folders: Sequence[Path]) -> list[str]:

@@ -56,8 +56,8 @@ CONTENTS = {
 }  # fmt: skip
 
 
-def run(config: ReportConfig, dry_run: bool = False) -> None:
-    """The verb. Raises UserError when there is no study or data run, or the board of a study is gone."""
+def run(config: ReportConfig, dry_run: bool = False) -> dict[str, Any] | None:
+    """The verb; of a study its headline and alarms. Raises UserError when there is no study or data run, or the board of a study is gone."""
     if is_data_run(config.study):
         print(f"{config.study} -> {(config.out or config.study) / 'report.html'}")
         return None if dry_run else distilled.write(config.study, config.out)
@@ -74,6 +74,9 @@ def run(config: ReportConfig, dry_run: bool = False) -> None:
         print(f"  ! {alarm}", file=sys.stderr)
     if study.unchecked and not config.checker and study.plan.get("checker"):
         print(f"truth of statements is not measured: {study.unchecked}")
+    headline = page["headline"]
+    said = {"answer": headline.answer, "warning": headline.warning, "alarms": list(page["study_alarms"])}
+    return {"out": str(out), "report": str(out / "report.html"), **said}
 
 
 def assemble(study: Study, config: ReportConfig) -> dict[str, Any]:

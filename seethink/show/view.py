@@ -30,8 +30,8 @@ from seethink.traces.steps import load_checker
 CHUNK = 50  # items per data file
 
 
-def run(config: ViewConfig, dry_run: bool = False) -> None:
-    """The verb. Raises UserError where there is nothing to look at, or the samples cannot be found."""
+def run(config: ViewConfig, dry_run: bool = False) -> dict[str, Any] | None:
+    """The verb; where the pages lie. Raises UserError where there is nothing to look at, or the samples cannot be found."""
     if not config.input.exists():
         raise UserError("no such file or folder", where=config.input, remedy="Give a run folder or a JSONL file")
     study = load_study(config.input) if (config.input / "study.json").is_file() else None
@@ -54,6 +54,7 @@ def run(config: ViewConfig, dry_run: bool = False) -> None:
     print(f"view: {len(items)} items, {out / 'index.html'}")
     if unchecked:
         print(f"truth of statements is not shown: {unchecked}")
+    return {"out": str(out / "index.html"), "items": len(items)}
 
 
 def write_pages(

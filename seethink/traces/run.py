@@ -61,12 +61,12 @@ def run(config: TracesConfig, dry_run: bool = False) -> None:
         return
     inputs |= {"samples": hash_file(config.samples)} if config.samples else {}
     with Run.open(config.out, "traces", config, inputs, overwrite=config.overwrite) as folder:
-        if not folder.done:
+        if not (whole := folder.done):
             stats = [analyse_row(row, samples.get(row.sample_id), checker, config.lexicons) for row in rows]
             table = [table_row(row, of_row) for row, of_row in zip(rows, stats, strict=True)]
             write_table(folder.path("traces.parquet"), table, ["sample_id"])
             folder.finish(**summary(rows, stats))
-        print(f"traces: {len(rows)} analysed, {config.out}")
+        print(f"traces: {'done before, ' if whole else ''}{len(rows)} analysed, {config.out}")
 
 
 def existing(path: Path) -> Path:

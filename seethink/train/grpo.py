@@ -86,7 +86,7 @@ def run(config: GRPOConfig, dry_run: bool = False) -> dict[str, Any] | None:
         seen = [*samples, *(example.sample for example in shown.examples)]
         with ranks.open(lambda: open_run(config, "grpo", "round", seen, marks)) as folder:
             write_drops(folder, drops + shown.drops)
-            if not folder.done:
+            if not (whole := folder.done):
                 before = alarms.before_grpo(config.prompts, len(samples)) | warnings | shown.alarms
                 alarms.raise_new(folder, before, None)
                 demos = draw_demos(blanked(shown.examples, config, ranks), config)
@@ -94,7 +94,7 @@ def run(config: GRPOConfig, dry_run: bool = False) -> dict[str, Any] | None:
             if ranks.first and not config.keep_state:
                 clear(folder, "rollouts.jsonl", MARKS)
             if ranks.first:
-                print(f"grpo: {folder.path('model')}")
+                print(f"grpo: {'done before, ' if whole else ''}{folder.path('model')}")
 
 
 def plan(config: GRPOConfig, samples: list[Sample], demos: list[Example], ranks: Ranks) -> str:

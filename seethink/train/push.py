@@ -6,6 +6,7 @@ seethink push --run runs/grpo --repo me/my-model [--adapter] [--dry-run]
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from seethink.core.errors import UserError
 from seethink.core.hub import check_repo, hub
@@ -14,8 +15,8 @@ from seethink.train.config import PushConfig
 from seethink.train.model.folder import check_folder
 
 
-def run(config: PushConfig, dry_run: bool = False) -> None:
-    """The verb. Raises UserError for a run without a model, or what the Hub refuses."""
+def run(config: PushConfig, dry_run: bool = False) -> dict[str, Any] | None:
+    """The verb; where it went. Raises UserError for a run without a model, or what the Hub refuses."""
     source = config.run / ("adapter" if config.adapter else "model")
     card = config.run / "card.md"
     check_repo(config.repo)
@@ -41,7 +42,9 @@ def run(config: PushConfig, dry_run: bool = False) -> None:
         )
         print(f"would send {what}")
         return
-    print(f"push: {send(source, card, config)}, {what}")
+    address = send(source, card, config)
+    print(f"push: {address}, {what}")
+    return {"address": address, "files": len(files) + card.is_file(), "bytes": size}
 
 
 def send(source: Path, card: Path, config: PushConfig) -> str:

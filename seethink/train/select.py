@@ -49,14 +49,14 @@ def run(config: SelectConfig, dry_run: bool = False) -> None:
             return
         with ranks.open(lambda: open_selection(config, models, examples)) as folder:
             write_drops(folder, drops)
-            if not folder.done:
+            if not (whole := folder.done):
                 measure(folder, config, models, examples, ranks)
             if not ranks.first:
                 return
             if not folder.done:
                 finish(folder, config, examples)
             folder.path(SCORES).unlink(missing_ok=True)  # a killed process may have come to its end, but not to this
-            print(f"select: {folder.path('ranking.parquet')}")
+            print(f"select: {'done before, ' if whole else ''}{folder.path('ranking.parquet')}")
 
 
 def refuse_too_few(config: SelectConfig, examples: list[Example]) -> None:

@@ -98,14 +98,14 @@ def run(config: SFTConfig, dry_run: bool = False) -> dict[str, Any] | None:
         marks = lambda: row_marks(eval_set, drawn, config.batch_size)  # noqa: E731
         with ranks.open(lambda: open_run(config, "sft", "step", [e.sample for e in examples], marks)) as folder:
             write_drops(folder, drops)
-            if not folder.done:
+            if not (whole := folder.done):
                 alarms.raise_new(folder, warnings, None)
                 drawn, eval_set = (blanked(part, config, ranks) for part in (drawn, eval_set))
                 train(folder, config, drawn, eval_set, ranks)
             if ranks.first and not config.keep_state:
                 clear(folder, MARKS)
             if ranks.first:
-                print(f"sft: {folder.path('model')}")
+                print(f"sft: {'done before, ' if whole else ''}{folder.path('model')}")
 
 
 def hold_out(examples: list[Example], config: SFTConfig) -> tuple[list[Example], list[Example]]:
