@@ -318,10 +318,12 @@ def test_a_role_may_go_its_own_way_and_few_calls_are_held_at_a_time(tmp_path, mo
 
 
 PROCESS = """
+import signal
 import sys
 from seethink.ask import batch
 from seethink.cli import main
 batch.POLL_FIRST = 0.05
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell ignores it
 sys.exit(main(sys.argv[1:]))
 """
 

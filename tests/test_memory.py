@@ -232,7 +232,7 @@ def test_the_page_of_the_configurations_is_what_the_plan_says():
         str(p.relative_to(path.parents[1] / "configs").with_suffix(""))
         for p in path.parents[1].glob("configs/*/*.toml")
     }
-    assert there - {"paper/model", "paper/select"} == set(module.FILES)
+    assert there - {"paper/model", "paper/select", "paper/split"} == set(module.FILES)
 
 
 def test_a_dry_run_that_trains_nothing_says_its_memory_too(tmp_path, capsys):

@@ -33,16 +33,16 @@ Array = NDArray[np.float64]
 class Overheard(Ledger):
     """A ledger that remembers which answers it gave, and at which step, since it was told for whom they are."""
 
-    item: Candidate
-    heard: list[tuple[str, Reply]]
+    item: Candidate | None = None
+    heard: Sequence[tuple[str, Reply]] = ()
 
     def listen(self, item: Candidate) -> None:
         self.item, self.heard = item, []
 
     def find(self, key: str) -> Reply | None:
         reply = super().find(key)
-        if reply is not None:
-            self.heard.append((self.item.step, reply))
+        if reply is not None and self.item:
+            self.heard = [*self.heard, (self.item.step, reply)]
         return reply
 
 
