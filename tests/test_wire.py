@@ -145,7 +145,7 @@ def test_a_certificate_of_ones_own_is_named_or_trusted(certificate, monkeypatch)
         assert ask_all(api.base_url, ["a"])[0].text == "yes"
         monkeypatch.setattr(limits, "LATER", 0.0)
         with pytest.raises(UserError, match="does not answer.*https"):
-            ask_all(api.base_url.replace("https", "http"), ["a"])
+            ask_all(api.base_url.replace("https", "http"), ["a", "b", "c"])
     with RawApi() as api, pytest.raises(UserError, match="no TLS connection.*is it http"):
         ask_all(api.base_url.replace("http", "https"), ["a"])
 

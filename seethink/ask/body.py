@@ -128,8 +128,11 @@ def count(value: Any, guess: int) -> int:
 
 def _texts(message: dict[str, Any]) -> tuple[str, str]:
     """(what was said, what was thought) of a message whose content is a text or a list of parts."""
+    content = message.get("content")
+    if isinstance(content, str) and message.keys().isdisjoint(REASONING):  # as most answers come
+        return _whole(content), ""
     said, thought = [], []
-    for part in content if isinstance(content := message.get("content"), list) else [content]:
+    for part in content if isinstance(content, list) else [content]:
         kind = str(part.get("type")).lower() if isinstance(part, dict) else ""
         (thought if kind in THINKING else said).append(part)
     try:

@@ -12,6 +12,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 from seethink.core.images import image_size, portable, portable_hash
@@ -77,6 +78,7 @@ def image_tokens(messages: Sequence[Message], model: str) -> int:
     return sum(_tile_tokens(image_size(path), *rule) if rule else IMAGE_TOKENS for path in paths)
 
 
+@cache
 def tile_rule(model: str) -> tuple[int, int] | None:
     """(tokens of a picture, of each of its tiles) of a model; None where its rule is not known here."""
     return TILE_RULES.get(re.sub(r"-\d{4}-\d\d-\d\d$", "", model))

@@ -38,6 +38,7 @@ MOST_BYTES = 20_000_000  # of one reply
 TRAILER_SECONDS = 5.0  # for the token counts of a streamed answer that is whole
 ASKS: tuple[dict[str, Any], ...] = ({"stream": True}, {"stream_options": {"include_usage": True}})
 """What a stream is asked for by; an endpoint that refuses is asked without the last of them, then without the first."""
+_BODY = json.JSONEncoder(default=str)
 JSON = {"Content-Type": "application/json"}
 FILE_SECONDS = 1800.0  # for a file to go up or come down
 CA_FILE = "SSL_CERT_FILE"  # environment variable by which OpenSSL and most clients find certificate authorities
@@ -167,7 +168,7 @@ class Wire:
         return self._base.with_path(f"{self._base.raw_path.rstrip('/')}/{path}", encoded=True, keep_query=True)
 
     async def _send(self, body: dict[str, Any], asks: tuple[dict[str, Any], ...], estimate: int) -> Reply:
-        data = json.dumps({key: value for part in (*asks, body) for key, value in part.items()}, default=str).encode()
+        data = _BODY.encode({key: value for part in (*asks, body) for key, value in part.items()}).encode()
         start, patience = time.monotonic(), self._patience
         first = min(patience.total, patience.first_byte or patience.total) if asks else patience.total
         stream = EventStream(MOST_BYTES)
