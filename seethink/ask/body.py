@@ -66,7 +66,8 @@ def read_completion(parsed: dict[str, Any], seconds: float, estimate: int) -> Re
         raise Fault(
             "filtered", refusal or f"the endpoint's content filter ended it (finish_reason {finish})", 200, billed=True
         )
-    if words := error_words({"error": choice.get("error")}) or (Words("it broke off") if stop == "broken" else None):
+    words = error_words({"error": choice["error"]}) if choice.get("error") else None
+    if words := words or (Words("it broke off") if stop == "broken" else None):
         fault = status_fault(200, words, {})
         name = fault.name if fault.name in ("quota", "key", "filtered") else "broken"
         raise Fault(name, f"{words.message} (finish_reason {finish})", 200, billed=True)
