@@ -37,6 +37,7 @@ from seethink.core.store import save_samples, write_json
 from seethink.core.terminal import console
 from seethink.data.checked import check_rows
 from seethink.data.config import DataConfig
+from seethink.data.export import SUFFIXES
 from seethink.data.outcomes import FILE, Outcome, OutcomeStore, outcome_keys
 from seethink.data.steps import load_prompts, read_trace
 
@@ -212,7 +213,9 @@ def measure(arguments: list[str], folder: Path, stop=None) -> dict:
     wall, used = map(float, first.read_text().split()) if first.exists() else (None, None)
     called = {"first_call": wall and wall - start, "first_call_cpu": used}
     seconds = {"seconds": time.time() - start, "cpu": usage.ru_utime + usage.ru_stime}
-    return {**seconds, "mb": usage.ru_maxrss / 1024, **called}
+    found = {**seconds, "mb": usage.ru_maxrss / 1024, **called}
+    print(f"{' '.join(arguments[:2])}: {found}", flush=True)
+    return found
 
 
 def settled(out: Path) -> int:
@@ -254,9 +257,8 @@ def main() -> None:
             if name in ("trl", "verl", "easyr1", "swift")
             else ["--data", str(out / "sft.jsonl")]
         )
-        results[f"export {name}"] = measure(
-            ["export", *data, "--format", name, "--out", str(folder / f"export.{name}")], folder
-        )
+        file = folder / f"{name}{SUFFIXES[name][0]}"
+        results[f"export {name}"] = measure(["export", *data, "--format", name, "--out", str(file)], folder)
     table = Table(title=f"{options.rows:,} synthetic rows, killed at {at_kill:,} settled, {traces:,} kept", box=None)
     for heading in ("", "seconds", "CPU seconds", "MB at most", "first new call", "CPU until then"):
         table.add_column(heading, justify="left" if not heading else "right")
