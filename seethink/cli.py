@@ -137,9 +137,10 @@ def study(config: Any, dry_run: bool = False) -> dict[str, Any] | None:
 
 
 def distil(config: Any, dry_run: bool = False) -> None:
-    """Distil, then show."""
+    """Distil, then show, unless that was done before."""
+    before = done_mark(config.out)
     load("data.pipeline:run")(config, dry_run)
-    if not dry_run:
+    if not dry_run and not (before and before == done_mark(config.out) and (config.out / "report.html").is_file()):
         load("show.distilled:write")(config.out)
 
 

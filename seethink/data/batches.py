@@ -119,7 +119,7 @@ def check_open(steps: Steps, book: BatchBook) -> None:
             raise UserError(what, where=batch.place, remedy=remedy)
 
 
-def print_next_batch(items: list[Candidate], steps: Steps, book: BatchBook) -> None:
+def print_next_batch(items: Sequence[Candidate], steps: Steps, book: BatchBook) -> None:
     """How many calls the next batch would hold, and what it may cost. `steps` must be dry."""
     waiting: dict[str, PendingCall] = {}
 
