@@ -154,7 +154,7 @@ def cut_off(text: str, stop: str) -> bool:
 
 
 def count_words(text: str) -> int:
-    return sum(1 for _ in _WORD.finditer(text))
+    return len(_WORD.findall(text))
 
 
 def repairs(steps: Sequence[Step]) -> list[bool]:
