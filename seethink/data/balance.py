@@ -31,6 +31,8 @@ MOSTLY = 0.5  # share of one gold from which on a constant answer wins
 RARE, EFFECT = 1e-3, 0.3
 """Letters are skewed where chance makes them so less often than this, and by so much (Cohen's w, .3: medium)."""
 BALANCE = "balance.json"
+HESITATION = "word"
+"""The lexicon of its markers, where nothing else is said."""
 
 
 @dataclass(slots=True)
@@ -51,7 +53,7 @@ class Tally:
     hesitating: int = 0
     difficulties: list[float] = field(default_factory=list)
 
-    def add(self, example: Example, lexicon: Lexicon) -> None:
+    def add(self, example: Example, lexicon: Lexicon, hesitates: bool | None) -> None:
         sample = example.sample
         self.rows, letter = self.rows + 1, _letter(sample)
         self.kinds[sample.kind] += 1
@@ -64,7 +66,7 @@ class Tally:
         if example.completion:
             think, answer = split(example.completion)
             self.words.append(count_words(think))
-            self.hesitating += bool(count_trace(think, answer or "", lexicon))
+            self.hesitating += bool(count_trace(think, answer or "", lexicon)) if hesitates is None else hesitates
         if isinstance(difficulty := sample.meta.get(DIFFICULTY), int | float):
             self.difficulties.append(difficulty)
 
@@ -94,13 +96,13 @@ class Tally:
 class Balance:
     """Tallies by set and source, in the order in which they come. `hesitation` is the lexicon of its markers."""
 
-    def __init__(self, hesitation: str = "word"):
+    def __init__(self, hesitation: str = HESITATION):
         self.lexicon = load(hesitation)
         self.tallies: dict[tuple[str, str], Tally] = {}
 
-    def add(self, name: str, example: Example) -> None:
-        """One row of a set; its completion may be empty."""
-        self.tallies.setdefault((name, example.sample.source), Tally()).add(example, self.lexicon)
+    def add(self, name: str, example: Example, hesitates: bool | None = None) -> None:
+        """One row of a set; its completion may be empty. `hesitates`: where the lexicon has been asked before."""
+        self.tallies.setdefault((name, example.sample.source), Tally()).add(example, self.lexicon, hesitates)
 
     def rows(self) -> list[dict[str, Any]]:
         """A row per set and source."""

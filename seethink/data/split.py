@@ -19,11 +19,11 @@ from seethink.core.nouns import Drop, Example
 from seethink.core.run import Run
 from seethink.core.store import example_row, hash_text, jsonl_writer, sample_row, write_json
 from seethink.core.tables import write_table
-from seethink.data.balance import Balance
+from seethink.data.balance import HESITATION, Balance
 from seethink.data.card import write_card
 from seethink.data.config import SplitConfig, SplitRule
 from seethink.data.funnel import DROP_COLUMNS, Funnel, print_funnel
-from seethink.data.kept import CueCounts, Kept, iter_counted, iter_kept
+from seethink.data.kept import CueCounts, Kept, iter_counted
 from seethink.data.load import content_key
 from seethink.rewards.check import check_gold
 from seethink.traces.lexicon import PRESETS, content_hash, count_trace, load
@@ -41,6 +41,8 @@ class KeptLine:
     """Where it belongs: `none` was collected for RL, which its source is not for any more."""
     problem: str = ""
     """Of a row for RL: why its gold cannot be verified."""
+    hesitates: bool = False
+    """By the lexicon that `Balance` counts with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,7 @@ def run(config: SplitConfig, dry_run: bool = False) -> None:
     with Run.open(
         config.out, "split", config, inputs, keep=True, overwrite=True
     ) as folder:  # costs nothing, redone at will
-        write_parts(folder, parts, funnel, iter_kept(config.traces))
+        write_parts(folder, parts, funnel, (kept for kept, _ in iter_counted(config.traces)))
         write_card(folder.folder)
         folder.finish(sft=len(parts.sft), rl=len(parts.rl), dropped=len(parts.drops))
 
@@ -101,7 +103,8 @@ def split_line(kept: Kept, counts: CueCounts | None, rule: SplitRule, cues: Cues
             if rule.rule == "aha" and _hesitates(kept, counts, rule.preset)
             else "sft"
         )
-    return KeptLine(sample.id, sample.source, content_key(sample), to, check_gold(sample) if to == "rl" else "")
+    problem, hesitates = check_gold(sample) if to == "rl" else "", bool(counts and counts[HESITATION])
+    return KeptLine(sample.id, sample.source, content_key(sample), to, problem, hesitates)
 
 
 def _hesitates(kept: Kept, counts: CueCounts, lexicon: str) -> bool:
@@ -141,13 +144,13 @@ def split(kept: list[KeptLine], rule: SplitRule) -> Parts:
 
 def write_parts(folder: Run, parts: Parts, funnel: Funnel, kept: Iterable[Kept]) -> None:
     """sft.jsonl and rl.jsonl of the kept rows, what they are like (balance.json), and who left: drops.parquet, funnel.json."""
-    sft, rl = ({row.id for row in part} for part in (parts.sft, parts.rl))
+    sft, rl = ({row.id: row for row in part} for part in (parts.sft, parts.rl))
     paths, balance = (folder.path("sft.jsonl"), folder.path("rl.jsonl")), Balance()
     with jsonl_writer(paths[0]) as write_sft, jsonl_writer(paths[1]) as write_rl:
         for row in kept:
             if row.sample.id in sft:
                 write_sft(example_row(row.example, paths[0]))
-                balance.add("sft", row.example)
+                balance.add("sft", row.example, sft[row.sample.id].hesitates)
             elif row.sample.id in rl:
                 write_rl(sample_row(row.sample, paths[1]))
                 balance.add("rl", Example(row.sample, ""))
