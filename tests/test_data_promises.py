@@ -41,6 +41,7 @@ def one_teacher(body):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     "case", [bench.kills, bench.saturation, bench.faults, bench.key], ids=lambda case: case.__name__
 )

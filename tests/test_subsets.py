@@ -34,6 +34,7 @@ def test_the_papers_split_has_the_papers_counts():
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_every_command_of_the_page_does_what_it_says(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     make_samples(tmp_path, 180)
