@@ -1,6 +1,7 @@
 """What a token costs: the user's word, a dated table, or unknown; and what a budget does with it. Nothing is fetched."""
 
 import socket
+from contextlib import closing
 
 import pytest
 from genai_prices.data import providers
@@ -9,7 +10,11 @@ from PIL import Image
 from seethink.ask import Budget, Client, Endpoint, Ledger
 from seethink.ask.messages import IMAGE_TOKENS, estimate_tokens, user_message
 from seethink.ask.prices import find_price
+from seethink.core.config import resolve
 from seethink.core.errors import UserError
+from seethink.data.config import DataConfig
+from seethink.data.pipeline import spending
+from seethink.data.steps import Steps, load_prompts
 
 OPENAI, DEEPSEEK = "https://api.openai.com/v1", "https://api.deepseek.com/v1"
 
@@ -116,3 +121,16 @@ def test_a_budget_is_refused_the_same_dry_or_not(url, given, params, refusal, dr
         return
     with pytest.raises(UserError, match=refusal):
         Client(endpoint, Ledger(":memory:"), Budget(1.0), dry)
+
+
+def test_one_model_at_two_prices_is_told_apart_by_its_step(tmp_path):
+    """A rewriter and a judge of one name, behind two addresses: each row of spend.jsonl has its own price."""
+    words = ["--source", "unread", "--out", str(tmp_path), "--base_url", "http://127.0.0.1:9/v1"]
+    words += ["--rewriter.model", "m", "--rewriter.price", "[1, 2]"]
+    words += ["--judge.model", "m", "--judge.base_url", "http://127.0.0.1:8/v1", "--judge.price", "[3, 4]"]
+    with closing(Ledger(":memory:")) as ledger:
+        for step in ("rewrite", "verify", "of another run"):
+            ledger.sent(step, step, "m", 0.0)
+        steps = Steps(resolve(DataConfig, words), load_prompts(None), ledger, Budget())
+        found = {row["step"]: row["price"] for row in spending(steps)}
+    assert found == {"rewrite": (1, 2), "verify": (3, 4), "of another run": None}

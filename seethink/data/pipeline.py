@@ -143,9 +143,12 @@ def ask(folder: Run, items: list[Candidate], steps: Steps, store: OutcomeStore, 
 
 def spending(steps: Steps) -> list[dict[str, Any]]:
     """What was spent by step and model; with the price of today, of models that are asked, and who says so."""
-    today = {c.endpoint.model: {"price": c.price.usd, "price_from": c.price.origin} for c in steps.clients}
-    unknown = {"price": None, "price_from": None}
-    return [{**row, **today.get(row["model"], unknown)} for row in steps.ledger.spending()]
+    prices = {(step, c.endpoint.model): c.price for step, c in zip(steps.config.roles, steps.clients, strict=True)}
+    rows = []
+    for row in steps.ledger.spending():
+        price = prices.get((row["step"], row["model"]))  # one model may be asked at two places, at two prices
+        rows.append({**row, "price": price and price.usd, "price_from": price and price.origin})
+    return rows
 
 
 def check_endpoints(items: list[Candidate], steps: Steps) -> None:
