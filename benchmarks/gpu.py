@@ -19,6 +19,7 @@ of their gradients are compared as well (`gradient_gap`). Removed work is G (P +
 from __future__ import annotations
 
 import argparse
+import gc
 import multiprocessing
 import os
 import tempfile
@@ -51,6 +52,7 @@ def measure(connection, folder: Path, cases: list[Case], index: int, device_name
             rows.append(measure_case(folder, case, index, device, steps, loaded))
         except torch.OutOfMemoryError as error:
             rows.append({"setting": case.name, "failed": str(error).partition(".")[0]})
+        gc.collect()  # models refer to themselves
         if device.type == "cuda":
             torch.cuda.empty_cache()
     connection.send({"rows": rows, "head": head_cost(device)})

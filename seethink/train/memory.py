@@ -198,6 +198,9 @@ def memory_plan(config: SFTConfig | GRPOConfig, of: Shapes, longest: Longest, pr
         parts.append(Holding("weights in bf16, for the products", casts, "updating"))
     if grpo and grpo.sampler.engine == "local":
         parts += sampling(grpo, of, longest, layer, number)
+        if number == 2 and not sharded:
+            head = number * of.vocabulary * of.hidden if of.head_cast else 0
+            parts.append(Holding("weights in bf16, for a rollout's products", 2 * of.copied + head, "sampling"))
     if grpo and sharded:
         parts.append(Holding("layers gathered", number * of.stack + of.root, "sampling"))
     unknown = [] if of.frozen_vision else ["activations of the vision tower, which trains"]
