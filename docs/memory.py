@@ -1,4 +1,4 @@
-"""Writes docs/memory.md: what each file of configs/ takes of a GPU, for the shape of Qwen2.5-VL-3B.
+"""Writes docs/memory.md: what each file of seethink/configs takes of a GPU, for the shape of Qwen2.5-VL-3B.
 
 python docs/memory.py
 """
@@ -13,6 +13,7 @@ import torch
 from transformers import Qwen2_5_VLConfig
 
 from seethink.core.config import resolve
+from seethink.core.shipped import SHIPPED
 from seethink.train.config import GRPOConfig, SFTConfig
 from seethink.train.memory import GB, memory_plan, precision_of, shapes
 from seethink.train.preflight import Longest
@@ -28,8 +29,8 @@ HEAD = f"""<!-- docs/memory.py wrote this page; what is typed here is lost -->
 # Memory of the configurations
 
 Gigabytes on each GPU (`host`: in main memory instead), counted for the shape of Qwen2.5-VL-3B with a checkpoint in bf16, prompts
-of {PROMPT} and completions of {COMPLETION} tokens (`seethink grpo @configs/... --dry-run` counts yours). The sum is within 10 % of what is
-tracked of a step without its memory (`tests/test_memory.py`); it has not been measured on a GPU.
+of {PROMPT} and completions of {COMPLETION} tokens (`seethink grpo @paper/grpo.toml --dry-run` counts yours). The sum is within 10 % of what is
+tracked of a step without its memory (`tests/test_memory.py`); what an H100 measured is in [engine.md](engine.md#on-one-h100).
 """
 
 
@@ -56,11 +57,11 @@ def page() -> str:
         for name, (gpus, capacity) in FILES.items():
             kind: Any = GRPOConfig if "grpo" in name else SFTConfig
             given = ["--model.path", folder, "--data", "d", "--out", "o", "--gpus", str(gpus), "--model.system", ""]
-            config = resolve(kind, [f"@{ROOT / 'configs' / name}.toml", *given])
+            config = resolve(kind, [f"@{SHIPPED / name}.toml", *given])
             longest = Longest(PROMPT, COMPLETION, PROMPT + COMPLETION)
             plan = memory_plan(config, shapes(config.model, precision_of(config)), longest, precision_of(config))
             assert plan.needed <= capacity * GB, f"{name} needs {plan.needed / GB:.1f} GB"
-            lines += [f"\n## configs/{name}.toml: {gpus} x {capacity} GB\n", "| part | when | GB |", "|---|---|---|"]
+            lines += [f"\n## {name}.toml: {gpus} x {capacity} GB\n", "| part | when | GB |", "|---|---|---|"]
             lines += [f"| {part.name} | {part.phase} | {part.bytes / GB:.1f} |" for part in plan.parts]
             lines += [f"| **at the most**, with the margin | {plan.peak[0]} | **{plan.needed / GB:.1f}** |"]
     return "\n".join(lines) + "\n"

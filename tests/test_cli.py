@@ -11,6 +11,7 @@ import pytest
 
 from seethink import cli
 from seethink.core.config import describe, resolve
+from seethink.core.shipped import SHIPPED
 
 ROOT = Path(__file__).parents[1]
 BASE = ROOT / "seethink" / "pocket" / "base"
@@ -98,8 +99,8 @@ def test_read_only_folder(capsys, tmp_path):
     assert code == 2 and "cannot create the folder" in text
 
 
-def test_configs_in_the_repository_resolve():
-    for path in sorted((ROOT / "configs").rglob("*.toml")):
+def test_shipped_settings_resolve():
+    for path in sorted(p for p in SHIPPED.rglob("*.toml") if "studies" not in p.parts):
         verb = path.stem.split("-")[0]
         if verb not in cli.VERBS:
             assert verb == "model", f"{path} is no settings of a verb"  # what sft and grpo include

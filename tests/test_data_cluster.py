@@ -27,7 +27,7 @@ from tests.fake_api import FakeApi
 from tests.test_data import MODELS, settings
 
 ROOT = Path(__file__).parents[1]
-SCRIPT = ROOT / "configs" / "data_slurm.sh"
+SCRIPT = ROOT / "examples" / "data_slurm.sh"
 PAGE = (ROOT / "docs" / "distilling.md").read_text()
 COMMANDS = re.findall(r"^seethink (.+)$", PAGE.replace("\\\n", " "), re.MULTILINE)
 

@@ -17,6 +17,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from seethink.cli import main
+from seethink.core.shipped import SHIPPED
 from seethink.train import loss, memory
 from seethink.train.config import GRPOConfig, ModelConfig, SFTConfig
 from seethink.train.dist import Ranks, make_mesh
@@ -228,10 +229,7 @@ def test_the_page_of_the_configurations_is_what_the_plan_says():
     module = module_from_spec(spec)
     spec.loader.exec_module(module)
     assert module.page() == path.with_suffix(".md").read_text(), "run: python docs/memory.py"
-    there = {
-        str(p.relative_to(path.parents[1] / "configs").with_suffix(""))
-        for p in path.parents[1].glob("configs/*/*.toml")
-    }
+    there = {str(p.relative_to(SHIPPED).with_suffix("")) for p in SHIPPED.glob("*/*.toml")}
     assert there - {"paper/model", "paper/select", "paper/split"} == set(module.FILES)
 
 

@@ -1,4 +1,4 @@
-"""The questions of studies/: each is accepted as it stands, its comparisons name its arms, both scales ask the same, and published numbers add up."""
+"""The questions of configs/studies/: each is accepted as it stands, its comparisons name its arms, both scales ask the same, and published numbers add up."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest
 from seethink.cli import main
 from seethink.core.config import load_file, resolve
 from seethink.core.errors import UserError
+from seethink.core.shipped import SHIPPED
 from seethink.pocket.config import World
 from seethink.study.config import StudyConfig
 from seethink.study.plan import lineage, narrowed
@@ -20,7 +21,7 @@ from seethink.study.published import PublishedTable, published_table
 from seethink.train.config import GRPOConfig, SFTConfig, system_prompt
 
 ROOT = Path(__file__).parents[1]
-STUDIES, CONFIGS = ROOT / "studies", ROOT / "configs" / "paper"
+STUDIES, CONFIGS = SHIPPED / "studies", SHIPPED / "paper"
 SHARED = ("common", "many", "smaller", "arms")
 """Files that others include, which ask nothing."""
 ONE_SCALE = {"style": "pocket", "cause": "pocket", "scorer": "paper", "text": "paper"}
@@ -96,7 +97,7 @@ def test_a_name_is_the_same_arm_in_every_question():
 
 
 def test_sft_and_grpo_agree_in_what_no_arm_names(monkeypatch):
-    """One model table for both, and the studies hold the settings of configs/paper."""
+    """One model table for both, and the studies hold the settings of seethink/configs/paper."""
     monkeypatch.chdir(ROOT)
     given = ["--model.path", "m", "--data", "d", "--out", "o"]
     sft = resolve(SFTConfig, [f"@{CONFIGS / 'sft.toml'}", *given])
@@ -158,7 +159,7 @@ def test_a_constant_rate_ends_as_high_as_its_peak():
 def test_the_page_names_every_question_and_every_result():
     page = (ROOT / "docs" / "studies.md").read_text(encoding="utf-8")
     asked, tested = page.split("## Results of the field")[0], page.split("## Results of the field")[1].split("\n## ")[0]
-    linked = re.findall(r"\| \[(\w+)\]\(\.\./studies/questions/(\w+)\.toml\)", asked)
+    linked = re.findall(r"\| \[(\w+)\]\(\.\./seethink/configs/studies/questions/(\w+)\.toml\)", asked)
     assert sorted(linked) == sorted((name, name) for name in QUESTIONS)
     only = {name: scale for name, scale in re.findall(r"questions/(\w+)\.toml\) \((pocket|paper)\)", asked)}
     assert only == ONE_SCALE

@@ -11,6 +11,7 @@ import pytest
 from seethink import cli
 from seethink.core.config import load_file
 from seethink.core.nouns import Sample
+from seethink.core.shipped import SHIPPED
 from seethink.core.store import load_examples, load_samples, read_jsonl, save_samples
 from seethink.data.sources.table import NINE
 from tests.data_world import make_samples, teacher
@@ -28,7 +29,7 @@ def by_default_models(body):
 
 
 def test_the_papers_split_has_the_papers_counts():
-    settings = load_file(ROOT / "configs" / "paper" / "split.toml")
+    settings = load_file(SHIPPED / "paper" / "split.toml")
     assert settings["rl_caps"] == {source.name: source.counts.rl for source in NINE}
     assert settings["rl_only"] == [source.name for source in NINE if source.rl_only]
 
@@ -40,7 +41,6 @@ def test_every_command_of_the_page_does_what_it_says(tmp_path, monkeypatch):
     make_samples(tmp_path, 180)
     picture = str(tmp_path / "images" / "8.png")
     save_samples(tmp_path / "board.jsonl", [Sample("7", "", (picture,), "What is 8 plus one? (item 8)", "9", "digit")])
-    (tmp_path / "configs").symlink_to(ROOT / "configs")
     models = set(re.findall(r"Qwen[\w.-]+", " ".join(COMMANDS)))
     for model in models:
         (tmp_path / model).symlink_to(ROOT / "seethink" / "pocket" / "base")

@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 
 from seethink.core.errors import UserError
 from seethink.core.filetype import unreadable
+from seethink.core.shipped import here_or_shipped, remedy_for
 from seethink.core.store import read_json
 
 
@@ -91,7 +92,7 @@ def resolve(model: type[C], arguments: Sequence[str]) -> C:
     while arguments:
         argument = arguments.pop(0)
         if argument.startswith("@"):
-            for file, given in layers(Path(argument[1:])):
+            for file, given in layers(here_or_shipped(Path(argument[1:]))):
                 sources.append((str(file), given))
                 _merge(values, copy.deepcopy(given))
         elif argument.startswith("--"):
@@ -171,7 +172,7 @@ def _load(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
-        raise UserError("config file not found", where=path, remedy="Check the path") from None
+        raise UserError("config file not found", where=path, remedy=remedy_for(path)) from None
     except (OSError, UnicodeDecodeError) as error:
         raise unreadable(path, error) from None
     except (tomllib.TOMLDecodeError, RecursionError) as error:

@@ -21,6 +21,7 @@ from seethink.core.errors import UserError
 from seethink.core.load import hash_code
 from seethink.core.progress import progress
 from seethink.core.run import read_log
+from seethink.core.shipped import here_or_shipped
 from seethink.core.store import hash_json, hash_path, read_record, write_json
 from seethink.study.config import CONFIG_OF
 from seethink.study.process import Child, start
@@ -192,7 +193,7 @@ def _content(value: Any) -> str | None:
         return None if None in each else hash_json(each)
     if isinstance(value, str) and not value.startswith("@") and not (value and Path(value).is_dir()):
         return value  # a text, or a model's name at an endpoint
-    path = Path(str(value).removeprefix("@"))
+    path = here_or_shipped(Path(str(value).removeprefix("@")))
     if not path.exists():
         return None
     files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())

@@ -12,6 +12,7 @@ from seethink.core.errors import UserError
 from seethink.core.fields import refuse_tokens
 from seethink.core.hub import HUB_NAME
 from seethink.core.nouns import kind_of
+from seethink.core.shipped import here_or_shipped
 from seethink.core.store import read_text
 from seethink.core.url import OpenUrls
 from seethink.rewards.config import RewardConfig
@@ -386,7 +387,7 @@ def system_prompt(model: ModelConfig) -> str:
     if given is None:
         file = beside if beside.is_file() else None
     else:
-        file = Path(given[1:]) if given.startswith("@") else None
+        file = here_or_shipped(Path(given[1:])) if given.startswith("@") else None
     text = read_text(file) if file else (given or "").strip()
     refuse_tokens((text,), file or "the system prompt")
     if "\0" in text:

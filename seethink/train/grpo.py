@@ -3,7 +3,7 @@
 Left out of GRPO on purpose: a value model, replay, several epochs over the same rollouts (the paper takes one), a format
 reward (it is implicit: an answer that cannot be extracted earns nothing) and weights between kinds of reward.
 
-    seethink grpo @configs/paper/grpo.toml --model.path Qwen2.5-VL-3B-Instruct --data rl.jsonl --out runs/grpo
+    seethink grpo @paper/grpo.toml --model.path Qwen2.5-VL-3B-Instruct --data rl.jsonl --out runs/grpo
 
 A round takes the next `prompts` prompts through four functions:
 

@@ -3,7 +3,7 @@
 Left out on purpose: loss on prompts, padding, attention between packed examples (the shared-prefix layout with one completion
 a prompt has neither), several learning rates.
 
-    seethink sft @configs/paper/sft.toml --model.path Qwen2.5-VL-3B-Instruct --data sft.jsonl --out runs/sft
+    seethink sft @paper/sft.toml --model.path Qwen2.5-VL-3B-Instruct --data sft.jsonl --out runs/sft
 
 A step encodes the next `batch_size` examples and goes backward from their mean negative log-likelihood. A loss spike rolls the
 weights back to the last good step and skips the batch: the paper had to repeat a run that collapsed that way (section 3).

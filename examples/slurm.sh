@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# sbatch configs/slurm.sh grpo @configs/paper/grpo.toml --model.path M --data rl.jsonl --out runs/grpo
+# sbatch examples/slurm.sh grpo @paper/grpo.toml --model.path M --data rl.jsonl --out runs/grpo
 # One task per machine; torchrun starts one process per GPU. Submitted again, it goes on from the last checkpoint.
 #SBATCH --job-name=seethink
 #SBATCH --nodes=2

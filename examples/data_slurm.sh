@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# sbatch --array=1-8 configs/data_slurm.sh runs/data @teacher.toml --source samples.jsonl
+# sbatch --array=1-8 examples/data_slurm.sh runs/data @teacher.toml --source samples.jsonl
 # Task i of n asks part i/n of the rows, into runs/data-i; submitted again, each goes on where it was. Then, once all are done:
 #   seethink data merge runs/data-* --out runs/data
 #SBATCH --job-name=seethink-data
