@@ -38,7 +38,7 @@ VERBS = {
     "select": ("train.config:SelectConfig", "train.select:run", "select SFT examples by perplexity"),
     "sft": ("train.config:SFTConfig", "train.sft:run", "imitate: fine-tune on traces"),
     "grpo": ("train.config:GRPOConfig", "train.grpo:run", "explore: GRPO with the mixed reward"),
-    "push": ("train.config:PushConfig", "train.push:run", "send a finished run's model to the Hugging Face Hub"),
+    "push": ("train.push:PushConfig", "train.push:run", "send a finished run's model to the Hugging Face Hub"),
     "eval": ("evals.config:EvalConfig", "cli:evaluate", "score a model, an endpoint or predictions on a board"),
     "eval compare": ("evals.config:CompareConfig", "show.compare:run", "compare two evaluations item by item"),
     "eval table": ("evals.config:TableConfig", "show.table:run", "the paper's table of six benchmarks, with its rows"),

@@ -370,15 +370,6 @@ class GRPOConfig(TrainingConfig):
         return self
 
 
-class PushConfig(Config):
-    """Send a finished run's model to the Hugging Face Hub."""
-
-    run: Annotated[Path, Effect.INPUT] = Field(description="folder of a finished sft or grpo run")
-    repo: str = Field(description="org/name on the Hub; made where it is not there")
-    adapter: bool = Field(default=False, description="send the LoRA adapters alone")
-    public: bool = Field(default=False, description="for everyone to see; else private")
-
-
 def rate_in_words(config: TrainingConfig) -> str:
     """For a dry run: the learning rate that counts, and of what."""
     lora = f" of LoRA, rank {config.model.lora_rank}" if config.model.lora_rank else ""
