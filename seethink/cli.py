@@ -18,7 +18,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from seethink import __version__, help
+import seethink
+from seethink import help
 from seethink.core.config import resolve
 from seethink.core.errors import UserError
 from seethink.core.guard import refuse_overwrite
@@ -97,7 +98,7 @@ def asked(arguments: list[str]) -> str | None:
     if not arguments or arguments[0] in ("-h", "--help", "--help-all"):
         return help.usage(VERBS)
     if arguments[0] in ("-V", "--version"):
-        return f"seethink {__version__}"
+        return f"seethink {seethink.__version__}"
     if arguments[0] == "completion":
         return completion(arguments[1:])
     if arguments[0] == "help":
