@@ -18,6 +18,7 @@ from seethink.core.store import load_examples, load_samples, read_jsonl, save_ex
 from seethink.data.config import ImportConfig
 from seethink.data.imports.files import ROWS, files_of, rows, size
 from seethink.data.imports.run import Importer, run
+from seethink.rewards.check import check_gold
 from tests.test_data_export import ANSWER, export, samples  # noqa: F401
 
 SUFFIX = {
@@ -429,3 +430,67 @@ def test_a_broken_array_says_where(tmp_path):
         (tmp_path / "in.json").write_text(text)
         with pytest.raises(UserError, match=what):
             list(rows(tmp_path / "in.json"))
+
+
+@pytest.mark.parametrize("layout", ["jsonl", "parquet"])
+def test_pictures_of_several_columns_come_together_in_the_order_named(tmp_path, layout):
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).write_bytes(png(ord(name[0])))
+    theirs = [
+        {"question": "Which is darker?", "answer": 1, "image_2": "a.png", "image_1": "b.png"},
+        {"question": "How many?", "answer": 2, "image_2": None, "image_1": "a.png"},
+    ]
+    source = tmp_path / f"in.{layout}"
+    if layout == "jsonl":
+        source.write_text("".join(json.dumps(row) + "\n" for row in theirs))
+    else:
+        pq.write_table(pa.Table.from_pylist(theirs), source)
+    read, _ = take(source, "hf", tmp_path / "out.jsonl", columns="image_1=images,image_2=images")
+    assert [[Path(image).name for image in s.images] for s in read] == [["b.png", "a.png"], ["a.png"]]
+    with pytest.raises(UserError, match="gives gold two columns, a and b"):
+        take(source, "hf", tmp_path / "out.jsonl", columns="a=gold,b=gold")
+
+
+def test_a_box_of_four_numbers_is_one_gold_and_no_four_counts(tmp_path):
+    source, out = tmp_path / "in.parquet", tmp_path / "out.jsonl"
+    rows = [{"question": "Where?", "answer": [10, 12, 50, 60], "coords": "pixel", "image_size": [96, 72]}]
+    pq.write_table(pa.Table.from_pylist(rows), source)
+    (sample,), _ = take(source, "hf", out)
+    assert (sample.kind, sample.gold, sample.alternatives) == ("box", "[10, 12, 50, 60]", ())
+    assert sample.meta == {"coords": "pixel", "image_size": [96, 72]} and not check_gold(sample)
+    pq.write_table(pa.Table.from_pylist([{"question": "Where?", "answer": [10, 12, 50, 60]}]), source)
+    with pytest.raises(UserError, match=r"in which frame.*coords.*or --kind box"):
+        take(source, "hf", out)
+
+
+@pytest.mark.parametrize("kind", ["auto", "choice"])
+@pytest.mark.parametrize(
+    ("options", "gold", "letter"),
+    [
+        (["2", "4", "6", "8"], 2, ""),  # the text of A, the number of B or C
+        (["2", "4", "6", "8"], "2", "A"),
+        (["20", "40", "60"], 40, "B"),
+        (["3", "2", "1", "0"], 0, ""),
+    ],
+)
+def test_a_number_beside_numbered_options_is_never_guessed(tmp_path, kind, options, gold, letter):
+    source = tmp_path / "in.jsonl"
+    source.write_text(json.dumps({"question": "Which?", "options": options, "answer": gold}))
+    if letter:
+        assert take(source, "hf", tmp_path / "out.jsonl", kind=kind)[0][0].gold == letter
+        return
+    with pytest.raises(UserError, match="may be the number of"):
+        take(source, "hf", tmp_path / "out.jsonl", kind=kind)
+
+
+def test_what_reaches_no_model_or_no_judge_is_said(tmp_path, capsys):
+    source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    theirs = {"question": "How old is he?", "context": "Born in 1990.", "answer": "many", "response": "He is old."}
+    source.write_text(json.dumps(theirs))
+    take(source, "hf", out, kind="digit")
+    said = capsys.readouterr()
+    assert "1 row with a context, which only the captioner" in said.out
+    assert "1 row with a completion without <think>" in said.out
+    assert "! 1 of 1 golds cannot be judged by, the first of" in said.err and "reward check" in said.err
+    (sample,), _ = take(source, "hf", out, kind="digit", columns="context=hint")
+    assert sample.question == "Born in 1990.\nHow old is he?" and not sample.context
