@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import re
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from seethink.core.config import resolve
 from seethink.core.errors import UserError
 from seethink.core.nouns import Example, Sample
 from seethink.core.store import load_examples, load_samples, read_jsonl, save_examples, save_samples
@@ -369,14 +371,42 @@ def test_what_a_new_user_may_get_wrong_is_said_with_file_row_and_remedy(tmp_path
         take(tmp_path / name, format, tmp_path / "out.jsonl")
 
 
-@pytest.mark.parametrize("name", ["a.parquet", "a.tsv", "a.csv"])
-def test_training_on_a_table_names_the_verb_that_makes_rows_of_it(tmp_path, name):
-    data = {"a.parquet": b"PAR1\x00\xff", "a.tsv": b"question\tanswer\nx\t3\n", "a.csv": b"question,answer\nx,3\n"}[
-        name
-    ]
-    (tmp_path / name).write_bytes(data)
-    with pytest.raises(UserError, match="seethink import --format hf"):
-        load_samples(tmp_path / name)
+@pytest.mark.parametrize(
+    ("name", "row", "line"),
+    [
+        ("a.parquet", {"problem": "?", "answer": "3", "image": {"bytes": b"", "path": ""}}, "--format parquet --source {}"),
+        ("a.parquet", {"messages": [{"role": "user", "content": "?"}]}, "--format messages --source {}"),
+        ("a.parquet", {"prompt": [], "reward_model": {"ground_truth": "3"}}, "--format verl --source {}"),
+        ("a b.parquet", {"question": "?"}, "--format parquet --source '{}'"),
+        ("a.parquet", None, "--format parquet --source {}"),  # broken
+        ("a.tsv", "question\tanswer\nx\t3\n", "--format tsv --source {}"),
+        ("a.csv", "question,answer\nx,3\n", "--format csv --source {}"),
+        ("a.json", [{"conversations": [], "image": "no.png"}], "--format sharegpt --source {} --images FOLDER_OF_PICTURES"),
+        ("a.json", [{"conversations": [], "images": ["a.png"]}], "--format sharegpt --source {}"),
+        ("a.json", [{"messages": []}], "--format messages --source {}"),
+        ("a.json", [{"problem": "?" * 100_000}], "--format hf --source {}"),  # longer than what is looked at
+        ("a.jsonl", {"prompt": [{"role": "user"}], "answer": 3}, "--format trl --source {}"),
+        ("a.jsonl", {"photo": "a.png", "label": 3}, "--format hf --source {}"),
+        ("a.jsonl", {"question": "?", "gold": 3, "kind": "digit", "image": "a.png"}, "--format hf --source {}"),
+        ("tables", None, "--format datasets --source {}"),
+    ],
+)
+def test_training_on_another_file_names_the_line_that_makes_rows_of_it(tmp_path, name, row, line):
+    path = tmp_path / name
+    (tmp_path / "a.png").write_bytes(png())
+    if name == "tables":
+        path.mkdir()
+        pq.write_table(pa.table({"question": ["?"]}), path / "train-00000-of-00001.parquet")
+    elif path.suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist([row]), path) if row else path.write_bytes(b"PAR1\x00\xff")
+    else:
+        path.write_text(row if isinstance(row, str) else json.dumps(row))
+    with pytest.raises(UserError) as caught:
+        load_samples(path)
+    (named,) = re.findall(r"seethink import (.*?)$", str(caught.value))
+    assert named.partition(" --out ")[0] == line.format(path)
+    config = resolve(ImportConfig, shlex.split(named))  # understood as it stands
+    assert config.source == path and config.out == path.with_name(f"{path.stem}-rows.jsonl")
 
 
 def test_wrong_names_of_files_are_refused(tmp_path):

@@ -198,7 +198,8 @@ def _is_picture(value: Any) -> bool:
 
 
 def _misplaced(key: str, what: str, ours: str, where: object) -> UserError:
-    what = f"{key[:MAX_SHOWN]!r} looks like {what}, which stand under {ours!r} here"
+    stand = "stand" if what.endswith("s") else "stands"
+    what = f"{key[:MAX_SHOWN]!r} looks like {what}, which {stand} under {ours!r} here"
     return UserError(what, where=where, remedy="Rename the key, or put what is only a note into meta")
 
 
