@@ -106,6 +106,16 @@ def test_the_longest_row_and_rows_without_images_are_said(folder, capsys):
     assert f"longest of 2 rows: 41 + 9 tokens, {folder / 'few.jsonl'}:1 ('x')" in said
 
 
+def test_completions_in_which_no_answer_can_be_read_are_said(folder, capsys):
+    rows = [row(id=f"g{n}", completion=ANSWER if n else "There is 1 .") for n in range(4)]
+    (folder / "tags.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    for name, count in (("tags", 1), ("good", 0)):
+        data, *more = CALLS["sft"]
+        assert cli.main(["sft", data, str(folder / f"{name}.jsonl"), *more, "--out", str(folder / "x"), "--dry-run"]) == 0
+        said = capsys.readouterr().err
+        assert ("! 1 of 4 completions" in said and "the first of 'g0': no_format" in said) == bool(count)
+
+
 def test_a_token_without_an_embedding_is_a_bad_row(folder):
     rows, sizes = check_pictures(list(read_examples(folder / "good.jsonl")))
     reader = replace(load_reader(ModelConfig(path=BASE)), vocabulary=3)

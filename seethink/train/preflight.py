@@ -20,6 +20,7 @@ from seethink.core.preflight import MANY, Sizes, check_pictures, settle
 from seethink.core.progress import progress
 from seethink.core.prompt import prompt_parts
 from seethink.core.store import DataRow, read_examples
+from seethink.core.tags import compose, extract
 from seethink.rewards.check import check_gold
 from seethink.train.config import GRPOConfig, JobConfig, ModelConfig, TrainingConfig, WatchConfig
 from seethink.train.dist import Ranks
@@ -108,6 +109,8 @@ def check_data(
         samples = [example.sample for example in examples]
         if images != "own":
             refuse_blind(samples, images)
+    if completions and ranks.first:
+        warn_of_tags(examples, config.data)
     before = {row.read.sample.id: row.read.sample for row in own if isinstance(row.read, Example)}
     alarms = not_shuffled([before[s.id] for s in samples], samples) if images == "shuffled" else {}
     if isinstance(config, TrainingConfig) and config.watch.data:
@@ -193,6 +196,14 @@ def warn_of_golds(samples: list[Sample], config: GRPOConfig) -> None:
         first = f"the first of {bad[0][0]!r}: {bad[0][1]}"
         what = f"{len(bad)} of {len(samples)} golds cannot be judged by, {first}"
         print(f"  ! {what}; see `seethink reward check {config.data}`", file=sys.stderr)
+
+
+def warn_of_tags(examples: list[Example], path: Path) -> None:
+    """Says how many completions hold no answer where rewards look for it: who imitates them earns nothing."""
+    bare = [(e.sample.id, status) for e in examples if (status := extract(e.completion).status) != "ok"]
+    if bare:
+        what = f"{len(bare)} of {len(examples)} completions of {path} are not laid out as {compose('..', '..').replace(chr(10), ' ')}"
+        print(f"  ! {what}, the first of {bare[0][0]!r}: {bare[0][1]}", file=sys.stderr)
 
 
 def _length(row: DataRow, reader: Reader, prompt: list[int], completion: list[int], sizes: Sizes) -> Length | UserError:
