@@ -374,14 +374,22 @@ def test_what_a_new_user_may_get_wrong_is_said_with_file_row_and_remedy(tmp_path
 @pytest.mark.parametrize(
     ("name", "row", "line"),
     [
-        ("a.parquet", {"problem": "?", "answer": "3", "image": {"bytes": b"", "path": ""}}, "--format parquet --source {}"),
+        (
+            "a.parquet",
+            {"problem": "?", "answer": "3", "image": {"bytes": b"", "path": ""}},
+            "--format parquet --source {}",
+        ),
         ("a.parquet", {"messages": [{"role": "user", "content": "?"}]}, "--format messages --source {}"),
         ("a.parquet", {"prompt": [], "reward_model": {"ground_truth": "3"}}, "--format verl --source {}"),
         ("a b.parquet", {"question": "?"}, "--format parquet --source '{}'"),
         ("a.parquet", None, "--format parquet --source {}"),  # broken
         ("a.tsv", "question\tanswer\nx\t3\n", "--format tsv --source {}"),
         ("a.csv", "question,answer\nx,3\n", "--format csv --source {}"),
-        ("a.json", [{"conversations": [], "image": "no.png"}], "--format sharegpt --source {} --images FOLDER_OF_PICTURES"),
+        (
+            "a.json",
+            [{"conversations": [], "image": "no.png"}],
+            "--format sharegpt --source {} --images FOLDER_OF_PICTURES",
+        ),
         ("a.json", [{"conversations": [], "images": ["a.png"]}], "--format sharegpt --source {}"),
         ("a.json", [{"messages": []}], "--format messages --source {}"),
         ("a.json", [{"problem": "?" * 100_000}], "--format hf --source {}"),  # longer than what is looked at

@@ -123,7 +123,9 @@ def test_pictures_under_any_name_are_refused_where_the_row_has_none(folder, valu
 
 @pytest.mark.parametrize("key", ["hint", "input", "System", "passage", "messages"])
 def test_text_under_other_names_is_refused_because_no_model_would_read_it(folder, key):
-    with pytest.raises(UserError, match=f"rows.jsonl:1: '{key}' looks like text for the model, which stands under 'question'"):
+    with pytest.raises(
+        UserError, match=f"rows.jsonl:1: '{key}' looks like text for the model, which stands under 'question'"
+    ):
         read(folder, **{key: "He was born in 1990."})
     assert read(folder, meta={key: "a note"}).meta == {key: "a note"} and read(folder, **{key: ""})
 
