@@ -13,7 +13,6 @@ import pyarrow.parquet as pq
 from seethink.core.errors import UserError
 from seethink.core.store import atomic, well_formed
 
-
 TYPES = {str: pa.string(), bool: pa.bool_(), int: pa.int64(), float: pa.float64()}
 
 
