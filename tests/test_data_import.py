@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 
 import pyarrow as pa
@@ -532,3 +533,63 @@ def test_what_reaches_no_model_or_no_judge_is_said(tmp_path, capsys):
     assert "! 1 of 1 golds cannot be judged by, the first of" in said.err and "reward check" in said.err
     (sample,), _ = take(source, "hf", out, kind="digit", columns="context=hint")
     assert sample.question == "Born in 1990.\nHow old is he?" and not sample.context
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "gold"),
+    [
+        (pa.float32(), 0.1, "0.1"),
+        (pa.float64(), 0.1, "0.1"),
+        (pa.decimal128(5, 2), Decimal("3.10"), "3.10"),
+        (pa.list_(pa.float32()), [0.1, 0.2, 0.5, 0.6], "[0.1, 0.2, 0.5, 0.6]"),
+        (pa.list_(pa.float32(), 4), [0.1, 0.2, 0.5, 0.6], "[0.1, 0.2, 0.5, 0.6]"),
+        (pa.large_list(pa.float32()), [0.1, 0.2, 0.5, 0.6], "[0.1, 0.2, 0.5, 0.6]"),
+        (pa.list_(pa.list_(pa.float32())), [[0.1, 0.2, 0.5, 0.6]], "[[0.1, 0.2, 0.5, 0.6]]"),
+    ],
+)
+@pytest.mark.parametrize("container", ["parquet", "arrow"])
+def test_numbers_of_tables_come_as_they_were_written(tmp_path, kind, value, gold, container):
+    rows = {"q": ["Where?", None], "truth": pa.array([{"box": value}, None], pa.struct([("box", kind)]))}
+    table, source = pa.table({**rows, "coords": ["norm1", None]}), tmp_path / f"a.{container}"
+    if container == "parquet":
+        pq.write_table(table, source)
+    else:
+        with pa.OSFile(str(source), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+            writer.write_table(table)
+    more = {"columns": "q=question,truth.box=gold", "skip_bad": True}
+    (sample,), _ = take(source, "hf", tmp_path / "o.jsonl", **more)
+    assert sample.gold == gold and sample.kind == ("box" if "[" in gold else "math") and not check_gold(sample)
+
+
+@pytest.mark.parametrize(
+    ("choices", "answer", "options", "gold"),
+    [
+        ({"A": "red", "B": "blue"}, "B", ("red", "blue"), "B"),
+        ({"B": "red", "A": "blue"}, "A", ("blue", "red"), "A"),
+        ({"label": ["A", "B"], "text": ["red", "blue"]}, "B", ("red", "blue"), "B"),
+        ({"label": ["B", "A"], "text": ["red", "blue"]}, "A", ("blue", "red"), "A"),
+        ({"label": ["1", "2"], "text": ["red", "blue"]}, "1", ("red", "blue"), "A"),
+        ({"label": ["1", "2"], "text": ["red", "blue"]}, 2, ("red", "blue"), "B"),
+        ({"label": ["1", "2"], "text": ["2", "1"]}, "1", ("2", "1"), "A"),
+        ({"label": ["1", "2"], "text": ["red", "blue"]}, "blue", ("red", "blue"), "B"),
+    ],
+)
+def test_labels_of_options_say_which_is_which(tmp_path, choices, answer, options, gold):
+    source = tmp_path / "in.jsonl"
+    source.write_text(json.dumps({"question": "Which?", "choices": choices, "answer": answer}))
+    (sample,), _ = take(source, "hf", tmp_path / "out.jsonl")
+    assert (sample.choices, sample.gold, sample.kind) == (options, gold, "choice")
+
+
+def test_of_two_golds_none_is_taken_unasked(tmp_path):
+    source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    row = {"question": "How many?", "solution": "First 2. Then 5.", "answer": "5", "label": 1}
+    source.write_text(json.dumps(row))
+    with pytest.raises(UserError, match="solution and answer differ.*--columns answer=gold"):
+        take(source, "hf", out)
+    assert take(source, "hf", out, columns="answer=gold")[0][0].gold == "5"
+    source.write_text(json.dumps({**row, "solution": "5"}))
+    assert take(source, "hf", out)[0][0].gold == "5"
+    source.write_text(json.dumps({"question": "When?", "answer": "2020-01-02"}))
+    with pytest.raises(UserError, match="kind cannot be told"):  # not 2017
+        take(source, "hf", out)

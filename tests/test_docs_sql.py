@@ -30,7 +30,9 @@ def folder(tmp_path_factory) -> Path:
     at = tmp_path_factory.mktemp("sql")
     build(at, seed=7, sft=0, rl=12, board=0, ood=0)
     lines = (at / "rl_pool.jsonl").read_text().splitlines()
-    (at / "rl.jsonl").write_text("\n".join([*lines, lines[0].replace('"id": "', '"id": "gone-').replace(".png", "-.png")]))
+    (at / "rl.jsonl").write_text(
+        "\n".join([*lines, lines[0].replace('"id": "', '"id": "gone-').replace(".png", "-.png")])
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(at)
         model = ["--model.path", str(BASE), "--model.dtype", "float32", "--reward.open.scorer", "lexical", "--kl", "0"]
@@ -104,9 +106,13 @@ def test_accuracy_by_kind_counts_the_undecided_apart(ask, folder, monkeypatch):
 
 def test_flips_drops_and_runs(ask, folder):
     base = {row["sample_id"]: row["ok"] for row in read_table(folder / "runs/base-eval/scores.parquet")}
-    assert [row["sample_id"] for row in ask("IS DISTINCT FROM")] == sorted(i for i, ok in base.items() if ok is not True)
+    assert [row["sample_id"] for row in ask("IS DISTINCT FROM")] == sorted(
+        i for i, ok in base.items() if ok is not True
+    )
     (drop,) = ask("drops.parquet")
-    assert (drop["step"], drop["reason"], drop["rows"]) == ("check", "bad_row", 1) and "does not exist" in drop["detail"]
+    assert (drop["step"], drop["reason"], drop["rows"]) == ("check", "bad_row", 1) and "does not exist" in drop[
+        "detail"
+    ]
     assert [(row["run"], row["answers"], row["kl"]) for row in ask("union_by_name")] == [
         ("base-eval", 12, None),
         ("eval", 12, None),

@@ -13,6 +13,7 @@ from seethink.rewards.maths.decide import gold_problem, read_gold
 
 _LETTER = re.compile(r"\s*[(\[]?([A-Za-z])[)\].:]?\s*")
 _LABELLED = re.compile(r"\s*[(\[]?([A-Za-z])[)\].:]\s*(\S.*)", re.DOTALL)
+_DATE = re.compile(r"\s*[0-9]{1,4}-[0-9]{1,2}-[0-9]{1,4}\s*")  # no difference of three numbers
 _FORMULA = re.compile(r"[0-9\\=π√∞]")
 
 
@@ -64,7 +65,13 @@ def kind_of_gold(row: dict[str, Any], choices: list[str], where: str) -> str:
 
 def _mathematical(gold: str) -> bool:
     claim = read_gold(gold)
-    return bool(_FORMULA.search(gold)) and claim.node is not None and not claim.problem and not gold_problem(gold)
+    return (
+        not _DATE.fullmatch(gold)
+        and bool(_FORMULA.search(gold))
+        and claim.node is not None
+        and not claim.problem
+        and not gold_problem(gold)
+    )
 
 
 def _plain(text: str) -> str:

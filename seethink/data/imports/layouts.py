@@ -34,6 +34,8 @@ BASE: Aliases = {
     "licence": ("licence", "license"),
     "meta": ("meta",),
 }
+GOLDS = BASE["gold"][:-1]
+"""Of which no two may differ; a label is often the number of an answer that stands beside it."""
 CHAT: Aliases = {
     **BASE,
     "question": ("question",),
@@ -108,6 +110,9 @@ def draft(row: Fields, names: Aliases, kind: str, where: str) -> OurRow:
         raise _several_turns(where)
     if not isinstance(asked, str) or not asked.strip():
         raise UserError("row has no question", where=where, remedy=_columns("question", names, row))
+    if others := [name for name in names["gold"] if name in rest and name in GOLDS and rest[name] != taken["gold"]]:
+        what = f"{' and '.join(name for name in GOLDS if _filled(row.get(name)))} differ, and any may be the gold"
+        raise UserError(what, where=where, remedy=f"Say which it is, e.g. --columns {others[0]}=gold")
     if "gold" not in taken:
         completion, taken["gold"] = answered(completion)
         notes += ["a gold read from the answer"] if taken["gold"] else []
@@ -118,7 +123,7 @@ def draft(row: Fields, names: Aliases, kind: str, where: str) -> OurRow:
     if stray and not pictures:
         what = f"column {stray[0]!r} looks like pictures, and the row has no others"
         raise UserError(what, where=where, remedy=f"Say so: --columns {stray[0]}=images")
-    taken["choices"] = _choices(taken.get("choices"), rest, where)
+    taken["choices"] = _choices(_labelled(taken), rest, where)
     meta = {**{key: value for key, value in rest.items() if key not in (*stray, *FRAME)}, **_meta(taken)}
     notes += [f"column {key!r}, left out" for key in stray]
     notes += [f"column {key!r}, kept in meta" for key in rest if key not in (*stray, *FRAME)]
@@ -273,10 +278,28 @@ def _meta(taken: Fields) -> Fields:
     return meta if isinstance(meta, dict) else {"meta": meta}
 
 
+def _labelled(taken: Fields) -> Any:
+    """The choices; those of {label: [..], text: [..]} and {A: .., B: ..} in the order of their letters.
+
+    Where labels are no letters, a gold that is one of them becomes its letter.
+    """
+    value = taken.get("choices")
+    if isinstance(value, dict) and value.keys() == {"label", "text"}:
+        value = dict(zip(map(str, value["label"]), value["text"], strict=False))
+    if not isinstance(value, dict):
+        return value
+    letters = string.ascii_uppercase[: len(value)]
+    if {*value} == {*letters}:
+        return [value[letter] for letter in letters]
+    golds = taken["gold"] if isinstance(taken["gold"], list) else [taken["gold"]]
+    if all(str(gold) in value for gold in golds):
+        named = dict(zip(value, letters, strict=False))
+        taken["gold"] = [named[str(gold)] for gold in golds]
+    return [*value.values()]
+
+
 def _choices(value: Any, rest: Fields, where: str) -> list[str]:
-    """Options of a list, of its text, of {label, text}, or in columns A, B, C, ... which are taken out of `rest`."""
-    if isinstance(value, dict):
-        value = value.get("text")
+    """Options of a list, of its text, or in columns A, B, C, ... which are taken out of `rest`."""
     if isinstance(value, str) and value.startswith("["):
         try:
             value = ast.literal_eval(value)

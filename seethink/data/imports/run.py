@@ -83,8 +83,8 @@ class Importer:
         self.dropped: list[tuple[DataRow, UserError]] = []
         self.notes: Counter[str] = Counter()
         self.kinds: Counter[str] = Counter()
-        self.unjudged: list[str] = []
-        self.completions = self.read = 0
+        self.completions = self.read = self.unjudged = 0
+        self._first_unjudged = ""
         self._ids: dict[str, str] = {}
 
     def rows(self) -> Iterator[Fields]:
@@ -124,7 +124,7 @@ class Importer:
         """Printed, and given back."""
         taken = self.read - len(self.dropped)
         if self.unjudged:
-            what = f"{len(self.unjudged)} of {taken} golds cannot be judged by, the first of {self.unjudged[0]}"
+            what = f"{self.unjudged} of {taken} golds cannot be judged by, the first of {self._first_unjudged}"
             print(f"  ! {what}; see `seethink reward check {self.config.out}`", file=sys.stderr)
         for line in counted(self.notes):
             print(f"  {line}")
@@ -177,7 +177,8 @@ class Importer:
         self.pictures.keep(held, where)
         self._count(example, notes)
         if problem := check_gold(example.sample):
-            self.unjudged.append(f"{where}: {problem}")
+            self.unjudged += 1
+            self._first_unjudged = self._first_unjudged or f"{where}: {problem}"
         return json.loads(json.dumps(ours, default=str))
 
     def _count(self, example: Example, notes: tuple[str, ...]) -> None:
@@ -206,7 +207,7 @@ def columns(config: ImportConfig) -> tuple[Aliases, dict[str, str]]:
         mapped[theirs] = ours
         target = "asked" if ours == "question" and "asked" in names else ours
         names = {name: tuple(t for t in of if t != theirs) for name, of in names.items()}
-        names[target] = (theirs, *names.get(target, ()))
+        names[target] = (theirs, *names.get(target, ())) if ours != "gold" else (theirs,)  # named, and no other
     return names, mapped
 
 
