@@ -50,7 +50,7 @@ FIELDS = {
     "licence": ("text", "cards, `data push`"),
     "meta": (
         "an object; of boxes the [frame](#boxes-and-their-frames). Keys of a row that are not in this table end up here",
-        "the reward of `box`; otherwise nobody",
+        "the reward of `box`, rewards and checkers of your own; no model",
     ),
     "completion": ("text in the [tags](#what-the-model-writes)", "sft imitates it; grpo and eval do not read it"),
 }
