@@ -61,7 +61,8 @@ def _file(path: str, what: str) -> ModuleType:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)
     if not os.path.isfile(path) or spec is None or spec.loader is None:
-        raise UserError("file not found", where=path, remedy="Check the path")
+        remedy = "Check the path" if os.path.isabs(path) else f"Check the path, which counts from {os.getcwd()}"
+        raise UserError("file not found", where=path, remedy=remedy)
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # classes of the file look themselves up here
     try:

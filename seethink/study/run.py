@@ -16,7 +16,7 @@ from seethink.core.errors import UserError
 from seethink.core.load import load_function
 from seethink.core.overlap import overlap
 from seethink.core.store import load_samples, write_json
-from seethink.study.check import check, missing, unmatched, unused
+from seethink.study.check import check, missing, said_of, unmatched, unused
 from seethink.study.config import StudyConfig
 from seethink.study.efforts import efforts_of
 from seethink.study.execute import execute
@@ -33,7 +33,8 @@ def run(config: StudyConfig, dry_run: bool = False) -> bool:
     config = given = narrowed(config)
     maker = config.prepare.function
     if maker:
-        make = load_function(maker, "prepare.function")
+        with said_of(config, "prepare", "function"):
+            make = load_function(maker, "prepare.function")
         check(make(config, True), files=False)  # a mistyped setting shows before files are made for minutes
         config = make(config, dry_run)
     check(config, files=not dry_run)
