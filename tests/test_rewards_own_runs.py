@@ -85,15 +85,16 @@ def test_eval_scores_by_it(world):
 
 def test_the_server_answers_by_it(world):
     command = [sys.executable, "-m", "seethink", "reward", "serve", "--port", "0", "--seconds", "60"]
-    with subprocess.Popen(
-        [*command, "--reward.custom", "rewards/mine.py:reward"], stdout=subprocess.PIPE, text=True
-    ) as server:
-        url = re.search(r"http://\S+", server.stdout.readline())[0]
-        asked = {"samples": [{"id": "7", "kind": "digit", "gold": "1"}], "responses": [compose("", "2")]}
-        request = urllib.request.Request(f"{url}/score", json.dumps(asked).encode())
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            (told,) = json.loads(answer.read())["rewards"]
-        server.terminate()
+    command += ["--reward.custom", "rewards/mine.py:reward"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            port = re.search(r"http://127.0.0.1:(\d+)", server.stdout.readline())[1]
+            asked = {"samples": [{"id": "7", "kind": "digit", "gold": "1"}], "responses": [compose("", "2")]}
+            request = urllib.request.Request(f"http://127.0.0.1:{port}/score", json.dumps(asked).encode())
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                (told,) = json.loads(answer.read())["rewards"]
+        finally:
+            server.terminate()
     assert (told["value"], told["detail"]) == (0.5, "own: 7")
 
 
