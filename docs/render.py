@@ -19,6 +19,7 @@ PACKAGE = ROOT / "seethink"
 BENCHMARKS = sorted((ROOT / "benchmarks" / "results").glob("grpo_vs_trl*.json"))  # one a processor
 ROOMS = (
     "cli.py",
+    "help.py",
     "api.py",
     "show",
     "pocket",

@@ -48,6 +48,8 @@ class Config(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     former: ClassVar[dict[str, str]] = {}
     """Earlier names of settings, which are still understood."""
+    first: ClassVar[str] = ""
+    """Dotted keys, with spaces between, that `--help` shows with their meaning where there are too many to show all; none: those of no part."""
 
     @model_validator(mode="before")
     @classmethod

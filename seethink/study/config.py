@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationInfo, field_validator, model_validator
 
@@ -153,6 +153,7 @@ class Origins:
 class StudyConfig(Config):
     """Run all arms with matched controls and write report.html."""
 
+    first: ClassVar[str] = "out base bases data arms only comparisons seeds sft grpo evals reuse"
     out: Annotated[Path, Effect.OUTPUT] = Field(default=Path("runs/study"), description="study folder")
     prepare: Prepare = Prepare()
     label: str = Field(default="", description="shown with every result, e.g. the world and the teacher")

@@ -40,6 +40,8 @@ ModelPath = Annotated[Path, AfterValidator(whole), AfterValidator(local_model)]
 
 
 class ModelConfig(Config):
+    """The model, its prompt, and which of its weights train."""
+
     path: Annotated[ModelPath, Effect.INPUT] = Field(
         description="folder, or fetched Hub model (org/name), of Qwen2-VL, Qwen2.5-VL or Qwen3-VL"
     )
@@ -74,6 +76,8 @@ class ModelConfig(Config):
 
 
 class OptimConfig(Config):
+    """AdamW and its learning rate."""
+
     lr: float = Field(default=1e-6, gt=0, description=f"peak learning rate; where not given, {LORA_LR:g} with LoRA")
     schedule: Literal["cosine", "constant"] = Field(
         default="cosine", description="learning rate after warm-up: down a cosine to lr_floor (paper), or constant"
@@ -212,6 +216,9 @@ class TrainingConfig(JobConfig):
 class SFTConfig(TrainingConfig):
     """Imitate: supervised fine-tuning on traces, loss on completions only."""
 
+    first: ClassVar[str] = (
+        "data model.path out epochs batch_size optim.lr model.lora_rank model.max_pixels watch.data gpus limit"
+    )
     optim: OptimConfig = OptimConfig(lr=1e-5, lr_floor=0.0)
     watch: ScoredWatchConfig = ScoredWatchConfig()
     epochs: float = Field(default=1.0, gt=0, description="passes over the data")
@@ -222,6 +229,8 @@ class SFTConfig(TrainingConfig):
 
 
 class SamplerConfig(Config):
+    """What samples completions."""
+
     engine: Literal["local", "vllm", "vllm-server"] = Field(
         default="local",
         description="what samples: the policy itself, vLLM started here (beside every process, on its GPU), or running vLLM servers",
@@ -310,6 +319,9 @@ class DemosConfig(Config):
 class GRPOConfig(TrainingConfig):
     """Explore: group-relative policy optimisation with the mixed reward (paper sections 4 and 5)."""
 
+    first: ClassVar[str] = (
+        "data model.path out rounds prompts group max_tokens optim.lr kl model.lora_rank sampler.engine reward.custom gpus"
+    )
     former: ClassVar[dict[str, str]] = {"steps": "rounds"}
 
     reward: RewardConfig = RewardConfig()
@@ -356,15 +368,6 @@ class GRPOConfig(TrainingConfig):
         if self.offload and self.sampler.engine == "vllm":  # which takes weights from the GPU that they are on
             raise ValueError("offload does not go with sampler.engine vllm: take vllm-server or local")
         return self
-
-
-class PushConfig(Config):
-    """Send a finished run's model to the Hugging Face Hub."""
-
-    run: Annotated[Path, Effect.INPUT] = Field(description="folder of a finished sft or grpo run")
-    repo: str = Field(description="org/name on the Hub; made where it is not there")
-    adapter: bool = Field(default=False, description="send the LoRA adapters alone")
-    public: bool = Field(default=False, description="for everyone to see; else private")
 
 
 def rate_in_words(config: TrainingConfig) -> str:
