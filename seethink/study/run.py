@@ -30,7 +30,11 @@ def run(config: StudyConfig, dry_run: bool = False) -> bool:
 
     The same call again continues. A dry run lists the stages, what is missing, and the price.
     """
-    config = given = narrowed(config)
+    whole, config = config, narrowed(config)
+    given = config
+    for a, b in whole.comparisons:
+        if [a, b] not in map(list, config.comparisons):
+            print(f"  ! only leaves out the comparison {a} - {b}", file=sys.stderr)
     maker = config.prepare.function
     if maker:
         with said_of(config, "prepare", "function"):
