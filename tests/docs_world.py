@@ -1,0 +1,216 @@
+"""Commands of the pages, and a world of stand-ins in which they run: small rows under the names that pages give, the pocket base
+under the names of models, a scripted endpoint under every address, run folders made by the verbs that make them."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from seethink import cli
+from seethink.core.config import Config, Effect, describe, effects, resolve
+from seethink.core.nouns import Sample
+from seethink.core.store import load_samples, read_json, save_examples, save_samples, write_json, write_jsonl
+from seethink.core.tags import compose
+from seethink.data.benchmarks import __name__ as _  # noqa: F401  the lists come with the package
+from seethink.pocket.build import build
+from seethink.train.config import ModelPath  # noqa: F401
+from tests.data_world import make_samples, teacher
+from tests.fake_api import Body, last_text
+
+ROOT = Path(__file__).parents[1]
+BASE = ROOT / "seethink" / "pocket" / "base"
+PAGES = [ROOT / "README.md", *sorted(p for p in (ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"(?ms)^([ \t]*)```(\w*)[^\n]*\n(.*?)^\1```[ \t]*$")
+COMMAND = re.compile(r"(?:\$ )?((?:[A-Z_]+=\S+ )*)(seethink(?: .*)?)")
+NAMED_FILE = re.compile(r"#\s+([\w./-]+\.(?:toml|py|txt|json))\s*$")
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A command line of a page."""
+
+    page: str
+    text: str
+    inline: bool
+
+    @property
+    def words(self) -> list[str]:
+        """What follows `seethink`, without its comment."""
+        return shlex.split(self.text, comments=True)[1:]
+
+    def __str__(self) -> str:
+        return f"{self.page}: {self.text[:90]}"
+
+
+def blocks(text: str) -> Iterator[tuple[str, str]]:
+    """(language, content) of every block of a page."""
+    for indent, language, content in BLOCK.findall(text):
+        yield language, re.sub(f"(?m)^{indent}", "", content)
+
+
+def shown(page: Path) -> list[Shown]:
+    """The commands of a page: lines of blocks, and inline code that begins with `seethink `, in order within each."""
+    text, found = page.read_text(encoding="utf-8"), []
+    for _, content in blocks(text):
+        for line in re.sub(r"\\\n\s*", "", content).splitlines():
+            if match := COMMAND.fullmatch(line.strip()):
+                found.append(Shown(page.name, match[2], False))
+    rest = BLOCK.sub("", text)
+    return found + [Shown(page.name, code, True) for code in re.findall(r"`(seethink [^`\n]*)`", rest)]
+
+
+def files(page: Path) -> dict[str, str]:
+    """Files that the blocks of a page define, by the comment on their first line: `# my-study.toml`."""
+    found = {}
+    for _, content in blocks(page.read_text(encoding="utf-8")):
+        if match := NAMED_FILE.search(content.partition("\n")[0]):
+            found[match[1]] = content
+    return found
+
+
+def paths_of(config: Config) -> Iterator[tuple[str, str]]:
+    """(key, value) of everything that a command reads: paths, and models by their folder."""
+    marks = effects(type(config))
+    for key, (kind, _, _) in describe(type(config)):
+        value = reduce(getattr, key.split("."), config)
+        if marks[key] in (Effect.OUTPUT, Effect.CODE) or value is None:
+            continue
+        for one in value if isinstance(value, list | tuple) else [value]:
+            is_model = key in ("model", "base") and isinstance(one, str | Path) and not getattr(config, "base_url", "")
+            if isinstance(one, Path) or is_model:
+                yield key, str(one)
+
+
+class World:
+    """The folder in which a page's commands run. `url` is the endpoint."""
+
+    def __init__(self, folder: Path, url: str):
+        self.folder, self.url = folder, url
+        self.stock = folder / "stock"
+        pocket = build(self.stock / "pocket", seed=7, sft=40, rl=24, board=16, ood=0, unseen=0, old=8)
+        del pocket
+        make_samples(self.stock / "items", 60)
+        of = lambda name: load_samples(self.stock / "pocket" / f"{name}.jsonl")  # noqa: E731
+        save_samples(folder / "rl.jsonl", of("rl_pool"))
+        save_samples(folder / "board.jsonl", of("board"))
+        save_samples(folder / "samples.jsonl", load_samples(self.stock / "items" / "samples.jsonl"))
+        from seethink.core.nouns import Example
+
+        save_examples(folder / "sft.jsonl", [Example(s, compose("Let me look .", s.gold)) for s in of("sft_pool")])
+        rows = [json.loads(line) for line in (folder / "board.jsonl").read_text().splitlines()]
+        write_jsonl(folder / "answers.jsonl", ({"id": r["id"], "text": compose("I look.", r["gold"])} for r in rows))
+        write_jsonl(folder / "responses.jsonl", ({**r, "response": compose("I look.", r["gold"])} for r in rows))
+        (folder / "system.txt").write_text("Write your thoughts in <think>, your answer in <answer> tags.\n")
+
+    def write(self, named: dict[str, str]) -> None:
+        """Files of a page, asking our endpoint."""
+        for name, content in named.items():
+            path = self.folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(self.local(content))
+
+    def local(self, text: str) -> str:
+        return re.sub(r"https?://(?!huggingface)[\w.:-]+(?:/v1)?", self.url, text)
+
+    def provide(self, verb: str, key: str, name: str) -> None:
+        """A stand-in at a path that a command reads, where nothing is. Raises KeyError where none is known."""
+        path = Path(name)
+        if path.exists() or name in ("", ".") or any(self.folder.glob(name) if not path.is_absolute() and "*" in name else ()):
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if key in ("model", "model.path", "models", "against", "teacher", "base") or path.name == "model":
+            path.symlink_to(BASE)
+            return
+        STANDINS[next(kind for kind in STANDINS if re.fullmatch(kind, f"{verb} {key} {name}"))](self, path)
+
+    def made(self, command: str, out: Path) -> None:
+        """A run folder, made by the verb that makes such."""
+        words = [*shlex.split(command), *tiny(command.split()[0]), "--out", str(out)]
+        assert cli.main(words) == 0, words
+
+
+def copy(name: str) -> Callable[[World, Path], object]:
+    return lambda world, path: shutil.copy(world.folder / name, path)
+
+
+def run_of(command: str) -> Callable[[World, Path], object]:
+    return lambda world, path: world.made(command.replace("STOCK", str(world.folder)), path)
+
+
+def file_of(command: str) -> Callable[[World, Path], object]:
+    """A file that `export` writes."""
+    return lambda world, path: cli.main([*shlex.split(command.replace("STOCK", str(world.folder))), "--out", str(path)])
+
+
+EVALUATION = "eval --data STOCK/board.jsonl --predictions STOCK/answers.jsonl"
+DISTILLED = "data --source STOCK/samples.jsonl --base_url URL"
+STANDINS: dict[str, Callable[[World, Path], object]] = {
+    r"traces input \S*\.parquet": lambda world, path: world.made(EVALUATION.replace("STOCK", str(world.folder)), path.parent),
+    r"(view|export|eval compare|eval table) \S+ (?!.*jsonl$).*": run_of(EVALUATION),
+    r"curate (scores|from_scores) .*": run_of(EVALUATION),
+    r"watch input .*": run_of("grpo --model.path Qwen2.5-VL-3B-Instruct --data STOCK/rl.jsonl"),
+    r"import source \S+\.parquet": file_of("export --format hf --data STOCK/rl.jsonl"),
+    r"import source \S+\.jsonl": file_of("export --format trl --data STOCK/rl.jsonl"),
+    r"reward (score|audit) input .*": copy("responses.jsonl"),
+    r"eval predictions .*": copy("answers.jsonl"),
+    r"(sft|select|curate|export|reward check) \S+ \S*(sft|traces)\S*\.jsonl": copy("sft.jsonl"),
+    r"\S+ .*(board|held|test)\S*\.jsonl": copy("board.jsonl"),
+    r"data source .*\.jsonl": copy("samples.jsonl"),
+    r"sft data .*": copy("sft.jsonl"),
+    r".* \S+\.jsonl": copy("rl.jsonl"),
+}  # fmt: skip
+"""What a command reads, as `verb key name` -> what makes a stand-in for it; the first that matches."""
+
+TINY = {
+    "sft": "--epochs 1 --batch_size 8 --optim.lr 1e-4",
+    "grpo": "--rounds 1 --prompts 2 --update_prompts 2 --group 2 --max_tokens 12 --rollout_prompts 2",
+    "eval": "--max_tokens 12 --limit 6",
+    "select": "--sizes 12 6",
+    "study": '--seeds "[0]" --sft.batch_size 8 --grpo.rounds 1 --grpo.prompts 2 --grpo.update_prompts 2 --grpo.group 2 '
+    "--grpo.max_tokens 12 --eval.max_tokens 12 --workers 1",
+    "reward serve": "--seconds 0.2 --port 0",
+    "pocket teach": "--minutes 0.003 --port 0",
+    "pocket build": "--sft 4 --rl 4 --board 4 --unseen 0 --ood 0 --old 0",
+    "watch": "--once true",
+}
+"""Verb -> settings behind a page's own, which make it a matter of seconds."""
+
+
+def tiny(verb: str) -> list[str]:
+    return shlex.split(TINY.get(verb, ""))
+
+
+def answer(body: Body) -> str:
+    """Teacher, judge and model of an evaluation in one."""
+    text = last_text(body)
+    if "(item " in text or "<reference>" in text or "<text>" in text:
+        role = {"gpt-4o": "captioner", "deepseek-reasoner": "reasoner"}.get(body["model"], "")
+        if not role:
+            role = "rewriter" if "<text>" in text else "judge" if "<reference>" in text else "reasoner"
+        if role == "reasoner" and isinstance(body["messages"][-1]["content"], list):
+            role = "captioner"
+        return teacher({**body, "model": role})
+    return compose("I look.", "A")
+
+
+def verb_and_rest(words: list[str]) -> tuple[str, list[str]]:
+    verb, rest = cli.split_verb(words)
+    return verb, rest
+
+
+def read(verb: str, rest: list[str]) -> Config:
+    """The settings of a command. Raises UserError as the command would."""
+    if verb in cli.EXAMINED:
+        rest = ["--out", "runs/examined", *rest]
+    if verb in cli.DEFAULTS and not any(word.startswith("@") for word in rest):
+        rest = [f"@{ROOT / 'seethink' / cli.DEFAULTS[verb]}", *rest]
+    return resolve(cli.load(cli.VERBS[verb][0]), [word for word in rest if word not in ("--dry-run", "--json", "--help", "--help-all")])
