@@ -144,3 +144,12 @@ def test_a_shell_completes(shell, tmp_path, capsys):
 def test_completion_needs_a_shell(capsys):
     assert cli.main(["completion"]) == 2
     assert "bash | fish | zsh" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["pocket/base", "pocket/base-b", "pocket/zero"])
+def test_the_shipped_models_are_named_from_anywhere(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    needed = ["--out", "o", "--data", "d", "--model.path", name]
+    assert (resolve(CLASSES["grpo"], needed).model.path / "model.safetensors").is_file()
+    (tmp_path / name).mkdir(parents=True)
+    assert str(resolve(CLASSES["grpo"], needed).model.path) == name, "a folder that lies here goes first"

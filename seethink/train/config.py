@@ -17,13 +17,16 @@ from seethink.core.store import read_text
 from seethink.core.url import OpenUrls
 from seethink.rewards.config import RewardConfig
 
+PACKAGE = Path(__file__).parents[1]  # pocket/base in it is a model
 LORA_LR = 1e-4  # adapters hardly move at the rates of full training
 
 
 def local_model(path: Path) -> Path:
-    """The folder, or where `path` is the name of a model on the Hub (org/name) that was fetched: its folder in the cache."""
+    """The folder; of a model on the Hub (org/name) that was fetched, its folder in the cache; of `pocket/base`, the shipped one."""
     if not HUB_NAME.fullmatch(str(path)) or path.exists():
         return path
+    if (shipped := PACKAGE / path).joinpath("config.json").is_file():
+        return shipped
     try:
         from huggingface_hub import snapshot_download  # here: it comes with torch, and is slow to import
         from huggingface_hub.errors import HFValidationError
@@ -43,7 +46,7 @@ class ModelConfig(Config):
     """The model, its prompt, and which of its weights train."""
 
     path: Annotated[ModelPath, Effect.INPUT] = Field(
-        description="folder, or fetched Hub model (org/name), of Qwen2-VL, Qwen2.5-VL or Qwen3-VL"
+        description="folder, or fetched Hub model (org/name), of Qwen2-VL, Qwen2.5-VL or Qwen3-VL; pocket/base: the shipped one"
     )
     system: Annotated[str | None, Effect.INPUT] = Field(
         default=None, description='system prompt, or @file; none: the system.txt of the model folder; "": no prompt'
@@ -319,9 +322,7 @@ class DemosConfig(Config):
 class GRPOConfig(TrainingConfig):
     """Explore: group-relative policy optimisation with the mixed reward (paper sections 4 and 5)."""
 
-    first: ClassVar[str] = (
-        "data model.path out rounds prompts group max_tokens optim.lr kl model.lora_rank sampler.engine reward.custom gpus"
-    )
+    first: ClassVar[str] = "data model.path out rounds prompts group max_tokens optim.lr model.lora_rank gpus"
     former: ClassVar[dict[str, str]] = {"steps": "rounds"}
 
     reward: RewardConfig = RewardConfig()
