@@ -11,18 +11,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
-from typing import Any
-
-from PIL import Image
 
 from seethink import cli
 from seethink.core.config import Config, Effect, describe, effects, resolve
-from seethink.core.nouns import Sample
-from seethink.core.store import load_samples, read_json, save_examples, save_samples, write_json, write_jsonl
+from seethink.core.nouns import Example
+from seethink.core.store import load_samples, save_examples, save_samples, write_jsonl
 from seethink.core.tags import compose
-from seethink.data.benchmarks import __name__ as _  # noqa: F401  the lists come with the package
 from seethink.pocket.build import build
-from seethink.train.config import ModelPath  # noqa: F401
+from tests import docs_boards
 from tests.data_world import make_samples, teacher
 from tests.fake_api import Body, last_text
 
@@ -44,8 +40,11 @@ class Shown:
 
     @property
     def words(self) -> list[str]:
-        """What follows `seethink`, without its comment."""
-        return shlex.split(self.text, comments=True)[1:]
+        """What follows `seethink`, without its comment and what a shell does behind it."""
+        lexer = shlex.shlex(self.text, posix=True, punctuation_chars="&|;>")
+        lexer.whitespace_split = True
+        words = list(lexer)[1:]
+        return words[: next((at for at, word in enumerate(words) if set(word) <= set("&|;>")), len(words))]
 
     def __str__(self) -> str:
         return f"{self.page}: {self.text[:90]}"
@@ -68,10 +67,13 @@ def shown(page: Path) -> list[Shown]:
     return found + [Shown(page.name, code, True) for code in re.findall(r"`(seethink [^`\n]*)`", rest)]
 
 
-def files(page: Path) -> dict[str, str]:
-    """Files that the blocks of a page define, by the comment on their first line: `# my-study.toml`."""
-    found = {}
-    for _, content in blocks(page.read_text(encoding="utf-8")):
+def files(page: Path, linked: bool = True) -> dict[str, str]:
+    """Files that the blocks of a page define, or of a page that it links, by the comment on their first line: `# plan.toml`."""
+    text = page.read_text(encoding="utf-8")
+    found: dict[str, str] = {}
+    for name in re.findall(r"\]\(([\w./-]+\.md)[)#]", text) if linked else ():
+        found |= files(page.parent / name, False) if (page.parent / name).is_file() else {}
+    for _, content in blocks(text):
         if match := NAMED_FILE.search(content.partition("\n")[0]):
             found[match[1]] = content
     return found
@@ -80,7 +82,7 @@ def files(page: Path) -> dict[str, str]:
 def paths_of(config: Config) -> Iterator[tuple[str, str]]:
     """(key, value) of everything that a command reads: paths, and models by their folder."""
     marks = effects(type(config))
-    for key, (kind, _, _) in describe(type(config)):
+    for key, _ in describe(type(config)):
         value = reduce(getattr, key.split("."), config)
         if marks[key] in (Effect.OUTPUT, Effect.CODE) or value is None:
             continue
@@ -91,25 +93,27 @@ def paths_of(config: Config) -> Iterator[tuple[str, str]]:
 
 
 class World:
-    """The folder in which a page's commands run. `url` is the endpoint."""
+    """The folder in which a page's commands run; `url` is the endpoint."""
 
     def __init__(self, folder: Path, url: str):
         self.folder, self.url = folder, url
-        self.stock = folder / "stock"
-        pocket = build(self.stock / "pocket", seed=7, sft=40, rl=24, board=16, ood=0, unseen=0, old=8)
-        del pocket
-        make_samples(self.stock / "items", 60)
-        of = lambda name: load_samples(self.stock / "pocket" / f"{name}.jsonl")  # noqa: E731
-        save_samples(folder / "rl.jsonl", of("rl_pool"))
-        save_samples(folder / "board.jsonl", of("board"))
-        save_samples(folder / "samples.jsonl", load_samples(self.stock / "items" / "samples.jsonl"))
-        from seethink.core.nouns import Example
-
-        save_examples(folder / "sft.jsonl", [Example(s, compose("Let me look .", s.gold)) for s in of("sft_pool")])
+        stock = folder / "stock"
+        build(stock, seed=7, sft=40, rl=24, board=16, ood=0, unseen=0, old=8)
+        docs_boards.build(folder / "boards")
+        make_samples(folder / "items", 60)
+        save_samples(folder / "rl.jsonl", load_samples(stock / "rl_pool.jsonl"))
+        save_samples(folder / "board.jsonl", load_samples(stock / "board.jsonl"))
+        items = load_samples(folder / "items" / "samples.jsonl")
+        save_samples(folder / "samples.jsonl", items)
+        save_samples(folder / "licensed.jsonl", [s for s in items if s.source not in ("docvqa", "geoqa170k")])
+        told = [Example(s, compose("Let me look .", s.gold)) for s in load_samples(stock / "sft_pool.jsonl")]
+        save_examples(folder / "sft.jsonl", told)
         rows = [json.loads(line) for line in (folder / "board.jsonl").read_text().splitlines()]
         write_jsonl(folder / "answers.jsonl", ({"id": r["id"], "text": compose("I look.", r["gold"])} for r in rows))
         write_jsonl(folder / "responses.jsonl", ({**r, "response": compose("I look.", r["gold"])} for r in rows))
         (folder / "system.txt").write_text("Write your thoughts in <think>, your answer in <answer> tags.\n")
+        for model in ("Qwen2-VL-2B-Instruct", "Qwen2.5-VL-3B-Instruct"):
+            (folder / model).symlink_to(BASE)
 
     def write(self, named: dict[str, str]) -> None:
         """Files of a page, asking our endpoint."""
@@ -119,23 +123,40 @@ class World:
             path.write_text(self.local(content))
 
     def local(self, text: str) -> str:
-        return re.sub(r"https?://(?!huggingface)[\w.:-]+(?:/v1)?", self.url, text)
+        """With our endpoint in the place of every other one."""
+        return re.sub(r"https?://[\w.:-]+(?:/v1)?", self.url, text)
+
+    def localised(self, words: list[str]) -> list[str]:
+        """A command with our endpoint, and with the files of the benchmark that it names."""
+        words = [self.local(word) for word in words]
+        task = words[words.index("--task") + 1] if "--task" in words else ""
+        for key in ("--data", "--predictions"):
+            if key in words and (at := self.folder / "boards" / task / words[words.index(key) + 1]).exists() and task:
+                words[words.index(key) + 1] = str(at)
+        return words
 
     def provide(self, verb: str, key: str, name: str) -> None:
-        """A stand-in at a path that a command reads, where nothing is. Raises KeyError where none is known."""
+        """A stand-in at a path that a command reads, where nothing is. Raises LookupError where none is known."""
         path = Path(name)
-        if path.exists() or name in ("", ".") or any(self.folder.glob(name) if not path.is_absolute() and "*" in name else ()):
+        if path.exists() or name == "." or ("*" in name and any(Path().glob(name))):
             return
+        if "*" in name:
+            path = Path(name.replace("*", "0"))
         path.parent.mkdir(parents=True, exist_ok=True)
-        if key in ("model", "model.path", "models", "against", "teacher", "base") or path.name == "model":
+        if key in ("model", "model.path", "models", "against", "teacher", "base", "bases") or path.name == "model":
             path.symlink_to(BASE)
             return
-        STANDINS[next(kind for kind in STANDINS if re.fullmatch(kind, f"{verb} {key} {name}"))](self, path)
+        what = f"{verb} {key} {name}"
+        make = next((make for kind, make in STANDINS.items() if re.fullmatch(kind, what)), None)
+        if make is None:
+            raise LookupError(f"no stand-in for {what}")
+        make(self, path)
 
     def made(self, command: str, out: Path) -> None:
         """A run folder, made by the verb that makes such."""
-        words = [*shlex.split(command), *tiny(command.split()[0]), "--out", str(out)]
-        assert cli.main(words) == 0, words
+        words = shlex.split(command.replace("STOCK", str(self.folder)).replace("URL", self.url))
+        verb, rest = cli.split_verb(words)
+        assert cli.main([*verb.split(), *rest, *tiny(verb, rest), "--out", str(out)]) == 0, command
 
 
 def copy(name: str) -> Callable[[World, Path], object]:
@@ -143,7 +164,7 @@ def copy(name: str) -> Callable[[World, Path], object]:
 
 
 def run_of(command: str) -> Callable[[World, Path], object]:
-    return lambda world, path: world.made(command.replace("STOCK", str(world.folder)), path)
+    return lambda world, path: world.made(command, path)
 
 
 def file_of(command: str) -> Callable[[World, Path], object]:
@@ -152,12 +173,14 @@ def file_of(command: str) -> Callable[[World, Path], object]:
 
 
 EVALUATION = "eval --data STOCK/board.jsonl --predictions STOCK/answers.jsonl"
-DISTILLED = "data --source STOCK/samples.jsonl --base_url URL"
+DISTILLED = "data --source STOCK/licensed.jsonl --base_url URL"
 STANDINS: dict[str, Callable[[World, Path], object]] = {
-    r"traces input \S*\.parquet": lambda world, path: world.made(EVALUATION.replace("STOCK", str(world.folder)), path.parent),
+    r"traces input \S*\.parquet": lambda world, path: world.made(EVALUATION, path.parent),
     r"(view|export|eval compare|eval table) \S+ (?!.*jsonl$).*": run_of(EVALUATION),
     r"curate (scores|from_scores) .*": run_of(EVALUATION),
-    r"watch input .*": run_of("grpo --model.path Qwen2.5-VL-3B-Instruct --data STOCK/rl.jsonl"),
+    r"(data push|split|data merge) \S+ \S*(?<!jsonl)": run_of(DISTILLED),
+    r"split traces \S+": lambda world, path: world.made(DISTILLED, path.parent),
+    r"(watch input|push run) .*": run_of("grpo --model.path Qwen2.5-VL-3B-Instruct --data STOCK/rl.jsonl"),
     r"import source \S+\.parquet": file_of("export --format hf --data STOCK/rl.jsonl"),
     r"import source \S+\.jsonl": file_of("export --format trl --data STOCK/rl.jsonl"),
     r"reward (score|audit) input .*": copy("responses.jsonl"),
@@ -185,8 +208,9 @@ TINY = {
 """Verb -> settings behind a page's own, which make it a matter of seconds."""
 
 
-def tiny(verb: str) -> list[str]:
-    return shlex.split(TINY.get(verb, ""))
+def tiny(verb: str, rest: list[str]) -> list[str]:
+    """What makes a command small; predictions are of the whole board."""
+    return shlex.split(TINY.get(verb, "")) if "--predictions" not in rest else []
 
 
 def answer(body: Body) -> str:
@@ -202,15 +226,11 @@ def answer(body: Body) -> str:
     return compose("I look.", "A")
 
 
-def verb_and_rest(words: list[str]) -> tuple[str, list[str]]:
-    verb, rest = cli.split_verb(words)
-    return verb, rest
-
-
 def read(verb: str, rest: list[str]) -> Config:
     """The settings of a command. Raises UserError as the command would."""
+    rest = [word for word in rest if word not in ("--dry-run", "--json", "--help", "--help-all")]
     if verb in cli.EXAMINED:
         rest = ["--out", "runs/examined", *rest]
     if verb in cli.DEFAULTS and not any(word.startswith("@") for word in rest):
         rest = [f"@{ROOT / 'seethink' / cli.DEFAULTS[verb]}", *rest]
-    return resolve(cli.load(cli.VERBS[verb][0]), [word for word in rest if word not in ("--dry-run", "--json", "--help", "--help-all")])
+    return resolve(cli.load(cli.VERBS[verb][0]), rest)
