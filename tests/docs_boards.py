@@ -19,7 +19,7 @@ def mathvista(folder: Path) -> None:
             "pid": str(n), "question": f"How many dots are in picture {n}?", "image": "images/0.png", "answer": "4",
             "choices": OPTIONS if n % 2 else None, "question_type": "multi_choice" if n % 2 else "free_form", "precision": None,
             "answer_type": "text" if n % 2 else "integer", "unit": None, "query": f"Hint: answer.\nQuestion: How many? {n}",
-            "metadata": {"task": "statistical", "grade": "elementary"},
+            "metadata": {"task": "statistical", "grade": "elementary", "skills": ["counting"], "category": "general-vqa", "context": "synthetic"},
         }
         for n in range(4)
     }  # fmt: skip

@@ -6,11 +6,12 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
+
+import pyarrow.parquet as pq
 
 from seethink import cli
 from seethink.core.config import Config, Effect, describe, effects, resolve
@@ -160,16 +161,28 @@ class World:
 
 
 def copy(name: str) -> Callable[[World, Path], object]:
-    return lambda world, path: shutil.copy(world.folder / name, path)
+    """Rows of the world at another place, with the same pictures."""
+
+    def write(world: World, path: Path) -> None:
+        rows = [json.loads(line) for line in (world.folder / name).read_text().splitlines()]
+        write_jsonl(path, ({**row, **_pictures(world.folder, row)} for row in rows))
+
+    return write
+
+
+def _pictures(folder: Path, row: dict) -> dict:
+    return {"images": [str((folder / name).resolve()) for name in row["images"]]} if "images" in row else {}
 
 
 def run_of(command: str) -> Callable[[World, Path], object]:
     return lambda world, path: world.made(command, path)
 
 
-def file_of(command: str) -> Callable[[World, Path], object]:
-    """A file that `export` writes."""
-    return lambda world, path: cli.main([*shlex.split(command.replace("STOCK", str(world.folder))), "--out", str(path)])
+def their_table(world: World, path: Path) -> None:
+    """Parquet with pictures inside and a column that is theirs."""
+    assert cli.main(["export", "--format", "hf", "--data", str(world.folder / "rl.jsonl"), "--out", str(path)]) == 0
+    table = pq.read_table(path)
+    pq.write_table(table.rename_columns(["problem" if n == "question" else n for n in table.column_names]), path)
 
 
 EVALUATION = "eval --data STOCK/board.jsonl --predictions STOCK/answers.jsonl"
@@ -181,8 +194,8 @@ STANDINS: dict[str, Callable[[World, Path], object]] = {
     r"(data push|split|data merge) \S+ \S*(?<!jsonl)": run_of(DISTILLED),
     r"split traces \S+": lambda world, path: world.made(DISTILLED, path.parent),
     r"(watch input|push run) .*": run_of("grpo --model.path Qwen2.5-VL-3B-Instruct --data STOCK/rl.jsonl"),
-    r"import source \S+\.parquet": file_of("export --format hf --data STOCK/rl.jsonl"),
-    r"import source \S+\.jsonl": file_of("export --format trl --data STOCK/rl.jsonl"),
+    r"import source \S+\.parquet": their_table,
+    r"import images .*": lambda _, path: path.mkdir(),
     r"reward (score|audit) input .*": copy("responses.jsonl"),
     r"eval predictions .*": copy("answers.jsonl"),
     r"(sft|select|curate|export|reward check) \S+ \S*(sft|traces)\S*\.jsonl": copy("sft.jsonl"),

@@ -182,10 +182,13 @@ def run(world: World, command: Shown) -> None:
         if not (getattr(config, "base_url", "") and key == "model"):
             world.provide(verb, key, name)
     dry = ["--dry-run"] if first(DRY, command) and "--dry-run" not in rest else []
+    out = Path(getattr(config, "out", None) or ".")
+    if verb == "import" and out.is_file():
+        rest = [*rest, "--out", f"imported-{out.name}"]  # the stand-ins stay: what follows is made of them
     for part in parts(rest):
         told = [*verb.split(), *part, *tiny(verb, rest), *dry]
         code = cli.main(told)
-        if code == 2 and (out := getattr(config, "out", None)) and Path(out).exists() and not dry:
+        if code == 2 and out.is_dir() and out != Path(".") and not dry:
             shutil.rmtree(out)  # a page may show several ways to the same folder
             code = cli.main(told)
         assert code == 0, told
