@@ -19,7 +19,7 @@ from seethink.core.nouns import Example
 from seethink.core.store import load_samples, save_examples, save_samples, write_jsonl
 from seethink.core.tags import compose
 from seethink.pocket.build import build
-from tests import docs_boards
+from tests import docs_boards, synthetic_study
 from tests.data_world import make_samples, teacher
 from tests.fake_api import Body, last_text
 
@@ -185,11 +185,22 @@ def their_table(world: World, path: Path) -> None:
     pq.write_table(table.rename_columns(["problem" if n == "question" else n for n in table.column_names]), path)
 
 
+def evaluation(world: World, path: Path) -> None:
+    """On the benchmark that the folder's name names, else on our own rows."""
+    task = next((board.__name__ for board in docs_boards.BOARDS if board.__name__ in path.name), "")
+    if not task:
+        return world.made(EVALUATION, path)
+    home = world.folder / "boards" / task
+    data = next(file for file in sorted(home.glob("*.json*")) if file.name != "answers.jsonl")
+    return world.made(f"eval --task {task} --data {data} --predictions {home / 'answers.jsonl'}", path)
+
+
 EVALUATION = "eval --data STOCK/board.jsonl --predictions STOCK/answers.jsonl"
 DISTILLED = "data --source STOCK/licensed.jsonl --base_url URL"
 STANDINS: dict[str, Callable[[World, Path], object]] = {
     r"traces input \S*\.parquet": lambda world, path: world.made(EVALUATION, path.parent),
-    r"(view|export|eval compare|eval table) \S+ (?!.*jsonl$).*": run_of(EVALUATION),
+    r"(view|export|eval compare|eval table) \S+ (?!.*jsonl$).*": evaluation,
+    r"(findings|report) \S+ .*": lambda _, path: synthetic_study.build(path),
     r"curate (scores|from_scores) .*": run_of(EVALUATION),
     r"(data push|split|data merge) \S+ \S*(?<!jsonl)": run_of(DISTILLED),
     r"split traces \S+": lambda world, path: world.made(DISTILLED, path.parent),

@@ -173,6 +173,8 @@ def run(world: World, command: Shown) -> None:
         assert cli.main(words) == 0
         return
     verb, rest = cli.split_verb(words)
+    if verb == "curate":
+        rest = [re.sub(r"^(\d+)000$", r"\1", word) for word in rest]  # thousands of rows are units here
     try:
         config = read(verb, rest)
     except UserError as error:
