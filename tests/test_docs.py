@@ -16,6 +16,7 @@ import pytest
 from seethink import cli
 from seethink.core.config import describe
 from seethink.core.errors import UserError
+from seethink.core.load import load_object
 from seethink.core.shipped import SHIPPED
 from tests.docs_world import PAGES, ROOT, Shown, World, answer, blocks, files, paths_of, read, shown, tiny
 from tests.fake_api import FakeApi
@@ -136,6 +137,15 @@ def test_python_compiles(page):
     for language, content in blocks(page.read_text(encoding="utf-8")):
         if language == "python":
             ast.parse(content)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_python_files_of_a_page_are_modules(page, here):
+    """What a page names as a file of functions is loaded; train_trl.py, a script, is run by tests/test_docs_trainers.py."""
+    for name, content in files(page, linked=False).items():
+        if name.endswith(".py") and name != "train_trl.py":
+            (here / name).write_text(content)
+            load_object(f"{name}:{re.search(r'(?m)^(?:def )?([A-Za-z]+)', content)[1]}", "a page's code")
 
 
 def test_every_reason_is_needed():

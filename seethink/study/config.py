@@ -26,7 +26,7 @@ def _pairs(given: Any) -> Any:
     return given
 
 
-Pairs = Annotated[list[tuple[str, str]], BeforeValidator(_pairs)]
+PlannedPairs = Annotated[list[tuple[str, str]], BeforeValidator(_pairs)]
 
 
 class Arm(Config):
@@ -89,7 +89,7 @@ class Question(Config):
     """What a study asks, which comparisons answer, and the answer in words for each way they can come out."""
 
     text: str = Field(default="Does it make a difference?", description="the title of the report")
-    comparisons: Pairs = Field(default=[], description="planned pairs that answer it; empty: the first")
+    comparisons: PlannedPairs = Field(default=[], description="planned pairs that answer it; empty: the first")
     better: str = Field(default="Better.", description="when all of them are better")
     never_worse: str = Field(default="Sometimes better, never worse.", description="when some are better, none worse")
     worse: str = Field(default="Worse.", description="when all of them are worse")
@@ -166,7 +166,7 @@ class StudyConfig(Config):
     arms: dict[str, Arm] = Field(default={}, description="arms by name")
     only: list[str] = Field(default=[], description="arms that run, and those that they need; empty: all")
     reference: str = Field(default="base", description="the arm that the others are measured against")
-    comparisons: Pairs = Field(
+    comparisons: PlannedPairs = Field(
         default=[], description="pairs of arms whose difference is reported; empty: every arm against the reference"
     )
     question: Question = Question()
