@@ -36,14 +36,15 @@ def sections(text: str) -> list[tuple[str, str]]:
     return [(heading, commands) for heading, commands in found if commands]
 
 
-def follow(parts: list[tuple[str, str]], seconds: float) -> tuple[int, dict[str, float]]:
-    """(exit code, wall seconds of each section). What a section leaves in the background ends with the shell."""
+def follow(parts: list[tuple[str, str]], seconds: float, where: Path = Path()) -> tuple[int, dict[str, float]]:
+    """(exit code, wall seconds of each section), from the folder `where`. What is left in the background ends with the shell."""
     lines = ["set -e", f"trap 'echo {MARK} end $?' EXIT"]
     for number, (_, commands) in enumerate(parts):
         lines += [f"echo '{MARK} {number}'", commands]
     shell = subprocess.Popen(
-        ["bash", "-c", "\n".join(lines)], stdout=subprocess.PIPE, text=True, start_new_session=True
+        ["bash", "-c", "\n".join(lines)], stdout=subprocess.PIPE, text=True, cwd=where, start_new_session=True
     )
+    over = time.monotonic() + seconds
     stop = threading.Timer(seconds, os.killpg, (shell.pid, signal.SIGTERM))
     stop.start()
     took: dict[str, float] = {}
@@ -62,7 +63,7 @@ def follow(parts: list[tuple[str, str]], seconds: float) -> tuple[int, dict[str,
                 began, at = parts[int(name)][0], now
                 line = f"\n## {began}\n"
             print(line, end="", flush=True)
-        return code, took
+        return code if time.monotonic() < over else 124, took
     finally:
         stop.cancel()
         os.killpg(shell.pid, signal.SIGTERM)
