@@ -102,7 +102,8 @@ class World:
         build(stock, seed=7, sft=40, rl=24, board=16, ood=0, unseen=0, old=8)
         docs_boards.build(folder / "boards")
         make_samples(folder / "items", 60)
-        save_samples(folder / "rl.jsonl", load_samples(stock / "rl_pool.jsonl"))
+        for name in ("rl", "train"):
+            save_samples(folder / f"{name}.jsonl", load_samples(stock / "rl_pool.jsonl"))
         save_samples(folder / "board.jsonl", load_samples(stock / "board.jsonl"))
         items = load_samples(folder / "items" / "samples.jsonl")
         save_samples(folder / "samples.jsonl", items)
@@ -115,6 +116,8 @@ class World:
         (folder / "system.txt").write_text("Write your thoughts in <think>, your answer in <answer> tags.\n")
         for model in ("Qwen2-VL-2B-Instruct", "Qwen2.5-VL-3B-Instruct"):
             (folder / model).symlink_to(BASE)
+            (folder / "Qwen").mkdir(exist_ok=True)
+            (folder / "Qwen" / model).symlink_to(BASE)
 
     def write(self, named: dict[str, str]) -> None:
         """Files of a page, asking our endpoint."""

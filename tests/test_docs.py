@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import seethink
 from seethink import cli
 from seethink.core.config import describe
 from seethink.core.errors import UserError
@@ -160,6 +161,23 @@ def runnable(page: Path) -> list[Shown]:
     """Commands of a page that say all they need: lines of blocks, and whole commands within sentences."""
     whole = [c for c in shown(page) if not (placeholder(c) or first(NOT_RUN, c)) and (not c.inline or "--" in c.text)]
     return whole if page.name not in ELSEWHERE else []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "page",
+    [p for p in PAGES if any("import seethink\n" in b for _, b in blocks(p.read_text("utf-8")))],
+    ids=lambda p: p.name,
+)
+def test_python_of_a_page_runs(page, here, monkeypatch):
+    """Programs that use the package from outside, one after the other, with a grpo of seconds."""
+    World(here, "http://127.0.0.1:9")
+    small = dict(rounds=1, prompts=2, update_prompts=2, group=2, max_tokens=12)
+    grpo = seethink.grpo
+    monkeypatch.setattr(seethink, "grpo", lambda **given: grpo(**{**given, **small}), raising=False)
+    for language, content in blocks(page.read_text(encoding="utf-8")):
+        if language == "python" and "import seethink\n" in content:
+            exec(compile(content, page.name, "exec"), {})
 
 
 @pytest.mark.slow
