@@ -192,10 +192,12 @@ def evaluation(world: World, path: Path) -> None:
     """On the benchmark that the folder's name names, else on our own rows."""
     task = next((board.__name__ for board in docs_boards.BOARDS if board.__name__ in path.name), "")
     if not task:
-        return world.made(EVALUATION, path)
+        world.made(EVALUATION, path)
+        return
     home = world.folder / "boards" / task
-    data = next(file for file in sorted(home.glob("*.json*")) if file.name != "answers.jsonl")
-    return world.made(f"eval --task {task} --data {data} --predictions {home / 'answers.jsonl'}", path)
+    files = [file for file in sorted(home.glob("*")) if file.suffix in (".json", ".jsonl") or file.name == "DynaMath"]
+    data = next(file for file in files if file.name != "answers.jsonl")
+    world.made(f"eval --task {task} --data {data} --model answerer --base_url URL", path)
 
 
 EVALUATION = "eval --data STOCK/board.jsonl --predictions STOCK/answers.jsonl"

@@ -41,6 +41,9 @@ ELSEWHERE = {
 }
 """Pages whose commands another one runs."""
 
+HEAVY = ("README.md", "distilling.md", "evals.md", "faq.md", "study.md", "verbs.md")
+"""Pages whose commands take a minute or more where others work beside."""
+
 DRY = {
     r"--gpus [2-9]": "several GPUs",
     r"--(sampler\.)?engine vllm": "vLLM has an environment of its own (make test-vllm)",
@@ -180,9 +183,13 @@ def test_python_of_a_page_runs(page, here, monkeypatch):
             exec(compile(content, page.name, "exec"), {})
 
 
-@pytest.mark.slow
-@pytest.mark.long
-@pytest.mark.parametrize("page", [page for page in PAGES if runnable(page)], ids=lambda page: page.name)
+def page_that_runs(page: Path):
+    return pytest.param(
+        page, marks=[pytest.mark.slow, *([pytest.mark.long] if page.name in HEAVY else [])], id=page.name
+    )
+
+
+@pytest.mark.parametrize("page", [page_that_runs(page) for page in PAGES if runnable(page)])
 def test_the_commands_of_a_page_run(page, here, capfd):
     with FakeApi(answer) as api:
         world = World(here, api.base_url)
