@@ -181,11 +181,24 @@ def run_of(command: str) -> Callable[[World, Path], object]:
     return lambda world, path: world.made(command, path)
 
 
-def their_table(world: World, path: Path) -> None:
-    """Parquet with pictures inside and a column that is theirs."""
-    assert cli.main(["export", "--format", "hf", "--data", str(world.folder / "rl.jsonl"), "--out", str(path)]) == 0
-    table = pq.read_table(path)
-    pq.write_table(table.rename_columns(["problem" if n == "question" else n for n in table.column_names]), path)
+def file_of(command: str) -> Callable[[World, Path], object]:
+    """A file that `export` writes."""
+
+    def write(world: World, path: Path) -> None:
+        assert cli.main([*shlex.split(command.replace("STOCK", str(world.folder))), "--out", str(path)]) == 0
+
+    return write
+
+
+def rename(path: Path, columns: str) -> None:
+    """A stand-in for somebody's table gets the names of columns that `--columns theirs=ours` says it has."""
+    theirs = {ours: name for name, _, ours in (pair.partition("=") for pair in columns.split(","))}
+    if path.suffix == ".parquet":
+        table = pq.read_table(path)
+        pq.write_table(table.rename_columns([theirs.get(name, name) for name in table.column_names]), path)
+    else:
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        write_jsonl(path, ({theirs.get(key, key): value for key, value in row.items()} for row in rows))
 
 
 def evaluation(world: World, path: Path) -> None:
@@ -210,7 +223,7 @@ STANDINS: dict[str, Callable[[World, Path], object]] = {
     r"(data push|split|data merge) \S+ \S*(?<!jsonl)": run_of(DISTILLED),
     r"split traces \S+": lambda world, path: world.made(DISTILLED, path.parent),
     r"(watch input|push run) .*": run_of("grpo --model.path Qwen2.5-VL-3B-Instruct --data STOCK/rl.jsonl"),
-    r"import source \S+\.parquet": their_table,
+    r"import source \S+\.parquet": file_of("export --format hf --data STOCK/rl.jsonl"),
     r"import images .*": lambda _, path: path.mkdir(),
     r"reward (score|audit) input .*": copy("responses.jsonl"),
     r"eval predictions .*": copy("answers.jsonl"),

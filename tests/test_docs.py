@@ -19,7 +19,7 @@ from seethink.core.config import describe
 from seethink.core.errors import UserError
 from seethink.core.load import load_object
 from seethink.core.shipped import SHIPPED
-from tests.docs_world import PAGES, ROOT, Shown, World, answer, blocks, files, paths_of, read, shown, tiny
+from tests.docs_world import PAGES, ROOT, Shown, World, answer, blocks, files, paths_of, read, rename, shown, tiny
 from tests.fake_api import FakeApi
 
 BY_NAME = {page.name: page for page in PAGES}
@@ -215,9 +215,13 @@ def run(world: World, command: Shown) -> None:
     except UserError as error:
         assert command.inline and "is required" in str(error), error
         return
+    theirs = rest[rest.index("--columns") + 1] if verb == "import" and "--columns" in rest else ""
+    made = bool(theirs) and not Path(config.source).exists()
     for key, name in paths_of(config):
         if not (getattr(config, "base_url", "") and key == "model"):
             world.provide(verb, key, name)
+    if made:
+        rename(Path(config.source), theirs)
     dry = ["--dry-run"] if first(DRY, command) and "--dry-run" not in rest else []
     out = Path(getattr(config, "out", None) or ".")
     if verb == "import" and out.is_file():
