@@ -1,5 +1,6 @@
-"""Render what is never typed: the file list of docs/house.md, the tables of docs/alarms.md, docs/rows.md and docs/data.md, the study of README
-and docs/pocket-study.md, the benchmark table of docs/engine.md, and how well the lexicons find hesitation, in docs/traces.md and in their own files.
+"""Render what is never typed: the file list of docs/house.md, the tables of docs/alarms.md, docs/rows.md, docs/data.md,
+docs/python.md and docs/study.md, the study of README and docs/pocket-study.md, the benchmark table of docs/engine.md, and how well the lexicons find hesitation, in docs/traces.md and in
+their own files.
 
 python docs/render.py [--study runs/study]
 """
@@ -13,6 +14,7 @@ import re
 import sys
 from datetime import datetime
 from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "seethink"
@@ -65,6 +67,70 @@ def rows_page(text: str) -> str:
     from seethink.data.sources.table import source_table
 
     return replace(text, "sources", source_table())
+
+
+def study_page(text: str) -> str:
+    """docs/study.md with every key of a plan."""
+    return replace(text, "keys", study_keys())
+
+
+def study_keys() -> str:
+    """A table of keys for every table of a study's TOML, the plain keys first."""
+    from seethink.study.config import StudyConfig
+
+    tables = [("", "The plan", StudyConfig)]
+    for name, field in StudyConfig.model_fields.items():
+        kind = field.annotation
+        if get_origin(kind) is dict and hasattr(get_args(kind)[1], "model_fields"):
+            tables.append((f"{name}.NAME", "", get_args(kind)[1]))
+        elif hasattr(kind, "model_fields"):
+            tables.append((name, "", kind))
+    parts = []
+    for name, title, model in tables:
+        about = " ".join((model.__doc__ or "").split())
+        rows = [
+            f"| `{key}` | {in_toml(field.annotation)} | {default_of(field)} | {(field.description or '').replace('|', '&#124;')} |"
+            for key, field in model.model_fields.items()
+            if not (hasattr(field.annotation, "model_fields") or _named_tables(field.annotation))
+        ]
+        inner = [f"`[{other}]`" for other, _, _ in tables if other] if model is StudyConfig else []
+        heading = f"**`[{name}]`** {about}" if name else f"**{title}.** {about} Its tables are {', '.join(inner)}."
+        parts.append("\n".join([heading, "", "| key | type | default | meaning |", "|---|---|---|---|", *rows]))
+    return "\n\n".join(parts)
+
+
+def _named_tables(kind) -> bool:
+    return get_origin(kind) is dict and hasattr(get_args(kind)[1], "model_fields")
+
+
+def in_toml(kind) -> str:
+    """A type in the words of TOML."""
+    origin, inner = get_origin(kind), [one for one in get_args(kind) if one is not type(None)]
+    if origin is Annotated:
+        return in_toml(inner[0])
+    if origin is Literal:
+        return ", ".join(f"`{value}`" for value in inner)
+    if origin is dict:
+        return "table of settings" if inner[1] is Any else f"table: name = {in_toml(inner[1])}"
+    if origin is tuple and inner[-1] is not Ellipsis:
+        return "pair of " + {"text": "name"}[in_toml(inner[0])]
+    if origin in (list, tuple):
+        return f"list of {in_toml(inner[0])}s".replace("pair of", "pairs of")
+    if origin is not None:  # a union
+        return " or ".join(map(in_toml, inner))
+    return {str: "text", bool: "true or false", int: "whole number", float: "number", Path: "path"}[kind]
+
+
+def default_of(field) -> str:
+    """The default as TOML would have it."""
+    if field.is_required():
+        return "required"
+    value = field.get_default(call_default_factory=True)
+    if value is None:
+        return "unknown"
+    if value in ("", [], {}, (), Path()):
+        return "empty"
+    return f"`{json.dumps(value, default=str)}`"
 
 
 def python_page(text: str) -> str:
@@ -190,7 +256,12 @@ def main() -> None:
     (ROOT / "docs" / "house.md").write_text(house(), encoding="utf-8")
     page = ROOT / "docs" / "alarms.md"
     page.write_text(alarms(page.read_text(encoding="utf-8")), encoding="utf-8")
-    for name, rendered in (("rows.md", rows_page), ("data.md", data_page), ("python.md", python_page)):
+    for name, rendered in (
+        ("rows.md", rows_page),
+        ("data.md", data_page),
+        ("python.md", python_page),
+        ("study.md", study_page),
+    ):
         page = ROOT / "docs" / name
         page.write_text(rendered(page.read_text(encoding="utf-8")), encoding="utf-8")
     if arguments.study:

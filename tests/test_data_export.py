@@ -317,3 +317,11 @@ def test_every_format_asks_what_our_own_models_are_asked(tmp_path, samples):
     save_samples(tmp_path / "q.jsonl", [replace(sample, places=())])
     row = json.loads(export(tmp_path / "q.jsonl", "trl", tmp_path / "x.jsonl").read_text())
     assert row["prompt"][0]["content"] == "Is  bigger than ?\nA. yes\nB. no" and row["alternatives"] == ["B"]
+
+
+@pytest.mark.parametrize(
+    ("format", "name"),
+    [("hf", "x.parquet"), ("verl", "x.parquet"), ("easyr1", "x.parquet"), ("trl", "x.jsonl"), ("paper", "x.json")],
+)
+def test_every_row_is_counted_once(rl, tmp_path, format, name):
+    assert run(ExportConfig(data=rl, format=format, out=tmp_path / name))["rows"] == 5

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from enum import Enum
 from functools import reduce
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 
@@ -122,11 +122,11 @@ def build(model: type[C], values: dict[str, Any], where: object | Callable[[Sequ
     try:
         return model.model_validate(values, context={"where": find})
     except ValidationError as error:
-        first = error.errors()[0]
-        where = find(first["loc"])
+        first = next((e for e in error.errors() if e["type"] == "extra_forbidden"), error.errors()[0])
+        where = find(first["loc"])  # an unknown key first: what is missing may only be misspelt
         key = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
-            raise _unknown(key, dict(describe(model)), where) from None
+            raise _unknown(key, _of_table(model, first["loc"]) or dict(describe(model)), where) from None
         if first["type"] == "missing":
             raise UserError(f"{key} is required", where=where, remedy=f"Give --{key}") from None
         shown = repr(first["input"])
@@ -260,6 +260,18 @@ def _flag(name: str, text: str | None, rest: list[str], keys: dict[str, tuple[st
     return name, text if kind in ("str", "Path", "str | None", "Path | None") else to_toml_value(text)
 
 
+def _of_table(model: Any, place: Sequence[Any], prefix: str = "") -> dict[str, tuple[str, str, str]]:
+    """The keys of the named table (`arms.NAME` in `dict[str, Arm]`) in which a place lies; empty where it lies in none."""
+    name, *rest = place
+    kind = model.model_fields[name].annotation if name in model.model_fields else None
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return _of_table(kind, rest, f"{prefix}{name}.") if rest else {}
+    inner = get_args(kind)[-1] if get_origin(kind) is dict and len(rest) > 1 else None
+    if isinstance(inner, type) and issubclass(inner, BaseModel):
+        return dict(describe(inner, f"{prefix}{name}.{rest[0]}."))
+    return {}
+
+
 def _table(key: str, keys: dict[str, tuple[str, str, str]]) -> str:
     """The setting that is a table and holds this key; empty where there is none."""
     return next((k for k in keys if key.startswith(f"{k}.") and keys[k][0].startswith("dict")), "")
@@ -285,8 +297,13 @@ def _source(sources: Sequence[tuple[str, dict[str, Any]]], place: Sequence[Any])
 
 
 def _unknown(key: str, keys: dict[str, Any], where: object = "") -> UserError:
-    close = [k for k in keys if k.endswith("." + key)] or difflib.get_close_matches(key, keys, n=1, cutoff=0.5)
-    remedy = f"Did you mean {close[0]}?" if close else f"Known keys: {', '.join(keys)}"
+    table, dot, last = key.rpartition(".")
+    beside = {k.removeprefix(table + dot): k for k in keys if dot and k.startswith(table + dot)}
+    close = [k for k in keys if k.endswith("." + key)]
+    close = close or [beside[k] for k in difflib.get_close_matches(last, beside, n=1, cutoff=0.5)]
+    if not (close or beside):
+        close = difflib.get_close_matches(key, keys, n=1, cutoff=0.5)
+    remedy = f"Did you mean {close[0]}?" if close else f"Known keys: {', '.join(beside.values() or keys)}"
     return UserError(f"unknown config key {key!r}", where=where, remedy=remedy)
 
 

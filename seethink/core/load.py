@@ -7,12 +7,16 @@ import importlib.util
 import os
 import sys
 from collections.abc import Callable
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 from seethink.core.errors import UserError
 from seethink.core.store import hash_file, hash_text
+
+_IMPORTED: dict[str, str] = {}
+"""Module -> hash of its file when it was first loaded here."""
 
 
 def load_function(name: str, what: str) -> Callable[..., Any]:
@@ -47,26 +51,45 @@ def _module(name: str, what: str) -> ModuleType:
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # last: nothing there stands in for what is installed
     try:
-        return importlib.import_module(name)
+        module = importlib.import_module(name)
     except (ImportError, SyntaxError) as error:
         raise UserError(
             f"{what} cannot be imported ({error})", remedy="Call it from its folder, or add that to PYTHONPATH"
         ) from None
+    content = hash_file(Path(module.__file__)) if module.__file__ else ""
+    if _IMPORTED.setdefault(name, content) != content:  # the file's hash would answer for code that does not run
+        raise UserError(f"{what} has changed since it was imported", remedy="Start Python again")
+    return module
 
 
 def _file(path: str, what: str) -> ModuleType:
-    """A file as a module of its own, whose name no other file has."""
-    name = f"{Path(path).stem}_{hash_text(os.path.abspath(path))}"
+    """A file as a module of its own, whose name no other file has, nor the same one before it was changed."""
+    content = hash_file(Path(path)) if os.path.isfile(path) else ""
+    name = f"{Path(path).stem}_{hash_text(os.path.abspath(path), content)}"
     if name in sys.modules:
         return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, path)
-    if not os.path.isfile(path) or spec is None or spec.loader is None:
-        raise UserError("file not found", where=path, remedy="Check the path")
+    loader = _Unkept(name, path)
+    spec = importlib.util.spec_from_loader(name, loader)
+    if not content or spec is None:
+        remedy = "Check the path" if os.path.isabs(path) else f"Check the path, which counts from {os.getcwd()}"
+        raise UserError("file not found", where=path, remedy=remedy)
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # classes of the file look themselves up here
+    whole = False
     try:
-        spec.loader.exec_module(module)
+        loader.exec_module(module)
+        whole = True
     except (ImportError, SyntaxError) as error:
-        del sys.modules[name]
-        raise UserError(f"{what} cannot be imported ({error})", where=path, remedy="Repair the file") from None
+        remedy = "Repair the file; what it imports from beside it is found where its folder is in PYTHONPATH"
+        raise UserError(f"{what} cannot be imported ({error})", where=path, remedy=remedy) from None
+    finally:
+        if not whole:
+            del sys.modules[name]
     return module
+
+
+class _Unkept(SourceFileLoader):
+    """Runs what stands in the file: a .pyc beside it is taken for it where the second of the change and the size agree."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        return self.source_to_code(self.get_data(self.path), self.path)

@@ -159,7 +159,6 @@ def write_parquet(path: Path, rows: Iterable[dict[str, Any]], schema: pa.Schema,
     with atomic(path) as temporary, open(temporary, "wb") as f, writer(f, schema) as file:
         waiting, size = [], 0
         for row in rows:
-            count += 1
             more = sum(len(image["bytes"]) for image in row["images"])
             if waiting and (size + more > group or len(waiting) == GROUP_ROWS):
                 file.write_table(pa.Table.from_pylist(waiting, schema))

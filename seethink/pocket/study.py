@@ -38,7 +38,7 @@ def prepare(config: StudyConfig, dry_run: bool = False) -> StudyConfig:
 
     Finished parts stay as they are, and so does whatever the user gave. Raises UserError for an unknown setting.
     """
-    world = build(World, config.prepare.settings, where="prepare.settings")
+    world = build(World, config.prepare.settings, where=config.place("prepare", "settings"))
     home = home_of(config.out, world)
     if not dry_run:
         make_files(home, world)

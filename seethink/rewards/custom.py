@@ -43,13 +43,16 @@ class AskedReward(NamedTuple):
 Custom = Callable[[Sequence[AskedReward]], list[Decision | None]]
 
 
-@cache
 def load_custom(name: str) -> Custom:
     """The function as one that decides a batch, in order; None where it leaves an answer to the rules.
 
     Raises UserError where there is none, or one whose parameters are not these.
     """
-    function = load_function(name, "reward.custom")
+    return _as_batch(load_function(name, "reward.custom"), name)  # a changed file is another function
+
+
+@cache
+def _as_batch(function: Callable[..., Any], name: str) -> Custom:
     wanted = [
         p.name
         for p in inspect.signature(function).parameters.values()

@@ -70,8 +70,7 @@ class Rewarder:
         self._given, self._made = scorer, None
         if scorer is None and not self.config.placebo:
             refuse(self.config.open)
-        if self.config.custom:
-            load_custom(self.config.custom)
+        self._custom = load_custom(self.config.custom) if self.config.custom else None
 
     def __enter__(self) -> Rewarder:
         return self
@@ -80,7 +79,7 @@ class Rewarder:
         self.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_made": None}
+        return {**self.__dict__, "_made": None, "_custom": None}
 
     def close(self) -> None:
         """Release the scorer; it is made again where another answer needs one."""
@@ -147,7 +146,8 @@ class Rewarder:
         samples, rewards = begun.samples, begun.rewards
         if begun.custom:
             start, name = time.perf_counter(), self.config.custom
-            decisions = load_custom(name)(list(begun.custom.values()))
+            self._custom = self._custom or load_custom(name)  # once: a file that is edited meanwhile changes no run
+            decisions = self._custom(list(begun.custom.values()))
             refuse_failures(decisions, self.config.open.max_failures, name)
             seconds = (time.perf_counter() - start) / len(decisions)
             for (i, given), decision in zip(begun.custom.items(), decisions, strict=True):

@@ -5,20 +5,35 @@ All of it before anything runs: a mistyped setting shows now, not after half a d
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from seethink.core.config import build
 from seethink.core.errors import UserError
+from seethink.core.load import load_function
 from seethink.core.names import inside
 from seethink.core.nouns import kind_of
 from seethink.core.url import secret_addresses
+from seethink.rewards.custom import load_custom
 from seethink.study.config import CONFIG_OF, Arm, StudyConfig
 from seethink.study.efforts import efforts_of
+from seethink.study.execute import Stage, code_of
 from seethink.study.matched import AXES, TOLERANCE
-from seethink.study.plan import asks_model, behind, comparisons, data_of, exported, lineage, plan, settings_of, value_at
+from seethink.study.plan import (
+    asks_model,
+    behind,
+    comparisons,
+    data_of,
+    exported,
+    lineage,
+    planned,
+    settings_of,
+    value_at,
+)
+from seethink.study.published import published_table
 from seethink.train.config import GRPOConfig
 from seethink.train.model.folder import check_folder
 
@@ -35,29 +50,34 @@ OURS = {
 def check(config: StudyConfig, files: bool = True) -> None:
     """Refuse a plan that does not hold, or (`files`) whose files are missing. Raises UserError."""
     if config.base == Path():
-        raise UserError("the plan names no base", remedy="Give --base")
+        raise UserError("the plan names no base", where=config.file_of("arms"), remedy="Give --base")
     if config.board == Path():
-        raise UserError("the plan names no board", remedy="Give --board")
+        raise UserError("the plan names no board", where=config.file_of("arms"), remedy="Give --board")
     if files and (gone := list(missing(config))):
         what, path, remedy = gone[0]
-        raise UserError(f"{what} {path} does not exist", remedy=remedy)
+        raise UserError(f"{what} {path} does not exist", where=config.file_of(*what.split(" ", 1)), remedy=remedy)
     check_names_of(config)
     for name, arm in config.arms.items():
-        lineage(config, name)
+        with said_of(config, "arms", name):
+            lineage(config, name)
         check_arm(config, name, arm)
-    for node in [("arms", name) for name in config.arms] + [("sets", name) for name in config.sets]:
-        behind(config, node)
+    for kind, name in [("arms", name) for name in config.arms] + [("sets", name) for name in config.sets]:
+        with said_of(config, kind, name):
+            behind(config, (kind, name))
     if min(config.seeds, default=-1) < 0 or len(set(config.seeds)) < len(config.seeds):
-        raise UserError(f"seeds = {config.seeds}", remedy="Give at least one, each once, none of them negative")
+        raise UserError(
+            f"seeds = {config.seeds}",
+            where=config.place("seeds"),
+            remedy="Give at least one, each once, none of them negative",
+        )
     check_comparisons(config)
     check_tables(config)
-    for stage in plan(config):  # a mistyped setting shows now, not after half an hour
-        where = stage.arm if stage.arm.startswith("set ") else f"arm {stage.arm}"
-        build(CONFIG_OF[stage.verb], stage.settings, where=where)
-        for address in secret_addresses(stage.settings):
-            remedy = "Name an environment variable with the key instead"
-            raise UserError(f"a study writes down what {address} hides", where=where, remedy=remedy)
-        inside(config.out, stage.out)
+    check_code(config)
+    planner = planned(config)
+    for name in config.sets:  # also one that nothing reads
+        planner.make(name, config.seeds[0])
+    for stage in planner.stages.values():
+        check_stage(config, stage)
     if files:
         for path in (config.base, *config.bases.values()):
             check_folder(path)
@@ -67,37 +87,95 @@ def check(config: StudyConfig, files: bool = True) -> None:
             raise UserError(f"{a} and {b} are compared and not matched on {axes}", remedy=remedy)
 
 
+def check_stage(config: StudyConfig, stage: Stage) -> None:
+    """Raises UserError for a setting that the verb of a stage does not know, for code that is not there, and for a secret."""
+    built = build(
+        CONFIG_OF[stage.verb], stage.settings, where=lambda place: config.place(*table_of(config, stage, place))
+    )
+    for key, name in code_of(built).items():
+        with said_of(config, *table_of(config, stage, key.split(".")), key):
+            load_custom(name) if key == "reward.custom" else load_function(name, key)
+    for address in secret_addresses(stage.settings):
+        where = config.place(stage.arm if stage.arm.startswith("set ") else f"arm {stage.arm}")
+        remedy = "Name an environment variable with the key instead"
+        raise UserError(f"a study writes down what {address} hides", where=where, remedy=remedy)
+    inside(config.out, stage.out)
+
+
+def table_of(config: StudyConfig, stage: Stage, key: Sequence[Any]) -> tuple[str, ...]:
+    """The table of the plan that gave a setting of a stage; where none did, the arm or the set."""
+    noun, _, made = stage.arm.partition(" ")
+    if noun == "set" and made:
+        tables = [("sets", made, "set")]
+    elif stage.verb == "eval":
+        tables = [("evals", stage.name.removeprefix("eval-"), "set")]
+    else:
+        tables = [("arms", stage.arm, "set")]
+    for table in [*tables, (stage.verb,)]:
+        given = (
+            getattr(getattr(config, table[0]).get(table[1]), "set", {}) if table[1:] else getattr(config, table[0], {})
+        )
+        if value_at(given, ".".join(map(str, key))) is not None:
+            return table
+    return tables[0][:2] if noun == "set" else ("arms", stage.arm)
+
+
+@contextmanager
+def said_of(config: StudyConfig, *key: str) -> Iterator[None]:
+    """Where in the plan stands what an error is about."""
+    try:
+        yield
+    except UserError as error:
+        error.where = ": ".join(filter(None, (config.place(*key), error.where)))
+        raise
+
+
+def check_code(config: StudyConfig) -> None:
+    """Raises UserError for a checker or a published table that is not there: they are read when all stages have run."""
+    if config.checker:
+        with said_of(config, "checker"):
+            load_function(config.checker, "checker")
+    if config.published:
+        with said_of(config, "published"):
+            published_table(config.published)
+
+
 def check_names_of(config: StudyConfig) -> None:
     """Raises UserError for a name that means nothing."""
     arms = {"base": None, **config.bases, **config.arms}
     files = {**config.data, **config.sets}
-    named = [("the reference names", config.reference)]
-    named += [("comparison names", name) for pair in config.comparisons for name in pair]
+    named = [(("reference",), config.reference)]
+    named += [(("comparisons",), name) for pair in config.comparisons for name in pair]
     for name, arm in config.arms.items():
-        named += [(f"arm {name!r} starts from", arm.start)]
-        named += [(f"arm {name!r} learns from", arm.teacher)] if arm.teacher else []
-    named += [(f"evals.{name}.arms names", arm) for name, one in config.evals.items() for arm in one.arms]
-    named += [(f"sets.{name}.model names", one.model) for name, one in config.sets.items() if one.model]
-    _known(named, arms, "arm")
-    read = [(f"arm {name!r} uses", data_of(arm)) for name, arm in config.arms.items()]
-    read += [(f"arm {name!r} uses", arm.demos) for name, arm in config.arms.items() if arm.demos]
-    read += [(f"set {name!r} is made of", one.of) for name, one in config.sets.items()]
-    _known(read, files, "data")
-    _known([(f"evals.{name}.board names", e.board) for name, e in config.evals.items() if e.board], config.data, "data")
-    _known([("matched_on names", axis) for axis in config.matched_on], AXES, "axis")
+        named += [(("arms", name, "start"), arm.start)]
+        named += [(("arms", name, "teacher"), arm.teacher)] if arm.teacher else []
+    named += [(("evals", name, "arms"), arm) for name, one in config.evals.items() for arm in one.arms]
+    named += [(("sets", name, "model"), one.model) for name, one in config.sets.items() if one.model]
+    _known(config, named, arms, "arm")
+    read = [(("arms", name, "data"), data_of(arm)) for name, arm in config.arms.items()]
+    read += [(("arms", name, "demos"), arm.demos) for name, arm in config.arms.items() if arm.demos]
+    read += [(("sets", name, "of"), one.of) for name, one in config.sets.items()]
+    _known(config, read, files, "data")
+    boards = [(("evals", name, "board"), one.board) for name, one in config.evals.items() if one.board]
+    _known(config, boards, config.data, "data")
+    _known(config, [(("matched_on",), axis) for axis in config.matched_on], AXES, "axis")
     for kind in config.handicapped if config.handicapped != "auto" else ():
-        kind_of(kind, "handicapped")
+        kind_of(kind, config.place("handicapped"))
 
 
-def _known(named: list[tuple[str, str]], known: dict[str, Any], noun: str) -> None:
-    for what, name in named:
+def _known(
+    config: StudyConfig, named: list[tuple[tuple[str, ...], str]], known: Mapping[str, Any] | Sequence[str], noun: str
+) -> None:
+    """`named`: (key of the plan, the name that it gives). Raises UserError for a name that is not `known`."""
+    for key, name in named:
         if name not in known:
-            raise UserError(f"{what} unknown {noun} {name!r}", remedy=f"Known: {', '.join(known)}")
+            remedy = f"Known: {', '.join(known)}"
+            raise UserError(f"unknown {noun} {name!r}", where=config.place(*key), remedy=remedy)
 
 
 def check_arm(config: StudyConfig, name: str, arm: Arm) -> None:
     """Raises UserError for what an arm asks and cannot have."""
-    where = f"arm {name}"
+    where = config.place("arms", name)
     if arm.stage == "sft" and (arm.demos or arm.teacher):
         raise UserError("demos and teacher are for grpo", where=where, remedy="Leave them out, or stage = grpo")
     if arm.at and arm.start not in config.arms:
@@ -126,12 +204,14 @@ def check_comparisons(config: StudyConfig) -> None:
     """Raises UserError for a comparison that says nothing, and for a question about one that is not planned."""
     for a, b in config.comparisons:
         if a == b:
-            raise UserError(f"comparison of {a!r} with itself", remedy="Name two arms")
+            what = f"comparison of {a!r} with itself"
+            raise UserError(what, where=config.place("comparisons"), remedy="Name two arms")
     planned = comparisons(config)
     for pair in config.question.comparisons:
         if pair not in planned:
             listed = ", ".join(f"{a} - {b}" for a, b in planned)
-            raise UserError(f"question.comparisons: {pair[0]} - {pair[1]} is not planned", remedy=f"Planned: {listed}")
+            what, where = f"{pair[0]} - {pair[1]} is not planned", config.place("question", "comparisons")
+            raise UserError(what, where=where, remedy=f"Planned: {listed}")
 
 
 def check_tables(config: StudyConfig) -> None:
@@ -145,7 +225,8 @@ def check_tables(config: StudyConfig) -> None:
                 remedy = (
                     "Leave it out: it follows from out, base, board, seeds and the arm's start, data, demos and teacher"
                 )
-                raise UserError(f"{table}.{key} is not the plan's to say", remedy=remedy)
+                where = config.file_of(*table.split("."), *key.split("."))
+                raise UserError(f"{table}.{key} is not the plan's to say", where=where, remedy=remedy)
     for name, made in config.sets.items():
         if not asks_model(made.verb, made.set):
             if made.model:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationInfo, field_validator, model_validator
 
 from seethink.core.config import Config, Effect, where_of
 from seethink.core.names import check_names
@@ -15,6 +16,17 @@ from seethink.train.config import GRPOConfig, ModelPath, SelectConfig, SFTConfig
 
 CONFIG_OF = {"sft": SFTConfig, "grpo": GRPOConfig, "eval": EvalConfig, "select": SelectConfig, "curate": CurateConfig}
 """Verb of a stage -> its settings."""
+
+
+def _pairs(given: Any) -> Any:
+    """Raises ValueError for what is no list of pairs: of two names, or one."""
+    pairs = given if isinstance(given, list | tuple) else [given]
+    if not all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs):
+        raise ValueError('every comparison is a pair of names, as in [["sft+grpo", "grpo"]]')
+    return given
+
+
+PlannedPairs = Annotated[list[tuple[str, str]], BeforeValidator(_pairs)]
 
 
 class Arm(Config):
@@ -77,7 +89,7 @@ class Question(Config):
     """What a study asks, which comparisons answer, and the answer in words for each way they can come out."""
 
     text: str = Field(default="Does it make a difference?", description="the title of the report")
-    comparisons: list[tuple[str, str]] = Field(default=[], description="planned pairs that answer it; empty: the first")
+    comparisons: PlannedPairs = Field(default=[], description="planned pairs that answer it; empty: the first")
     better: str = Field(default="Better.", description="when all of them are better")
     never_worse: str = Field(default="Sometimes better, never worse.", description="when some are better, none worse")
     worse: str = Field(default="Worse.", description="when all of them are worse")
@@ -128,6 +140,16 @@ class RanStudy(Config):
     git: str | None = None
 
 
+class Origins:
+    """Which file gave a key of a plan: nothing that the plan says, so any two are equal."""
+
+    def __init__(self, find: Callable[[Sequence[Any]], object]):
+        self.find = find
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Origins)
+
+
 class StudyConfig(Config):
     """Run all arms with matched controls and write report.html."""
 
@@ -144,7 +166,7 @@ class StudyConfig(Config):
     arms: dict[str, Arm] = Field(default={}, description="arms by name")
     only: list[str] = Field(default=[], description="arms that run, and those that they need; empty: all")
     reference: str = Field(default="base", description="the arm that the others are measured against")
-    comparisons: list[tuple[str, str]] = Field(
+    comparisons: PlannedPairs = Field(
         default=[], description="pairs of arms whose difference is reported; empty: every arm against the reference"
     )
     question: Question = Question()
@@ -183,8 +205,20 @@ class StudyConfig(Config):
         check_names(named, str(info.field_name), where_of(info), taken)
         return named
 
+    _origins: Origins = PrivateAttr(default_factory=lambda: Origins(lambda _: ""))
+
+    def place(self, *key: str) -> str:
+        """A key with the file that gave it last, `plan.toml, arms.grpo.start`; without a file where a flag or a program did."""
+        return ", ".join(filter(None, (self.file_of(*key), ".".join(key))))
+
+    def file_of(self, *key: str) -> str:
+        """The file that gave a key last; empty where none did."""
+        return str(self._origins.find(key))
+
     @model_validator(mode="after")
-    def _one_meaning_per_name(self) -> StudyConfig:
+    def _one_meaning_per_name(self, info: ValidationInfo) -> StudyConfig:
+        if info.context:
+            self._origins = Origins(info.context["where"])
         for first, second in (("arms", "bases"), ("data", "sets")):
             if both := getattr(self, first).keys() & getattr(self, second).keys():
                 raise ValueError(f"{min(both)} is a name of {first} and of {second}")

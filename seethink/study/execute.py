@@ -16,6 +16,8 @@ from functools import cache, reduce
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from seethink.core.config import Effect, build, effects
 from seethink.core.errors import UserError
 from seethink.core.load import hash_code
@@ -71,11 +73,8 @@ class Stage:
     def inputs(self) -> dict[str, str | None]:
         """Hash of everything that its settings say is read, by their dotted keys; None for what is not there."""
         config = build(CONFIG_OF[self.verb], self.settings)
-        marks = effects(type(config)).items()
-        read = {key: reduce(getattr, key.split("."), config) for key, effect in marks if effect is Effect.INPUT}
-        code = {key: reduce(getattr, key.split("."), config) for key, effect in marks if effect is Effect.CODE}
-        found = {key: _content(value) for key, value in read.items() if value is not None}
-        return found | {key: hash_code(name) for key, name in code.items() if name}
+        found = {key: _content(value) for key, value in _marked(config, Effect.INPUT).items() if value is not None}
+        return found | {key: hash_code(name) for key, name in code_of(config).items()}
 
     @property
     def done(self) -> bool:
@@ -107,6 +106,16 @@ class Stage:
         log, total = self.out / "metrics.jsonl", self.settings.get("rounds")
         rows = log.read_bytes().count(b"\n") if log.exists() else 0  # one more where the start was evaluated
         return self.work * min(rows / total, 1.0) if total else 0.0
+
+
+def code_of(config: BaseModel) -> dict[str, str]:
+    """Dotted key -> the function of the user's that a stage with these settings calls."""
+    return {key: name for key, name in _marked(config, Effect.CODE).items() if name}
+
+
+def _marked(config: BaseModel, mark: Effect) -> dict[str, Any]:
+    marks = effects(type(config)).items()
+    return {key: reduce(getattr, key.split("."), config) for key, effect in marks if effect is mark}
 
 
 def execute(stages: list[Stage], workers: int = 0, reuse: Sequence[Path] = ()) -> None:

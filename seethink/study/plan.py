@@ -162,7 +162,9 @@ def narrowed(config: StudyConfig) -> StudyConfig:
         return config
     known = {"base", *config.arms, *config.bases}
     if unknown := [name for name in config.only if name not in known]:
-        raise UserError(f"only names unknown arm {unknown[0]!r}", remedy=f"Known: {', '.join(sorted(known))}")
+        raise UserError(
+            f"unknown arm {unknown[0]!r}", where=config.place("only"), remedy=f"Known: {', '.join(sorted(known))}"
+        )
     kept = {config.reference, *config.only}
     for name in [*kept]:
         kept |= {other for kind, other in behind(config, ("arms", name)) if kind == "arms"}

@@ -16,7 +16,7 @@ from seethink.core.errors import UserError
 from seethink.core.load import load_function
 from seethink.core.overlap import overlap
 from seethink.core.store import load_samples, write_json
-from seethink.study.check import check, missing, unmatched, unused
+from seethink.study.check import check, missing, said_of, unmatched, unused
 from seethink.study.config import StudyConfig
 from seethink.study.efforts import efforts_of
 from seethink.study.execute import execute
@@ -30,10 +30,15 @@ def run(config: StudyConfig, dry_run: bool = False) -> bool:
 
     The same call again continues. A dry run lists the stages, what is missing, and the price.
     """
-    config = given = narrowed(config)
+    whole, config = config, narrowed(config)
+    given = config
+    for a, b in whole.comparisons:
+        if [a, b] not in map(list, config.comparisons):
+            print(f"  ! only leaves out the comparison {a} - {b}", file=sys.stderr)
     maker = config.prepare.function
     if maker:
-        make = load_function(maker, "prepare.function")
+        with said_of(config, "prepare", "function"):
+            make = load_function(maker, "prepare.function")
         check(make(config, True), files=False)  # a mistyped setting shows before files are made for minutes
         config = make(config, dry_run)
     check(config, files=not dry_run)
