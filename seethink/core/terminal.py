@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
@@ -77,3 +77,37 @@ def console(stream: TextIO | None = None, **settings: Any) -> Console:
 def drawing_stream() -> TextIO:
     """Standard error behind its cleaning, for a bar that draws with escape sequences; its texts must be clean."""
     return getattr(sys.stderr, "stream", sys.stderr)
+
+
+def print_table(headings: Sequence[str], rows: Iterable[Sequence[object]], texts: int = 1) -> None:
+    """A table on standard output: the first `texts` columns are words, the others numbers, which are never broken.
+
+    A file or a pipe gets every line whole. On a terminal that is too narrow for the columns each row is a few lines of its own.
+    """
+    from rich.padding import Padding
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="")
+    for number, heading in enumerate(headings):
+        table.add_column(Text(heading), justify="left" if number < texts else "right", no_wrap=True)
+    cells = [[one_line(str(value)) for value in row] for row in rows]
+    for row in cells:
+        table.add_row(*map(Text, row))
+    screen = console()
+    wide = screen.options.update(width=10_000)
+    needed = screen.measure(table, options=wide).maximum
+    if needed <= screen.width or not screen.is_terminal:
+        console(width=max(needed, screen.width)).print(table, soft_wrap=False)
+        return
+    for row in cells:
+        screen.print(Text(" ".join(filter(None, row[:texts]))))
+        said = [f"{heading} {value}" for heading, value in zip(headings[texts:], row[texts:], strict=True) if value]
+        screen.print(Padding(Text(", ".join(said)), (0, 0, 0, 2)))
+
+
+def between(value: float | None, limits: Sequence[float] | None, digits: int = 1) -> str:
+    """A number with its interval, as `62.5 [45.2, 77.1]`; empty where there is no number."""
+    if value is None:
+        return ""
+    return f"{value:.{digits}f}" + (f" [{limits[0]:.{digits}f}, {limits[1]:.{digits}f}]" if limits else "")
