@@ -71,9 +71,10 @@ def run(config: LiveConfig, dry_run: bool = False) -> dict[str, Any] | None:
         screen = console(width=config.width or None)
         screen.print(page(folder, screen.width >= WIDE))
         return state_of(folder)
-    screen = console(drawing_stream())
+    stream = drawing_stream()
+    screen = console(stream)
     with Live(page(folder, screen.width >= WIDE), console=screen, auto_refresh=False) as live:
-        while not over(folder):
+        while not over(folder) and not getattr(stream, "fault", None):  # somebody looks
             time.sleep(config.every)
             live.update(page(folder, screen.width >= WIDE), refresh=True)
     return state_of(folder)

@@ -74,7 +74,9 @@ def with_interval(values: Sequence[float | None], questions: Sequence[object], s
 def say(summary: Summary) -> None:
     """The headline measures of all traces as a table, and what could not be measured."""
     whole = summary["all"]
-    names = [name for name in (*SHOWN[:2], *(n for n in whole if n.startswith("markers_")), *SHOWN[2:]) if name in whole]
+    names = [
+        name for name in (*SHOWN[:2], *(n for n in whole if n.startswith("markers_")), *SHOWN[2:]) if name in whole
+    ]
     unknown = [in_words(name) for name in names if not whole[name]["n"]]
     rows = []
     for name in names:
