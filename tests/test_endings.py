@@ -73,7 +73,7 @@ def test_traces_end_with_intervals_over_questions(board, capsys):
     found = json.loads((board / "traces/done.json").read_text())["summary"]["all"]["ok"]
     low, high = (100 * limit for limit in found["interval"])
     row = next(line for line in said.splitlines() if line.startswith("right, %")).split()
-    assert row[2:] == [f"{100 * found['mean']:.1f}", f"[{low:.1f},", f"{high:.1f}]", "10"]
+    assert row[2:] == [f"{100 * found['mean']:.1f}", f"[{low:.1f},", f"{high:.1f}]", "10", "of", "10"]
     assert "not measured: " in said and "true share, %" in said.partition("not measured: ")[2]
     assert call(*line) == 0 and "traces: done before, 10 analysed" in capsys.readouterr().out
 

@@ -60,7 +60,9 @@ WIDE_TEXT = "数一数图中的球 😀👩‍👩‍👧 עברית وعربي 
 def test_every_line_fits_whatever_a_model_writes(running, capsys, width):
     for n in range(4, 90):
         running.log(n, **{"reward/mean": n / 100, "completion/cut_share": 1e-7 * n, "held_out/accuracy": None})
-    running.write_rows("rollouts.jsonl", [rollout(90, "漢" * 50, 1.0, WIDE_TEXT), rollout(90, "漢" * 50, 0.0, WIDE_TEXT)])
+    running.write_rows(
+        "rollouts.jsonl", [rollout(90, "漢" * 50, 1.0, WIDE_TEXT), rollout(90, "漢" * 50, 0.0, WIDE_TEXT)]
+    )
     running.alarm("long", "x " * 100, 90)
     assert cli.main(["watch", str(running.folder), "--once", "--width", str(width)]) == 0
     printed = capsys.readouterr().out

@@ -112,7 +112,9 @@ def page(folder: Path, width: int = WIDE) -> Stack:
         )
         table.add_row(*map(Text, (one_line(str(path.relative_to(folder))), state, latest)))
     running = [part for path, state in runs.items() if state == RUNNING for part in _of_run(look(path), width)]
-    return Stack(Text(f"study {one_line(str(folder))}: {_of_stages(folder, list(runs.values()))}", "bold"), table, *running)
+    return Stack(
+        Text(f"study {one_line(str(folder))}: {_of_stages(folder, list(runs.values()))}", "bold"), table, *running
+    )
 
 
 def _of_stages(folder: Path, states: list[str]) -> str:
@@ -120,7 +122,10 @@ def _of_stages(folder: Path, states: list[str]) -> str:
     plan = read_record(folder / "study.json")
     commands = plan.get("commands") if isinstance(plan, dict) else None
     finished, now = states.count("finished"), states.count(RUNNING)
-    stopped, planned = len(states) - finished - now, max(len(states), len(commands) if isinstance(commands, list) else 0)
+    stopped, planned = (
+        len(states) - finished - now,
+        max(len(states), len(commands) if isinstance(commands, list) else 0),
+    )
     found = {f"of {planned} stages finished": finished, "running": now, "stopped": stopped}
     return ", ".join(f"{n} {what}" for what, n in found.items() if n or what.startswith("of"))
 
@@ -147,7 +152,9 @@ def curve(values: Sequence[float], width: int = 40) -> str:
 
 def _of_run(seen: Look, width: int) -> Iterator[Any]:
     at = seen.metrics[-1].get(seen.unit, 0) if seen.metrics else 0
-    place = f", {seen.unit} {at}{f' of {seen.total}' if seen.total else ''}" if seen.metrics or seen.verb in DRAWN else ""
+    place = (
+        f", {seen.unit} {at}{f' of {seen.total}' if seen.total else ''}" if seen.metrics or seen.verb in DRAWN else ""
+    )
     yield Text(f"{seen.verb} {one_line(str(seen.folder))}: {seen.state}{place}", style="bold")
     span, wide = width >= SPANNED, width >= WIDE
     table = Table(box=None, pad_edge=False, show_header=False)
@@ -164,7 +171,9 @@ def _of_run(seen: Look, width: int) -> Iterator[Any]:
         yield Text(f"! {at}{one_line(str(alarm.get('text', '')))}", style="bold")
     if seen.verb not in DRAWN:
         page = seen.folder / "report.html"
-        yield Text(f"curves are those of {' and '.join(DRAWN)}" + (f"; {page} has the numbers" if page.is_file() else ""))
+        yield Text(
+            f"curves are those of {' and '.join(DRAWN)}" + (f"; {page} has the numbers" if page.is_file() else "")
+        )
     if pair := _pair(seen.last):
         boxes = [_completion(row) for row in pair]
         grid = Table.grid(expand=True)

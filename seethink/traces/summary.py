@@ -84,8 +84,10 @@ def say(summary: Summary) -> None:
             found = whole[name]
             scale, digits = (100, 1) if name in SHARES else (1, 2)
             limits = found.get("interval") and [scale * limit for limit in found["interval"]]
-            rows.append((in_words(name), between(scale * found["mean"], limits, digits), n, whole["traces"] - n or ""))
-    print_table(("per trace", "mean [95 %]", "traces", "undecided"), rows)
+            rows.append((in_words(name), between(scale * found["mean"], limits, digits), f"{n} of {whole['traces']}"))
+    print_table(("", "mean [95 %]", "decided for"), rows)
+    if whole["ok"]["n"] and (n := whole["traces"] - whole["ok"]["n"]):
+        print(f"undecided: whether right, of {n} traces, which count neither way")
     if unknown:
         print(f"not measured: {', '.join(unknown)} (true and false statements need --checker, claims --samples)")
 
