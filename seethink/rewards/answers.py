@@ -41,7 +41,7 @@ def run(config: ScoreConfig, dry_run: bool = False) -> dict[str, Any] | None:
     if dry_run:
         print(f"reward score: {sum(1 for _ in read_answers(config.input))} rows, nothing written")
         return
-    tally = Tally()
+    tally = RewardTally()
     with Rewarder(config.reward) as rewarder:
         written, spent = write_jsonl(config.out, scored(config, rewarder, tally)), rewarder.spending()
     print(f"reward score: finished, {written} rows, {config.out}")
@@ -52,7 +52,7 @@ def run(config: ScoreConfig, dry_run: bool = False) -> dict[str, Any] | None:
     return {"out": str(config.out), "rows": written, **tally.summary(), "spend": spent}
 
 
-def scored(config: ScoreConfig, rewarder: Rewarder, tally: Tally) -> Iterator[dict[str, Any]]:
+def scored(config: ScoreConfig, rewarder: Rewarder, tally: RewardTally) -> Iterator[dict[str, Any]]:
     """A row of rewards for every row of answers, in order."""
     rows = read_answers(config.input)
     while chunk := list(islice(rows, CHUNK)):
@@ -69,7 +69,7 @@ def scored(config: ScoreConfig, rewarder: Rewarder, tally: Tally) -> Iterator[di
             yield {"id": row.sample.id, "reward": reward.value, **said}
 
 
-class Tally:
+class RewardTally:
     """Rewards by kind and status, as they come."""
 
     def __init__(self) -> None:
