@@ -1,5 +1,5 @@
-"""Render what is never typed: the file list of docs/house.md, the tables of docs/alarms.md and docs/rows.md, README's study table, the benchmark
-table of docs/engine.md, and how well the lexicons find hesitation, in docs/traces.md and in their own files.
+"""Render what is never typed: the file list of docs/house.md, the tables of docs/alarms.md and docs/rows.md, the study of README
+and docs/pocket-study.md, the benchmark table of docs/engine.md, and how well the lexicons find hesitation, in docs/traces.md and in their own files.
 
 python docs/render.py [--study runs/study]
 """
@@ -19,6 +19,7 @@ PACKAGE = ROOT / "seethink"
 BENCHMARKS = sorted((ROOT / "benchmarks" / "results").glob("grpo_vs_trl*.json"))  # one a processor
 ROOMS = (
     "cli.py",
+    "help.py",
     "api.py",
     "show",
     "pocket",
@@ -64,6 +65,24 @@ def rows_page(text: str) -> str:
     from seethink.data.sources.table import source_table
 
     return replace(text, "sources", source_table())
+
+
+def python_page(text: str) -> str:
+    """docs/python.md with every public name: how it is called, and what it says of itself."""
+    import inspect
+
+    import seethink
+
+    rows = ["| name | what it is |", "|---|---|"]
+    for name in sorted(seethink.__all__, key=str.lower):
+        value = getattr(seethink, name)
+        said = inspect.getdoc(value) if callable(value) else "version, of the git tag it was built from"
+        call = ""
+        if inspect.isfunction(value):
+            call = str(inspect.signature(value)).replace("'", "").replace("|", "&#124;")
+        first = " ".join((said or "").split("\n\n")[0].split()).replace("|", "&#124;")
+        rows.append(f"| `{name}{call}` | {first} |".replace("&#124;", "\\|"))
+    return replace(text, "names", "\n".join(rows))
 
 
 def summary(path: Path) -> str:
@@ -163,9 +182,14 @@ def main() -> None:
     page.write_text(alarms(page.read_text(encoding="utf-8")), encoding="utf-8")
     page = ROOT / "docs" / "rows.md"
     page.write_text(rows_page(page.read_text(encoding="utf-8")), encoding="utf-8")
+    page = ROOT / "docs" / "python.md"
+    page.write_text(python_page(page.read_text(encoding="utf-8")), encoding="utf-8")
     if arguments.study:
         report = (arguments.study / "report.md").read_text(encoding="utf-8").split("\n## Matched")[0].strip()
-        text = replace(text, "study", re.sub(r"^# (.*)", r"**\1**", report).replace("\n## ", "\n### "))
+        found = re.sub(r"^# (.*)", r"**\1**", report)
+        text = replace(text, "study", found.partition("\n## ")[0].strip())
+        page = ROOT / "docs" / "pocket-study.md"
+        page.write_text(replace(page.read_text(encoding="utf-8"), "study", found), encoding="utf-8")
         text = replace(text, "measured", measured(arguments.study))
     readme.write_text(text, encoding="utf-8")
     page, files = traces_page()

@@ -11,6 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    __version__: str
     from seethink.api import EvaluationResult, StudyResult, TrainingResult, evaluate, grpo, run_study, sft
     from seethink.core.errors import UserError
     from seethink.core.nouns import Example, Reward, Sample
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from seethink.rewards.config import RewardConfig
     from seethink.rewards.rewarder import Rewarder, score
 
-__version__ = "0.1.0"
 _HOMES = {
     "api": ("EvaluationResult", "StudyResult", "TrainingResult", "evaluate", "grpo", "run_study", "sft"),
     "core.errors": ("UserError",),
@@ -34,10 +34,22 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return _version()
     for module, names in _HOMES.items():
         if name in names:
             return getattr(importlib.import_module(f"seethink.{module}"), name)
     raise AttributeError(f"seethink has no {name}")
+
+
+def _version() -> str:
+    """Of the git tag that it was built from; of a folder that was not installed, unknown."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("seethink")
+    except PackageNotFoundError:
+        return "0+unknown"
 
 
 def __dir__() -> list[str]:

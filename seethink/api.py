@@ -149,13 +149,15 @@ def evaluate(config: EvalConfig | None = None, /, **settings: Any) -> Evaluation
     return result
 
 
-def run_study(config: StudyConfig | None = None, /, **settings: Any) -> StudyResult:
-    """Run all arms of a plan and write the report (`seethink study`); without any setting but `out`, the pocket study.
+def run_study(config: StudyConfig | str | Path | None = None, /, **settings: Any) -> StudyResult:
+    """Run all arms of a plan and write the report (`seethink study`).
 
-    Its name is not `study`, which is the package of its parts. Raises UserError for a plan that does not hold, or a stage that
-    failed.
+    The plan is a StudyConfig, a TOML file (`my.toml`, or a shipped one: `studies/pocket/main.toml`), or settings alone; without
+    any but `out` and `workers` it is the pocket study. Settings go over those of a file. Its name is not `study`, which is the
+    package of its parts. Raises UserError for a plan that does not hold, or a stage that failed.
     """
-    from seethink.core.config import load_file
+    from seethink.core.config import load_file, merge
+    from seethink.core.shipped import here_or_shipped
     from seethink.show.config import ReportConfig
     from seethink.show.report import run as report
     from seethink.study import results
@@ -163,7 +165,11 @@ def run_study(config: StudyConfig | None = None, /, **settings: Any) -> StudyRes
     from seethink.study.run import run
 
     if config is None and not settings.keys() - {"out", "workers"}:
-        settings = {**load_file(Path(__file__).parent / "pocket" / "study.toml"), **settings}
+        config = Path(__file__).parent / "pocket" / "study.toml"
+    if isinstance(config, str | Path):
+        plan = load_file(here_or_shipped(Path(str(config).removeprefix("@"))))
+        merge(plan, settings)
+        config, settings = None, plan
     config = _config(StudyConfig, config, settings)
     run(config)
     report(ReportConfig(study=config.out, checker=config.checker))

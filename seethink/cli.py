@@ -18,8 +18,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from seethink import __version__
-from seethink.core.config import Config, describe, resolve
+import seethink
+from seethink import help
+from seethink.core.config import resolve
 from seethink.core.errors import UserError
 from seethink.core.guard import refuse_overwrite
 from seethink.core.next import what_next
@@ -39,7 +40,7 @@ VERBS = {
     "select": ("train.config:SelectConfig", "train.select:run", "select SFT examples by perplexity"),
     "sft": ("train.config:SFTConfig", "train.sft:run", "imitate: fine-tune on traces"),
     "grpo": ("train.config:GRPOConfig", "train.grpo:run", "explore: GRPO with the mixed reward"),
-    "push": ("train.config:PushConfig", "train.push:run", "send a finished run's model to the Hugging Face Hub"),
+    "push": ("train.push:PushConfig", "train.push:run", "send a finished run's model to the Hugging Face Hub"),
     "eval": ("evals.config:EvalConfig", "cli:evaluate", "score a model, an endpoint or predictions on a board"),
     "eval compare": ("evals.config:CompareConfig", "show.compare:run", "compare two evaluations item by item"),
     "eval table": ("evals.config:TableConfig", "show.table:run", "the paper's table of six benchmarks, with its rows"),
@@ -89,14 +90,12 @@ def command(arguments: Sequence[str] | None) -> int:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     # oneDNN keeps a compiled kernel per tensor shape; ours change every step, and a thousand of them fill a gigabyte
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32")
-    if not arguments or arguments[0] in ("-h", "--help"):
-        print(usage())
-        return 0
-    if arguments[0] in ("-V", "--version"):
-        print(f"seethink {__version__}")
-        return 0
     try:
-        return dispatch(arguments)
+        text = asked(arguments)
+        if text is None:
+            return dispatch(arguments)
+        print(text)
+        return 0
     except UserError as error:
         print(f"seethink: {error}", file=sys.stderr)
         return error.code
@@ -109,15 +108,45 @@ def command(arguments: Sequence[str] | None) -> int:
         return 130
 
 
+def asked(arguments: list[str]) -> str | None:
+    """What is to be said of the command line itself; None where a verb is to be called. Raises UserError for an unknown verb."""
+    if not arguments or arguments[0] in ("-h", "--help", "--help-all"):
+        return help.usage(VERBS)
+    if arguments[0] in ("-V", "--version"):
+        return f"seethink {seethink.__version__}"
+    if arguments[0] == "completion":
+        return completion(arguments[1:])
+    if arguments[0] == "help":
+        named = arguments[1:]
+        if named == ["files"]:
+            return help.files_text()
+        arguments = [*(named or ["--help"]), "--help"]
+        if not named:
+            return help.usage(VERBS)
+    elif not {"-h", "--help", "--help-all"} & set(arguments):
+        return None
+    plain = [word for word in arguments if word not in ("-h", "--help", "--help-all")]
+    if plain[0] not in VERBS and plain[0] in {verb.split()[0] for verb in VERBS} and " ".join(plain[:2]) not in VERBS:
+        return help.group_text(plain[0], VERBS)
+    verb, _ = split_verb(plain)
+    return help.verb_text(verb, load(VERBS[verb][0]), "--help-all" in arguments)
+
+
+def completion(arguments: list[str]) -> str:
+    """The script for a shell, or the words that may stand where the last one of `words ...` does."""
+    if arguments[:1] == ["words"]:
+        return "\n".join(help.words(VERBS, arguments[1:], lambda verb: load(VERBS[verb][0])))
+    if not arguments or arguments[0] not in help.SCRIPTS:
+        raise UserError("which shell?", remedy=f"seethink completion {' | '.join(sorted(help.SCRIPTS))}")
+    return help.SCRIPTS[arguments[0]]
+
+
 def dispatch(arguments: list[str]) -> int:
     """Call the verb's function with its resolved settings, here or on several GPUs."""
     end_with_parent()
     verb, rest = split_verb(arguments)
     settings, function, _ = VERBS[verb]
     config_class = load(settings)
-    if {"-h", "--help"} & set(rest):
-        print(help_text(verb, config_class))
-        return 0
     dry_run, as_json = "--dry-run" in rest, "--json" in rest
     rest = [a for a in rest if a not in ("--dry-run", "--json")]
     if verb in DEFAULTS and not any(a.startswith("@") for a in rest):
@@ -200,26 +229,6 @@ def split_verb(arguments: list[str]) -> tuple[str, list[str]]:
     close = difflib.get_close_matches(arguments[0], [verb.split()[0] for verb in VERBS], n=1)
     remedy = f"Did you mean {close[0]}?" if close else "seethink --help lists the verbs"
     raise UserError(f"unknown verb {arguments[0]!r}", remedy=remedy)
-
-
-def usage() -> str:
-    verbs = "\n".join(f"  {verb:15}  {text}" for verb, (_, _, text) in VERBS.items())
-    return (
-        "seethink VERB [@config.toml ...] [--key value ...] [--dry-run]\n\n"
-        f"Imitate or explore? SFT against GRPO for reasoning vision-language models.\n\n{verbs}\n\n"
-        "seethink VERB --help lists the keys of a verb."
-    )
-
-
-def help_text(verb: str, config_class: type[Config]) -> str:
-    """Every key with type, default and meaning."""
-    rows = [(f"--{key}", *row) for key, row in describe(config_class)]
-    width = max((len(row[0]) for row in rows), default=0)
-    lines = [f"  {key:{width}}  {doc} [{kind}, {default}]" for key, kind, default, doc in rows]
-    return (
-        f"seethink {verb} [@config.toml ...] [--key value ...] [--dry-run]\n\n{config_class.__doc__}\n\n"
-        + "\n".join(lines)
-    )
 
 
 def load(name: str) -> Any:

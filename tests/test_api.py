@@ -42,6 +42,18 @@ def test_every_public_name_is_there_and_says_what_it_is():
     assert inspect.ismodule(__import__("seethink.study").study), "a package, which no function may hide"
 
 
+def test_every_public_name_is_listed_in_the_page():
+    page = (Path(seethink.__file__).parents[1] / "docs" / "python.md").read_text(encoding="utf-8")
+    assert [name for name in seethink.__all__ if f"\n| `{name}" not in page] == [], "run: python docs/render.py"
+
+
+def test_a_study_is_a_file_with_settings_over_it(tmp_path):
+    with pytest.raises(UserError, match=r"Known: base, grpo, sft-hesitant"):
+        seethink.run_study("@studies/pocket/common.toml", out=tmp_path / "o", reference="nothing")
+    with pytest.raises(UserError, match="nowhere.toml: config file not found"):
+        seethink.run_study("nowhere.toml", out=tmp_path / "o")
+
+
 def test_asking_for_a_reward_loads_no_torch():
     code = "import seethink, sys; seethink.Rewarder, seethink.Sample, seethink.grpo; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -48,6 +48,8 @@ class Config(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     former: ClassVar[dict[str, str]] = {}
     """Earlier names of settings, which are still understood."""
+    first: ClassVar[str] = ""
+    """Dotted keys, with spaces between, that `--help` shows with their meaning where there are too many to show all; none: those of no part."""
 
     @model_validator(mode="before")
     @classmethod
@@ -94,7 +96,7 @@ def resolve(model: type[C], arguments: Sequence[str]) -> C:
         if argument.startswith("@"):
             for file, given in layers(here_or_shipped(Path(argument[1:]))):
                 sources.append((str(file), given))
-                _merge(values, copy.deepcopy(given))
+                merge(values, copy.deepcopy(given))
         elif argument.startswith("--"):
             name, equals, text = argument[2:].partition("=")
             if name in model.former:
@@ -102,9 +104,9 @@ def resolve(model: type[C], arguments: Sequence[str]) -> C:
             name = model.former.get(name, name)
             key, value = _flag(name, text if equals else None, arguments, keys)
             if (table := _table(key, keys)) and _at(values, table) is None:  # the other keys of its default stay
-                _merge(values, _nest(table, _default(model, table)))
+                merge(values, _nest(table, _default(model, table)))
             sources.append(("", _nest(key, value)))
-            _merge(values, copy.deepcopy(sources[-1][1]))
+            merge(values, copy.deepcopy(sources[-1][1]))
         elif bare := [name for name in ("input", "study", "other") if name in keys and name not in values]:
             values[bare[0]] = argument
         elif "runs" in keys:
@@ -142,7 +144,7 @@ def load_file(path: Path) -> dict[str, Any]:
     """Settings of a file, over those of the files it includes."""
     values: dict[str, Any] = {}
     for _, given in layers(path):
-        _merge(values, copy.deepcopy(given))
+        merge(values, copy.deepcopy(given))
     return values
 
 
@@ -309,9 +311,10 @@ def _at(values: Any, key: str) -> Any:
     return reduce(lambda found, part: found.get(part) if isinstance(found, dict) else None, key.split("."), values)
 
 
-def _merge(into: dict[str, Any], update: dict[str, Any]) -> None:
+def merge(into: dict[str, Any], update: dict[str, Any]) -> None:
+    """`update` over `into`, table by table, in place."""
     for key, value in update.items():
         if isinstance(value, dict) and isinstance(into.get(key), dict):
-            _merge(into[key], value)
+            merge(into[key], value)
         else:
             into[key] = value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
@@ -81,6 +81,9 @@ ROLES = {"caption": "captioner", "distill": "reasoner", "rewrite": "rewriter", "
 class DataConfig(Config):
     """Distil reasoning traces from an endpoint, in six steps."""
 
+    first: ClassVar[str] = (
+        "source out base_url api_key_env captioner.model reasoner.model rewriter.model judge.model budget limit pilot"
+    )
     source: Annotated[Path, Effect.INPUT] = Field(
         description="samples: our JSONL rows, or a published file; of the nine sources also the folder it lies in"
     )
@@ -228,6 +231,7 @@ SELECTED = "selected.jsonl"
 class CurateConfig(Config):
     """Choose the rows that an arm trains on, and say of every other one why it went."""
 
+    first: ClassVar[str] = "data out keep checker hesitation scores pass_rate shortest count decontaminate"
     out: Annotated[Path, Effect.OUTPUT] = Field(description="run folder")
     data: Annotated[Path, Effect.INPUT] = Field(
         description="traces.jsonl of a data run, SFT examples or samples; with from_scores the questions it answered"

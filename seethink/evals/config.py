@@ -20,6 +20,7 @@ TASKS = ("rows", "mathvista", "mathvision", "mathverse", "dynamath", "wemath", "
 class EvalConfig(Config):
     """Evaluate a model folder, an OpenAI-compatible endpoint, or a file of predictions on a board."""
 
+    first: ClassVar[str] = "data task model base_url predictions out max_tokens temperature max_pixels judge.url limit"
     former: ClassVar[dict[str, str]] = {"board": "data"}
 
     out: Annotated[Path, Effect.OUTPUT] = Field(description="run folder")

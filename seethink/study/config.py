@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
@@ -131,6 +131,7 @@ class RanStudy(Config):
 class StudyConfig(Config):
     """Run all arms with matched controls and write report.html."""
 
+    first: ClassVar[str] = "out base bases data arms only comparisons seeds sft grpo evals reuse"
     out: Annotated[Path, Effect.OUTPUT] = Field(default=Path("runs/study"), description="study folder")
     prepare: Prepare = Prepare()
     label: str = Field(default="", description="shown with every result, e.g. the world and the teacher")

@@ -17,13 +17,16 @@ from seethink.core.store import read_text
 from seethink.core.url import OpenUrls
 from seethink.rewards.config import RewardConfig
 
+PACKAGE = Path(__file__).parents[1]  # pocket/base in it is a model
 LORA_LR = 1e-4  # adapters hardly move at the rates of full training
 
 
 def local_model(path: Path) -> Path:
-    """The folder, or where `path` is the name of a model on the Hub (org/name) that was fetched: its folder in the cache."""
+    """The folder; of a model on the Hub (org/name) that was fetched, its folder in the cache; of `pocket/base`, the shipped one."""
     if not HUB_NAME.fullmatch(str(path)) or path.exists():
         return path
+    if (shipped := PACKAGE / path).joinpath("config.json").is_file():
+        return shipped
     try:
         from huggingface_hub import snapshot_download  # here: it comes with torch, and is slow to import
         from huggingface_hub.errors import HFValidationError
@@ -40,8 +43,10 @@ ModelPath = Annotated[Path, AfterValidator(whole), AfterValidator(local_model)]
 
 
 class ModelConfig(Config):
+    """The model, its prompt, and which of its weights train."""
+
     path: Annotated[ModelPath, Effect.INPUT] = Field(
-        description="folder, or fetched Hub model (org/name), of Qwen2-VL, Qwen2.5-VL or Qwen3-VL"
+        description="folder, or fetched Hub model (org/name), of Qwen2-VL, Qwen2.5-VL or Qwen3-VL; pocket/base: the shipped one"
     )
     system: Annotated[str | None, Effect.INPUT] = Field(
         default=None, description='system prompt, or @file; none: the system.txt of the model folder; "": no prompt'
@@ -74,6 +79,8 @@ class ModelConfig(Config):
 
 
 class OptimConfig(Config):
+    """AdamW and its learning rate."""
+
     lr: float = Field(default=1e-6, gt=0, description=f"peak learning rate; where not given, {LORA_LR:g} with LoRA")
     schedule: Literal["cosine", "constant"] = Field(
         default="cosine", description="learning rate after warm-up: down a cosine to lr_floor (paper), or constant"
@@ -212,6 +219,9 @@ class TrainingConfig(JobConfig):
 class SFTConfig(TrainingConfig):
     """Imitate: supervised fine-tuning on traces, loss on completions only."""
 
+    first: ClassVar[str] = (
+        "data model.path out epochs batch_size optim.lr model.lora_rank model.max_pixels watch.data gpus limit"
+    )
     optim: OptimConfig = OptimConfig(lr=1e-5, lr_floor=0.0)
     watch: ScoredWatchConfig = ScoredWatchConfig()
     epochs: float = Field(default=1.0, gt=0, description="passes over the data")
@@ -222,6 +232,8 @@ class SFTConfig(TrainingConfig):
 
 
 class SamplerConfig(Config):
+    """What samples completions."""
+
     engine: Literal["local", "vllm", "vllm-server"] = Field(
         default="local",
         description="what samples: the policy itself, vLLM started here (beside every process, on its GPU), or running vLLM servers",
@@ -310,6 +322,7 @@ class DemosConfig(Config):
 class GRPOConfig(TrainingConfig):
     """Explore: group-relative policy optimisation with the mixed reward (paper sections 4 and 5)."""
 
+    first: ClassVar[str] = "data model.path out rounds prompts group max_tokens optim.lr model.lora_rank gpus"
     former: ClassVar[dict[str, str]] = {"steps": "rounds"}
 
     reward: RewardConfig = RewardConfig()
@@ -356,15 +369,6 @@ class GRPOConfig(TrainingConfig):
         if self.offload and self.sampler.engine == "vllm":  # which takes weights from the GPU that they are on
             raise ValueError("offload does not go with sampler.engine vllm: take vllm-server or local")
         return self
-
-
-class PushConfig(Config):
-    """Send a finished run's model to the Hugging Face Hub."""
-
-    run: Annotated[Path, Effect.INPUT] = Field(description="folder of a finished sft or grpo run")
-    repo: str = Field(description="org/name on the Hub; made where it is not there")
-    adapter: bool = Field(default=False, description="send the LoRA adapters alone")
-    public: bool = Field(default=False, description="for everyone to see; else private")
 
 
 def rate_in_words(config: TrainingConfig) -> str:

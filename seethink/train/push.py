@@ -6,13 +6,24 @@ seethink push --run runs/grpo --repo me/my-model [--adapter] [--dry-run]
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import Field
+
+from seethink.core.config import Config, Effect
 from seethink.core.errors import UserError
 from seethink.core.hub import check_repo, hub
 from seethink.core.store import read_record
-from seethink.train.config import PushConfig
 from seethink.train.model.folder import check_folder
+
+
+class PushConfig(Config):
+    """Send a finished run's model to the Hugging Face Hub."""
+
+    run: Annotated[Path, Effect.INPUT] = Field(description="folder of a finished sft or grpo run")
+    repo: str = Field(description="org/name on the Hub; made where it is not there")
+    adapter: bool = Field(default=False, description="send the LoRA adapters alone")
+    public: bool = Field(default=False, description="for everyone to see; else private")
 
 
 def run(config: PushConfig, dry_run: bool = False) -> dict[str, Any] | None:
