@@ -50,7 +50,9 @@ def test_no_text_is_faded_and_the_focus_is_seen():
     css = {path.name: path.read_text() for path in TEMPLATES.glob("*.css")}
     for name, text in css.items():
         faded = [rule for rule in re.findall(r"([^{}]+)\{[^{}]*opacity: *\.\d", text) if "disabled" not in rule]
-        assert {rule.strip() for rule in faded} <= {".funnel .length .waits", ".range i", ".delta i"}, f"{name}: bars alone are faded"
+        assert {rule.strip() for rule in faded} <= {".funnel .length .waits", ".range i", ".delta i"}, (
+            f"{name}: bars alone are faded"
+        )
         assert not re.search(r"outline: *(none|0)", text), name
     assert ":focus-visible { outline" in css["base.css"] and "prefers-reduced-motion" in css["base.css"]
 
