@@ -1,4 +1,4 @@
-"""Render what is never typed: the file list of docs/house.md, the tables of docs/alarms.md and docs/rows.md, the study of README
+"""Render what is never typed: the file list of docs/house.md, the tables of docs/alarms.md, docs/rows.md and docs/data.md, the study of README
 and docs/pocket-study.md, the benchmark table of docs/engine.md, and how well the lexicons find hesitation, in docs/traces.md and in their own files.
 
 python docs/render.py [--study runs/study]
@@ -83,6 +83,16 @@ def python_page(text: str) -> str:
         first = " ".join((said or "").split("\n\n")[0].split()).replace("|", "&#124;")
         rows.append(f"| `{name}{call}` | {first} |".replace("&#124;", "\\|"))
     return replace(text, "names", "\n".join(rows))
+
+
+def data_page(text: str) -> str:
+    """docs/data.md with what a row may hold, golds, frames and refusals."""
+    sys.path.insert(0, str(ROOT / "docs"))
+    from row_tables import row_tables
+
+    for name, content in row_tables().items():
+        text = replace(text, name, content)
+    return text
 
 
 def summary(path: Path) -> str:
@@ -180,10 +190,9 @@ def main() -> None:
     (ROOT / "docs" / "house.md").write_text(house(), encoding="utf-8")
     page = ROOT / "docs" / "alarms.md"
     page.write_text(alarms(page.read_text(encoding="utf-8")), encoding="utf-8")
-    page = ROOT / "docs" / "rows.md"
-    page.write_text(rows_page(page.read_text(encoding="utf-8")), encoding="utf-8")
-    page = ROOT / "docs" / "python.md"
-    page.write_text(python_page(page.read_text(encoding="utf-8")), encoding="utf-8")
+    for name, rendered in (("rows.md", rows_page), ("data.md", data_page), ("python.md", python_page)):
+        page = ROOT / "docs" / name
+        page.write_text(rendered(page.read_text(encoding="utf-8")), encoding="utf-8")
     if arguments.study:
         report = (arguments.study / "report.md").read_text(encoding="utf-8").split("\n## Matched")[0].strip()
         found = re.sub(r"^# (.*)", r"**\1**", report)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from pydantic import Field
@@ -14,7 +17,7 @@ from seethink.cli import VERBS, load
 from seethink.core.config import Config, Effect, build, describe, effects, identity, resolve
 from seethink.core.errors import UserError
 from seethink.core.images import open_image
-from seethink.core.nouns import Sample, kind_of, sample_from_row, sample_to_row
+from seethink.core.nouns import Sample, Score, Trace, Verdict, kind_of, sample_from_row, sample_to_row
 from seethink.core.run import Run, read_log
 from seethink.core.store import atomic, load_examples, load_samples, save_samples, write_jsonl
 from seethink.core.tables import read_table, write_table
@@ -318,3 +321,15 @@ def test_a_table_loses_no_column(tmp_path):
         write_table(tmp_path / "t.parquet", [{"a": 1}, {"a": 2, "b": 3}])
     write_table(tmp_path / "t.parquet", [], ["a"])
     assert read_table(tmp_path / "t.parquet") == [] and not list(tmp_path.glob("*.tmp"))
+
+
+def test_a_column_without_a_value_has_the_type_of_its_field(tmp_path):
+    score = Score("b", "all", "1", "digit", None, None, "unparsed", None, "text", "stop", 3, 0.1)
+    write_table(tmp_path / "none.parquet", [score])
+    full = replace(score, ok=True, reward=1.0, answer="3", scored="text", entropy=0.5, kl=0.1)
+    write_table(tmp_path / "some.parquet", [full])
+    none, some = (pq.read_schema(tmp_path / f"{name}.parquet") for name in ("none", "some"))
+    assert none.equals(some) and not any(pa.types.is_null(t) for t in none.types)
+    write_table(tmp_path / "dicts.parquet", [{"reward": None, "text": None}], of=(Verdict, Trace))
+    assert pq.read_schema(tmp_path / "dicts.parquet").types == [pa.float64(), pa.string()]
+    assert read_table(tmp_path / "none.parquet") == [asdict(score)]

@@ -4,7 +4,9 @@ import base64
 import io
 import json
 import re
+import shlex
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,12 +14,14 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from seethink.core.config import resolve
 from seethink.core.errors import UserError
 from seethink.core.nouns import Example, Sample
 from seethink.core.store import load_examples, load_samples, read_jsonl, save_examples, save_samples
 from seethink.data.config import ImportConfig
 from seethink.data.imports.files import ROWS, files_of, rows, size
 from seethink.data.imports.run import Importer, run
+from seethink.rewards.check import check_gold
 from tests.test_data_export import ANSWER, export, samples  # noqa: F401
 
 SUFFIX = {
@@ -368,14 +372,50 @@ def test_what_a_new_user_may_get_wrong_is_said_with_file_row_and_remedy(tmp_path
         take(tmp_path / name, format, tmp_path / "out.jsonl")
 
 
-@pytest.mark.parametrize("name", ["a.parquet", "a.tsv", "a.csv"])
-def test_training_on_a_table_names_the_verb_that_makes_rows_of_it(tmp_path, name):
-    data = {"a.parquet": b"PAR1\x00\xff", "a.tsv": b"question\tanswer\nx\t3\n", "a.csv": b"question,answer\nx,3\n"}[
-        name
-    ]
-    (tmp_path / name).write_bytes(data)
-    with pytest.raises(UserError, match="seethink import --format hf"):
-        load_samples(tmp_path / name)
+@pytest.mark.parametrize(
+    ("name", "row", "line"),
+    [
+        (
+            "a.parquet",
+            {"problem": "?", "answer": "3", "image": {"bytes": b"", "path": ""}},
+            "--format parquet --source {}",
+        ),
+        ("a.parquet", {"messages": [{"role": "user", "content": "?"}]}, "--format messages --source {}"),
+        ("a.parquet", {"prompt": [], "reward_model": {"ground_truth": "3"}}, "--format verl --source {}"),
+        ("a b.parquet", {"question": "?"}, "--format parquet --source '{}'"),
+        ("a.parquet", None, "--format parquet --source {}"),  # broken
+        ("a.tsv", "question\tanswer\nx\t3\n", "--format tsv --source {}"),
+        ("a.csv", "question,answer\nx,3\n", "--format csv --source {}"),
+        (
+            "a.json",
+            [{"conversations": [], "image": "no.png"}],
+            "--format sharegpt --source {} --images FOLDER_OF_PICTURES",
+        ),
+        ("a.json", [{"conversations": [], "images": ["a.png"]}], "--format sharegpt --source {}"),
+        ("a.json", [{"messages": []}], "--format messages --source {}"),
+        ("a.json", [{"problem": "?" * 100_000}], "--format hf --source {}"),  # longer than what is looked at
+        ("a.jsonl", {"prompt": [{"role": "user"}], "answer": 3}, "--format trl --source {}"),
+        ("a.jsonl", {"photo": "a.png", "label": 3}, "--format hf --source {}"),
+        ("a.jsonl", {"question": "?", "gold": 3, "kind": "digit", "image": "a.png"}, "--format hf --source {}"),
+        ("tables", None, "--format datasets --source {}"),
+    ],
+)
+def test_training_on_another_file_names_the_line_that_makes_rows_of_it(tmp_path, name, row, line):
+    path = tmp_path / name
+    (tmp_path / "a.png").write_bytes(png())
+    if name == "tables":
+        path.mkdir()
+        pq.write_table(pa.table({"question": ["?"]}), path / "train-00000-of-00001.parquet")
+    elif path.suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist([row]), path) if row else path.write_bytes(b"PAR1\x00\xff")
+    else:
+        path.write_text(row if isinstance(row, str) else json.dumps(row))
+    with pytest.raises(UserError) as caught:
+        load_samples(path)
+    (named,) = re.findall(r"seethink import (.*?)$", str(caught.value))
+    assert named.partition(" --out ")[0] == line.format(path)
+    config = resolve(ImportConfig, shlex.split(named))  # understood as it stands
+    assert config.source == path and config.out == path.with_name(f"{path.stem}-rows.jsonl")
 
 
 def test_wrong_names_of_files_are_refused(tmp_path):
@@ -429,3 +469,127 @@ def test_a_broken_array_says_where(tmp_path):
         (tmp_path / "in.json").write_text(text)
         with pytest.raises(UserError, match=what):
             list(rows(tmp_path / "in.json"))
+
+
+@pytest.mark.parametrize("layout", ["jsonl", "parquet"])
+def test_pictures_of_several_columns_come_together_in_the_order_named(tmp_path, layout):
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).write_bytes(png(ord(name[0])))
+    theirs = [
+        {"question": "Which is darker?", "answer": 1, "image_2": "a.png", "image_1": "b.png"},
+        {"question": "How many?", "answer": 2, "image_2": None, "image_1": "a.png"},
+    ]
+    source = tmp_path / f"in.{layout}"
+    if layout == "jsonl":
+        source.write_text("".join(json.dumps(row) + "\n" for row in theirs))
+    else:
+        pq.write_table(pa.Table.from_pylist(theirs), source)
+    read, _ = take(source, "hf", tmp_path / "out.jsonl", columns="image_1=images,image_2=images")
+    assert [[Path(image).name for image in s.images] for s in read] == [["b.png", "a.png"], ["a.png"]]
+    with pytest.raises(UserError, match="gives gold two columns, a and b"):
+        take(source, "hf", tmp_path / "out.jsonl", columns="a=gold,b=gold")
+
+
+def test_a_box_of_four_numbers_is_one_gold_and_no_four_counts(tmp_path):
+    source, out = tmp_path / "in.parquet", tmp_path / "out.jsonl"
+    rows = [{"question": "Where?", "answer": [10, 12, 50, 60], "coords": "pixel", "image_size": [96, 72]}]
+    pq.write_table(pa.Table.from_pylist(rows), source)
+    (sample,), _ = take(source, "hf", out)
+    assert (sample.kind, sample.gold, sample.alternatives) == ("box", "[10, 12, 50, 60]", ())
+    assert sample.meta == {"coords": "pixel", "image_size": [96, 72]} and not check_gold(sample)
+    pq.write_table(pa.Table.from_pylist([{"question": "Where?", "answer": [10, 12, 50, 60]}]), source)
+    with pytest.raises(UserError, match=r"in which frame.*coords.*or --kind box"):
+        take(source, "hf", out)
+
+
+@pytest.mark.parametrize("kind", ["auto", "choice"])
+@pytest.mark.parametrize(
+    ("options", "gold", "letter"),
+    [
+        (["2", "4", "6", "8"], 2, ""),  # the text of A, the number of B or C
+        (["2", "4", "6", "8"], "2", "A"),
+        (["20", "40", "60"], 40, "B"),
+        (["3", "2", "1", "0"], 0, ""),
+    ],
+)
+def test_a_number_beside_numbered_options_is_never_guessed(tmp_path, kind, options, gold, letter):
+    source = tmp_path / "in.jsonl"
+    source.write_text(json.dumps({"question": "Which?", "options": options, "answer": gold}))
+    if letter:
+        assert take(source, "hf", tmp_path / "out.jsonl", kind=kind)[0][0].gold == letter
+        return
+    with pytest.raises(UserError, match="may be the number of"):
+        take(source, "hf", tmp_path / "out.jsonl", kind=kind)
+
+
+def test_what_reaches_no_model_or_no_judge_is_said(tmp_path, capsys):
+    source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    theirs = {"question": "How old is he?", "context": "Born in 1990.", "answer": "many", "response": "He is old."}
+    source.write_text(json.dumps(theirs))
+    take(source, "hf", out, kind="digit")
+    said = capsys.readouterr()
+    assert "1 row with a context, which only the captioner" in said.out
+    assert "1 row with a completion without <think>" in said.out
+    assert "! 1 of 1 golds cannot be judged by, the first of" in said.err and "reward check" in said.err
+    (sample,), _ = take(source, "hf", out, kind="digit", columns="context=hint")
+    assert sample.question == "Born in 1990.\nHow old is he?" and not sample.context
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "gold"),
+    [
+        (pa.float32(), 0.1, "0.1"),
+        (pa.float64(), 0.1, "0.1"),
+        (pa.decimal128(5, 2), Decimal("3.10"), "3.10"),
+        (pa.list_(pa.float32()), [0.1, 0.2, 0.5, 0.6], "[0.1, 0.2, 0.5, 0.6]"),
+        (pa.list_(pa.float32(), 4), [0.1, 0.2, 0.5, 0.6], "[0.1, 0.2, 0.5, 0.6]"),
+        (pa.large_list(pa.float32()), [0.1, 0.2, 0.5, 0.6], "[0.1, 0.2, 0.5, 0.6]"),
+        (pa.list_(pa.list_(pa.float32())), [[0.1, 0.2, 0.5, 0.6]], "[[0.1, 0.2, 0.5, 0.6]]"),
+    ],
+)
+@pytest.mark.parametrize("container", ["parquet", "arrow"])
+def test_numbers_of_tables_come_as_they_were_written(tmp_path, kind, value, gold, container):
+    rows = {"q": ["Where?", None], "truth": pa.array([{"box": value}, None], pa.struct([("box", kind)]))}
+    table, source = pa.table({**rows, "coords": ["norm1", None]}), tmp_path / f"a.{container}"
+    if container == "parquet":
+        pq.write_table(table, source)
+    else:
+        with pa.OSFile(str(source), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+            writer.write_table(table)
+    more = {"columns": "q=question,truth.box=gold", "skip_bad": True}
+    (sample,), _ = take(source, "hf", tmp_path / "o.jsonl", **more)
+    assert sample.gold == gold and sample.kind == ("box" if "[" in gold else "math") and not check_gold(sample)
+
+
+@pytest.mark.parametrize(
+    ("choices", "answer", "options", "gold"),
+    [
+        ({"A": "red", "B": "blue"}, "B", ("red", "blue"), "B"),
+        ({"B": "red", "A": "blue"}, "A", ("blue", "red"), "A"),
+        ({"label": ["A", "B"], "text": ["red", "blue"]}, "B", ("red", "blue"), "B"),
+        ({"label": ["B", "A"], "text": ["red", "blue"]}, "A", ("blue", "red"), "A"),
+        ({"label": ["1", "2"], "text": ["red", "blue"]}, "1", ("red", "blue"), "A"),
+        ({"label": ["1", "2"], "text": ["red", "blue"]}, 2, ("red", "blue"), "B"),
+        ({"label": ["1", "2"], "text": ["2", "1"]}, "1", ("2", "1"), "A"),
+        ({"label": ["1", "2"], "text": ["red", "blue"]}, "blue", ("red", "blue"), "B"),
+    ],
+)
+def test_labels_of_options_say_which_is_which(tmp_path, choices, answer, options, gold):
+    source = tmp_path / "in.jsonl"
+    source.write_text(json.dumps({"question": "Which?", "choices": choices, "answer": answer}))
+    (sample,), _ = take(source, "hf", tmp_path / "out.jsonl")
+    assert (sample.choices, sample.gold, sample.kind) == (options, gold, "choice")
+
+
+def test_of_two_golds_none_is_taken_unasked(tmp_path):
+    source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    row = {"question": "How many?", "solution": "First 2. Then 5.", "answer": "5", "label": 1}
+    source.write_text(json.dumps(row))
+    with pytest.raises(UserError, match="solution and answer differ.*--columns answer=gold"):
+        take(source, "hf", out)
+    assert take(source, "hf", out, columns="answer=gold")[0][0].gold == "5"
+    source.write_text(json.dumps({**row, "solution": "5"}))
+    assert take(source, "hf", out)[0][0].gold == "5"
+    source.write_text(json.dumps({"question": "When?", "answer": "2020-01-02"}))
+    with pytest.raises(UserError, match="kind cannot be told"):  # not 2017
+        take(source, "hf", out)

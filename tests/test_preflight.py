@@ -106,6 +106,45 @@ def test_the_longest_row_and_rows_without_images_are_said(folder, capsys):
     assert f"longest of 2 rows: 41 + 9 tokens, {folder / 'few.jsonl'}:1 ('x')" in said
 
 
+def test_completions_in_which_no_answer_can_be_read_are_said(folder, capsys):
+    rows = [row(id=f"g{n}", completion=ANSWER if n else "There is 1 .") for n in range(4)]
+    (folder / "tags.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    for name, count in (("tags", 1), ("good", 0)):
+        data, *more = CALLS["sft"]
+        assert (
+            cli.main(["sft", data, str(folder / f"{name}.jsonl"), *more, "--out", str(folder / "x"), "--dry-run"]) == 0
+        )
+        said = capsys.readouterr().err
+        assert ("! 1 of 4 completions" in said and "the first of 'g0': no_format" in said) == bool(count)
+
+
+def test_a_size_of_another_shape_than_the_picture_is_said(folder, capsys):
+    Image.new("RGB", (120, 90)).save(folder / "wide.png")
+    meta = {"coords": "norm1", "gold_coords": "pixel"}
+    for size, said in (([120, 90], 0), ([90, 120], 1), ([240, 180], 0), ([112, 84], 0)):
+        meta["gold_image_size"] = size
+        line = row(
+            kind="box", gold=[10, 10, 50, 60], images=["wide.png"], question="Where is the red thing?", meta=meta
+        )
+        (folder / "boxes.jsonl").write_text(json.dumps(line) + "\n")
+        data, *more = CALLS["grpo"]
+        out = ["--prompts", "1", "--update_prompts", "1", "--out", str(folder / "x"), "--dry-run"]
+        assert cli.main(["grpo", data, str(folder / "boxes.jsonl"), *more, *out]) == 0
+        err = capsys.readouterr().err
+        assert ("the first 'a' with gold_image_size [90, 120] for a picture of 120 x 90" in err) == bool(said), (
+            size,
+            err,
+        )
+
+
+def test_who_is_not_told_of_the_tags_is_said(folder, capsys):
+    data, *more = CALLS["grpo"]
+    base = [data, str(folder / "good.jsonl"), *more, "--out", str(folder / "x"), "--dry-run"]
+    for system, said in (("", True), ("Write <think> </think> <answer> </answer>.", False)):
+        assert cli.main(["grpo", *base, "--model.system", system]) == 0
+        assert ("was not taught the tags earns nothing" in capsys.readouterr().err) == said
+
+
 def test_a_token_without_an_embedding_is_a_bad_row(folder):
     rows, sizes = check_pictures(list(read_examples(folder / "good.jsonl")))
     reader = replace(load_reader(ModelConfig(path=BASE)), vocabulary=3)

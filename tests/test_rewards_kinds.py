@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from seethink.core.nouns import Sample
 from seethink.rewards.box import generalised_iou, iou
+from seethink.rewards.check import check_gold
 from seethink.rewards.choice import options_of
 from tests.answers import box, choice, digit
 
@@ -224,6 +227,12 @@ OVERLAPS = [
     ("[0, 0, 2, 2]", "[0, 0, 1, 1]", {"coords": "pixel", "image_size": [100, 100]}, 0.25),
     ("[0, 0, 0.5, 0.5]", "[0, 0, 500, 500]", {"coords": "norm1000", "gold_coords": "norm1"}, 1.0),
     ("[64, 96, 448, 240]", "[0.1, 0.2, 0.7, 0.5]", {"gold_coords": "pixel", "image_size": [640, 480]}, 1.0),
+    (
+        "[64, 96, 448, 240]",
+        "[32, 48, 224, 120]",
+        {"coords": "pixel", "image_size": [320, 240], "gold_image_size": [640, 480]},
+        1.0,
+    ),
     ("[0.6, 0.2, 1.0, 0.5]", "[0.5, 0.2, 1.0005, 0.5]", {}, 0.8),
     ("[0.1, 0.1, 0.2, 0.2]", "[0.5, 0.5, 0.6, 0.6]", {}, 0.0),
     ("[[0.1,0.1,0.3,0.3],[0.6,0.6,0.9,0.9]]", "[[0.6,0.6,0.9,0.9],[0.1,0.1,0.3,0.3]]", {}, 1.0),
@@ -235,6 +244,23 @@ OVERLAPS = [
 @pytest.mark.parametrize(("gold", "answer", "meta", "expected"), OVERLAPS)
 def test_overlap(gold, answer, meta, expected):
     assert box(gold, answer, meta).value == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("gold", "meta", "problem"),
+    [
+        ("[100, 50, 200, 150]", {"coords": "norm1000", "gold_coords": "pixel", "image_size": [400, 200]}, ""),
+        ("[100, 50, 200, 150]", {"coords": "pixel", "image_size": [56, 28], "gold_image_size": [400, 200]}, ""),
+        ("[100, 50, 200, 150]", {"coords": "pixel", "image_size": [56, 28]}, "outside the image"),
+        ("[0.1, 0.2, 0.7, 0.5]", {"coords": "percent", "gold_coords": "norm1"}, "coords 'percent'"),
+        ("[0.1, 0.2, 0.7, 0.5]", {"gold_coords": "percent"}, "gold_coords 'percent'"),
+        ("[0.1, 0.2, 0.7, 0.5]", {"coords": "pixel", "gold_coords": "norm1"}, "coords 'pixel' with image_size None"),
+        ("[1, 2, 7, 5]", {"gold_coords": "pixel", "gold_image_size": [0, 3]}, r"gold_image_size \[0, 3\]"),
+    ],
+)
+def test_a_gold_is_checked_in_the_frame_that_it_is_written_in(gold, meta, problem):
+    found = check_gold(Sample("a", "", (), "Where?", gold, "box", meta=meta))
+    assert re.search(problem, found) if problem else not found
 
 
 def test_frames_are_declared_never_guessed():

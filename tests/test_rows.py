@@ -121,6 +121,15 @@ def test_pictures_under_any_name_are_refused_where_the_row_has_none(folder, valu
     assert read(folder, visual=value).meta == {"visual": value}
 
 
+@pytest.mark.parametrize("key", ["hint", "input", "System", "passage", "messages"])
+def test_text_under_other_names_is_refused_because_no_model_would_read_it(folder, key):
+    with pytest.raises(
+        UserError, match=f"rows.jsonl:1: '{key}' looks like text for the model, which stands under 'question'"
+    ):
+        read(folder, **{key: "He was born in 1990."})
+    assert read(folder, meta={key: "a note"}).meta == {key: "a note"} and read(folder, **{key: ""})
+
+
 @pytest.mark.parametrize("key", ["options", "Options", "candidates", "A"])
 def test_options_under_other_names_are_refused_where_no_model_would_see_them(folder, key):
     with pytest.raises(UserError, match=f"rows.jsonl:1: '{key}' looks like options, which stand under 'choices'"):
@@ -255,12 +264,13 @@ def test_a_folder_is_no_image(folder):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b'[{"id": 1}]', "rows.jsonl:1: .*JSON array.*jq"),
-        (b'[\n{"id": 1}\n]', "rows.jsonl:1: .*JSON array.*jq"),
+        (b'[{"id": 1, "question": "?", "gold": 3, "kind": "digit"}]', "rows.jsonl:1: .*JSON array.*jq"),
+        (b'[\n{"id": 1}\n]', "rows.jsonl:1: .*JSON array.*Make rows of it: seethink import --format hf"),
+        (b"[", "rows.jsonl:1: .*JSON array.*Make rows of it"),
         (b'{\n"id": 1\n}', "rows.jsonl:1: .*JSON over several lines.*jq"),
         (b"id\tquestion\n1\tx", "rows.jsonl:1: .*TSV"),
         (b"id,question\n1,x", "rows.jsonl:1: .*CSV"),
-        (b"PAR1\xff\x00", "rows.jsonl: this is a Parquet file.*JSONL"),
+        (b"PAR1\xff\x00", "rows.jsonl: this is a Parquet file.*Make rows of it: seethink import"),
         (b"\x1f\x8b\x08\x00", "rows.jsonl: this is compressed with gzip.*gunzip"),
         (b"PK\x03\x04\xff", "rows.jsonl: this is a ZIP archive"),
         ('{"id": 1}'.encode("utf-16"), "rows.jsonl: this is UTF-16 text"),

@@ -22,6 +22,8 @@ _EXTRA_IMAGE_KEY = re.compile(
 _PICTURE = re.compile(r"(?i)data:image/|[^\n]{1,1000}\.(?:png|jpe?g|webp|gif|bmp|tiff?|avif|heic)\s*\Z")
 _OTHER_MARK = re.compile(r"(?i)<[|/]?(?:image|video|audio)[ _-]?(?:\d+|here|placeholder)?\|?\s*/?>")
 _OPTION_KEYS = ("options", "option", "candidates", "a")  # in lower case
+_TEXT_KEYS = ("hint", "input", "instruction", "passage", "system", "system_prompt", "messages", "conversations")
+"""Under which people keep what a model is to read beside the question."""
 _CONTROL_TOKEN = re.compile(
     r"<\|(?:image_pad|video_pad|vision_pad|vision_start|vision_end|im_start|im_end|endoftext)\|>|<image>"
 )
@@ -52,7 +54,7 @@ def read_golds(value: Any, kind: str, where: object) -> tuple[str, ...]:
     """
     if not isinstance(value, list):
         return (as_text(value, "gold", where),)
-    if kind == "box" and _is_box(value):
+    if kind == "box" and is_box(value):
         return (json.dumps(value),)
     if not value:
         raise UserError("gold is an empty list", where=where, remedy="Write an answer, or a list of right ones")
@@ -93,13 +95,15 @@ def read_images(row: dict[str, Any], where: object) -> tuple[str, ...]:
 def refuse_stray(others: dict[str, Any], question: str, images: bool, options: bool, where: object) -> None:
     """Raises UserError where a row lacks its images or options, but has them under keys that nobody reads (`others`).
 
-    Also for marks of images that are not ours, which would reach the model as text.
+    Also for text under such keys that a model was to read, and for marks of images that are not ours, which it would read.
     """
     for key, value in others.items():
         if not images and _is_picture(value):
             raise _misplaced(key, "pictures", "images", where)
         if not options and key.lower() in _OPTION_KEYS and value and not lettered(question):
             raise _misplaced(key, "options", "choices", where)
+        if key.lower() in _TEXT_KEYS and value:
+            raise _misplaced(key, "text for the model", "question", where)
     if found := _OTHER_MARK.search(question):
         what = f"question holds {found[0]}, which marks no image here"
         raise UserError(what, where=where, remedy=f"Write {PLACEHOLDER} where an image stands, or leave it out")
@@ -177,10 +181,10 @@ def refuse_tokens(texts: Iterable[str], where: object) -> None:
             raise UserError(f"a text holds {found[0]}, which is not text to a model", where=where, remedy=remedy)
 
 
-def _is_box(value: list[Any]) -> bool:
+def is_box(value: list[Any]) -> bool:
     """Four numbers, or several such lists."""
     if value and all(isinstance(v, list) for v in value):
-        return all(_is_box(v) for v in value)
+        return all(is_box(v) for v in value)
     return len(value) == 4 and all(map(_is_number, value))
 
 
@@ -194,7 +198,8 @@ def _is_picture(value: Any) -> bool:
 
 
 def _misplaced(key: str, what: str, ours: str, where: object) -> UserError:
-    what = f"{key[:MAX_SHOWN]!r} looks like {what}, which stand under {ours!r} here"
+    stand = "stand" if what.endswith("s") else "stands"
+    what = f"{key[:MAX_SHOWN]!r} looks like {what}, which {stand} under {ours!r} here"
     return UserError(what, where=where, remedy="Rename the key, or put what is only a note into meta")
 
 

@@ -34,7 +34,7 @@ class Sample:
     """What the source knows beyond the image (scene text, textual problem), for the captioner."""
     licence: str = ""
     meta: dict[str, Any] = field(default_factory=dict)
-    """Free: coords, gold_coords, image_size of boxes; scene of the pocket world; part of a board."""
+    """Free: coords, image_size, gold_coords, gold_image_size of boxes; scene of the pocket world; part of a board."""
     alternatives: tuple[str, ...] = ()
     """Other reference answers, as right as `gold`."""
     places: tuple[int, ...] = ()

@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple, TextIO
 
 from seethink.core.errors import UserError
 from seethink.core.fields import MAX_SHOWN, refuse_stray, refuse_tokens
-from seethink.core.filetype import refuse_other_text, unreadable
+from seethink.core.filetype import NEEDED, import_line, refuse_other_text, unreadable
 from seethink.core.nouns import KEYS, Example, Sample, sample_from_row, sample_to_row
 
 MAX_PATH = 300  # characters of a path in a message; its end tells more
@@ -265,6 +265,9 @@ def read_rows(path: Path, completions: bool = False) -> Iterator[tuple[DataRow, 
                 raise UserError(what, where=where, remedy="Ids must be unique")
             yield DataRow(where, name, example), given
         except UserError as fault:
+            if number == 1 and given and {*NEEDED} - given.keys():
+                remedy = f"{fault.remedy}; to make such rows: {import_line(path, given)}"
+                fault = UserError(fault.what, where=where, remedy=remedy)
             yield DataRow(where, name, fault), given
     if not number:
         raise UserError("no samples", where=path, remedy="Give a file with at least one row")

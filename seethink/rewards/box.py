@@ -1,7 +1,7 @@
 """Boxes: read in a declared frame, scored by plain intersection over union.
 
-Frames are declared per sample (`meta.coords`: norm1, norm1000 or pixel with `meta.image_size`; `meta.gold_coords` where the
-gold uses another one) and never guessed from the size of the numbers. Coordinates are continuous: the +1 of inclusive
+Frames are declared per sample (`meta.coords`: norm1, norm1000 or pixel with `meta.image_size`; `meta.gold_coords` and
+`meta.gold_image_size` where the gold uses another one) and never guessed from the size of the numbers. Coordinates are continuous: the +1 of inclusive
 pixels would turn every box in [0, 1] into nonsense. A box is never repaired: corners in the wrong order are malformed.
 """
 
@@ -38,12 +38,9 @@ def box(gold: str, said: str, meta: dict[str, Any], config: BoxConfig) -> Decisi
 
     With a threshold the overlap becomes 0 or 1.
     """
-    coords = str(meta.get("coords", "norm1"))
-    frame, gold_frame = (
-        frame_size(name, meta.get("image_size")) for name in (coords, str(meta.get("gold_coords", coords)))
-    )
-    if frame is None or gold_frame is None:
-        return gold_error(f"no frame: coords {coords!r} with image_size {meta.get('image_size')!r}")
+    if problem := frame_problem(meta):
+        return gold_error(problem)
+    frame, gold_frame = (frame_size(*declared) or (1.0, 1.0) for declared in _declared(meta))
     targets = _known_boxes(gold, gold_frame)
     if isinstance(targets, str):
         return gold_error(f"gold box: {targets}")
@@ -67,6 +64,27 @@ def box(gold: str, said: str, meta: dict[str, Any], config: BoxConfig) -> Decisi
 def wrong_boxes(_: Sample, __: random.Random) -> list[str]:
     """Canaries: a speck, broken boxes, and one box too often."""
     return ["[0, 0, 0.001, 0.001]", "[0, 0, 1]", "IoU = 1.0", "[0, 0, 1, 1]" * 101, *NOTHING]
+
+
+def frame_problem(meta: dict[str, Any]) -> str:
+    """Which of the two frames cannot be known, or ''."""
+    for name, (coords, size) in zip(("", "gold_"), _declared(meta), strict=True):
+        if frame_size(coords, size) is None:
+            of_gold = name if f"{name}coords" in meta or f"{name}image_size" in meta else ""
+            return f"no frame: {of_gold}coords {coords!r} with {of_gold}image_size {size!r}"
+    return ""
+
+
+def in_gold_frame(meta: dict[str, Any]) -> dict[str, Any]:
+    """What is declared for an answer that is written as the gold is."""
+    _, (coords, size) = _declared(meta)
+    return {"coords": coords, "image_size": size}
+
+
+def _declared(meta: dict[str, Any]) -> tuple[tuple[str, Any], tuple[str, Any]]:
+    """(coords, image size) of the answer, and of the gold."""
+    coords, size = str(meta.get("coords", "norm1")), meta.get("image_size")
+    return (coords, size), (str(meta.get("gold_coords", coords)), meta.get("gold_image_size", size))
 
 
 def frame_size(coords: str, image_size: Any) -> tuple[float, float] | None:

@@ -53,7 +53,7 @@ def _check_gold(sample: Sample, config: RewardConfig | None) -> str:
             return said.detail if said.status == FAILED else ""
     if problem := rules.check(sample):
         return problem
-    decision = rules.decide(sample, AnswerText(sample.gold), config)
+    decision = rules.decide(rules.repeated(sample), AnswerText(sample.gold), config)
     if decision is None:
         return ""
     _, unread = read_answer(compose("", sample.gold), config)

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from seethink.core.nouns import Sample
 from seethink.core.tags import clean
-from seethink.rewards.box import box, wrong_boxes
+from seethink.rewards.box import box, frame_problem, in_gold_frame, wrong_boxes
 from seethink.rewards.choice import choice, choice_problem, options_of, wrong_letters
 from seethink.rewards.config import RewardConfig
 from seethink.rewards.decision import AnswerText, Decision, gold_error
@@ -32,6 +32,8 @@ class Rules:
     """Decides the rest of a batch at once, in order; the scorer of open answers is made when it is called."""
     check: Callable[[Sample], str] = lambda sample: ""
     """Why a gold that is not empty is unusable, or ''. That an answer that repeats it is right is checked anyway."""
+    repeated: Callable[[Sample], Sample] = lambda sample: sample
+    """The sample as it is for an answer that is written as the gold is."""
     wrong: Callable[[Sample, random.Random], list[str]] = lambda sample, rng: []
     """Answers that are certainly wrong, for `audit`."""
     correct: Callable[[RewardConfig], float] = lambda config: 1.0
@@ -56,6 +58,8 @@ RULES: dict[str, Rules] = {
     ),
     "box": Rules(
         decide=lambda sample, answer, config: box(sample.gold, answer.raw, sample.meta, config.box),
+        check=lambda sample: frame_problem(sample.meta),
+        repeated=lambda sample: replace(sample, meta=in_gold_frame(sample.meta)),
         wrong=wrong_boxes,
         correct=lambda config: config.box.correct,
     ),

@@ -64,7 +64,7 @@ def run(config: TracesConfig, dry_run: bool = False) -> None:
         if not (whole := folder.done):
             stats = [analyse_row(row, samples.get(row.sample_id), checker, config.lexicons) for row in rows]
             table = [table_row(row, of_row) for row, of_row in zip(rows, stats, strict=True)]
-            write_table(folder.path("traces.parquet"), table, ["sample_id"])
+            write_table(folder.path("traces.parquet"), table, ["sample_id"], of=(Row, TraceStats))
             folder.finish(**summary(rows, stats))
         print(f"traces: {'done before' if whole else 'finished'}, {len(rows)} analysed, {config.out}")
         say(folder.summary)

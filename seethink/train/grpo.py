@@ -45,7 +45,7 @@ from seethink.train.model.policy import EncodedPrompt, Policy, distribute, load_
 from seethink.train.model.saving import save_adapters, save_policy
 from seethink.train.needs import needs
 from seethink.train.optimiser import Optimiser, refuse_moments
-from seethink.train.preflight import Checked, blanked, check_data, warn_of_golds
+from seethink.train.preflight import Checked, blanked, check_data, warn_of_golds, warn_of_silence
 from seethink.train.rollout.engine import make_sampler, reuses_prefill
 from seethink.train.rollout.sampler import decode
 from seethink.train.sft import encode
@@ -69,6 +69,7 @@ def run(config: GRPOConfig, dry_run: bool = False) -> dict[str, Any] | None:
         samples = [example.sample for example in examples]
         if ranks.first and not config.reward.placebo and not config.teacher:
             warn_of_golds(samples, config)
+            warn_of_silence(samples, config)
         shown = Checked([], [], {})
         if config.demos.data:
             demonstrations = config.model_copy(update={"data": config.demos.data, "limit": 0, "watch": WatchConfig()})

@@ -5,6 +5,7 @@ Prompts are counted from the sizes of their pictures, so no pixels are processed
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,12 +21,15 @@ from seethink.core.preflight import MANY, Sizes, check_pictures, settle
 from seethink.core.progress import progress
 from seethink.core.prompt import prompt_parts
 from seethink.core.store import DataRow, read_examples
+from seethink.core.tags import ANSWER, compose, extract
+from seethink.rewards.box import frame_size
 from seethink.rewards.check import check_gold
-from seethink.train.config import GRPOConfig, JobConfig, ModelConfig, TrainingConfig, WatchConfig
+from seethink.train.config import GRPOConfig, JobConfig, ModelConfig, TrainingConfig, WatchConfig, system_prompt
 from seethink.train.dist import Ranks
 from seethink.train.model.parts import load_tools, render
 
 BATCH = 256  # rows tokenised at once
+SHAPE = 0.25  # by which the logarithms of two ratios of sides may differ: 3 to 4 and 4 to 3 are 0.58 apart
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +112,10 @@ def check_data(
         samples = [example.sample for example in examples]
         if images != "own":
             refuse_blind(samples, images)
+    if completions and ranks.first:
+        warn_of_tags(examples, config.data)
+    if images == "own" and ranks.first:
+        warn_of_frames([example.sample for example in examples], sizes, config.data)
     before = {row.read.sample.id: row.read.sample for row in own if isinstance(row.read, Example)}
     alarms = not_shuffled([before[s.id] for s in samples], samples) if images == "shuffled" else {}
     if isinstance(config, TrainingConfig) and config.watch.data:
@@ -193,6 +201,40 @@ def warn_of_golds(samples: list[Sample], config: GRPOConfig) -> None:
         first = f"the first of {bad[0][0]!r}: {bad[0][1]}"
         what = f"{len(bad)} of {len(samples)} golds cannot be judged by, {first}"
         print(f"  ! {what}; see `seethink reward check {config.data}`", file=sys.stderr)
+
+
+def warn_of_silence(samples: list[Sample], config: GRPOConfig) -> None:
+    """Says where nobody tells the model of the tags in which its answer is looked for: untaught, it earns nothing."""
+    if not system_prompt(config.model) and not any(ANSWER in sample.question for sample in samples):
+        what = f"no system prompt, and no question names {ANSWER}: a model that was not taught the tags earns nothing"
+        print(f"  ! {what}; --model.system @paper/system.txt asks for them", file=sys.stderr)
+
+
+def warn_of_frames(samples: list[Sample], sizes: Sizes, path: Path) -> None:
+    """Says how many boxes are declared in pixels of a size that has not the shape of the picture: mostly height before width."""
+    bad = []
+    for sample in samples if any(s.kind == "box" for s in samples) else []:
+        for key in ("image_size", "gold_image_size"):
+            frame = frame_size("pixel", sample.meta.get(key)) if sample.kind == "box" else None
+            if frame and sample.images and not any(_alike(frame, sizes[image]) for image in sample.images):
+                width, height = sizes[sample.images[0]]
+                bad.append(f"{sample.id!r} with {key} {sample.meta[key]} for a picture of {width} x {height}")
+    if bad:
+        what = f"{len(bad)} sizes of boxes in {path} have not the shape of their picture (width, height)"
+        print(f"  ! {what}, the first {bad[0]}", file=sys.stderr)
+
+
+def _alike(frame: tuple[float, float], size: tuple[int, int]) -> bool:
+    """Whether a box may have been measured on a picture of this shape, or on what a model makes of it (multiples of patches)."""
+    return abs(math.log(frame[0] / frame[1] * size[1] / size[0])) < SHAPE
+
+
+def warn_of_tags(examples: list[Example], path: Path) -> None:
+    """Says how many completions hold no answer where rewards look for it: who imitates them earns nothing."""
+    bare = [(e.sample.id, status) for e in examples if (status := extract(e.completion).status) != "ok"]
+    if bare:
+        what = f"{len(bare)} of {len(examples)} completions of {path} are not laid out as {compose('..', '..').replace(chr(10), ' ')}"
+        print(f"  ! {what}, the first of {bare[0][0]!r}: {bare[0][1]}", file=sys.stderr)
 
 
 def _length(row: DataRow, reader: Reader, prompt: list[int], completion: list[int], sizes: Sizes) -> Length | UserError:

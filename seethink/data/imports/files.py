@@ -132,13 +132,38 @@ def _table(path: Path, batches: Iterator[pa.RecordBatch]) -> Iterator[TheirRow]:
     try:
         for batch in batches:
             named = _classes(batch.schema)
-            for row in batch.to_pylist():
+            for row in as_written(batch).to_pylist():
                 number += 1
                 for name, classes in named.items():  # -1: none
                     row[name] = classes[n] if isinstance(n := row.get(name), int) and 0 <= n < len(classes) else None
                 yield TheirRow(f"{path}:{number}", f"{path.stem}-{number}", row, 1)
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         raise _broken(path, number, error) from None
+
+
+def as_written(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """With numbers as somebody wrote them: 0.1 of 32 bits is 0.1 and not 0.10000000149011612; decimals and dates are texts."""
+    for at, field in enumerate(batch.schema):
+        if (texts := _written(field.type, pa.string())) != field.type:
+            column = batch.column(at).cast(texts).cast(_written(field.type, pa.float64()))
+            batch = batch.set_column(at, field.name, column)
+    return batch
+
+
+def _written(kind: pa.DataType, single: pa.DataType) -> pa.DataType:
+    """The type with this one for numbers of 32 bits, wherever in it they are, and text for what JSON has no word for."""
+    if pa.types.is_float32(kind):
+        return single
+    if pa.types.is_decimal(kind) or pa.types.is_temporal(kind):
+        return pa.string()
+    if pa.types.is_struct(kind):
+        return pa.struct([(field.name, _written(field.type, single)) for field in kind])
+    if pa.types.is_fixed_size_list(kind):
+        return pa.list_(_written(kind.value_type, single), kind.list_size)
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        inner = _written(kind.value_type, single)
+        return kind if inner == kind.value_type else pa.list_(inner)
+    return kind
 
 
 def _parquet(path: Path, unread: tuple[str, ...]) -> Iterator[pa.RecordBatch]:

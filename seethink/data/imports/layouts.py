@@ -15,9 +15,9 @@ from seethink.core.errors import UserError
 from seethink.core.fields import PLACEHOLDER, as_text, lettered, names_pictures, read_choices
 from seethink.core.nouns import KINDS, sample_from_row
 from seethink.core.prompt import prompt_text
-from seethink.core.tags import ANSWER, THINK, THINK_END, compose, extract
+from seethink.core.tags import ANSWER, ANSWER_END, THINK, THINK_END, compose, extract
 from seethink.data.imports.files import Fields
-from seethink.data.imports.kinds import kind_of_gold, letter_of
+from seethink.data.imports.kinds import kind_of_gold, letter_of, refuse_numbered
 
 Aliases = dict[str, tuple[str, ...]]
 """Our name -> theirs, best first; a dot leads into an object."""
@@ -34,6 +34,8 @@ BASE: Aliases = {
     "licence": ("licence", "license"),
     "meta": ("meta",),
 }
+GOLDS = BASE["gold"][:-1]
+"""Of which no two may differ; a label is often the number of an answer that stands beside it."""
 CHAT: Aliases = {
     **BASE,
     "question": ("question",),
@@ -64,8 +66,10 @@ FORMATS: dict[str, Aliases] = {
     "llava": {**CHAT, "conversation": ("conversations",)},
     "paper": {},
 }
-OURS = ("question", "gold", "images", "id", "source", "kind", "choices", "alternatives", "context", "licence", "completion", "conversation")  # fmt: skip
-"""What --columns may name."""
+OURS = ("question", "gold", "images", "id", "source", "kind", "choices", "alternatives", "context", "licence", "completion", "conversation", "hint", "input")  # fmt: skip
+"""What --columns may name; a hint is asked before the question, an input after it."""
+CONTEXT = "a context, which only the captioner of `seethink data` is shown (--columns context=input puts it into the question)"
+UNTAGGED = f"a completion without {THINK}..{THINK_END} {ANSWER}..{ANSWER_END}, in which no answer can be read"
 NUMBERED = re.compile(r"<image[ _]?(\d+)>")
 WORDS = {"answer": "gold", "solution": "gold", "image": "images", "problem": "question", "messages": "conversation"}
 """Other words for these."""
@@ -106,6 +110,9 @@ def draft(row: Fields, names: Aliases, kind: str, where: str) -> OurRow:
         raise _several_turns(where)
     if not isinstance(asked, str) or not asked.strip():
         raise UserError("row has no question", where=where, remedy=_columns("question", names, row))
+    if others := [name for name in names["gold"] if name in rest and name in GOLDS and rest[name] != taken["gold"]]:
+        what = f"{' and '.join(name for name in GOLDS if _filled(row.get(name)))} differ, and any may be the gold"
+        raise UserError(what, where=where, remedy=f"Say which it is, e.g. --columns {others[0]}=gold")
     if "gold" not in taken:
         completion, taken["gold"] = answered(completion)
         notes += ["a gold read from the answer"] if taken["gold"] else []
@@ -116,11 +123,13 @@ def draft(row: Fields, names: Aliases, kind: str, where: str) -> OurRow:
     if stray and not pictures:
         what = f"column {stray[0]!r} looks like pictures, and the row has no others"
         raise UserError(what, where=where, remedy=f"Say so: --columns {stray[0]}=images")
-    taken["choices"] = _choices(taken.get("choices"), rest, where)
+    taken["choices"] = _choices(_labelled(taken), rest, where)
     meta = {**{key: value for key, value in rest.items() if key not in (*stray, *FRAME)}, **_meta(taken)}
     notes += [f"column {key!r}, left out" for key in stray]
     notes += [f"column {key!r}, kept in meta" for key in rest if key not in (*stray, *FRAME)]
-    hint, more = taken.pop("hint", ""), taken.pop("input", "")
+    notes += [CONTEXT] if taken.get("context") else []
+    notes += [UNTAGGED] if completion and extract(completion).status != "ok" else []
+    hint, more = (as_text(taken.pop(name, ""), name, where) for name in ("hint", "input"))
     asked = plain_marks("\n".join(text for text in (hint, asked, more) if text))
     taken |= {"meta": meta, "question": asked_as(taken, asked), "completion": completion}
     return OurRow(_with_kind(taken, kind, where), pictures, tuple(notes))
@@ -157,6 +166,14 @@ def look(row: Fields, name: str) -> Any:
         return row[name]
     first, dot, inner = name.partition(".")
     return row[first].get(inner) if dot and isinstance(row.get(first), dict) else None
+
+
+def together(row: Fields, names: list[str]) -> Fields:
+    """The row with the pictures of several columns in the first of them, in this order."""
+    if len(names) < 2:
+        return row
+    held = [value for name in names if _filled(value := look(row, name))]
+    return {**{key: value for key, value in row.items() if key not in names}, names[0]: held}
 
 
 def read_turns(value: Any, where: str, role: str = "user") -> Dialogue:
@@ -261,10 +278,28 @@ def _meta(taken: Fields) -> Fields:
     return meta if isinstance(meta, dict) else {"meta": meta}
 
 
+def _labelled(taken: Fields) -> Any:
+    """The choices; those of {label: [..], text: [..]} and {A: .., B: ..} in the order of their letters.
+
+    Where labels are no letters, a gold that is one of them becomes its letter.
+    """
+    value = taken.get("choices")
+    if isinstance(value, dict) and value.keys() == {"label", "text"}:
+        value = dict(zip(map(str, value["label"]), value["text"], strict=False))
+    if not isinstance(value, dict):
+        return value
+    letters = string.ascii_uppercase[: len(value)]
+    if {*value} == {*letters}:
+        return [value[letter] for letter in letters]
+    golds = taken["gold"] if isinstance(taken["gold"], list) else [taken["gold"]]
+    if all(str(gold) in value for gold in golds):
+        named = dict(zip(value, letters, strict=False))
+        taken["gold"] = [named[str(gold)] for gold in golds]
+    return [*value.values()]
+
+
 def _choices(value: Any, rest: Fields, where: str) -> list[str]:
-    """Options of a list, of its text, of {label, text}, or in columns A, B, C, ... which are taken out of `rest`."""
-    if isinstance(value, dict):
-        value = value.get("text")
+    """Options of a list, of its text, or in columns A, B, C, ... which are taken out of `rest`."""
     if isinstance(value, str) and value.startswith("["):
         try:
             value = ast.literal_eval(value)
@@ -288,6 +323,8 @@ def _with_kind(taken: Fields, kind: str, where: str) -> Fields:
         return {**taken, "kind": own}
     golds = taken["gold"] if isinstance(taken["gold"], list) else [taken["gold"]]
     listed = taken["choices"] or (list(lettered(taken["question"])) if kind in ("auto", "choice") else [])
+    if kind in ("auto", "choice"):
+        refuse_numbered(golds, listed, where)
     if kind == "auto":
         kind = kind_of_gold(taken, listed, where)
     if kind == "choice":

@@ -28,9 +28,10 @@ from seethink.core.store import DataRow, example_from_row, relative_images, writ
 from seethink.core.tags import THINK_END, compose
 from seethink.data.config import ImportConfig
 from seethink.data.imports.files import Fields, TheirRow, files_of, rows, size
-from seethink.data.imports.layouts import FORMATS, OURS, WORDS, Aliases, counted, draft, look
+from seethink.data.imports.layouts import FORMATS, OURS, WORDS, Aliases, counted, draft, look, together
 from seethink.data.imports.pictures import PictureFolder
 from seethink.data.sources.paper import paper_sample
+from seethink.rewards.check import check_gold
 
 PREVIEW = 3
 KNOWN_BY = 1000  # rows by which a column that --columns names must have been seen
@@ -72,6 +73,7 @@ class Importer:
         self.config = config
         self.files = files_of(config.source)
         self.names, self.mapped = columns(config)
+        self._pictured = [theirs for theirs, ours in self.mapped.items() if ours == "images"]
         self.pictures = PictureFolder(
             config.out.absolute().with_name(f"{config.out.stem}-images"),
             [folder.absolute() for folder in (config.images, self.files[0].parent) if folder],
@@ -81,7 +83,8 @@ class Importer:
         self.dropped: list[tuple[DataRow, UserError]] = []
         self.notes: Counter[str] = Counter()
         self.kinds: Counter[str] = Counter()
-        self.completions = self.read = 0
+        self.completions = self.read = self.unjudged = 0
+        self._first_unjudged = ""
         self._ids: dict[str, str] = {}
 
     def rows(self) -> Iterator[Fields]:
@@ -120,6 +123,9 @@ class Importer:
     def summary(self, dry_run: bool) -> dict[str, Any]:
         """Printed, and given back."""
         taken = self.read - len(self.dropped)
+        if self.unjudged:
+            what = f"{self.unjudged} of {taken} golds cannot be judged by, the first of {self._first_unjudged}"
+            print(f"  ! {what}; see `seethink reward check {self.config.out}`", file=sys.stderr)
         for line in counted(self.notes):
             print(f"  {line}")
         for row, fault in self.dropped[:SHOWN]:
@@ -151,7 +157,7 @@ class Importer:
         if self.config.format == "paper":
             row, held = from_paper(theirs, where, self.pictures)
         else:
-            row, cell, notes = draft(theirs, self.names, self.config.kind, where)
+            row, cell, notes = draft(together(theirs, self._pictured), self.names, self.config.kind, where)
             index = "" if self.config.format != "hf" else str(theirs.get("index", ""))
             held = self.pictures.of_table(cell, index, where) if index else self.pictures.of(cell, where)
             row = {"id": found.name, "source": self.source, **row, "images": [picture.file for picture in held]}
@@ -170,6 +176,9 @@ class Importer:
             ) from None
         self.pictures.keep(held, where)
         self._count(example, notes)
+        if problem := check_gold(example.sample):
+            self.unjudged += 1
+            self._first_unjudged = self._first_unjudged or f"{where}: {problem}"
         return json.loads(json.dumps(ours, default=str))
 
     def _count(self, example: Example, notes: tuple[str, ...]) -> None:
@@ -192,10 +201,13 @@ def columns(config: ImportConfig) -> tuple[Aliases, dict[str, str]]:
             close = difflib.get_close_matches(ours, [*OURS, *WORDS], n=1)
             remedy = f"Did you mean {close[0]}?" if close else f"Ours are {', '.join(OURS)}"
             raise UserError(f"--columns {theirs}={ours}: no column of ours", remedy=remedy)
+        if ours != "images" and (other := next((t for t, o in mapped.items() if o == ours), None)):
+            what = f"--columns gives {ours} two columns, {other} and {theirs}"
+            raise UserError(what, remedy="Name one: only pictures are put together from several")
         mapped[theirs] = ours
         target = "asked" if ours == "question" and "asked" in names else ours
         names = {name: tuple(t for t in of if t != theirs) for name, of in names.items()}
-        names[target] = (theirs, *names.get(target, ()))
+        names[target] = (theirs, *names.get(target, ())) if ours != "gold" else (theirs,)  # named, and no other
     return names, mapped
 
 
