@@ -23,6 +23,7 @@ from seethink import help
 from seethink.core.config import resolve
 from seethink.core.errors import UserError
 from seethink.core.guard import refuse_overwrite
+from seethink.core.next import what_next
 from seethink.core.run import done_mark, end_with_parent, ended
 from seethink.core.terminal import clean_output
 from seethink.train.launch import launch, under_torchrun
@@ -62,15 +63,29 @@ VERBS = {
     "pocket teach": ("pocket.config:TeachConfig", "pocket.server:run", "serve the simulated teacher on loopback"),
     "pocket pretrain": ("pocket.config:PretrainConfig", "pocket.pretrain:run", "build the base model from nothing"),
 }  # fmt: skip
+UNREAD = 141  # as of a program that SIGPIPE ended: 128 + 13
 FORMER = {"rank": "select"}  # earlier names of verbs, which are still understood
 PARALLEL = ("select", "sft", "grpo", "eval")  # verbs that --gpus starts on several
 DEFAULTS = {"study": "pocket/study.toml"}  # settings of a verb that was given no @file
 EXAMINED = {"doctor sft": "sft", "doctor grpo": "grpo"}  # verbs that look at a run of another verb, and write nothing
 
 
-@clean_output()
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code: 0 done, 1 a bug or a full disk, 2 bad input, 3 endpoint unusable, 4 budget spent, 130 interrupted."""
+    """Exit code: 0 done, 1 a bug or a full disk, 2 bad input, 3 endpoint unusable, 4 budget spent, 130 interrupted.
+
+    141: done, and whoever read standard output left before its end (`| head`); the work is never cut for that.
+    """
+    with clean_output() as out:
+        code = command(arguments)
+    if code or not out.fault or under_torchrun():
+        return code
+    if not out.unread:
+        print(f"seethink: standard output: {out.fault.strerror}", file=sys.stderr)
+    return UNREAD if out.unread else 1
+
+
+def command(arguments: Sequence[str] | None) -> int:
+    """Exit code of what was asked for, errors in words."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     # oneDNN keeps a compiled kernel per tensor shape; ours change every step, and a thousand of them fill a gigabyte
@@ -142,13 +157,14 @@ def dispatch(arguments: list[str]) -> int:
     refuse_overwrite(config, [a[1:] for a in rest if a.startswith("@")])
     if verb in PARALLEL and config.gpus > 1 and not dry_run and not under_torchrun():
         return launch(arguments, config.gpus, config.device)
-    if not as_json:
-        load(function)(config, dry_run=dry_run)
-        return 0
     out = getattr(config, "out", None)
-    with contextlib.redirect_stdout(sys.stderr):
-        before = done_mark(out)
+    with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+        before = done_mark(out) if as_json else None
         result = load(function)(config, dry_run=dry_run)
+        if not dry_run and (then := what_next(verb, config)):
+            print(f"next: {then}")
+        if not as_json:
+            return 0
         if result is None and not dry_run and out:
             result = ended(out, before)
     if result is not None or not under_torchrun():  # of several processes the first has the result
@@ -181,6 +197,7 @@ def evaluate(config: Any, dry_run: bool = False) -> dict[str, Any] | None:
         load("show.evaluation:write")(
             config.out, load("evals.evaluated:board_items")(config.task, config.data, config.out)
         )
+        print(f"report: {config.out / 'report.html'}")
     return summary
 
 

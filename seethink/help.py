@@ -32,7 +32,7 @@ FLAGS = {
     "--json": "print one JSON object on stdout; everything else goes to stderr",
     "--help-all": "every key",
 }
-CODES = "Exit codes: 0 done, 1 a bug or a full disk, 2 bad input, 3 endpoint unusable, 4 budget spent, 130 interrupted."
+CODES = "Exit codes: 0 done, 1 a bug or a full disk, 2 bad input, 3 endpoint unusable, 4 budget spent, 130 interrupted, 141 unread to the end."
 SCRIPTS = {
     "bash": r"""_seethink() {
     local line=${COMP_LINE:0:COMP_POINT} words

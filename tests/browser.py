@@ -31,6 +31,34 @@ OVERFLOW = """(() => {
 })()"""
 
 
+PALE = r"""(() => {
+  const pen = Object.assign(document.createElement('canvas'), {width: 1, height: 1}).getContext('2d', {willReadFrequently: true});
+  const rgba = text => { pen.clearRect(0, 0, 1, 1); pen.fillStyle = text; pen.fillRect(0, 0, 1, 1);
+    const [r, g, b, a] = pen.getImageData(0, 0, 1, 1).data; return [r, g, b, a / 255]; };
+  const over = (top, under) => under.map((v, i) => top[i] * top[3] + v * (1 - top[3]));
+  const light = c => c.map(v => (v /= 255) <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4)
+    .reduce((sum, v, i) => sum + v * [.2126, .7152, .0722][i], 0);
+  const up = function* (node) { for (; node; node = node.parentElement) yield node; };
+  const found = new Set(), walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walk.nextNode()) {
+    const text = walk.currentNode.textContent.trim(), at = walk.currentNode.parentElement, style = getComputedStyle(at);
+    if (!text || !at.getClientRects().length || at.closest('script, style, option, :disabled') || style.visibility === 'hidden') continue;
+    const svg = at.closest('svg'), grounds = [...up(svg || at)].map(n => rgba(getComputedStyle(n).backgroundColor)).reverse();
+    const ground = grounds.reduce((under, top) => over(top, under), matchMedia('(prefers-color-scheme: dark)').matches ? [0, 0, 0] : [255, 255, 255]);
+    const ink = rgba(svg ? style.fill : style.color);
+    ink[3] *= [...up(at)].reduce((share, n) => share * getComputedStyle(n).opacity, 1);
+    const [a, b] = [light(over(ink, ground)), light(ground)].sort((x, y) => y - x), size = parseFloat(style.fontSize);
+    if ((a + .05) / (b + .05) < (size >= 24 || size >= 18.6 && style.fontWeight >= 700 ? 3 : 4.5)) found.add(`${at.tagName}.${at.className} ${text.slice(0, 20)}`);
+  }
+  return [...found];
+})()"""
+"""Texts whose contrast to what they stand on is below that of WCAG 2 AA."""
+
+
+class Press(str):
+    """Among scripts: a key that is pressed as a person presses it, so that the browser does what it does by itself."""
+
+
 @dataclass
 class Seen:
     """What happened while a page was open."""
@@ -92,7 +120,8 @@ class _Tab:
         while not self.loaded:
             self.note((await self.socket.receive(TIMEOUT)).json())
         for script in scripts:
-            self.seen.results.append(await self.run(script))
+            done = self.press(script) if isinstance(script, Press) else self.run(script)
+            self.seen.results.append(await done)
             await asyncio.sleep(0.3)
         self.seen.title, self.seen.overflow = await self.run("document.title"), await self.run(OVERFLOW)
         if picture:
@@ -104,6 +133,13 @@ class _Tab:
     async def resize(self, width: int, height: int) -> None:
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
         await self.call("Emulation.setDeviceMetricsOverride", **size)
+
+    async def press(self, key: str) -> None:
+        code = {"Tab": 9, "Enter": 13, "Escape": 27}.get(key, ord(key[0].upper()))
+        typed = {"text": key} if len(key) == 1 else {}
+        await self.call("Emulation.setFocusEmulationEnabled", enabled=True)
+        for kind, more in (("keyDown", typed), ("keyUp", {})):
+            await self.call("Input.dispatchKeyEvent", type=kind, key=key, windowsVirtualKeyCode=code, **more)
 
     async def run(self, script: str):
         reply = await self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)

@@ -73,3 +73,22 @@ def test_other_verbs_tell_what_they_wrote(folder, capsys, line, expected):
 def test_an_audit_and_the_machine(folder, capsys):
     assert {"canaries", "probes"} <= said(capsys, "reward", "audit", folder / "answers.jsonl").keys()
     assert said(capsys, "doctor", "--out", folder)["python"]["ok"] is not False
+
+
+RUNS_ALONE = {"study", "doctor", "reward serve", "pocket teach"}
+"""Verbs that need no argument, and begin."""
+
+
+@pytest.mark.parametrize("verb", sorted(cli.VERBS.keys() - RUNS_ALONE))
+def test_an_error_leaves_standard_output_empty(verb, capsys):
+    """For programs: text on standard error and exit code 2, so that nobody parses half an object."""
+    assert cli.main([*verb.split(), "--json", "--no_such_key", "1"]) == 2
+    said = capsys.readouterr()
+    assert said.out == "" and said.err.startswith("seethink: ") and len(said.err.splitlines()) == 1
+
+
+def test_an_error_at_the_end_of_a_verb_too(tmp_path, capsys):
+    (tmp_path / "rows.jsonl").write_text('{"id": "a", "kind": "digit", "gold": "none"}\n')
+    assert cli.main(["reward", "check", str(tmp_path / "rows.jsonl"), "--json"]) == 2
+    said = capsys.readouterr()
+    assert said.out == "" and "0 of 1 golds are usable" in said.err

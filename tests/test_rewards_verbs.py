@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import urllib.error
@@ -63,7 +64,10 @@ def test_score(tmp_path, capsys):
     assert [row["id"] for row in found] == list("abcdefgh")
     assert [row["reward"] for row in found] == [1, 1, 1, 0.5, 1, 0, 1, None]
     assert [row["status"] for row in found][-3:] == ["no_format", "ok", "gold_error"]
-    assert found[0]["answer"] == "7 cubes" and "digit ok: 1" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert found[0]["answer"] == "7 cubes" and re.search(r"digit +ok +1\n", said)
+    assert re.search(r"all +7 +1 +0\.786 \[0\.\d+, 1\.000\]", said), "undecided stands apart, and is no 0"
+    assert re.search(r"math +gold_error +empty gold +1\n", said), "a status comes with a reason"
     assert main(["reward", "score", str(source), "--out", str(out), "--reward.kind_scale", "{digit = 0.5}"]) == 0
     assert read(out)[0]["reward"] == 0.5
 

@@ -7,6 +7,7 @@ import threading
 import time
 
 import pytest
+from rich.cells import cell_len
 
 from seethink import cli
 from seethink.core.run import Run
@@ -50,6 +51,45 @@ def test_text_of_a_model_steers_no_terminal(running, capsys):
     cli.main(["watch", str(running.folder), "--once", "--width", "140"])
     printed = capsys.readouterr().out
     assert "\x1b" not in printed and "\u202e" not in printed and "owned" not in printed and "evil" in printed
+
+
+WIDE_TEXT = "数一数图中的球 😀👩‍👩‍👧 עברית وعربي \x1b[5;1H\x9b31m 漢字" * 20
+
+
+@pytest.mark.parametrize("width", [60, 100, 140])
+def test_every_line_fits_whatever_a_model_writes(running, capsys, width):
+    for n in range(4, 90):
+        running.log(n, **{"reward/mean": n / 100, "completion/cut_share": 1e-7 * n, "held_out/accuracy": None})
+    running.write_rows(
+        "rollouts.jsonl", [rollout(90, "漢" * 50, 1.0, WIDE_TEXT), rollout(90, "漢" * 50, 0.0, WIDE_TEXT)]
+    )
+    running.alarm("long", "x " * 100, 90)
+    assert cli.main(["watch", str(running.folder), "--once", "--width", str(width)]) == 0
+    printed = capsys.readouterr().out
+    assert max(map(cell_len, printed.splitlines())) <= width and "\x1b" not in printed and "\x9b" not in printed
+    curves = [line for line in printed.splitlines() if line.startswith(("reward/mean", "completion/cut_share"))]
+    assert len(curves) == 2 and all("▁" in line for line in curves), "a curve is one line"
+    assert ("0.04 to 0.89" in printed) == (width >= 80)
+
+
+def test_a_run_of_another_verb_has_no_curves_and_says_so(tmp_path, capsys):
+    with Run.open(tmp_path / "run", "eval", settings(tmp_path), {}) as folder:
+        folder.alarm("subset", "five items", None)
+        folder.finish()
+    (tmp_path / "run/report.html").write_text("")
+    assert cli.main(["watch", str(tmp_path / "run"), "--once", "--width", "200"]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0] == f"eval {tmp_path}/run: finished" and printed[1] == "! five items"
+    assert printed[2].startswith("curves are those of sft and grpo; ") and "report.html has the numbers" in printed[2]
+
+
+def test_a_study_says_how_many_stages_are_where(running, tmp_path, capsys):
+    study = tmp_path / "study"
+    (study / "arms/a/seed0").mkdir(parents=True)
+    running.folder.rename(study / "arms/a/seed0/grpo")
+    (study / "study.json").write_text(json.dumps({"commands": ["one", "two", "three"]}))
+    assert cli.main(["watch", str(study), "--once", "--width", "300"]) == 0
+    assert capsys.readouterr().out.startswith(f"study {study}: 0 of 3 stages finished, 1 running\n")
 
 
 def test_looking_takes_no_lock_and_writes_nothing(running):

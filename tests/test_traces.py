@@ -187,9 +187,10 @@ def test_summary_says_how_many_are_decided():
     long, short = compose("one two three", "3"), compose("one", "4")
     traces = [analyse(long, DIGIT, ok=True), analyse(short, DIGIT, ok=False), analyse("x")]
     summary = summarise(traces)
-    assert summary["ok"] == {"mean": 0.5, "n": 2} and summary["agrees"] == {"mean": None, "n": 0}
+    assert summary["ok"]["mean"] == 0.5 and summary["ok"]["n"] == 2 and summary["ok"]["interval"][1] > 0.9
+    assert summary["agrees"] == {"mean": None, "n": 0, "interval": None}
     assert summary["length"]["right"]["mean"] == 3 and summary["length"]["correlation"] == pytest.approx(1.0)
-    assert summarise([])["words"] == {"mean": None, "n": 0}
+    assert summarise([])["words"] == {"mean": None, "n": 0, "interval": None}
 
 
 @pytest.mark.parametrize(

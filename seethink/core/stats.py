@@ -173,6 +173,32 @@ def mean_interval(values: Sequence[float]) -> Interval | None:
     return Interval(mean, mean - half, mean + half)
 
 
+def clustered(values: Sequence[float], clusters: Sequence[object], share: bool = False) -> Interval | None:
+    """Mean of values of which those of one cluster are one draw, with its interval; None without any value.
+
+    One 0 or 1 per cluster gets Wilson's interval, values that are all equal that of the rule of three (a `share`, in [0, 1]) or
+    none (both limits are the mean). Otherwise Student's t over the clusters' shares in the mean: a mean of clusters of
+    unequal size is a ratio, whose error is that of its residuals.
+    """
+    if not len(values):
+        return None
+    known = np.asarray(values, dtype=np.float64)
+    sums, sizes = {}, {}
+    for cluster, value in zip(clusters, known, strict=True):
+        sums[cluster] = sums.get(cluster, 0.0) + float(value)
+        sizes[cluster] = sizes.get(cluster, 0) + 1
+    mean, n = float(known.mean()), np.array(list(sizes.values()))
+    parts = mean + (np.array(list(sums.values())) - mean * n) * (len(n) / len(known))
+    same = bool(np.ptp(parts) < 1e-12)
+    if share and (same or (len(n) == len(known) and _binary(known))):
+        return estimate(np.round(parts, 12), share=True)
+    found = None if same else mean_interval(parts.tolist())
+    if found is None:
+        return Interval(mean, mean, mean)
+    low, high = (max(0.0, found.low), min(1.0, found.high)) if share else (found.low, found.high)
+    return Interval(mean, low, high)
+
+
 def wilson(successes: int, n: int) -> Interval:
     """Wilson score interval of a proportion; [0, 1] for n = 0 is a ValueError, not an answer."""
     if not 0 <= successes <= n or n == 0:

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from rich.table import Table
 from scipy import special
 
 from seethink.core.images import image_hash
@@ -20,7 +19,7 @@ from seethink.core.nouns import Example, Sample
 from seethink.core.run import Run
 from seethink.core.stats import p_text
 from seethink.core.store import write_json
-from seethink.core.terminal import console
+from seethink.core.terminal import print_table
 from seethink.data.attempts import DIFFICULTY
 from seethink.rewards.choice import letters_of, options_of
 from seethink.traces.analyse import count_words, split
@@ -154,16 +153,13 @@ def skewed(rows: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]]:
 
 def show(rows: Iterable[Mapping[str, Any]]) -> None:
     """The table."""
-    table = Table(box=None, pad_edge=False)
-    for heading in ("set", "source", "rows", "kinds", "pictures", "commonest gold", "letters", "words", "hesitating"):
-        table.add_column(heading, justify="right" if heading in ("rows", "pictures", "words", "hesitating") else "left")
+    cells = []
     for row in rows:
         tops = ", ".join(f"{top['gold'][:16]} {top['share']:.0%}" for top in row["golds"].values())
         letters = " ".join(f"{a}{n}" for a, n in row["letters"]["right"].items()) if row["letters"] else ""
         words = f"{row['words']['p50']:.0f} / {row['words']['p90']:.0f}" if row["words"] else ""
         doubt = "" if row["hesitating"] is None else f"{row['hesitating']:.0%}"
         kinds = ", ".join(f"{kind} {n}" for kind, n in row["kinds"].items())
-        table.add_row(
-            row["set"], row["source"], str(row["rows"]), kinds, str(row["pictures"]), tops, letters, words, doubt
-        )
-    console(width=140).print(table)
+        cells.append((row["set"], row["source"], kinds, letters, tops, row["rows"], row["pictures"], words, doubt))
+    headings = ("set", "source", "kinds", "letters", "commonest gold", "rows", "pictures", "words", "hesitating")
+    print_table(headings, cells, texts=5)

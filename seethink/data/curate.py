@@ -94,6 +94,7 @@ def run(config: CurateConfig, dry_run: bool = False) -> dict[str, Any] | None:
     ) as folder:
         if folder.done:
             print(f"curate: done before, {folder.summary['selected']} rows, {folder.path(SELECTED)}")
+            print("\n".join(in_words(folder.summary)))
             return folder.summary
         with Rewarder(
             config.reward, scores=folder.path("scores.sqlite"), ledger=folder.path("ledger.sqlite")
@@ -107,7 +108,7 @@ def run(config: CurateConfig, dry_run: bool = False) -> dict[str, Any] | None:
             judge(sieve.entries, rewarder)
         save(folder, sieve, attempts, config)
         summary = {"rows": len(sieve.rows), **summarise(sieve, config)}
-        print(f"curate: {summary['selected']} of {summary['rows']} rows, {folder.path(SELECTED)}")
+        print(f"curate: finished, {summary['selected']} of {summary['rows']} rows, {folder.path(SELECTED)}")
         print("\n".join(in_words(summary)))
         folder.path("alarms.jsonl").unlink(missing_ok=True)  # of a run that was cut
         for name, text in alarms(summary, attempts, config).items():

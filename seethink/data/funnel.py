@@ -7,10 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from rich.table import Table
-
 from seethink.core.nouns import Drop
-from seethink.core.terminal import console
+from seethink.core.terminal import print_table
 
 STEPS = ("metadata", "caption", "distill", "rewrite", "verify", "split")
 DROP_COLUMNS = ("sample_id", "source", "step", "reason", "detail")
@@ -61,9 +59,6 @@ class Funnel:
 
 def print_funnel(funnel: Funnel) -> None:
     """The funnel as a table, one line per source."""
-    table = Table(box=None, pad_edge=False)
-    for heading in ("source", "in", *funnel.steps, "sft", "rl"):
-        table.add_column(heading, justify="left" if heading == "source" else "right")
     by_source: dict[str, list[dict[str, Any]]] = {}
     for row in funnel.rows():
         by_source.setdefault(row["source"], []).append(row)
@@ -73,9 +68,7 @@ def print_funnel(funnel: Funnel) -> None:
     ]
     if lines:
         lines.append(("all", [sum(column) for column in zip(*(numbers for _, numbers in lines), strict=True)]))
-    for name, numbers in lines:
-        table.add_row(name, *map(str, numbers))
-    console(width=120).print(table)
+    print_table(("source", "in", *funnel.steps, "sft", "rl"), [(name, *numbers) for name, numbers in lines])
     reasons = Counter(f"{d.step}/{d.reason}" for d in funnel.drops)
     if reasons:
         print("dropped: " + ", ".join(f"{reason} {n}" for reason, n in sorted(reasons.items())))

@@ -240,6 +240,7 @@ def finish(folder: Run, config: DataConfig, items: list[Candidate], store: Outco
         "failed": failed,
     }
     folder.finish(**counts, **counting(path))
+    print(f"data: finished, {counts['sft']} SFT, {counts['rl']} RL, {folder.folder}")
     if failed:
         print(f"{failed} items got no answer from the endpoint; the same command asks for them again")
 

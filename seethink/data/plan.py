@@ -11,14 +11,13 @@ from string import Template
 from typing import Any
 
 import numpy as np
-from rich.table import Table
 
 from seethink.ask import Budget, Endpoint
 from seethink.ask.batch_book import BatchBook
 from seethink.ask.client import most_tokens
 from seethink.ask.messages import IMAGE_TOKENS, tile_rule
 from seethink.ask.prices import Usd
-from seethink.core.terminal import console
+from seethink.core.terminal import print_table
 from seethink.data.accept import forecast as forecast_accepted
 from seethink.data.batches import print_next_batch
 from seethink.data.config import ROLES, DataConfig
@@ -152,30 +151,21 @@ def source_rows(todo: Sequence[Candidate], found: Survey, ahead: Forecast) -> li
 
 
 def print_steps(rows: Sequence[dict[str, Any]]) -> None:
-    table = Table(box=None, pad_edge=False)
-    words = (
-        "step",
-        "model",
-        "past it",
-        "calls",
-        "prompt tokens",
-        "of images",
-        "an answer",
-        "completion tokens",
-        "yield",
-    )
-    for heading in (*words, "USD", "by batch", "time"):
-        table.add_column(heading, justify="left" if heading in ("step", "model") else "right")
+    headings = (
+        "step", "model", "past it", "calls", "prompt tokens", "of images", "an answer", "completion tokens", "yield", "USD", "by batch",
+        "time",
+    )  # fmt: skip
+    cells = []
     for row in rows:
         answer, share = row.get("answer"), row.get("yield")
-        table.add_row(
-            row["step"], row.get("model", ""), str(row.get("past", "")),
+        cells.append((
+            row["step"], row.get("model", ""), row.get("past", ""),
             _short(row["calls"]), _short(row["prompt_tokens"]), _amount(row["image_tokens"]),
             _short(answer) if answer else "", _short(row["completion_tokens"]), "" if share is None else f"{share:.0%}",
             *("unknown" if row[name] is None else _dollars(row[name]) for name in ("usd", "usd_batch")),
             "unknown" if row["seconds"] is None else _hours(row["seconds"]),
-        )  # fmt: skip
-    console(width=150).print(table)
+        ))  # fmt: skip
+    print_table(headings, cells, texts=2)
     print("a/b: p50 and p90 of what may come; prompts are estimated at four characters a token")
 
 

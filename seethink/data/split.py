@@ -88,6 +88,7 @@ def run(config: SplitConfig, dry_run: bool = False) -> None:
         write_parts(folder, parts, funnel, (kept for kept, _ in iter_counted(config.traces)))
         write_card(folder.folder)
         folder.finish(sft=len(parts.sft), rl=len(parts.rl), dropped=len(parts.drops))
+    print(f"split: finished, {len(parts.sft)} SFT, {len(parts.rl)} RL, {config.out}")
 
 
 def split_line(kept: Kept, counts: CueCounts | None, rule: SplitRule, cues: Cues) -> KeptLine:

@@ -90,15 +90,16 @@ def accuracy(scores: Sequence[Score]) -> dict[str, Any]:
 
 
 def by(column: str, scores: Sequence[Score]) -> Mapping[str, dict[str, Any]]:
-    """Counts and shares of the items of every value of a column."""
+    """Counts of the items of every value of a column, and their share right with its interval; undecided counts as not right."""
     groups: defaultdict[str, list[Score]] = defaultdict(list)
     for score in scores:
         groups[getattr(score, column)].append(score)
     return {
         value: {
             "n": len(rows),
-            "right": (right := sum(s.ok is True for s in rows)),
-            "score": 100 * right / len(rows),
+            "right": sum(s.ok is True for s in rows),
+            **right_share(rows),
+            "cut": sum(s.stop == "length" for s in rows),
             **accuracy(rows),
         }
         for value, rows in sorted(groups.items())

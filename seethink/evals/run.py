@@ -33,7 +33,7 @@ from seethink.evals.config import EvalConfig, check_judge, model_of, prompt_in_w
 from seethink.evals.items import TAKEN, Items, inputs_of, named, not_exchanged, read_items, read_rows, shown, way_to_ask
 from seethink.evals.metrics import alarms
 from seethink.evals.preview import say_plan
-from seethink.evals.summary import described, in_words, missing, results, whole
+from seethink.evals.summary import described, in_words, missing, results, say, whole
 from seethink.evals.verdicts import grade, state
 from seethink.train.alarms import raise_new
 from seethink.train.model.folder import check_folder, pixel_budget
@@ -110,6 +110,7 @@ def evaluate(config: EvalConfig, ranks: Any) -> dict[str, Any] | None:
         if ranks.of_first(before):
             if ranks.first:
                 print(f"eval: done before, {in_words(summary)}, {config.out}")
+                say(summary)
             return summary if ranks.first else None
         if ranks.first:
             folder.path("alarms.jsonl").unlink(missing_ok=True)  # what was missing may be there now
@@ -129,7 +130,8 @@ def evaluate(config: EvalConfig, ranks: Any) -> dict[str, Any] | None:
         summary["spending"] = spending(config.out)
         raise_new(folder, {**alarms(scores), **missing(summary, board, items, config)}, None)
         folder.finish(**summary)
-        print(f"eval: {in_words(summary)}, {config.out}")
+        print(f"eval: finished, {in_words(summary)}, {config.out}")
+        say(folder.summary)
         return folder.summary
 
 

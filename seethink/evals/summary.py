@@ -6,6 +6,7 @@ from typing import Any
 
 from seethink.core.nouns import Score
 from seethink.core.store import hash_json
+from seethink.core.terminal import between, print_table
 from seethink.evals.board import Board
 from seethink.evals.config import EvalConfig, model_of
 from seethink.evals.items import Items
@@ -103,3 +104,29 @@ def in_words(summary: dict[str, Any]) -> str:
         said += f", {name} {summary[name]:.2f}" if summary.get(name) is not None else ""
     counts = ", ".join(f"{summary[name]} {name}" for name in STATES if summary[name])
     return f"{said}, {summary['board']}: {n} answers ({counts})"
+
+
+def say(summary: dict[str, Any]) -> None:
+    """The numbers as a table: all answers, and those of every part, level and kind where there are several."""
+    scored = summary.get("score") is not None
+    rows = []
+    for title in ("part", "level", "kind"):
+        groups = summary.get(f"by_{title}") or {}
+        if len(groups) > 1:
+            rows += [(f"{title} {name or '(none)'}", *_counts(row, scored)) for name, row in groups.items()]
+    whole = {**summary, "score": summary.get("score"), "score_interval": summary.get("score_interval")}
+    print_table(
+        ("", "answers", "right", "wrong", "undecided", "cut", "score [95 %]"), [("all", *_counts(whole, scored)), *rows]
+    )
+    undecided = [f"{name} {summary[name]}" for name in ("unparsed", "judge_failed") if summary.get(name)]
+    if undecided:
+        reasons = ", ".join(f"{reason} {n}" for reason, n in sorted((summary.get("reasons") or {}).items()))
+        counted = "; they count as not right" if scored else ""
+        print(f"undecided: {', '.join(undecided)}{f'; why: {reasons}' if reasons else ''}{counted}")
+
+
+def _counts(row: dict[str, Any], scored: bool) -> tuple[object, ...]:
+    """Cells of a row of `say`; nothing where an earlier version has not counted it."""
+    n, right, decided = row["n"], row["right"], row["decided"]
+    share = between(row["score"], row.get("score_interval"), 2) if scored else "no score"
+    return n, right, decided - right, n - decided, row.get("cut", ""), share

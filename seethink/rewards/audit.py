@@ -12,16 +12,17 @@ second      our mathematical verdicts against math-verify's, with examples
 
 from __future__ import annotations
 
-import json
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 from seethink.core.nouns import Reward, Sample
+from seethink.core.stats import clustered, wilson
 from seethink.core.store import write_json
 from seethink.core.tags import compose
+from seethink.core.terminal import between, one_line, print_table
 from seethink.rewards.answers import FORMAT, read_answers
 from seethink.rewards.config import AuditConfig
 from seethink.rewards.kinds import RULES
@@ -48,10 +49,60 @@ def run(config: AuditConfig, dry_run: bool = False) -> dict[str, Any] | None:
         found = audit([row.sample for row in rows], [row.response for row in rows], rewarder, config)
     if config.out:
         write_json(config.out, found)
-    for name, finding in found.items():
-        alarm = "ALARM " if finding.get("alarm") else ""
-        print(f"{alarm}{name}: {json.dumps(finding, ensure_ascii=False, default=str)}")
+    print(f"reward audit: finished, {len(rows)} rows" + (f", {config.out}" if config.out else ""))
+    say(found)
     return found
+
+
+def say(found: dict[str, Any]) -> None:
+    """The findings as tables: what was looked for with its alarm, then the rewards of every kind."""
+    alarms = {name: "ALARM" if finding.get("alarm") else "ok" for name, finding in found.items()}
+    rows = [(alarms[name], name, IN_WORDS[name](finding)) for name, finding in found.items() if name in IN_WORDS]
+    print_table(("", "finding", "what was found"), rows, texts=3)
+    for example in found["canaries"]["examples"]:
+        print(f"  paid {example['reward']:.3g}: {example['kind']} {example['id']}, answer {example['answer']!r}")
+    for reply, reward in found["probes"]["paid"].items():
+        print(f"  paid {reward:.3g}: the reply {reply!r}")
+    if kinds := found["answers"]:
+        print()
+        cells = [
+            (kind, one_line(row["most_common_answer"])[:30], f"{100 * row['most_common_share']:.0f}", row["n"], row["undecided"],
+             between(row["mean"], row["mean_interval"], 3) or "undecided")
+            for kind, row in kinds.items()
+        ]  # fmt: skip
+        headings = ("kind", "most common answer", "share, %", "answers", "undecided", "mean reward [95 %]")
+        print_table(headings, cells, texts=2)
+
+
+def _of_canaries(finding: Finding) -> str:
+    if not finding["tried"]:
+        return "no wrong answer could be made from these rows"
+    limits = wilson(finding["paid"], finding["tried"])
+    share = between(100 * finding["share"], (100 * limits.low, 100 * limits.high))
+    return f"{finding['paid']} of {finding['tried']} wrong answers are paid: {share} %"
+
+
+IN_WORDS: dict[str, Callable[[Finding], str]] = {
+    "canaries": _of_canaries,
+    "probes": lambda f: (
+        f"{len(f['paid'])} of {f['replies']} degenerate replies are paid, on {f['questions']} open questions"
+    ),
+    "separation": lambda f: (
+        "not measured: fewer than two open questions with a score"
+        if f["auc"] is None
+        else f"AUC {f['auc']:.3f} of references over others', {f['pairs']} open questions"
+    ),
+    "length": lambda f: (
+        f"not measured: no spread among {f['answers']} open answers"
+        if f["rho"] is None
+        else f"rank correlation {f['rho']:.2f} of reward and length, {f['answers']} open answers"
+    ),
+    "second": lambda f: (
+        f"math-verify differs on {f['differ']} of {f['compared']}: pays {f['only_math_verify_pays']} that we do "
+        f"not, we {f['only_we_pay']} that it does not"
+    ),
+}
+"""Findings in words, for a terminal; all of them stand in --out and --json."""
 
 
 def audit(
@@ -64,7 +115,7 @@ def audit(
     found = {
         "canaries": canaries([replace(s, images=()) for s in unique], rewarder),
         **audit_scorer(unique, rewards, rewarder, config.calibration),
-        "answers": summary(rewards),
+        "answers": summary(rewards, [s.id for s in samples]),
     }
     if config.second != "none" and answered and responses:
         found["second"] = second_opinion(samples, responses, rewarder, config.examples)
@@ -86,16 +137,21 @@ def canaries(samples: Sequence[Sample], rewarder: Rewarder, seed: int = 0) -> Fi
     return {"tried": len(pairs), "paid": len(paid), "share": share, "alarm": share > CANARY_LIMIT, "examples": examples}
 
 
-def summary(rewards: Sequence[Reward]) -> dict[str, Finding]:
-    """Per kind: number, mean, statuses, and the share of the most common answer."""
+def summary(rewards: Sequence[Reward], ids: Sequence[str]) -> dict[str, Finding]:
+    """Per kind: number, mean with its interval over samples (their `ids`), statuses, and the share of the most common answer."""
     found = {}
     for kind in sorted({r.kind for r in rewards}):
         mine = [r for r in rewards if r.kind == kind]
-        values = [r.value for r in mine if r.value is not None]
+        decided = [
+            (r.value, name) for r, name in zip(rewards, ids, strict=False) if r.kind == kind and r.value is not None
+        ]
+        values = [value for value, _ in decided]
+        mean = clustered(values, [name for _, name in decided], share=True)
         answer, times = Counter((r.answer or "")[:60] for r in mine).most_common(1)[0]
         found[kind] = {
             "n": len(mine),
-            "mean": sum(values) / len(values) if values else None,
+            "mean": mean and mean.estimate,
+            "mean_interval": mean and [mean.low, mean.high],
             "undecided": len(mine) - len(values),
             "statuses": dict(Counter(r.status for r in mine)),
             "most_common_answer": answer,

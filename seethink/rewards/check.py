@@ -16,6 +16,7 @@ from seethink.core.errors import UserError
 from seethink.core.nouns import Sample, by_gold, sample_from_row
 from seethink.core.store import read_jsonl, write_jsonl
 from seethink.core.tags import compose
+from seethink.core.terminal import print_table
 from seethink.rewards.config import CheckConfig, RewardConfig
 from seethink.rewards.custom import FAILED, AskedReward, load_custom
 from seethink.rewards.decision import AnswerText
@@ -76,6 +77,19 @@ def check_file(path: Path, config: RewardConfig | None = None) -> Iterator[tuple
         yield number, BadGold(number, sample.id, sample.kind, sample.gold[:100], reason) if reason else sample
 
 
+def say(results: list[tuple[int, Sample | BadGold]], literal: set[int]) -> None:
+    """Golds by kind, where there are several or any is unusable."""
+    table: dict[str, list[int]] = {}
+    for number, found in results:
+        row = table.setdefault(found.kind or "(none)", [0, 0, 0])
+        row[0] += 1
+        row[1] += isinstance(found, BadGold)
+        row[2] += number in literal
+    if len(table) > 1 or any(bad for _, bad, _ in table.values()):
+        rows = [(kind, n, n - bad, bad, text) for kind, (n, bad, text) in sorted(table.items())]
+        print_table(("kind", "rows", "usable", "unusable", "read as text only"), rows)
+
+
 def run(config: CheckConfig, dry_run: bool = False) -> dict[str, int]:
     """The verb; its counts. Raises UserError when there are bad golds, after listing them."""
     refuse_placebo(config.reward, "reward check")
@@ -90,7 +104,8 @@ def run(config: CheckConfig, dry_run: bool = False) -> dict[str, int]:
         print(f"  row {problem.row}  {problem.id}  {problem.kind}  gold {problem.gold!r}: {problem.reason}")
     if len(bad) > SHOWN:
         print("  ... (all of them are in the file given by --out)")
-    print(f"reward check: {len(results) - len(bad)} of {len(results)} golds are usable")
+    print(f"reward check: finished, {len(results) - len(bad)} of {len(results)} golds are usable")
+    say(results, {number for number, _ in literal})
     if literal:
         print(f"  {len(literal)} golds can only be compared as text; any other text is wrong:")
         for number, sample in literal[:SHOWN]:

@@ -43,6 +43,10 @@ ALARMS, WORDS_SHOWN = 5, 700
 RUNNING, SILENT = "running", 600
 WIDE = 110
 """Columns from which the two completions stand side by side."""
+SPANNED, NUMBERS = 80, {False: 34, True: 58}
+"""Columns from which a curve's lowest and highest value stand beside it, and those that all but the curve takes."""
+DRAWN = ("sft", "grpo")
+"""Verbs that log curves."""
 
 
 @dataclass(frozen=True)
@@ -69,13 +73,14 @@ def run(config: LiveConfig, dry_run: bool = False) -> dict[str, Any] | None:
         raise UserError("no run and no study is here", where=folder, remedy="Name the --out of sft, grpo or study")
     if dry_run or config.once:
         screen = console(width=config.width or None)
-        screen.print(page(folder, screen.width >= WIDE))
+        screen.print(page(folder, screen.width))
         return state_of(folder)
-    screen = console(drawing_stream())
-    with Live(page(folder, screen.width >= WIDE), console=screen, auto_refresh=False) as live:
-        while not over(folder):
+    stream = drawing_stream()
+    screen = console(stream)
+    with Live(page(folder, screen.width), console=screen, auto_refresh=False) as live:
+        while not over(folder) and not getattr(stream, "fault", None):  # somebody looks
             time.sleep(config.every)
-            live.update(page(folder, screen.width >= WIDE), refresh=True)
+            live.update(page(folder, screen.width), refresh=True)
     return state_of(folder)
 
 
@@ -92,22 +97,37 @@ def state_of(folder: Path) -> dict[str, Any]:
     return {str(path): {"state": _state(path), **(_rows(path)[-1:] or [{}])[0]} for path in _runs(folder)}
 
 
-def page(folder: Path, wide: bool = True) -> Stack:
-    """What is shown of a run; of a study its stages, and of those that are running the curves."""
+def page(folder: Path, width: int = WIDE) -> Stack:
+    """What is shown of a run in so many columns; of a study its stages, and of those that are running the curves."""
     if (folder / "manifest.json").is_file():
-        return Stack(*_of_run(look(folder), wide))
-    runs = list(_runs(folder))
-    table = Table(box=None, pad_edge=False)
+        return Stack(*_of_run(look(folder), width))
+    runs = {path: _state(path) for path in _runs(folder)}
+    table = Table(box=None, pad_edge=False, header_style="")
     for heading in ("stage", "state", "latest"):
-        table.add_column(heading)
-    for path in runs:
+        table.add_column(heading, overflow="fold")
+    for path, state in runs.items():
         rows = _rows(path)
         latest = ", ".join(
             f"{name} {rows[-1][name]:.4g}" for name in CURVES[:4] if rows and _number(rows[-1].get(name))
         )
-        table.add_row(one_line(str(path.relative_to(folder))), _state(path), latest)
-    running = [part for path in runs if _state(path) == RUNNING for part in _of_run(look(path), wide)]
-    return Stack(table, *running)
+        table.add_row(*map(Text, (one_line(str(path.relative_to(folder))), state, latest)))
+    running = [part for path, state in runs.items() if state == RUNNING for part in _of_run(look(path), width)]
+    return Stack(
+        Text(f"study {one_line(str(folder))}: {_of_stages(folder, list(runs.values()))}", "bold"), table, *running
+    )
+
+
+def _of_stages(folder: Path, states: list[str]) -> str:
+    """How many stages of a study are where; its plan says how many there are."""
+    plan = read_record(folder / "study.json")
+    commands = plan.get("commands") if isinstance(plan, dict) else None
+    finished, now = states.count("finished"), states.count(RUNNING)
+    stopped, planned = (
+        len(states) - finished - now,
+        max(len(states), len(commands) if isinstance(commands, list) else 0),
+    )
+    found = {f"of {planned} stages finished": finished, "running": now, "stopped": stopped}
+    return ", ".join(f"{n} {what}" for what, n in found.items() if n or what.startswith("of"))
 
 
 def look(folder: Path) -> Look:
@@ -130,19 +150,30 @@ def curve(values: Sequence[float], width: int = 40) -> str:
     return "".join(BARS[int((v - low) / (high - low) * (len(BARS) - 1)) if high > low else 0] for v in means)
 
 
-def _of_run(seen: Look, wide: bool) -> Iterator[Any]:
+def _of_run(seen: Look, width: int) -> Iterator[Any]:
     at = seen.metrics[-1].get(seen.unit, 0) if seen.metrics else 0
-    of = f" of {seen.total}" if seen.total else ""
-    yield Text(f"{seen.verb} {one_line(str(seen.folder))}: {seen.state}, {seen.unit} {at}{of}", style="bold")
+    place = (
+        f", {seen.unit} {at}{f' of {seen.total}' if seen.total else ''}" if seen.metrics or seen.verb in DRAWN else ""
+    )
+    yield Text(f"{seen.verb} {one_line(str(seen.folder))}: {seen.state}{place}", style="bold")
+    span, wide = width >= SPANNED, width >= WIDE
     table = Table(box=None, pad_edge=False, show_header=False)
     for name in CURVES:
         values = [float(row[name]) for row in seen.metrics if _number(row.get(name))]
         if values:
-            span = f"{min(values):.4g} to {max(values):.4g}"
-            table.add_row(name, curve(values), f"{values[-1]:.4g}", span)
-    yield table
+            room = max(4, min(40, width - NUMBERS[span]))
+            cells = (name, curve(values, room), f"{values[-1]:.4g}", f"{min(values):.4g} to {max(values):.4g}")
+            table.add_row(*map(Text, cells[: 4 if span else 3]))
+    if table.row_count:
+        yield table
     for alarm in seen.alarms[-ALARMS:]:
-        yield Text(f"! {seen.unit} {alarm.get(seen.unit)}: {one_line(str(alarm.get('text', '')))}", style="yellow")
+        at = f"{seen.unit} {alarm[seen.unit]}: " if alarm.get(seen.unit) is not None else ""
+        yield Text(f"! {at}{one_line(str(alarm.get('text', '')))}", style="bold")
+    if seen.verb not in DRAWN:
+        page = seen.folder / "report.html"
+        yield Text(
+            f"curves are those of {' and '.join(DRAWN)}" + (f"; {page} has the numbers" if page.is_file() else "")
+        )
     if pair := _pair(seen.last):
         boxes = [_completion(row) for row in pair]
         grid = Table.grid(expand=True)

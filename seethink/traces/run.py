@@ -22,7 +22,7 @@ from seethink.traces.analyse import TraceStats, analyse
 from seethink.traces.config import TracesConfig
 from seethink.traces.lexicon import PRESETS, content_hash
 from seethink.traces.steps import Checker, load_checker
-from seethink.traces.summary import Summary, mean, summarise
+from seethink.traces.summary import Summary, mean, say, summarise
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,8 @@ def run(config: TracesConfig, dry_run: bool = False) -> None:
             table = [table_row(row, of_row) for row, of_row in zip(rows, stats, strict=True)]
             write_table(folder.path("traces.parquet"), table, ["sample_id"], of=(Row, TraceStats))
             folder.finish(**summary(rows, stats))
-        print(f"traces: {'done before, ' if whole else ''}{len(rows)} analysed, {config.out}")
+        print(f"traces: {'done before' if whole else 'finished'}, {len(rows)} analysed, {config.out}")
+        say(folder.summary)
 
 
 def existing(path: Path) -> Path:
@@ -132,10 +133,11 @@ def summary(rows: list[Row], stats: list[TraceStats]) -> Summary:
     for i, row in enumerate(rows):
         groups.setdefault(row.group, []).append(i)
     first = next(iter(groups.values()), [])
-    several = groups if len(groups) > 1 else {}
+    several, asked = groups if len(groups) > 1 else {}, [row.sample_id for row in rows]
+    of = lambda members: summarise([stats[i] for i in members], [asked[i] for i in members])  # noqa: E731
     return {
-        "all": summarise(stats),
-        "groups": {name: summarise([stats[i] for i in members]) for name, members in several.items()},
+        "all": summarise(stats, asked),
+        "groups": {name: of(members) for name, members in several.items()},
         "entropy": mean([r.entropy for r in rows]),
         "entropy_first": mean([rows[i].entropy for i in first]),
     }

@@ -12,7 +12,9 @@ from typing import Any
 from seethink import __version__
 from seethink.core.config import identity
 from seethink.core.run import Run, read_log
+from seethink.core.stats import wilson
 from seethink.core.store import read_json, write_text
+from seethink.core.terminal import between, print_table
 from seethink.train.config import GRPOConfig, SFTConfig
 
 MEASURED = {
@@ -95,3 +97,30 @@ def measured(rows: list[dict[str, Any]]) -> list[str]:
     ]
     lines += [f"| held-out accuracy | {accuracy[0][1]:.3f} | {accuracy[-1][1]:.3f} |"] if accuracy else []
     return lines
+
+
+def say(folder: Run) -> None:
+    """First and last measurements of a finished run as a table, those over independent answers with their intervals."""
+    rows, found = read_log(folder.path("metrics.jsonl")), []
+    rewards = [folder.summary.get(f"reward_{end}") for end in ("first", "last")]  # earlier versions had none
+    for name, words in MEASURED.items():
+        values = [row[name] for row in rows if isinstance(row.get(name), int | float)]
+        if name == "reward/mean" and all(rewards):
+            found.append(
+                (f"{words} [95 %]", *(between(r["mean"], r["interval"], 3) or "undecided" for r in rewards if r))
+            )
+        elif values:
+            found.append((words, f"{values[0]:.4g}", f"{values[-1]:.4g}"))
+    held = [row for row in rows if row.get("held_out/accuracy") is not None]
+    if held:
+        found.append(("held-out accuracy [95 %]", *(_held_out(row) for row in (held[0], held[-1]))))
+    counts = [row["undecided"] for row in rows if isinstance(row.get("undecided"), int)]
+    if any(counts):
+        found.append(("undecided rewards", counts[0], counts[-1]))
+    print_table(("", "first", "last"), found)
+
+
+def _held_out(row: dict[str, Any]) -> str:
+    decided, share = int(row.get("held_out/decided") or 0), row["held_out/accuracy"]
+    found = wilson(round(share * decided), decided) if decided else None
+    return between(share, found and (found.low, found.high), 3)

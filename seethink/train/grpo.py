@@ -35,12 +35,12 @@ from seethink.train.advantage import Group, Rollout, set_advantages
 from seethink.train.again import as_begun
 from seethink.train.ahead import Ahead
 from seethink.train.batches import data_order, order_hash
-from seethink.train.card import write_card
+from seethink.train.card import say, write_card
 from seethink.train.checkpoint import MARKS, Meter, clear, open_run, resume, row_marks, save_checkpoint
 from seethink.train.config import GRPOConfig, WatchConfig, controls_in_words, rate_in_words
 from seethink.train.demos import Demos, draw_demos, optimiser_steps, refuse_ignored
 from seethink.train.dist import Ranks, join
-from seethink.train.metrics import describe, rollout_rows, visits
+from seethink.train.metrics import describe, rewards_of, rollout_rows, visits
 from seethink.train.model.policy import EncodedPrompt, Policy, distribute, load_policy, make_trainable
 from seethink.train.model.saving import save_adapters, save_policy
 from seethink.train.needs import needs
@@ -95,7 +95,8 @@ def run(config: GRPOConfig, dry_run: bool = False) -> dict[str, Any] | None:
             if ranks.first and not config.keep_state:
                 clear(folder, "rollouts.jsonl", MARKS)
             if ranks.first:
-                print(f"grpo: {'done before, ' if whole else ''}{folder.path('model')}")
+                print(f"grpo: {'done before' if whole else 'finished'}, {folder.path('model')}")
+                say(folder)
 
 
 def plan(config: GRPOConfig, samples: list[Sample], demos: list[Example], ranks: Ranks) -> str:
@@ -218,7 +219,8 @@ def finish(
     save_adapters(policy, folder.path("adapter"))
     if not policy.ranks.first:
         return
-    write_table(folder.path("rollouts.parquet"), read_log(folder.path("rollouts.jsonl")))
+    rollouts = read_log(folder.path("rollouts.jsonl"))
+    write_table(folder.path("rollouts.parquet"), rollouts)
     metrics = alarms.training_rows(read_log(folder.path("metrics.jsonl")))
     alarms.raise_new(folder, alarms.at_the_end(metrics), None)
     folder.finish(
@@ -229,6 +231,8 @@ def finish(
         tokens_generated=sum(m["tokens/generated"] for m in metrics),
         tokens_trained=sum(m["tokens/trained"] + m.get("demos/tokens", 0) for m in metrics),
         entropy_before=metrics[0]["entropy"],
+        reward_first=rewards_of(rollouts, 1),
+        reward_last=rewards_of(rollouts, config.rounds),
         demonstrations=len(demos.drawn),
         placebo=config.reward.placebo,
         seconds=sum(m["seconds"] for m in metrics),

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from seethink.core.stats import clustered
 from seethink.rewards.placebo import form_of
 from seethink.traces.analyse import hesitation_rate
 from seethink.train.advantage import Group
@@ -45,6 +46,15 @@ def summary(groups: list[Group]) -> dict[str, Any]:
         "entropy": float(sum(r.completion.entropy.sum() for r in rollouts)) / tokens,
         "groups/zero_spread": sum(not g.trained for g in groups) / len(groups),
     }
+
+
+def rewards_of(rows: list[dict[str, Any]], number: int) -> dict[str, Any]:
+    """Mean reward of a round with its 95 % interval over prompts, from rows of `rollout_rows`; None where none is decided."""
+    mine = [row for row in rows if row["round"] == number]
+    decided = [(row["reward"], row["sample_id"]) for row in mine if row["reward"] is not None]
+    found = clustered([value for value, _ in decided], [prompt for _, prompt in decided], share=True)
+    interval = [found.low, found.high] if found else None
+    return {"mean": found and found.estimate, "interval": interval, "decided": len(decided), "rollouts": len(mine)}
 
 
 def visits(uses: list[dict[str, Any]], local: bool) -> dict[str, float]:

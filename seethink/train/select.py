@@ -20,8 +20,10 @@ from seethink.core.nouns import Example
 from seethink.core.preflight import write_drops
 from seethink.core.progress import progress
 from seethink.core.run import Run, read_log
+from seethink.core.stats import mean_interval
 from seethink.core.store import hash_folder, hash_text, save_examples, write_json
 from seethink.core.tables import write_table
+from seethink.core.terminal import between, print_table
 from seethink.train.config import ModelConfig, SelectConfig, subset_file, system_prompt
 from seethink.train.dist import Ranks, join
 from seethink.train.model.policy import Policy, frozen, load_policy
@@ -56,7 +58,18 @@ def run(config: SelectConfig, dry_run: bool = False) -> None:
             if not folder.done:
                 finish(folder, config, examples)
             folder.path(SCORES).unlink(missing_ok=True)  # a killed process may have come to its end, but not to this
-            print(f"select: {'done before, ' if whole else ''}{folder.path('ranking.parquet')}")
+            print(f"select: {'done before' if whole else 'finished'}, {folder.path('ranking.parquet')}")
+            say(folder.summary)
+
+
+def say(summary: dict[str, Any]) -> None:
+    """Mean negative log-likelihood per token of every model over the examples, with its interval, and the subsets."""
+    intervals = summary.get("mean_nll_interval") or [None] * len(summary["mean_nll"])  # earlier versions had none
+    means = zip(summary["models"].values(), summary["mean_nll"], intervals, strict=True)
+    cells = [(path, summary["examples"], between(mean, limits, 3)) for path, mean, limits in means]
+    print_table(("model", "examples", "nats per token [95 %]"), cells)
+    for name, size in summary["subsets"].items():
+        print(f"  {name}: {size} examples")
 
 
 def refuse_too_few(config: SelectConfig, examples: list[Example]) -> None:
@@ -177,6 +190,7 @@ def finish(folder: Run, config: SelectConfig, examples: list[Example]) -> None:
         models={f"nll_{m}": str(path) for m, path in enumerate(config.models, 1)},
         subsets={subset_file(config.choose, size): size for size in config.sizes},
         mean_nll=[sum(values) / len(values) for values in nll],
+        mean_nll_interval=[(found.low, found.high) if (found := mean_interval(values)) else None for values in nll],
     )
 
 

@@ -28,7 +28,7 @@ from seethink.train import alarms, memory
 from seethink.train.again import as_begun
 from seethink.train.ahead import Ahead
 from seethink.train.batches import data_order, micro_batches, order_hash
-from seethink.train.card import write_card
+from seethink.train.card import say, write_card
 from seethink.train.checkpoint import MARKS, Meter, clear, open_run, resume, row_marks, save_checkpoint
 from seethink.train.config import SFTConfig, controls_in_words, rate_in_words
 from seethink.train.dist import Ranks, join
@@ -105,7 +105,8 @@ def run(config: SFTConfig, dry_run: bool = False) -> dict[str, Any] | None:
             if ranks.first and not config.keep_state:
                 clear(folder, MARKS)
             if ranks.first:
-                print(f"sft: {'done before, ' if whole else ''}{folder.path('model')}")
+                print(f"sft: {'done before' if whole else 'finished'}, {folder.path('model')}")
+                say(folder)
 
 
 def hold_out(examples: list[Example], config: SFTConfig) -> tuple[list[Example], list[Example]]:

@@ -64,7 +64,7 @@ def run(config: JudgeCheckConfig, dry_run: bool = False) -> dict[str, Any] | Non
     check_judge(config.judge)
     inputs = {"asked": hash_json([version(), [(k.response.sample.question, k.right, k.extraction) for k in items]])}
     with Run.open(config.out, "eval judge-check", config, inputs, overwrite=config.overwrite) as folder:
-        if not folder.done or folder.summary["unusable"]:
+        if not (before := folder.done and not folder.summary["unusable"]):
             with open_judge(config) as judge:
                 assert judge is not None
                 grades = grade(profile, [known.response for known in items], judge)
@@ -78,7 +78,7 @@ def run(config: JudgeCheckConfig, dry_run: bool = False) -> dict[str, Any] | Non
             write_table(folder.path("disagreements.parquet"), apart, COLUMNS)
             write_text(folder.path("judge_check.md"), in_markdown(summary, apart))
             folder.finish(**summary)
-        print(f"judge-check: {in_words(folder.summary)}, {config.out}")
+        print(f"judge-check: {'done before' if before else 'finished'}, {in_words(folder.summary)}, {config.out}")
         return folder.summary
 
 

@@ -212,7 +212,11 @@ const seethink = data => {
   const keys = {"/": () => control("find").focus(), j: () => step(1), k: () => step(-1), n: () => turn(1), p: () => turn(-1)};
   document.addEventListener("keydown", event => {
     const typing = ["INPUT", "SELECT", "TEXTAREA"].includes(event.target.tagName);
-    if (event.key === "Escape" && typing) { event.target.blur(); return; }
+    if (event.key === "Escape" && typing) { // back to the rows; a browser would empty the field, but not the choice
+      event.preventDefault();
+      event.target.blur();
+      return;
+    }
     if (typing || event.ctrlKey || event.metaKey || event.altKey || !Object.hasOwn(keys, event.key)) return;
     event.preventDefault();
     keys[event.key]();

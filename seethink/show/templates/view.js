@@ -156,7 +156,11 @@ const seethink = (() => {
   };
   document.addEventListener("keydown", event => {
     const typing = ["INPUT", "SELECT", "TEXTAREA"].includes(event.target.tagName);
-    if (event.key === "Escape" && typing) { event.target.blur(); return; }
+    if (event.key === "Escape" && typing) { // back to the rows; a browser would empty the field, but not the choice
+      event.preventDefault();
+      event.target.blur();
+      return;
+    }
     if (typing || event.ctrlKey || event.metaKey || event.altKey || !Object.hasOwn(keys, event.key)) return;
     event.preventDefault();
     keys[event.key]();
