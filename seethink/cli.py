@@ -110,25 +110,26 @@ def command(arguments: Sequence[str] | None) -> int:
 
 def asked(arguments: list[str]) -> str | None:
     """What is to be said of the command line itself; None where a verb is to be called. Raises UserError for an unknown verb."""
-    if not arguments or arguments[0] in ("-h", "--help", "--help-all"):
-        return help.usage(VERBS)
-    if arguments[0] in ("-V", "--version"):
-        return f"seethink {seethink.__version__}"
-    if arguments[0] == "completion":
+    if arguments[:1] == ["completion"]:
         return completion(arguments[1:])
-    if arguments[0] == "help":
-        named = arguments[1:]
-        if named == ["files"]:
-            return help.files_text()
-        arguments = [*(named or ["--help"]), "--help"]
-        if not named:
-            return help.usage(VERBS)
-    elif not {"-h", "--help", "--help-all"} & set(arguments):
+    if arguments[:1] in (["-V"], ["--version"]):
+        return f"seethink {seethink.__version__}"
+    if arguments[:1] == ["help"]:
+        arguments = [*arguments[1:], "--help"]
+    words = [word for word in arguments if word not in ("-h", "--help", "--help-all")]
+    if not words:
+        return help.usage(VERBS)
+    if len(words) == len(arguments):
         return None
-    plain = [word for word in arguments if word not in ("-h", "--help", "--help-all")]
-    if plain[0] not in VERBS and plain[0] in {verb.split()[0] for verb in VERBS} and " ".join(plain[:2]) not in VERBS:
-        return help.group_text(plain[0], VERBS)
-    verb, _ = split_verb(plain)
+    if words == ["files"]:
+        return help.files_text()
+    if (
+        words[0] not in VERBS
+        and any(verb.startswith(f"{words[0]} ") for verb in VERBS)
+        and " ".join(words[:2]) not in VERBS
+    ):
+        return help.group_text(words[0], VERBS)
+    verb, _ = split_verb(words)
     return help.verb_text(verb, load(VERBS[verb][0]), "--help-all" in arguments)
 
 
