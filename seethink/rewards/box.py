@@ -22,6 +22,7 @@ Box = tuple[Decimal, Decimal, Decimal, Decimal]
 """x1, y1, x2, y2 in fractions of the image, 0 <= x1 < x2 <= 1 and 0 <= y1 < y2 <= 1; decimals, so that half a box is a half."""
 
 MAX_BOXES = 100
+OUTSIDE = "outside the image"
 SLACK = Decimal("0.001")
 """A coordinate may leave the frame by this fraction of its size and is then clipped; rounding does that."""
 
@@ -43,7 +44,8 @@ def box(gold: str, said: str, meta: dict[str, Any], config: BoxConfig) -> Decisi
     frame, gold_frame = (frame_size(*declared) or (1.0, 1.0) for declared in _declared(meta))
     targets = _known_boxes(gold, gold_frame)
     if isinstance(targets, str):
-        return gold_error(f"gold box: {targets}")
+        frames = f", in the frame {_declared(meta)[1][0]!r}; meta.coords declares norm1, norm1000 or pixel"
+        return gold_error(f"gold box: {targets}{frames if targets == OUTSIDE else ''}")
     boxes = read_boxes(said, frame)
     if isinstance(boxes, str):
         return malformed(boxes)
@@ -159,7 +161,7 @@ def _place(numbers: tuple[float, ...], frame: tuple[float, float]) -> Box | str:
     """Box in fractions of the frame, or what is wrong with it."""
     x1, y1, x2, y2 = (Decimal(repr(n)) / Decimal(repr(side)) for n, side in zip(numbers, frame * 2, strict=True))
     if not all(-SLACK <= value <= 1 + SLACK for value in (x1, y1, x2, y2)):
-        return "outside the image"
+        return OUTSIDE
     x1, y1, x2, y2 = (min(Decimal(1), max(Decimal(0), value)) for value in (x1, y1, x2, y2))
     if not (x1 < x2 and y1 < y2):
         return "corners out of order"
