@@ -106,6 +106,8 @@ def verb_text(verb: str, settings: type[Config], whole: bool = False) -> str:
         " ".join(f"seethink {verb} {needed} [@file.toml ...] [--key value ...] [--dry-run] [--json]".split()),
         settings.__doc__ or "",
     ]
+    if beside := [other for names in SECTIONS.values() for other in names if other.startswith(f"{verb} ")]:
+        parts.append(f"See also: {', '.join(beside)}.")
     if whole or len(keys) <= FEW:
         for title, names in _parts(settings, keys):
             parts.append("\n".join([*([title] if title else []), *_rows({name: keys[name] for name in names})]))

@@ -62,6 +62,11 @@ def test_a_group_lists_its_verbs(capsys, words):
     ]
 
 
+def test_a_verb_names_those_that_go_on_from_its_word(capsys):
+    assert "See also: eval compare, eval table, eval judge-check." in said(capsys, "eval", "--help")
+    assert "See also" not in said(capsys, "grpo", "--help")
+
+
 def test_help_for_what_is_no_verb(capsys):
     assert cli.main(["help", "grppo"]) == 2
     assert "Did you mean grpo?" in capsys.readouterr().err
