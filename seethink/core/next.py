@@ -22,7 +22,7 @@ NEXT = {
     "sft": "eval --model {out}/model --data BOARD.jsonl --out runs/eval",
     "grpo": "eval --model {out}/model --data BOARD.jsonl --out runs/eval",
     "pocket pretrain": "eval --model {out}/model --data BOARD.jsonl --out runs/eval",
-    "pocket build": "pocket teach",
+    "pocket build": "pocket teach --world {out}",
     "eval": "view {out}",
     "eval compare": "traces --input {other}/scores.parquet --out runs/traces",
     "fingerprint": "curate --data TRACES.jsonl --decontaminate {out} --out runs/curated",
