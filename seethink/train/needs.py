@@ -101,11 +101,13 @@ def needs(config: SFTConfig | GRPOConfig, longest: Longest, steps: int, generate
     config = fitted(config, longest, capacity) if capacity else config  # as the run would choose there
     of = shapes(config.model, kind)
     plan = memory_plan(config, of, longest, kind)
+    unit, word = (1e9, "billion") if of.parameters >= 1e8 else (1e6, "million")
+    size, short = (GB, "GB") if plan.peak[1] >= GB else (1e6, "MB")
     lines = [
-        f"memory of each of {max(config.gpus, 1)} GPUs: {of.parameters / 1e9:.2f} billion parameters, {of.trained / 1e9:.2f} of them "
+        f"memory of each of {max(config.gpus, 1)} GPUs: {of.parameters / unit:.2f} {word} parameters, {of.trained / unit:.2f} of them "
         f"train, {kind}; longest prompt {longest.prompt:,} tokens",
-        *(f"  {part.bytes / GB:7.1f} GB  {part.name}{_when(part)}" for part in plan.parts),
-        f"  {plan.peak[1] / GB:7.1f} GB  at the most, while {plan.peak[0]}; a GPU needs {plan.needed / GB:.1f} GB "
+        *(f"  {part.bytes / size:7.1f} {short}  {part.name}{_when(part)}" for part in plan.parts),
+        f"  {plan.peak[1] / size:7.1f} {short}  at the most, while {plan.peak[0]}; a GPU needs {plan.needed / GB:.1f} GB "
         f"({SLACK:.0%} for fragments, {CONTEXT / GB:g} GB for CUDA)",
         *(f"  not counted: {what}" for what in plan.unknown),
     ]
@@ -143,6 +145,11 @@ def host_in_words(config: SFTConfig | GRPOConfig, of: Shapes, plan: MemoryPlan) 
     return f"main memory: {(held + whole + features) / GB:.0f} GB ({parts})"
 
 
+def _gb(size: float) -> str:
+    """Gigabytes, of little ones two digits."""
+    return f"{size:.0f} GB" if size >= 10 else f"{size:.2g} GB"
+
+
 def on_disk(config: SFTConfig | GRPOConfig, of: Shapes, steps: int) -> tuple[float, str]:
     """(gigabytes, in words). A checkpoint is replaced only when the next one is complete."""
     checkpoint, model = (4 + MOMENTS[config.optim.moments]) * of.trained / GB, 4 * of.parameters / GB
@@ -151,7 +158,7 @@ def on_disk(config: SFTConfig | GRPOConfig, of: Shapes, steps: int) -> tuple[flo
     of_exports = f", {exports} exports" if exports else ""
     return (
         needed,
-        f"disk: {needed:.0f} GB (two checkpoints of {checkpoint:.0f} GB, the model {model:.0f} GB{of_exports})",
+        f"disk: {_gb(needed)} (two checkpoints of {_gb(checkpoint)}, the model {_gb(model)}{of_exports})",
     )
 
 
