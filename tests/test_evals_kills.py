@@ -132,6 +132,7 @@ def test_kills_of_the_tiny_model(pictures, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_two_processes_are_killed_and_give_the_answers_of_one(world, tmp_path):  # noqa: F811
     shared = ["--data", str(world / "board.jsonl"), "--model", str(BASE), "--batch", "2", "--max_tokens", "48"]
     shared += ["--device", "cpu"]
@@ -141,7 +142,7 @@ def test_two_processes_are_killed_and_give_the_answers_of_one(world, tmp_path): 
     with open(tmp_path / "two" / ".lock") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # its processes end with it
     output = finish("--out", str(tmp_path / "two"), "--gpus", "2", *shared)
-    assert output.count("eval: score") == 1, "only the first rank speaks"
+    assert output.count("eval: finished, score") == 1, "only the first rank speaks"
     texts = [
         [{k: v for k, v in row.items() if k != "seconds"} for row in read_log(tmp_path / name / "responses.jsonl")]
         for name in ("one", "two")

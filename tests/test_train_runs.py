@@ -24,7 +24,7 @@ def world(tmp_path_factory) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("verb", ["sft", "grpo"])
+@pytest.mark.parametrize("verb", [pytest.param("sft", marks=pytest.mark.long), "grpo"])
 def test_killed_runs_end_bit_identical(verb, tmp_path):
     result = torment(verb, tmp_path, kills=3, rng=random.Random(0))
     assert result["kills"] == 3 and not result["unequal"], result

@@ -217,6 +217,7 @@ def test_what_is_not_decided_is_not_counted():
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_two_processes_share_the_answers(runs, world, tmp_path):
     """They answer as one does, train as if nobody looked, and export what they end with."""
     verb, _, watched = runs
