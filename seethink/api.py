@@ -166,11 +166,13 @@ def run_study(config: StudyConfig | str | Path | None = None, /, **settings: Any
 
     if config is None and not settings.keys() - {"out", "workers"}:
         config = Path(__file__).parent / "pocket" / "study.toml"
+    file: Path | None = None
     if isinstance(config, str | Path):
-        plan = load_file(here_or_shipped(Path(str(config).removeprefix("@"))))
+        file, config = here_or_shipped(Path(str(config).removeprefix("@"))), None
+        plan = load_file(file)
         merge(plan, settings)
-        config, settings = None, plan
-    config = _config(StudyConfig, config, settings)
+        settings = plan
+    config = _config(StudyConfig, config, settings, file or "")
     run(config)
     report(ReportConfig(study=config.out, checker=config.checker))
     study = load_study(config.out)
@@ -179,11 +181,11 @@ def run_study(config: StudyConfig | str | Path | None = None, /, **settings: Any
     return StudyResult(config.out, said.answer, said.warning, results.arm_results(study), found)
 
 
-def _config(model: type[C], given: C | None, settings: dict[str, Any]) -> C:
-    """One of the two. Raises UserError for both, or for settings that are none."""
+def _config(model: type[C], given: C | None, settings: dict[str, Any], where: object = "") -> C:
+    """One of the two. Raises UserError for both, or for settings that are none, naming `where` they stand."""
     if given is not None and settings:
         raise UserError("a config and settings are given", remedy="Give one of them: config.model_copy(update={...})")
-    config = given if given is not None else whole(build(model, settings))
+    config = given if given is not None else whole(build(model, settings, where))
     refuse_overwrite(config)
     return config
 

@@ -50,6 +50,9 @@ def test_every_public_name_is_listed_in_the_page():
 def test_a_study_is_a_file_with_settings_over_it(tmp_path):
     with pytest.raises(UserError, match=r"Known: base, grpo, sft-hesitant"):
         seethink.run_study("@studies/pocket/common.toml", out=tmp_path / "o", reference="nothing")
+    (tmp_path / "mine.toml").write_text("seedz = [0]")
+    with pytest.raises(UserError, match=r"mine.toml: unknown config key 'seedz'. Did you mean seeds"):
+        seethink.run_study(tmp_path / "mine.toml", out=tmp_path / "o")
     with pytest.raises(UserError, match="nowhere.toml: config file not found"):
         seethink.run_study("nowhere.toml", out=tmp_path / "o")
 
