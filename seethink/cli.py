@@ -138,7 +138,7 @@ def completion(arguments: list[str]) -> str:
     if arguments[:1] == ["words"]:
         return "\n".join(help.words(VERBS, arguments[1:], lambda verb: load(VERBS[verb][0])))
     if not arguments or arguments[0] not in help.SCRIPTS:
-        raise UserError("which shell?", remedy=f"seethink completion {' | '.join(sorted(help.SCRIPTS))}")
+        raise UserError("completion needs a shell", remedy=f"seethink completion {' | '.join(sorted(help.SCRIPTS))}")
     return help.SCRIPTS[arguments[0]]
 
 

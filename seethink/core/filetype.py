@@ -77,7 +77,7 @@ def import_line(path: str | Path, row: dict[str, Any]) -> str:
         format = suffix if (suffix := path.suffix[1:].lower()) in ("parquet", "csv", "tsv") else "hf"
     if {"prompt", "reward_model"} <= row.keys():
         format = "verl"
-    elif found := next((key for key in CHATS if isinstance(row.get(key), list)), ""):
+    elif found := conversation_in(row):
         format = CHATS[found]
     named = row.get("images") or row.get("image")
     first = named[0] if isinstance(named, list) else named
@@ -85,6 +85,11 @@ def import_line(path: str | Path, row: dict[str, Any]) -> str:
     words = ["seethink", "import", "--format", format, "--source", str(path)]
     words += ["--images", "FOLDER_OF_PICTURES"] if lost else []
     return shlex.join([*words, "--out", str(path.with_name(f"{path.stem}-rows.jsonl"))])
+
+
+def conversation_in(row: dict[str, Any]) -> str:
+    """The key (of CHATS) under which a conversation stands; empty where none does."""
+    return next((key for key in CHATS if isinstance(row.get(key), list)), "")
 
 
 def first_row(path: str | Path) -> dict[str, Any]:

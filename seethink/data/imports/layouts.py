@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from seethink.core.errors import UserError
 from seethink.core.fields import PLACEHOLDER, as_text, lettered, names_pictures, read_choices
+from seethink.core.filetype import CHATS, conversation_in
 from seethink.core.nouns import KINDS, sample_from_row
 from seethink.core.prompt import prompt_text
 from seethink.core.tags import ANSWER, ANSWER_END, THINK, THINK_END, compose, extract
@@ -74,8 +75,6 @@ NUMBERED = re.compile(r"<image[ _]?(\d+)>")
 WORDS = {"answer": "gold", "solution": "gold", "image": "images", "problem": "question", "messages": "conversation"}
 """Other words for these."""
 ROLES = {"human": "user", "gpt": "assistant", "model": "assistant", "chatgpt": "assistant", "bot": "assistant"}
-CHATS = {"conversations": "sharegpt", "messages": "messages"}
-"""Where a conversation stands -> the format to name."""
 FRAME = ("data_source", "reward_model", "ability")
 """Of verl: what only it needs, once our keys are taken out."""
 
@@ -339,7 +338,7 @@ def _with_kind(taken: Fields, kind: str, where: str) -> Fields:
 
 def _columns(ours: str, names: Aliases, row: Fields) -> str:
     """What to do where a row lacks something that may only have another name, or be another format's."""
-    if "conversation" not in names and (turns := next((name for name in row if name in CHATS), None)):
+    if "conversation" not in names and (turns := conversation_in(row)):
         return f"It has {turns}: --format {CHATS[turns]}"
     for name, value in row.items():
         if len(row) == 1 and isinstance(value, list) and value and isinstance(value[0], dict):
