@@ -2,12 +2,13 @@
 
 import socket
 from contextlib import closing
+from datetime import datetime
 
 import pytest
 from genai_prices.data import providers
 from PIL import Image
 
-from seethink.ask import Budget, Client, Endpoint, Ledger
+from seethink.ask import Budget, Client, Endpoint, Ledger, prices
 from seethink.ask.messages import IMAGE_TOKENS, estimate_tokens, user_message
 from seethink.ask.prices import find_price
 from seethink.core.config import resolve
@@ -59,6 +60,21 @@ def test_a_list_price_is_that_of_model_and_host(model, url, usd, origin):
     assert price.usd == usd and origin in price.origin and "secret" not in price.origin
     if usd:
         assert price.origin.startswith("genai-prices 0.2.") and ", checked up to 20" in price.origin
+
+
+@pytest.mark.parametrize("hour", range(24))
+def test_the_hour_of_the_day_changes_no_price(hour, monkeypatch):
+    """DeepSeek is cheaper at night: at noon as at midnight the day's price is taken, and said to be one of several."""
+
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return cls(2026, 11, 27, hour, 45, tzinfo=tz)
+
+    monkeypatch.setattr(prices, "datetime", Clock)
+    prices._listed.cache_clear()  # else the answer of another hour
+    price = find_price("deepseek-reasoner", DEEPSEEK, None)
+    assert price.usd == (0.55, 2.19) and price.origin.endswith("the highest of its rates")
 
 
 def test_the_users_price_goes_first_and_may_be_nothing():

@@ -116,8 +116,11 @@ def _rates(info: ModelInfo) -> tuple[Usd, Usd | None, bool] | None:
 
     now = datetime.now(tz=UTC)
     conditional = [] if isinstance(info.prices, ModelPrice) else info.prices
-    hours = [c.constraint.start_time for c in conditional if isinstance(c.constraint, TimeOfDateConstraint)]
-    moments = [now, *(now.replace(hour=hour.hour, minute=hour.minute, second=1) for hour in hours)]
+    windows = [c.constraint for c in conditional if isinstance(c.constraint, TimeOfDateConstraint)]
+    turns = [
+        turn for window in windows for turn in (window.start_time, window.end_time)
+    ]  # in each window, and after it
+    moments = [now, *(now.replace(hour=turn.hour, minute=turn.minute, second=1) for turn in turns)]
     usual = [info.get_prices(moment) for moment in moments]
     if any(price.input_mtok is None or price.output_mtok is None or price.requests_kcount for price in usual):
         return None
