@@ -281,19 +281,24 @@ def test_planned_comparisons(files, page):
 
 
 def test_the_headline(files, page):
-    c, word, _, _ = compared(files, files.items)[0]
-    other, other_word, _, _ = compared(files, files.select(lambda i: files.kind[i] not in WITHOUT))[0]
+    c, word, p, _ = compared(files, files.items)[0]
+    other, other_word, other_p, _ = compared(files, files.select(lambda i: files.kind[i] not in WITHOUT))[0]
     text = " ".join(page.sections[""].split())
     lead = re.search(
-        r"GRPO alone: (\S+) points of accuracy, 95 % interval (\[.*?\]), over (\d+) seeds and (\d+) items: (\w+)", text
+        r"GRPO alone: (\S+) points of accuracy, 95 % interval (\[.*?\]), over (\d+) seeds and (\d+) items: ([a-z ]+) p (.*?), Holm over (\d+) comparisons",
+        text,
     )
     N(100 * c.estimate, 1, signed=True).shown(lead[1])
     Limits(*(100 * limit for limit in c.limits()[:2])).shown(lead[2])
-    assert (int(lead[3]), int(lead[4])) == (c.seeds, c.items) and word.startswith(lead[5])
-    without = re.search(r"Without box and open, .*?: (\S+) points (\[.*?\]) over (\d+) items: ([a-z ]+)\.", text)
+    assert (int(lead[3]), int(lead[4])) == (c.seeds, c.items) and word == lead[5].strip()
+    assert lead[6].removeprefix("= ") == p_text(p) and int(lead[7]) == len(planned(files))
+    without = re.search(
+        r"Without box and open, .*?: (\S+) points (\[.*?\]) over (\d+) items: ([a-z ]+) p (.*?), Holm", text
+    )
     N(100 * other.estimate, 1, signed=True).shown(without[1])
     Limits(*(100 * limit for limit in other.limits()[:2])).shown(without[2])
     assert int(without[3]) == other.items and other_word == without[4].strip()
+    assert without[5].removeprefix("= ") == p_text(other_p)
     empty = {
         kind: 100 * fmean(v[0] for v in zip(*empty_thinking(files, "base", kind), strict=True)) for kind in WITHOUT
     }

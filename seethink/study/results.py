@@ -108,6 +108,14 @@ class Contrast:
         return p_text(self.adjusted_p, self.overall.p_at_most)
 
     @property
+    def tested(self) -> str:
+        """The adjusted p and what it is adjusted over: `p = 0.077, Holm over 11 comparisons`; empty where nothing was measured."""
+        if self.overall is None or self.adjusted_p is None:
+            return ""
+        p = self.p_text if self.p_text.startswith("<") else f"= {self.p_text}"
+        return f"p {p}, Holm over {self.family} comparisons" if self.family > 1 else f"p {p}"
+
+    @property
     def detectable(self) -> float | None:
         """Smallest true difference that this comparison finds four times out of five, Holm's correction included."""
         return self.overall.detectable(self.family) if self.overall else None
