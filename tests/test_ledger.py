@@ -215,6 +215,16 @@ def test_many_answers_are_one_transaction_and_the_loop_goes_on_meanwhile(tmp_pat
         assert db.execute("SELECT DISTINCT status FROM attempt").fetchall() == [("ok",)]
 
 
+def test_who_comes_late_does_not_wait_for_ever(tmp_path):
+    async def main(ledger):
+        done = ledger.answered(ledger.sent("k", "s", "m", 1.0), "k", "s", "m", REPLY)
+        for _ in range(2):
+            await asyncio.wait_for(ledger.committed(done), 10)
+
+    with closing(Ledger(tmp_path / "l.sqlite")) as ledger:
+        asyncio.run(main(ledger))
+
+
 def test_what_cannot_be_written_is_said_to_all_who_wait_and_ever_after(tmp_path):
     ledger = Ledger(tmp_path / "l.sqlite")
     change(tmp_path / "l.sqlite", "DROP TABLE call")

@@ -1,5 +1,8 @@
 """The trace analyser: golden traces, claims, truth of steps, and the verb on every kind of file."""
 
+import random
+import re
+
 import pytest
 
 from seethink.core.errors import UserError
@@ -8,7 +11,7 @@ from seethink.core.store import read_json, save_examples, save_samples, write_js
 from seethink.core.tables import read_table, write_table
 from seethink.core.tags import compose
 from seethink.traces import run as verb
-from seethink.traces.analyse import agreement, analyse, hesitation_rate, repairs, split
+from seethink.traces.analyse import agreement, analyse, count_words, hesitation_rate, repairs, split
 from seethink.traces.conclusions import agree, conclusions
 from seethink.traces.steps import Step, load_checker, locate
 from seethink.traces.summary import summarise
@@ -262,3 +265,11 @@ def test_bad_input_is_named(board, changes, message):
 def test_a_dry_run_writes_nothing(board, capsys):
     verb.run(verb.TracesConfig(out=board / "out", input=board / "scores.parquet"), dry_run=True)
     assert "4 traces" in capsys.readouterr().out and not (board / "out").exists()
+
+
+def test_words_are_counted_as_the_pattern_finds_them():
+    """Without it where there is a shorter way; every character that bounds or joins words turns up."""
+    chance, pattern = random.Random(0), re.compile(r"\w[\w'’-]*")
+    texts = ["".join(chance.choices("ab_1 -'’.\n\x1c\té²", k=chance.randrange(40))) for _ in range(3000)]
+    for text in (*texts, "", "--", " -- x", "a - b", "'tis", "rock-'n'-roll", "word " * 1000):
+        assert count_words(text) == len(pattern.findall(text)), text

@@ -10,6 +10,7 @@ One client serves one endpoint, one model and one event loop. The ledger sees ev
 from __future__ import annotations
 
 import asyncio
+import gc
 import math
 import random
 from collections import Counter
@@ -39,6 +40,8 @@ ANNOUNCED_CAP = 600.0  # nobody waits for days because a header says so
 DRAIN_SECONDS, LAST_SECONDS = 10.0, 1.0  # for calls in flight after an interrupt, and after any other end
 TYPICAL_TOKENS = 1000  # of an answer, where neither a cap nor an earlier answer tells
 WHOLE_SECONDS, STREAM_SECONDS, FIRST_BYTE, IDLE = 600.0, 1800.0, 120.0, 60.0
+YOUNG = 10_000
+"""Objects made between two searches for cycles while a client is open: a call in flight has seventy, which are no garbage."""
 REMEDIES = {
     "key": "Check the key in the environment variable {env}",
     "missing": "Check the model name {model!r} and --base_url",
@@ -170,6 +173,7 @@ class Client:
         self._out: set[str] = set()
         """Keys of requests that have left."""
         self._closing = False
+        self._searches = gc.get_threshold()
         self._wire: Wire | None = None
         self.answers, self.failures = 0, 0
         self.failed: dict[str, CallFailed] = {}
@@ -178,10 +182,13 @@ class Client:
 
     async def __aenter__(self) -> Client:
         self._closing = False  # it may have been left before
+        self._searches = gc.get_threshold()
+        gc.set_threshold(max(YOUNG, self._searches[0]) if self._searches[0] else 0, *self._searches[1:])
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Nothing new is sent. Calls in flight may finish for some seconds, for they are paid already."""
+        gc.set_threshold(*self._searches)
         self._closing, out = True, [task for key, task in self._running.items() if key in self._out]
         for task in (tasks := list(self._running.values())):
             if task not in out:

@@ -142,7 +142,8 @@ class Ledger:
         self._prepare()
         self._thread, self._lock = ThreadPoolExecutor(1, "ledger"), threading.Lock()
         self._next, self._writing, self._queued = _Group(), _Group(), False
-        self._awaited: tuple[Future[None], asyncio.Future[None]] | None = None
+        self._awaited: tuple[Future[None], list[asyncio.Future[None]]] | None = None
+        """The last transaction that somebody waited for, and who."""
         self._failure: UserError | None = None
 
     def _connect(self) -> sqlite3.Connection:
@@ -217,9 +218,15 @@ class Ledger:
 
     async def committed(self, done: Future[None]) -> None:
         """Waits for the future of an answer while others work. All answers of one transaction wake the loop once."""
+        if done.done():
+            return done.result()
         if self._awaited is None or self._awaited[0] is not done:
-            self._awaited = done, asyncio.wrap_future(done)
-        await asyncio.shield(self._awaited[1])
+            waiting: list[asyncio.Future[None]] = []
+            self._awaited = done, waiting
+            asyncio.wrap_future(done).add_done_callback(lambda ended: _wake(waiting, ended.exception()))
+        place = asyncio.get_running_loop().create_future()  # of its own, which may be cancelled without the others
+        self._awaited[1].append(place)
+        await place
 
     def discard(self, key: str) -> None:
         """An answer that says nothing of use: it stays on record, paid as it is, and the question is asked again."""
@@ -317,6 +324,13 @@ class Ledger:
     def _unusable(self, why: str) -> UserError:
         remedy = "Move it away (its answers are then asked for again) or choose another --out"
         return UserError(f"cannot use the ledger ({scrub(why)})", where=self.path, remedy=remedy)
+
+
+def _wake(waiting: list[asyncio.Future[None]], fault: BaseException | None) -> None:
+    """Tell all who wait for a transaction how it went, but those who have gone."""
+    for place in waiting:
+        if not place.done():
+            place.set_exception(fault) if fault else place.set_result(None)
 
 
 def tell_lost(ledger: Ledger) -> None:

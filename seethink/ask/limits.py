@@ -10,7 +10,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 
 from seethink.ask.rates import Rate, read_left
 from seethink.core.errors import UserError
@@ -183,12 +183,12 @@ class Budget:
         self._held = 0
         self._line: deque[tuple[int, asyncio.Future[None]]] = deque()
 
-    @asynccontextmanager
-    async def hold(self, usd: float) -> AsyncIterator[None]:
+    def hold(self, usd: float) -> AbstractAsyncContextManager[None]:
         """Waits while requests in flight may still return enough. Raises UserError (code 4) when they cannot."""
-        if self.cap is None:
-            yield
-            return
+        return nullcontext() if self.cap is None else self._hold(usd)
+
+    @asynccontextmanager
+    async def _hold(self, usd: float) -> AsyncIterator[None]:
         share, place = math.ceil(usd * UNIT), asyncio.get_running_loop().create_future()
         self._line.append((share, place))
         self._admit()

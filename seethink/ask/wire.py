@@ -235,7 +235,7 @@ async def _follow(
 async def _bounded(response: aiohttp.ClientResponse, head: bytes = b"") -> str:
     """The body as text, of which `head` has come. Raises Fault for one that is larger than any answer."""
     data = bytearray(head)
-    async for part in response.content.iter_any():
+    while part := await response.content.readany():
         data += part
         if len(data) > MOST_BYTES:
             raise Fault(

@@ -115,7 +115,7 @@ def image_hash(path: str) -> str:
         state = picture_state(path)
         known = _hashes.get(path)
         if known is None or known[0] != state:
-            known = _hashes[path] = (state, hash_file(Path(path)))
+            known = _hashes[path] = (state, hash_file(path))
         return known[1]
     except OSError as error:
         raise _unreadable(path, "", error) from None

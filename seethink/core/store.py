@@ -19,6 +19,7 @@ from seethink.core.filetype import NEEDED, import_line, refuse_other_text, unrea
 from seethink.core.nouns import KEYS, Example, Sample, sample_from_row, sample_to_row
 
 MAX_PATH = 300  # characters of a path in a message; its end tells more
+HASHED_AT_ONCE = 1 << 18  # bytes
 NAMES = {
     str: "a text", bool: "true or false", int: "a whole number", float: "a number", dict: "an object", list: "a list",
 }  # fmt: skip
@@ -139,7 +140,7 @@ def read_lines(path: Path, repair: bool = False) -> Iterator[tuple[int, dict[str
         with open(path, encoding="utf-8-sig") as f:
             first = True
             for number, line in enumerate(f, 1):
-                if not line.strip():
+                if line.isspace():
                     continue
                 where = f"{path}:{number}"
                 try:
@@ -160,10 +161,11 @@ def _parse(text: str, repair: bool = False) -> Any:
     """JSON whose texts can be written again. Raises UserError that names no file yet."""
     try:
         value = json.loads(text)
-        if "\\u" in text and repair:
-            value = well_formed(value)
-        elif "\\u" in text:  # the only way to half of a surrogate pair
-            json.dumps(value, ensure_ascii=False).encode()
+        if "\\u" in text:  # the only way to half of a surrogate pair
+            if repair:
+                value = well_formed(value)
+            else:
+                json.dumps(value, ensure_ascii=False).encode()
     except json.JSONDecodeError as error:
         raise UserError(f"not valid JSON ({error.msg} at column {error.colno})") from None
     except UnicodeEncodeError as error:
@@ -179,8 +181,9 @@ def _parse(text: str, repair: bool = False) -> Any:
 @contextmanager
 def jsonl_writer(path: Path) -> Iterator[Callable[[dict[str, Any]], object]]:
     """A function that adds a row to a JSONL file, which stands there when the block has ended well."""
+    line = json.JSONEncoder(ensure_ascii=False).encode
     with atomic(path) as temporary, open_text(temporary) as f:
-        yield lambda row: f.write(json.dumps(row, ensure_ascii=False) + "\n")
+        yield lambda row: f.write(line(row) + "\n")
 
 
 def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> int:
@@ -342,9 +345,13 @@ def hash_json(value: Any) -> str:
     return hash_text(json.dumps(value, sort_keys=True, ensure_ascii=False, default=str))
 
 
-def hash_file(path: Path) -> str:
-    with open(path, "rb") as f:
-        return hashlib.file_digest(f, lambda: hashlib.blake2b(digest_size=8)).hexdigest()
+def hash_file(path: Path | str) -> str:
+    """Of most files, which are small, opening them is the larger part."""
+    digest = hashlib.blake2b(digest_size=8)
+    with open(path, "rb", buffering=0) as f:
+        while part := f.read(HASHED_AT_ONCE):
+            digest.update(part)
+    return digest.hexdigest()
 
 
 def hash_path(path: Path) -> str:

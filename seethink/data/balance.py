@@ -22,7 +22,7 @@ from seethink.core.store import write_json
 from seethink.core.terminal import print_table
 from seethink.data.attempts import DIFFICULTY
 from seethink.rewards.choice import letters_of, options_of
-from seethink.traces.analyse import count_words, split
+from seethink.traces.analyse import count_words, split, thinking_of
 from seethink.traces.lexicon import Lexicon, count_trace, load
 
 FEW = 20  # rows below which nothing is said of shares
@@ -63,9 +63,11 @@ class Tally:
             self.right[letter] += 1
             self.chance.update(dict.fromkeys(options, 1 / len(options)))
         if example.completion:
-            think, answer = split(example.completion)
-            self.words.append(count_words(think))
-            self.hesitating += bool(count_trace(think, answer or "", lexicon)) if hesitates is None else hesitates
+            self.words.append(count_words(thinking_of(example.completion)))
+            if hesitates is None:
+                think, answer = split(example.completion)
+                hesitates = bool(count_trace(think, answer or "", lexicon))
+            self.hesitating += hesitates
         if isinstance(difficulty := sample.meta.get(DIFFICULTY), int | float):
             self.difficulties.append(difficulty)
 

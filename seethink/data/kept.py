@@ -79,19 +79,20 @@ def iter_kept(path: Path) -> Iterator[Kept]:
         yield Kept(_without_trace(sample, row), _draft(row, data.where), read_verdict(row, data.where))
 
 
-def iter_counted(path: Path) -> Iterator[tuple[Kept, CueCounts | None]]:
-    """Every kept row with its counts of cues. A file that has not changed since a run wrote it, and counted as we do, is taken
+def iter_counted(path: Path, alike: bool | None = None) -> Iterator[tuple[Kept, CueCounts | None]]:
+    """Every kept row with its counts of cues. A file of which `counted_alike` says so (asked where `alike` is None) is taken
     at its word: rows and counts, which is several times faster; of any other each row is checked and counted."""
-    if not _counted_alike(path):
+    if not (counted_alike(path) if alike is None else alike):
         yield from ((kept, count_cues(kept)) for kept in iter_kept(path))
         return
     base = str(Path(path).resolve().parent)
     for number, row in read_jsonl(path):
-        sample = sample_from_row(row, f"{path}:{number}")
-        sample = replace(sample, images=tuple(os.path.join(base, image) for image in sample.images))
+        ours = _ours(row)
+        given = {key: value for key, value in row.items() if key not in ours}
+        given["images"] = [os.path.join(base, image) for image in row["images"]]
         draft = None if row["think"] is None else Draft(*(row[name] for name in TRACE))
         verdict = Verdict(**row["verdict"]) if row["verdict"] else None
-        yield Kept(_without_trace(sample, row), draft, verdict), row["cues"]
+        yield Kept(sample_from_row(given, f"{path}:{number}"), draft, verdict), row["cues"]
 
 
 def counting(path: Path) -> dict[str, str]:
@@ -99,7 +100,8 @@ def counting(path: Path) -> dict[str, str]:
     return {"traces": hash_file(path), "cues": _cue_code()}
 
 
-def _counted_alike(path: Path) -> bool:
+def counted_alike(path: Path) -> bool:
+    """Whether a file has not changed since a run wrote it and counted its cues as we do."""
     done = path.parent / "done.json"
     summary = read_record(done).get("summary", {}) if done.is_file() else {}
     return summary.get("cues") == _cue_code() and summary.get("traces") == hash_file(path)
@@ -139,9 +141,14 @@ def _draft(row: dict[str, Any], where: object) -> Draft | None:
 
 
 def _without_trace(sample: Sample, row: dict[str, Any]) -> Sample:
-    """A reader of samples finds our keys in meta, unless the sample's own meta has a key of that name."""
-    ours = {*TRACE, "verdict", "cues"} - (row.get("meta") or {}).keys()
+    """A reader of samples finds our keys in meta."""
+    ours = _ours(row)
     return replace(sample, meta={key: value for key, value in sample.meta.items() if key not in ours})
+
+
+def _ours(row: dict[str, Any]) -> set[str]:
+    """What a row holds beside its sample, unless the sample's own meta has a key of that name."""
+    return {*TRACE, "verdict", "cues"} - (row.get("meta") or {}).keys()
 
 
 def read_verdict(row: dict[str, Any], where: object) -> Verdict | None:

@@ -23,7 +23,7 @@ from seethink.data.balance import HESITATION, Balance
 from seethink.data.card import write_card
 from seethink.data.config import SplitConfig, SplitRule
 from seethink.data.funnel import DROP_COLUMNS, Funnel, print_funnel
-from seethink.data.kept import CueCounts, Kept, iter_counted
+from seethink.data.kept import CueCounts, Kept, counted_alike, iter_counted
 from seethink.data.load import content_key
 from seethink.rewards.check import check_gold
 from seethink.traces.lexicon import PRESETS, content_hash, count_trace, load
@@ -73,8 +73,8 @@ class Cues:
 
 def run(config: SplitConfig, dry_run: bool = False) -> None:
     """The verb. Raises UserError for a bad file or folder."""
-    cues = Cues()
-    lines = [split_line(kept, counts, config, cues) for kept, counts in iter_counted(config.traces)]
+    cues, alike = Cues(), counted_alike(config.traces)
+    lines = [split_line(kept, counts, config, cues) for kept, counts in iter_counted(config.traces, alike)]
     parts = split(lines, config)
     funnel = Funnel(lines, parts.drops, sft=parts.sft, steps=("split",))
     print_funnel(funnel)
@@ -85,7 +85,7 @@ def run(config: SplitConfig, dry_run: bool = False) -> None:
     with Run.open(
         config.out, "split", config, inputs, keep=True, overwrite=True
     ) as folder:  # costs nothing, redone at will
-        write_parts(folder, parts, funnel, (kept for kept, _ in iter_counted(config.traces)))
+        write_parts(folder, parts, funnel, (kept for kept, _ in iter_counted(config.traces, alike)))
         write_card(folder.folder)
         folder.finish(sft=len(parts.sft), rl=len(parts.rl), dropped=len(parts.drops))
     print(f"split: finished, {len(parts.sft)} SFT, {len(parts.rl)} RL, {config.out}")

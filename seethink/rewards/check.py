@@ -26,6 +26,8 @@ from seethink.rewards.placebo import refuse_placebo
 from seethink.rewards.rewarder import read_answer
 
 SHOWN = 50
+USUAL = RewardConfig()
+"""For golds looked at without settings; one for all, because making it takes longer than reading a gold."""
 
 
 class BadGold(NamedTuple):
@@ -38,13 +40,13 @@ class BadGold(NamedTuple):
     reason: str
 
 
-def check_gold(sample: Sample, config: RewardConfig | None = None) -> str:
+def check_gold(sample: Sample, config: RewardConfig = USUAL) -> str:
     """Why a gold of a sample is unusable, or ''. What only a scorer or a symbolic comparison could read passes."""
     return next(filter(None, (_check_gold(version, config) for version in by_gold(sample))), "")
 
 
-def _check_gold(sample: Sample, config: RewardConfig | None) -> str:
-    config, rules = config or RewardConfig(), RULES[sample.kind]
+def _check_gold(sample: Sample, config: RewardConfig) -> str:
+    rules = RULES[sample.kind]
     if not sample.gold.strip():
         return "empty gold"
     if config.custom:
@@ -64,7 +66,7 @@ def _check_gold(sample: Sample, config: RewardConfig | None) -> str:
     return "" if decision.value >= 1 else f"an answer that repeats it is {said}"
 
 
-def check_file(path: Path, config: RewardConfig | None = None) -> Iterator[tuple[int, Sample | BadGold]]:
+def check_file(path: Path, config: RewardConfig = USUAL) -> Iterator[tuple[int, Sample | BadGold]]:
     """Number and sample of every row of a data file, or what is wrong with it; rows that are no samples are wrong too."""
     for number, row in read_jsonl(path):
         try:

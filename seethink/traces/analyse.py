@@ -21,6 +21,8 @@ from seethink.traces.steps import Checker, Step, check_steps, locate
 HESITATION = "word"  # the lexicon whose markers open a hesitation
 _SENTENCE_END = re.compile(r"[.!?](?=\s)|\n")
 _WORD = re.compile(r"\w[\w'’-]*")
+_KINDS = "".join("a" if re.match(r"\w", c) else "-" if c in "'-" else " " for c in map(chr, range(128)))
+"""Of each ASCII character: a of a word, - within one, or neither."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,16 +136,20 @@ def agreement(text: str, sample: Sample) -> bool | None:
 
 def split(text: str) -> tuple[str, str | None]:
     """(thinking, answer) of a completion, however broken: thinking may never end, tags may be missing altogether."""
-    answer = extract(text, "lenient").answer
+    return thinking_of(text), extract(text, "lenient").answer
+
+
+def thinking_of(text: str) -> str:
+    """The thinking alone, as `split` finds it."""
     head, end, _ = text.rpartition(THINK_END)
     if end or THINK in text:
-        return (head if end else text).partition(THINK)[2].strip() if THINK in text else head.strip(), answer
-    return text.partition(ANSWER)[0].strip(), answer
+        return (head if end else text).partition(THINK)[2].strip() if THINK in text else head.strip()
+    return text.partition(ANSWER)[0].strip()
 
 
 def hesitation_rate(texts: Sequence[str]) -> float:
     """Hesitation markers per 100 words of the thinking, over all of these completions; 0 where nobody thought."""
-    thoughts, markers = [split(text)[0] for text in texts], lexicon.load(HESITATION)
+    thoughts, markers = list(map(thinking_of, texts)), lexicon.load(HESITATION)
     words = sum(map(count_words, thoughts))
     return 100 * sum(len(lexicon.find(thinking, markers)) for thinking in thoughts) / words if words else 0.0
 
@@ -154,6 +160,10 @@ def cut_off(text: str, stop: str) -> bool:
 
 
 def count_words(text: str) -> int:
+    """Runs of word characters, with the apostrophes and hyphens that follow them."""
+    plain = text.replace("’", "'")
+    if plain.isascii() and " --" not in (kinds := " " + plain.translate(_KINDS)):
+        return kinds.count(" a") + kinds.count(" -a")  # a tenth of the time that the pattern takes
     return len(_WORD.findall(text))
 
 
