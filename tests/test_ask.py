@@ -1,6 +1,7 @@
 """The client against a server with faults."""
 
 import asyncio
+import gc
 import http.client
 import json
 import socket
@@ -12,6 +13,7 @@ import pytest
 from PIL import Image
 
 from seethink.ask import Budget, CallFailed, Client, Endpoint, Ledger, NotCached, Reply, limits, user_message
+from seethink.ask.client import YOUNG
 from seethink.ask.faults import retry_after, scrub
 from seethink.ask.limits import Limiter
 from seethink.ask.local import MAX_BODY, LocalServer, Served
@@ -402,3 +404,21 @@ def test_a_port_that_is_taken_is_named():
         LocalServer(taken.respond, ["m"], port)
     taken.close()
     LocalServer(taken.respond, ["m"], port).close()
+
+
+def test_clients_that_end_in_any_order_leave_pythons_searches_for_garbage_as_they_were():
+    usual = gc.get_threshold()
+
+    async def main():
+        first, second = (
+            Client(Endpoint(base_url="http://127.0.0.1:9/v1", model="m"), Ledger(":memory:")) for _ in "ab"
+        )
+        for step in (first.__aenter__(), second.__aenter__(), first.__aexit__(None), second.__aexit__(None)):
+            await step
+            yield gc.get_threshold()
+
+    async def seen():
+        return [threshold async for threshold in main()]
+
+    fewer = (YOUNG, *usual[1:])
+    assert usual[0] < YOUNG and asyncio.run(seen()) == [fewer, fewer, fewer, usual] and gc.get_threshold() == usual

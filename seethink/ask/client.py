@@ -13,6 +13,7 @@ import asyncio
 import gc
 import math
 import random
+import threading
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -40,8 +41,7 @@ ANNOUNCED_CAP = 600.0  # nobody waits for days because a header says so
 DRAIN_SECONDS, LAST_SECONDS = 10.0, 1.0  # for calls in flight after an interrupt, and after any other end
 TYPICAL_TOKENS = 1000  # of an answer, where neither a cap nor an earlier answer tells
 WHOLE_SECONDS, STREAM_SECONDS, FIRST_BYTE, IDLE = 600.0, 1800.0, 120.0, 60.0
-YOUNG = 10_000
-"""Objects made between two searches for cycles while a client is open: a call in flight has seventy, which are no garbage."""
+YOUNG = 10_000  # objects made between two searches for garbage while a client is open
 REMEDIES = {
     "key": "Check the key in the environment variable {env}",
     "missing": "Check the model name {model!r} and --base_url",
@@ -140,6 +140,30 @@ class NotCached(Exception):
         self.call, self.prompt_tokens = call, call.prompt_tokens
 
 
+class _Searches:
+    """Python's searches for cycles of garbage, fewer while any client is open: a call in flight is seventy objects that are
+    none. Clients may be open side by side, in several threads, and end in any order: the last one puts back what was set."""
+
+    def __init__(self) -> None:
+        self._lock, self._open, self._usual = threading.Lock(), 0, gc.get_threshold()
+
+    def fewer(self) -> None:
+        with self._lock:
+            if not self._open:
+                young, *older = self._usual = gc.get_threshold()
+                gc.set_threshold(max(YOUNG, young) if young else 0, *older)  # 0: whoever turned them off
+            self._open += 1
+
+    def as_before(self) -> None:
+        with self._lock:
+            self._open -= 1
+            if not self._open:
+                gc.set_threshold(*self._usual)
+
+
+SEARCHES = _Searches()
+
+
 class Client:
     """Asks one model. Raises UserError at once for a budget without a price, dry or not."""
 
@@ -173,7 +197,6 @@ class Client:
         self._out: set[str] = set()
         """Keys of requests that have left."""
         self._closing = False
-        self._searches = gc.get_threshold()
         self._wire: Wire | None = None
         self.answers, self.failures = 0, 0
         self.failed: dict[str, CallFailed] = {}
@@ -182,13 +205,12 @@ class Client:
 
     async def __aenter__(self) -> Client:
         self._closing = False  # it may have been left before
-        self._searches = gc.get_threshold()
-        gc.set_threshold(max(YOUNG, self._searches[0]) if self._searches[0] else 0, *self._searches[1:])
+        SEARCHES.fewer()
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Nothing new is sent. Calls in flight may finish for some seconds, for they are paid already."""
-        gc.set_threshold(*self._searches)
+        SEARCHES.as_before()
         self._closing, out = True, [task for key, task in self._running.items() if key in self._out]
         for task in (tasks := list(self._running.values())):
             if task not in out:
