@@ -185,9 +185,19 @@ def _config(model: type[C], given: C | None, settings: dict[str, Any], where: ob
     """One of the two. Raises UserError for both, or for settings that are none, naming `where` they stand."""
     if given is not None and settings:
         raise UserError("a config and settings are given", remedy="Give one of them: config.model_copy(update={...})")
-    config = given if given is not None else whole(build(model, settings, where))
+    if given is not None and not isinstance(given, model):
+        what = f"{type(given).__name__} is given where a {model.__name__} may stand"
+        raise UserError(what, remedy="Give settings as keywords: data=..., out=...")
+    config = given if given is not None else whole(build(model, _paths_as_text(settings), where))
     refuse_overwrite(config)
     return config
+
+
+def _paths_as_text(value: Any) -> Any:
+    """A model is named by a text, which may be a path: that of a result is one."""
+    if isinstance(value, Mapping):
+        return {key: _paths_as_text(part) for key, part in value.items()}
+    return str(value) if isinstance(value, Path) else value
 
 
 R = TypeVar("R", bound=RunResult)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -99,3 +100,54 @@ def test_train_then_evaluate_then_the_same_again(tmp_path: Path):
     assert found.report.is_file() and found.scores.is_file() and found.summary["n"] == 4
     assert found.accuracy == pytest.approx(found.summary["right"] / found.decided)
     assert found.score is not None and 0 <= found.score <= 100
+
+
+OFF = {
+    "images as one text": ({"images": "clock.png"}, "images of a Sample is a str"),
+    "choices as one text": ({"choices": "red"}, "choices of a Sample is a str"),
+    "alternatives as one text": ({"alternatives": "23"}, "alternatives of a Sample is a str"),
+    "a number": ({"gold": 2}, "gold of a Sample holds a int"),
+    "several golds": ({"gold": ["2", "3"]}, "gold of a Sample holds a list"),
+    "option numbers": ({"choices": (2, 4)}, "choices of a Sample holds a int"),
+    "no kind of ours": ({"kind": "mcq"}, "kind of a Sample is 'mcq'"),
+}
+
+
+@pytest.mark.parametrize(("other", "said"), OFF.values(), ids=OFF)
+def test_a_sample_made_by_hand_is_refused_where_it_would_be_read_otherwise(other, said):
+    sound = {"id": "1", "source": "mine", "images": (), "question": "How many?", "gold": "2", "kind": "digit"}
+    with pytest.raises(UserError, match=re.escape(said)):
+        seethink.Sample(**{**sound, **other})
+    assert seethink.Sample(**{**sound, "images": ["a.png"]}).images == ("a.png",)
+
+
+@pytest.mark.parametrize("response", [None, 2, b"2", [{"role": "assistant", "content": "2"}]])
+def test_a_response_that_is_no_text_is_no_wrong_answer(response):
+    with pytest.raises(UserError, match="not a text"):
+        seethink.score(seethink.Sample("1", "mine", (), "How many?", "2", "digit"), response)
+
+
+WRONG_SETTINGS = {
+    "true is no rate": ({"optim": {"lr": True}}, "lr takes a number, not true"),
+    "false is no seed": ({"seed": False}, "seed takes a number, not false"),
+    "a misspelt kind": ({"reward": {"kind_scale": {"digits": 0.5}}}, "'digits', which is no kind"),
+}
+
+
+@pytest.mark.parametrize(("settings", "said"), WRONG_SETTINGS.values(), ids=WRONG_SETTINGS)
+def test_settings_that_would_mean_something_else_are_refused(settings, said, tmp_path):
+    with pytest.raises(UserError, match=said):
+        seethink.grpo(data="rl.jsonl", model={"path": "pocket/base"}, out=tmp_path / "run", **settings)
+
+
+def test_what_is_no_config_is_refused_in_words():
+    with pytest.raises(UserError, match="as keywords"):
+        seethink.grpo("train.jsonl")
+
+
+def test_the_model_of_a_result_may_be_given_as_it_is(tmp_path):
+    from seethink.api import _config
+    from seethink.evals.config import EvalConfig
+
+    made = _config(EvalConfig, None, {"model": tmp_path / "model", "data": tmp_path / "b.jsonl", "out": tmp_path / "o"})
+    assert made.model == str(tmp_path / "model") and made.data == tmp_path / "b.jsonl"

@@ -24,7 +24,7 @@ ONE_OF = {EvalConfig: {"model": "x"}}
 """What a config needs of several settings that each have a default."""
 BESIDE = {"sampler.transfer": ("sampler.engine", "vllm-server"), "sampler.python": ("sampler.engine", "vllm")}
 """Settings that another one must ask for."""
-OTHERS = [True, False, 1, 0.25, 3, "x", "http://h", ["x"], [1.0, 2.0], [["a", "b"]], {"a": 1}]
+OTHERS = [True, False, 1, 0.25, 3, "x", "http://h", ["x"], [1.0, 2.0], [["a", "b"]], {"a": 1}, {"digit": 0.5}]
 
 
 def settings_of(config: Config) -> dict[str, Any]:

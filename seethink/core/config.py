@@ -57,6 +57,9 @@ class Config(BaseModel):
         """`optim = OptimConfig(lr=1e-5)` as a default keeps its lr where only another key of `optim` is given."""
         if isinstance(values, dict):
             values = {cls.former.get(name, name): value for name, value in values.items()}
+            for name, field in cls.model_fields.items():
+                if isinstance(values.get(name), bool) and field.annotation in (int, float, int | None, float | None):
+                    raise ValueError(f"{name} takes a number, not {str(values[name]).lower()}")  # true would be 1
         defaults = {name: field.default for name, field in cls.model_fields.items()}
         return _over(defaults, values) if isinstance(values, dict) else values
 

@@ -40,6 +40,22 @@ class Sample:
     places: tuple[int, ...] = ()
     """Where in `question` each image stands, as offsets; none: all images before it."""
 
+    def __post_init__(self) -> None:
+        """Lists become tuples. Raises UserError for what a row may hold and a sample may not: it would be read in another sense."""
+        for name in ("images", "choices", "alternatives", "places"):
+            if isinstance(value := getattr(self, name), list):
+                object.__setattr__(self, name, tuple(value))
+            elif not isinstance(value, tuple):  # a text is a sequence too, of letters
+                what = f"{name} of a Sample is a {type(value).__name__}"
+                raise UserError(what, remedy=f"Write a tuple, as {name}=(...,)")
+        texts = {"id": (self.id,), "question": (self.question,), "gold": (self.gold,), "kind": (self.kind,)}
+        for name, values in {**texts, "choices": self.choices, "alternatives": self.alternatives}.items():
+            if wrong := [value for value in values if not isinstance(value, str)]:
+                what = f"{name} of a Sample holds a {type(wrong[0]).__name__}"
+                raise UserError(what, remedy="Write texts: numbers as '2', further right answers as alternatives")
+        if self.kind not in KINDS:
+            raise UserError(f"kind of a Sample is {self.kind!r}", remedy=f"Use one of {', '.join(KINDS)}")
+
     @property
     def golds(self) -> tuple[str, ...]:
         """Every right answer."""

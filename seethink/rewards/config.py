@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from seethink.core.config import Config, Effect
+from seethink.core.nouns import KINDS
 from seethink.core.url import BaseUrl, KeyName
 
 
@@ -112,6 +113,8 @@ class RewardConfig(Config):
 
     @model_validator(mode="after")
     def _one_reward(self) -> RewardConfig:
+        if other := self.kind_scale.keys() - set(KINDS):
+            raise ValueError(f"kind_scale has {min(other)!r}, which is no kind: use {', '.join(KINDS)}")
         if self.placebo and (self.kind_scale or self.format_bonus):
             raise ValueError("a placebo is not scaled: leave kind_scale and format_bonus out")
         if self.placebo and self.custom:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from seethink.core.errors import UserError
 from seethink.core.nouns import Reward, Sample, by_gold
 from seethink.core.tags import extract
 from seethink.rewards.config import RewardConfig
@@ -110,6 +111,11 @@ class Rewarder:
     def begin(self, samples: Sequence[Sample], responses: Sequence[str], begun: Begun | None = None) -> Begun:
         """What rules decide, within milliseconds, in any thread; more of a batch may be added to what was `begun`."""
         begun = begun or Begun([], [], {}, {}, {})
+        samples, responses = list(samples), list(responses)
+        for response in responses:
+            if not isinstance(response, str):  # a list of messages would earn 0 for its form
+                remedy = "Give the text of each answer"
+                raise UserError(f"a response is a {type(response).__name__}, not a text", remedy=remedy)
         versions = [[sample] if self.config.placebo else by_gold(sample) for sample in samples]
         begun.golds.extend(map(len, versions))
         pairs = [(s, response) for golds, response in zip(versions, responses, strict=True) for s in golds]
