@@ -28,6 +28,8 @@ def named(sample, answer, config):
 
 @pytest.fixture
 def colours(monkeypatch):
+    for module in ("core.nouns", "rewards.config"):
+        monkeypatch.setattr(f"seethink.{module}.KINDS", (*KINDS, "colour"))
     monkeypatch.setitem(
         RULES,
         "colour",
