@@ -177,26 +177,44 @@ def clustered(values: Sequence[float], clusters: Sequence[object], share: bool =
     """Mean of values of which those of one cluster are one draw, with its interval; None without any value.
 
     One 0 or 1 per cluster gets Wilson's interval, values that are all equal that of the rule of three (a `share`, in [0, 1]) or
-    none (both limits are the mean). Otherwise Student's t over the clusters' shares in the mean: a mean of clusters of
-    unequal size is a ratio, whose error is that of its residuals.
+    none (both limits are the mean). Otherwise Student's t over `cluster_parts`.
     """
     if not len(values):
         return None
     known = np.asarray(values, dtype=np.float64)
-    sums, sizes = {}, {}
-    for cluster, value in zip(clusters, known, strict=True):
-        sums[cluster] = sums.get(cluster, 0.0) + float(value)
-        sizes[cluster] = sizes.get(cluster, 0) + 1
-    mean, n = float(known.mean()), np.array(list(sizes.values()))
-    parts = mean + (np.array(list(sums.values())) - mean * n) * (len(n) / len(known))
+    mean, parts = float(known.mean()), cluster_parts(known, clusters)
     same = bool(np.ptp(parts) < 1e-12)
-    if share and (same or (len(n) == len(known) and _binary(known))):
-        return estimate(np.round(parts, 12), share=True)
+    if share and (same or (len(parts) == len(known) and _binary(known))):
+        return estimate(parts, share=True)
     found = None if same else mean_interval(parts.tolist())
     if found is None:
         return Interval(mean, mean, mean)
     low, high = (max(0.0, found.low), min(1.0, found.high)) if share else (found.low, found.high)
     return Interval(mean, low, high)
+
+
+def cluster_parts(values: Outcomes | Sequence[float], clusters: Sequence[object]) -> Outcomes:
+    """[K] shares of K clusters in the mean of [N] values, in the order of their first value; their own mean is that mean.
+
+    A mean over clusters of unequal size is a ratio, of two sums that vary together: its error is that of the residuals, by
+    which a large cluster counts for its distance from the mean and not for its size. A cluster of share w of all values
+    draws the mean to itself, so its residual is divided by 1 - w: what leaving it out does to the mean (the jackknife).
+    Of equal sizes the parts are the clusters' means, and of single values the values themselves. Where one cluster holds
+    half of all values, intervals of 95 % hold the truth in about 90 of 100 cases (tests/test_stats_clusters.py).
+    """
+    known = np.asarray(values, dtype=np.float64)
+    places: dict[object, int] = {}
+    of = [places.setdefault(cluster, len(places)) for cluster in clusters]
+    if len(of) != len(known):
+        raise ValueError(f"{len(known)} values of {len(of)} clusters")
+    if (k := len(places)) == len(known):
+        return known
+    mean = known.mean()
+    if k == 1:
+        return np.array([mean])
+    sums, sizes = np.bincount(of, known, k), np.bincount(of, minlength=k)
+    parts = (sums - mean * sizes) * (k - 1) / (len(known) - sizes)
+    return np.round(mean + parts - parts.mean(), 12)  # rounded, so that clusters of zeros and ones stay zeros and ones
 
 
 def wilson(successes: int, n: int) -> Interval:
