@@ -7,6 +7,7 @@ import pytest
 from scipy import stats as scipy_stats
 
 from seethink.core import stats
+from seethink.core.correlation import intraclass, spearman
 
 
 def simulate(rng, seeds, items, effect=0.0, seed_sd=0.0, shared_base=False):
@@ -326,7 +327,7 @@ def test_spearman_is_scipys(n, levels):
     rng = np.random.default_rng(n)
     x = rng.integers(0, levels, n).astype(float)
     y = np.round(x / levels + rng.normal(0, 0.5, n), 1)
-    ours, r = stats.spearman(x, y), scipy_stats.spearmanr(x, y).statistic
+    ours, r = spearman(x, y), scipy_stats.spearmanr(x, y).statistic
     assert ours.estimate == pytest.approx(r)
     half = scipy_stats.norm.ppf(0.975) * np.sqrt((1 + r * r / 2) / (n - 3))
     assert (ours.low, ours.high) == pytest.approx((np.tanh(np.arctanh(r) - half), np.tanh(np.arctanh(r) + half)))
@@ -334,15 +335,15 @@ def test_spearman_is_scipys(n, levels):
 
 def test_spearman_leaves_unknown_pairs_out_and_knows_when_it_is_undecided():
     x = [1.0, 2.0, 3.0, np.nan, 5.0, 4.0]
-    assert stats.spearman(x, [2, 1, 3, 9, 4, 6]) == stats.spearman([1, 2, 3, 5, 4], [2, 1, 3, 4, 6])
-    assert stats.spearman([1, 2, 3], [1, 2, 3]) is None
-    assert stats.spearman([1, 2, 3, 4], [5, 5, 5, 5]) is None
+    assert spearman(x, [2, 1, 3, 9, 4, 6]) == spearman([1, 2, 3, 5, 4], [2, 1, 3, 4, 6])
+    assert spearman([1, 2, 3], [1, 2, 3]) is None
+    assert spearman([1, 2, 3, 4], [5, 5, 5, 5]) is None
 
 
 def test_a_perfect_order_is_no_certainty():
     order = np.arange(6.0)
-    up, down = stats.spearman(order, order), stats.spearman(order, -order)
-    swapped = stats.spearman(order, [1, 0, 2, 3, 4, 5])
+    up, down = spearman(order, order), spearman(order, -order)
+    swapped = spearman(order, [1, 0, 2, 3, 4, 5])
     assert (up.estimate, up.high, down.estimate, down.low) == (1, 1, -1, -1)
     assert up.low == pytest.approx(swapped.low) and down.high == pytest.approx(-swapped.low)
 
@@ -352,7 +353,7 @@ def test_spearman_intervals_cover_the_truth():
     rng, rho, held = np.random.default_rng(1), 0.6, 0
     for _ in range(500):
         x = rng.normal(size=20)
-        interval = stats.spearman(x, rho * x + np.sqrt(1 - rho * rho) * rng.normal(size=20))
+        interval = spearman(x, rho * x + np.sqrt(1 - rho * rho) * rng.normal(size=20))
         held += interval.low <= 6 / np.pi * np.arcsin(rho / 2) <= interval.high
     assert 0.92 < held / 500 < 0.985
 
@@ -367,15 +368,15 @@ def test_what_a_shared_seed_does_is_told_by_two_way_variance():
             rest += (table[i, j] - table[i].mean() - table[:, j].mean() + grand) ** 2
     within = rest / ((arms - 1) * (seeds - 1))
     between = sum(arms * (table[:, j].mean() - grand) ** 2 for j in range(seeds)) / (seeds - 1)
-    ours = stats.intraclass(table)
+    ours = intraclass(table)
     assert ours.estimate == pytest.approx((between - within) / (between + (arms - 1) * within))
     lowest = between / within / scipy_stats.f.ppf(0.975, seeds - 1, (arms - 1) * (seeds - 1))
     assert ours.low == pytest.approx((lowest - 1) / (lowest + arms - 1)) and ours.low < ours.estimate < ours.high
-    assert stats.intraclass(table[:1]) is None and stats.intraclass(np.ones((3, 3))) is None
+    assert intraclass(table[:1]) is None and intraclass(np.ones((3, 3))) is None
 
 
 def test_seeds_that_arms_share_are_found():
     rng = np.random.default_rng(0)
     shared = rng.normal(size=(1, 200)) + rng.normal(size=(4, 200))
-    found, alone = stats.intraclass(shared), stats.intraclass(rng.normal(size=(4, 200)))
+    found, alone = intraclass(shared), intraclass(rng.normal(size=(4, 200)))
     assert found.low < 0.5 < found.high and found.low > 0.3 and alone.low < 0 < alone.high

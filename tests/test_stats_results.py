@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from seethink.core import stats
+from seethink.core.correlation import intraclass
 from seethink.core.store import read_json, write_json
 from seethink.core.tables import read_table, write_table
 from seethink.core.tags import compose
@@ -293,7 +294,7 @@ def test_seeds_are_paired_only_where_the_plan_says_so(folder):
 def test_what_a_shared_seed_does_is_measured_over_all_arms(folder):
     study = load_study(folder)
     table = [[np.nanmean(run) for run in study.outcomes(name)] for name in NAMES[1:]]
-    assert results.seed_correlation(study) == stats.intraclass(np.array(table))
+    assert results.seed_correlation(study) == intraclass(np.array(table))
     for seed in (1, 2):
         for name in NAMES[1:]:
             shutil.rmtree(folder / f"arms/{name}/seed{seed}")

@@ -177,26 +177,44 @@ def clustered(values: Sequence[float], clusters: Sequence[object], share: bool =
     """Mean of values of which those of one cluster are one draw, with its interval; None without any value.
 
     One 0 or 1 per cluster gets Wilson's interval, values that are all equal that of the rule of three (a `share`, in [0, 1]) or
-    none (both limits are the mean). Otherwise Student's t over the clusters' shares in the mean: a mean of clusters of
-    unequal size is a ratio, whose error is that of its residuals.
+    none (both limits are the mean). Otherwise Student's t over `cluster_parts`.
     """
     if not len(values):
         return None
     known = np.asarray(values, dtype=np.float64)
-    sums, sizes = {}, {}
-    for cluster, value in zip(clusters, known, strict=True):
-        sums[cluster] = sums.get(cluster, 0.0) + float(value)
-        sizes[cluster] = sizes.get(cluster, 0) + 1
-    mean, n = float(known.mean()), np.array(list(sizes.values()))
-    parts = mean + (np.array(list(sums.values())) - mean * n) * (len(n) / len(known))
+    mean, parts = float(known.mean()), cluster_parts(known, clusters)
     same = bool(np.ptp(parts) < 1e-12)
-    if share and (same or (len(n) == len(known) and _binary(known))):
-        return estimate(np.round(parts, 12), share=True)
+    if share and (same or (len(parts) == len(known) and _binary(known))):
+        return estimate(parts, share=True)
     found = None if same else mean_interval(parts.tolist())
     if found is None:
         return Interval(mean, mean, mean)
     low, high = (max(0.0, found.low), min(1.0, found.high)) if share else (found.low, found.high)
     return Interval(mean, low, high)
+
+
+def cluster_parts(values: Outcomes | Sequence[float], clusters: Sequence[object]) -> Outcomes:
+    """[K] shares of K clusters in the mean of [N] values, in the order of their first value; their own mean is that mean.
+
+    A mean over clusters of unequal size is a ratio, of two sums that vary together: its error is that of the residuals, by
+    which a large cluster counts for its distance from the mean and not for its size. A cluster of share w of all values
+    draws the mean to itself, so its residual is divided by 1 - w: what leaving it out does to the mean (the jackknife).
+    Of equal sizes the parts are the clusters' means, and of single values the values themselves. Where one cluster holds
+    half of all values, intervals of 95 % hold the truth in about 90 of 100 cases (tests/test_stats_clusters.py).
+    """
+    known = np.asarray(values, dtype=np.float64)
+    places: dict[object, int] = {}
+    of = [places.setdefault(cluster, len(places)) for cluster in clusters]
+    if len(of) != len(known):
+        raise ValueError(f"{len(known)} values of {len(of)} clusters")
+    if (k := len(places)) == len(known):
+        return known
+    mean = known.mean()
+    if k == 1:
+        return np.array([mean])
+    sums, sizes = np.bincount(of, known, k), np.bincount(of, minlength=k)
+    parts = (sums - mean * sizes) * (k - 1) / (len(known) - sizes)
+    return np.round(mean + parts - parts.mean(), 12)  # rounded, so that clusters of zeros and ones stay zeros and ones
 
 
 def wilson(successes: int, n: int) -> Interval:
@@ -225,44 +243,6 @@ def holm(p_values: Sequence[float]) -> list[float]:
         running = max(running, min(1.0, (len(p_values) - rank) * p_values[i]))
         adjusted[i] = running
     return adjusted
-
-
-def spearman(x: Sequence[float] | Outcomes, y: Sequence[float] | Outcomes) -> Interval | None:
-    """Rank correlation over the pairs where both are known, ties at their mean rank; None below four pairs or without spread.
-
-    Interval by Fisher's z with the variance of Bonett and Wright (2000), (1 + r² / 2) / (n - 3). A perfect order would get
-    no width: its interval begins where that of the same order with two neighbours swapped begins.
-    """
-    x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
-    known = ~(np.isnan(x) | np.isnan(y))
-    left, right, n = _ranks(x[known]), _ranks(y[known]), int(known.sum())
-    if n < 4 or np.ptp(left) == 0 or np.ptp(right) == 0:
-        return None
-    r = float(np.clip(np.corrcoef(left, right)[0, 1], -1, 1))
-    most = 1 - 12 / (n * (n * n - 1))  # of n distinct ranks, two neighbours swapped
-    bounded = float(np.clip(r, -most, most))
-    z, half = np.arctanh(bounded), special.ndtri((1 + LEVEL) / 2) * np.sqrt((1 + bounded**2 / 2) / (n - 3))
-    low, high = (float(limit) for limit in np.tanh([z - half, z + half]))
-    return Interval(r, -1.0 if r < -most else low, 1.0 if r > most else high)
-
-
-def intraclass(table: Outcomes) -> Interval | None:
-    """Do columns of [A, S] (arms, seeds) share what a seed does? Correlation of two arms of one seed, by two-way variance.
-
-    ICC(C, 1) with its F interval (McGraw and Wong 1996); None for less than two of either, or without any variance.
-    """
-    table = np.asarray(table, dtype=np.float64)
-    if min(table.shape) < 2:
-        return None
-    arms, seeds = table.shape
-    of_seed = table - table.mean(axis=1, keepdims=True)
-    between = arms * float((of_seed.mean(axis=0) ** 2).sum()) / (seeds - 1)
-    within = float(((of_seed - of_seed.mean(axis=0)) ** 2).sum()) / ((arms - 1) * (seeds - 1))
-    if within < 1e-18:
-        return None
-    ratio, df = between / within, (seeds - 1, (arms - 1) * (seeds - 1))
-    limits = [ratio / float(special.fdtri(*df, q)) for q in ((1 + LEVEL) / 2, ALPHA / 2)]
-    return Interval(*((f - 1) / (f + arms - 1) for f in (ratio, *limits)))
 
 
 def minimum_detectable_effect(error: float, df: float = inf, family: int = 1) -> float:
@@ -377,12 +357,6 @@ def _resampled(values: Outcomes, rng: np.random.Generator, draws: int) -> Outcom
         size = min(chunk, draws - at)
         means[at : at + size] = values[rng.integers(0, items, (size, items))].mean(axis=1)
     return means
-
-
-def _ranks(values: Outcomes) -> Outcomes:
-    """Ranks from 1 on, ties at their mean."""
-    _, where, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return (np.cumsum(counts) - (counts - 1) / 2)[where]
 
 
 def _t_quantile(share: float, df: float) -> float:

@@ -1,40 +1,35 @@
 """Numbers over scores alone, so that they can be tested without a model.
 
-A score is the mean credit of clusters: of single items where they are independent, of all variants of one seed question where
-they are not. Its 95 % interval takes the clusters as the independent draws. All figures are in percent.
+A score is a mean over items. Its 95 % interval takes clusters as the independent draws: single items where they are, all
+variants of one seed question where those belong together (core/stats.py has the one formula). All figures are in percent.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from math import fsum
 from statistics import fmean
 from typing import Any
 
 from seethink.core.nouns import Score
-from seethink.core.stats import Interval, estimate
+from seethink.core.stats import clustered
 from seethink.evals.verdicts import STATES
 
 
-def figures(name: str, credits: Sequence[float]) -> dict[str, Any]:
-    """{name: percent, name_interval: [low, high]} of credits in [0, 1], one per cluster; None without any."""
-    interval: Interval | None = estimate([credits], share=True) if credits else None  # type: ignore[arg-type]
-    if interval is None:
+def figures(name: str, credits: Sequence[float], clusters: Sequence[object] = ()) -> dict[str, Any]:
+    """{name: percent, name_interval: [low, high]} of credits in [0, 1]; None without any.
+
+    `clusters` says which credits are one draw; without it each is one of its own.
+    """
+    found = clustered(credits, clusters or range(len(credits)), share=True)
+    if found is None:
         return {name: None, f"{name}_interval": None}
-    return {name: 100 * fsum(credits) / len(credits), f"{name}_interval": [100 * interval.low, 100 * interval.high]}
+    return {name: 100 * fmean(credits), f"{name}_interval": [100 * found.low, 100 * found.high]}
 
 
 def right_share(scores: Sequence[Score]) -> dict[str, Any]:
     """The metric of most boards: 100 right / n, whatever is undecided being not right; clusters are taken together."""
-    clusters: defaultdict[str, list[float]] = defaultdict(list)
-    for score in scores:
-        clusters[score.cluster or score.sample_id].append(float(score.ok is True))
-    if all(len(credits) == 1 for credits in clusters.values()):
-        return figures("score", [credit for (credit,) in clusters.values()])
-    weight = len(clusters) / len(scores)  # so that the mean over clusters is the mean over items, whatever their sizes
-    found = figures("score", [weight * sum(credits) for credits in clusters.values()]) if clusters else {}
-    return {**found, "score": 100 * fmean(float(s.ok is True) for s in scores)} if found else figures("score", [])
+    return figures("score", [float(s.ok is True) for s in scores], [s.cluster or s.sample_id for s in scores])
 
 
 def summarise(scores: Sequence[Score]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
@@ -17,7 +17,7 @@ import numpy as np
 
 from seethink.core.errors import UserError
 from seethink.core.nouns import Score
-from seethink.core.stats import DRAWS, Comparison, compare
+from seethink.core.stats import DRAWS, Comparison, Interval, cluster_parts, compare
 from seethink.evals.evaluated import Evaluated
 
 
@@ -91,16 +91,16 @@ def difference(pairs: Sequence[ScorePair], seed: int = 0, draws: int = DRAWS) ->
 
     Single independent items with one draw: p is McNemar's exact one. Else the bootstrap's, over clusters.
     """
-    units: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)
-    for p in pairs:
-        a, b = p.values
-        if a is not None and b is not None:
-            units[p.unit].append((a, b))
-    if not units:
+    known = [(p.unit, a, b) for p in pairs for a, b in [p.values] if a is not None and b is not None]
+    if not known:
         return None
-    weight = len(units) / sum(map(len, units.values()))  # so that the mean over units is the mean over items
-    table = np.array([[weight * sum(column) for column in zip(*rows, strict=True)] for rows in units.values()])
-    return compare(table[:, 1], table[:, 0], seed, draws)
+    units, *sides = zip(*known, strict=True)
+    a, b = (cluster_parts(side, units) for side in sides)
+    found = compare(b, a, seed, draws)
+    if found is None:
+        return None
+    limits = found.interval  # of clusters of unequal size the parts may lie beyond what a share can differ by
+    return replace(found, interval=Interval(limits.estimate, max(-1.0, limits.low), min(1.0, limits.high)))
 
 
 def board_difference(

@@ -67,11 +67,7 @@ def majority(answers: Sequence[Score]) -> float:
 
 def mean_of_items(name: str, credits: dict[str, float], items: dict[str, list[Score]]) -> dict[str, Any]:
     """{name: percent, name_interval: [low, high]} of credits per item; items of one cluster are drawn together."""
-    clusters: defaultdict[str, float] = defaultdict(float)
-    for item, credit in credits.items():
-        clusters[items[item][0].cluster or item] += credit
-    weight = len(clusters) / len(credits)  # so that the mean over clusters is the mean over items, whatever their sizes
-    return {**figures(name, [weight * sum_ for sum_ in clusters.values()]), name: 100 * fmean(credits.values())}
+    return figures(name, list(credits.values()), [items[item][0].cluster or item for item in credits])
 
 
 def mean_of(values: Sequence[Any]) -> Any:

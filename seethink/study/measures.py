@@ -19,8 +19,9 @@ from statistics import fmean
 
 import numpy as np
 
+from seethink.core.correlation import spearman
 from seethink.core.nouns import Score
-from seethink.core.stats import Interval, Outcomes, compare, estimate, spearman
+from seethink.core.stats import Interval, Outcomes, compare, estimate
 from seethink.evals.samples import pass_at
 from seethink.study.fair import root
 from seethink.study.folder import StageRun, Study

@@ -14,6 +14,7 @@ from statistics import fmean
 
 import numpy as np
 
+from seethink.core.correlation import intraclass
 from seethink.core.stats import (
     Comparison,
     Interval,
@@ -21,7 +22,6 @@ from seethink.core.stats import (
     equivalence,
     estimate,
     holm,
-    intraclass,
     mean_interval,
     p_text,
     seed_warning,

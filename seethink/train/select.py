@@ -20,7 +20,7 @@ from seethink.core.nouns import Example
 from seethink.core.preflight import write_drops
 from seethink.core.progress import progress
 from seethink.core.run import Run, read_log
-from seethink.core.stats import mean_interval
+from seethink.core.stats import clustered
 from seethink.core.store import hash_folder, hash_text, save_examples, write_json
 from seethink.core.tables import write_table
 from seethink.core.terminal import between, print_table
@@ -190,8 +190,14 @@ def finish(folder: Run, config: SelectConfig, examples: list[Example]) -> None:
         models={f"nll_{m}": str(path) for m, path in enumerate(config.models, 1)},
         subsets={subset_file(config.choose, size): size for size in config.sizes},
         mean_nll=[sum(values) / len(values) for values in nll],
-        mean_nll_interval=[(found.low, found.high) if (found := mean_interval(values)) else None for values in nll],
+        mean_nll_interval=[_limits(values, examples) for values in nll],
     )
+
+
+def _limits(values: list[float], examples: list[Example]) -> tuple[float, float] | None:
+    """Of a mean over examples; several traces of one question are one draw. None where nothing varies."""
+    found = clustered(values, [example.sample.id for example in examples])
+    return (found.low, found.high) if found and found.high > found.low else None
 
 
 def funnel(examples: list[Example], kept: set[int], reason: str) -> Iterator[dict[str, Any]]:
