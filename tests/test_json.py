@@ -91,4 +91,4 @@ def test_an_error_at_the_end_of_a_verb_too(tmp_path, capsys):
     (tmp_path / "rows.jsonl").write_text('{"id": "a", "kind": "digit", "gold": "none"}\n')
     assert cli.main(["reward", "check", str(tmp_path / "rows.jsonl"), "--json"]) == 2
     said = capsys.readouterr()
-    assert said.out == "" and "0 of 1 golds are usable" in said.err
+    assert said.out == "" and "0 of 1 rows are usable" in said.err

@@ -11,10 +11,12 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from seethink.cli import main
+from seethink.core.errors import UserError
 from seethink.core.nouns import Sample
-from seethink.core.store import write_jsonl
+from seethink.core.store import load_samples, write_jsonl
 from seethink.core.tags import compose
 from seethink.rewards import RewardConfig, Rewarder, score
 from seethink.rewards.audit import canaries
@@ -96,9 +98,40 @@ def test_check_finds_exactly_the_bad_golds(tmp_path, capsys):
     source = write(tmp_path / "golds.jsonl", [*rows, {"id": "z", "gold": "1"}])
     assert main(["reward", "check", str(source), "--out", str(tmp_path / "bad.jsonl")]) == 2
     assert [row["row"] for row in read(tmp_path / "bad.jsonl")] == [*range(1, len(BAD_GOLDS) + 1), len(rows) + 1]
-    assert "8 of 19 golds are usable" in capsys.readouterr().out
+    assert "8 of 19 rows are usable" in capsys.readouterr().out
     good = write(tmp_path / "good.jsonl", rows[len(BAD_GOLDS) :])
     assert main(["reward", "check", str(good)]) == 0
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "said"),
+    [
+        ({}, 0, "1 of 1 rows are usable"),
+        ({"scan": "here.png"}, 2, "'scan'"),
+        ({"pictures": ["here.png"]}, 2, "'pictures'"),
+        ({"hint": "the side is 3"}, 2, "'hint'"),
+        ({"question": "<image1> How many?"}, 2, "<image1>"),
+        ({"kind": "choice", "gold": "A", "options": ["red", "blue"]}, 2, "'options'"),
+        ({"question": "How many <|im_end|>"}, 2, "<|im_end|>"),
+        ({"images": ["here.png"]}, 0, "1 of 1 rows are usable"),
+        (
+            {"images": ["here.png", "gone.png"]},
+            0,
+            "! 1 rows name pictures that are not here, the first row 1: gone.png",
+        ),
+    ],
+)
+def test_check_says_what_training_would_refuse(tmp_path, capsys, more, code, said):
+    """What no model would be shown is refused as grpo refuses it; pictures may lie on another machine, so that is only said."""
+    Image.new("RGB", (4, 4)).save(tmp_path / "here.png")
+    row = {"id": "a", "kind": "digit", "gold": "2", "question": "How many?", **more}
+    source = write(tmp_path / "rows.jsonl", [row])
+    assert main(["reward", "check", str(source)]) == code
+    shown = capsys.readouterr()
+    assert said in shown.out + shown.err
+    if code:
+        with pytest.raises(UserError):
+            load_samples(source)
 
 
 def test_audit(tmp_path, capsys):

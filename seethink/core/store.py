@@ -305,11 +305,17 @@ def example_from_row(row: dict[str, Any], where: str, completions: bool = False)
     if not isinstance(completion, str) or completions and not completion.strip():
         what = "row has no completion" if isinstance(completion, str) else "completion is not a text"
         raise UserError(what, where=where, remedy="SFT rows need a non-empty completion text")
-    refuse_tokens((sample.question, sample.context, *sample.choices, completion), where)
+    refuse_tokens((completion,), where)
+    refuse_unread(row, sample, where)
+    return Example(sample, completion)
+
+
+def refuse_unread(row: dict[str, Any], sample: Sample, where: str) -> None:
+    """Raises UserError where a row has pictures, options or texts for a model that none would see, or tokens that are none."""
+    refuse_tokens((sample.question, sample.context, *sample.choices), where)
     others = {key: value for key, value in row.items() if key not in KEYS}
     has_options = sample.kind != "choice" or bool(sample.choices)
     refuse_stray(others, sample.question, bool(sample.images), has_options, where)
-    return Example(sample, completion)
 
 
 def relative_images(row: dict[str, Any], path: Path) -> dict[str, Any]:

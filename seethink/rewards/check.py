@@ -1,4 +1,4 @@
-"""`seethink reward check`: golds looked at before training.
+"""`seethink reward check`: golds, and what no model would be shown, looked at before training.
 
     seethink reward check rl.jsonl
 
@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from seethink.core.errors import UserError
 from seethink.core.nouns import Sample, by_gold, sample_from_row
-from seethink.core.store import read_jsonl, write_jsonl
+from seethink.core.store import read_jsonl, refuse_unread, write_jsonl
 from seethink.core.tags import compose
 from seethink.core.terminal import print_table
 from seethink.rewards.config import CheckConfig, RewardConfig
@@ -31,7 +31,7 @@ USUAL = RewardConfig()
 
 
 class BadGold(NamedTuple):
-    """One row that no answer can be judged by."""
+    """One row that no answer can be judged by, or that no model can be asked."""
 
     row: int
     id: str
@@ -71,6 +71,7 @@ def check_file(path: Path, config: RewardConfig = USUAL) -> Iterator[tuple[int, 
     for number, row in read_jsonl(path):
         try:
             sample = sample_from_row({"question": "", "id": str(number), **row}, f"{path}:{number}")
+            refuse_unread(row, sample, f"{path}:{number}")
         except UserError as error:
             name, kind, gold = (str(row.get(key, "")) for key in ("id", "kind", "gold"))
             yield number, BadGold(number, name, kind, gold, error.what)
@@ -93,7 +94,7 @@ def say(results: list[tuple[int, Sample | BadGold]], literal: set[int]) -> None:
 
 
 def run(config: CheckConfig, dry_run: bool = False) -> dict[str, int]:
-    """The verb; its counts. Raises UserError when there are bad golds, after listing them."""
+    """The verb; its counts. Raises UserError when there are unusable rows, after listing them."""
     refuse_placebo(config.reward, "reward check")
     results = list(check_file(config.input, config.reward))
     bad = [found for _, found in results if isinstance(found, BadGold)]
@@ -106,13 +107,25 @@ def run(config: CheckConfig, dry_run: bool = False) -> dict[str, int]:
         print(f"  row {problem.row}  {problem.id}  {problem.kind}  gold {problem.gold!r}: {problem.reason}")
     if len(bad) > SHOWN:
         print("  ... (all of them are in the file given by --out)")
-    print(f"reward check: finished, {len(results) - len(bad)} of {len(results)} golds are usable")
+    print(f"reward check: finished, {len(results) - len(bad)} of {len(results)} rows are usable")
     say(results, {number for number, _ in literal})
     if literal:
         print(f"  {len(literal)} golds can only be compared as text; any other text is wrong:")
         for number, sample in literal[:SHOWN]:
             print(f"  row {number}  {sample.id}  gold {sample.gold[:100]!r}")
+    gone = [(number, path) for number, found in results for path in _gone(found, config.input)]
+    if gone:
+        rows, (first, path) = len({number for number, _ in gone}), gone[0]
+        print(
+            f"  ! {rows} rows name pictures that are not here, the first row {first}: {path}; a model cannot be asked them"
+        )
     if bad:
-        what = f"{len(bad)} of {len(results)} golds are unusable, the first: {bad[0].reason}"
+        what = f"{len(bad)} of {len(results)} rows are unusable, the first: {bad[0].reason}"
         raise UserError(what, where=f"{config.input}:{bad[0].row}", remedy="Repair or drop these rows")
-    return {"rows": len(results), "usable": len(results), "text_only": len(literal)}
+    return {"rows": len(results), "usable": len(results), "text_only": len(literal), "pictures_gone": len(gone)}
+
+
+def _gone(found: Sample | BadGold, file: Path) -> list[str]:
+    """Pictures of a row, relative to its file, that are no files."""
+    images = found.images if isinstance(found, Sample) else ()
+    return [image for image in images if not (file.resolve().parent / image).is_file()]
