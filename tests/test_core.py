@@ -57,6 +57,9 @@ def test_overrides(arguments, check):
     ("arguments", "message"),
     [
         (["--out", "x", "--optim.lrr", "1"], "unknown config key 'optim.lrr'. Did you mean optim.lr?"),
+        (["--out", "x", "--optim", "1"], "'optim' has parts and takes no value itself. Give its parts: optim.lr"),
+        (["--out", "x", "--optin", "1"], "unknown config key 'optin'. Did you mean optim?"),
+        (["--out", "x", "--", "1"], "'--' names no key"),
         (["--out", "x", "--optim.lr", "fast"], "optim.lr = 'fast'"),
         (["--out", "x", "--optim.lr", "-1"], "optim.lr = -1"),
         ([], "out is required"),
@@ -68,6 +71,18 @@ def test_overrides(arguments, check):
 def test_bad_settings_say_what_was_meant(arguments, message):
     with pytest.raises(UserError, match="^" + message.replace("[", r"\[").replace("?", r"\?")):
         resolve(Settings, arguments)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"optim.lr": 1.0}, "'optim.lr' is not one key. Give 'lr' within 'optim'"),
+        ({"optim": 1.0}, "optim has parts and takes no value itself. Give its parts: optim.lr"),
+    ],
+)
+def test_settings_from_python_say_where_parts_go(values, message):
+    with pytest.raises(UserError, match=f"^{message}"):
+        build(Settings, {"out": "x", **values})
 
 
 def test_later_files_and_flags_win(tmp_path):

@@ -102,6 +102,8 @@ def resolve(model: type[C], arguments: Sequence[str]) -> C:
                 merge(values, copy.deepcopy(given))
         elif argument.startswith("--"):
             name, equals, text = argument[2:].partition("=")
+            if not name:
+                raise UserError(f"{argument!r} names no key", remedy="Leave it out, or write --key value")
             if name in model.former:
                 print(f"--{name} is --{model.former[name]} now", file=sys.stderr)
             name = model.former.get(name, name)
@@ -132,6 +134,8 @@ def build(model: type[C], values: dict[str, Any], where: object | Callable[[Sequ
             raise _unknown(key, _of_table(model, first["loc"]) or dict(describe(model)), where) from None
         if first["type"] == "missing":
             raise UserError(f"{key} is required", where=where, remedy=f"Give --{key}") from None
+        if first["type"] == "model_type" and (parts := _parts(key, dict(describe(model)))):
+            raise UserError(f"{key} has parts and takes no value itself", where=where, remedy=parts) from None
         shown = repr(first["input"])
         shown = shown if len(shown) <= LONGEST_SHOWN else f"{shown[:LONGEST_SHOWN]}..."
         said = first["msg"].removeprefix("Value error, ")
@@ -300,14 +304,25 @@ def _source(sources: Sequence[tuple[str, dict[str, Any]]], place: Sequence[Any])
 
 
 def _unknown(key: str, keys: dict[str, Any], where: object = "") -> UserError:
+    if key in keys:  # from Python or JSON, where a dotted name is one key
+        table, _, last = key.rpartition(".")
+        return UserError(f"{key!r} is not one key", where=where, remedy=f"Give {last!r} within {table!r}")
+    if parts := _parts(key, keys):
+        return UserError(f"{key!r} has parts and takes no value itself", where=where, remedy=parts)
     table, dot, last = key.rpartition(".")
     beside = {k.removeprefix(table + dot): k for k in keys if dot and k.startswith(table + dot)}
     close = [k for k in keys if k.endswith("." + key)]
     close = close or [beside[k] for k in difflib.get_close_matches(last, beside, n=1, cutoff=0.5)]
     if not (close or beside):
-        close = difflib.get_close_matches(key, keys, n=1, cutoff=0.5)
+        close = difflib.get_close_matches(key, {**keys, **dict.fromkeys(k.partition(".")[0] for k in keys)}, 1, 0.5)
     remedy = f"Did you mean {close[0]}?" if close else f"Known keys: {', '.join(beside.values() or keys)}"
     return UserError(f"unknown config key {key!r}", where=where, remedy=remedy)
+
+
+def _parts(key: str, keys: dict[str, Any]) -> str:
+    """What to do instead of giving a group of keys a value; empty for a key that is none."""
+    found = [k for k in keys if k.startswith(f"{key}.")]
+    return f"Give its parts: {', '.join(found)}" if found else ""
 
 
 def _over(defaults: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
