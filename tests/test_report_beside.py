@@ -1,5 +1,7 @@
 """What a report says beside its verdicts: controls by what they are, published tables, checkpoints, verdicts in words."""
 
+from dataclasses import replace
+
 import pytest
 
 from seethink.core.stats import VERDICTS, Interval
@@ -91,6 +93,8 @@ def test_what_is_said_of_a_base_is_said_of_its_checkpoint(small):
     arms = {**ARMS, "grpo-other": (("grpo",), "", "other", DICE(0.5))}
     folder = synthetic_study.build(small.parent / "two", seeds=(0, 1), items=20, arms=arms, steps=3)
     found = contrasts(planned(folder, comparisons=[["grpo", "base"]]))
+    back = replace(found[0], elsewhere={"base": found[0].overall})  # the same comparison, told from the other base
+    assert other_checkpoints([*found, back]) == other_checkpoints(found)
     assert (
         "(other)" in this_checkpoint(found)
         and other_checkpoints(found) == "base checkpoints other than these: base, other"

@@ -98,14 +98,14 @@ def notes_of(study: Study) -> dict[str, dict[str, str]]:
     return {name: said for name, said in notes.items() if said}
 
 
-def other_bases(contrasts: Sequence[Contrast]) -> list[str]:
-    """The bases from which comparisons are repeated."""
-    return list(dict.fromkeys(base for c in contrasts for base in c.elsewhere))
+def bases_of(contrasts: Sequence[Contrast]) -> list[str]:
+    """`base`, and the others from which comparisons are repeated. Of a comparison from another base, `base` is one of them."""
+    return list(dict.fromkeys(["base", *(base for c in contrasts for base in c.elsewhere)]))
 
 
 def this_checkpoint(contrasts: Sequence[Contrast]) -> str:
     """What `better than base` means on this page."""
-    if others := other_bases(contrasts):
+    if others := bases_of(contrasts)[1:]:
         return (
             f"Comparisons are repeated from other base checkpoints ({', '.join(others)}) where the plan has their arms."
         )
@@ -114,8 +114,8 @@ def this_checkpoint(contrasts: Sequence[Contrast]) -> str:
 
 def other_checkpoints(contrasts: Sequence[Contrast]) -> str:
     """What comparisons from so many bases leave open."""
-    if others := other_bases(contrasts):
-        return f"base checkpoints other than these: base, {', '.join(others)}"
+    if len(bases := bases_of(contrasts)) > 1:
+        return f"base checkpoints other than these: {', '.join(bases)}"
     return "other base checkpoints than this one: another base seed may come out differently"
 
 
