@@ -131,7 +131,7 @@ def test_settings_of_verl_may_be_tables_of_another_class():
     case = dict(data_source="s", solution_str=compose("", "7"), ground_truth="7", extra_info={"kind": "digit"})
     assert verl.compute_score(**case, kind_scale=MappingProxyType({"digit": 0.5}))["score"] == 0.5
     for word in ("none", "zeros"):
-        with pytest.raises(UserError, match="verl takes numbers only"):
+        with pytest.raises(UserError, match="verl cannot be told"):
             verl.compute_score(**case, undecided=word)
 
 
@@ -242,7 +242,7 @@ def test_what_verl_hands_over_of_its_configuration():
     case = dict(data_source="s", solution_str=compose("", "7"), ground_truth="7", extra_info={"kind": "digit"})
     key = "reward.custom_reward_function.reward_kwargs"
     assert get_custom_reward_fn(verl_config(f"+{key}.kind_scale.digit=0.5"))(**case)["score"] == 0.5
-    with pytest.raises(UserError, match="verl takes numbers only"):
+    with pytest.raises(UserError, match="verl cannot be told"):
         get_custom_reward_fn(verl_config(f"{key}.undecided=none"))(**case)
     older = verl_config("custom_reward_function.path=x.py", "reward.custom_reward_function.path=null")
     assert get_custom_reward_fn(older) is None, "docs/verl.md: the older name is taken and not read"

@@ -16,7 +16,7 @@ FLOORS = {
 }  # fmt: skip
 ROOM_LINES = {
     "__init__": 60, "api": 230, "__main__": 12, "cli": 260, "help": 220, "show": 2900, "pocket": 2370, "study": 3560, "evals": 5900, "train": 8000,
-    "data": 7220, "traces": 900, "rewards": 5850, "doctor": 250, "ask": 3180, "core": 3560,
+    "data": 7220, "traces": 900, "rewards": 5880, "doctor": 250, "ask": 3180, "core": 3560,
 }  # fmt: skip
 """What a room may hold. Raise a bound only for what a room gains by it."""
 STRANGERS = {"rewards/custom.py"}

@@ -69,6 +69,21 @@ def test_trl_takes_texts_and_messages_and_logs():
     assert reward(prompts=prompts, completions=messages, **COLUMNS) == EXPECTED
 
 
+@pytest.mark.parametrize("word", ["none", "zeros", ""])
+def test_a_trainer_that_adds_up_numbers_is_not_told_none(word):
+    """It was: EasyR1 got a silent 0, verl and OpenRLHF a None."""
+    label = json.dumps({**BAD_GOLD, "gold": ""})
+    asked = (
+        lambda: easyr1.compute_score([{"response": RESPONSES[0], "ground_truth": label}], undecided=word),
+        lambda: verl.compute_score("s", RESPONSES[0], "", BAD_GOLD, undecided=word),
+        lambda: openrlhf.reward_func([RESPONSES[0]], [""], [label], undecided=word),
+        *([lambda: SeethinkReward(undecided=word)] if word != "none" else []),
+    )
+    for ask in asked:
+        with pytest.raises(UserError, match=f"undecided is '{word}'"):
+            ask()
+
+
 def test_trl_leaves_undecided_samples_out_or_stops():
     columns = {key: [value] for key, value in BAD_GOLD.items()}
     response = [compose("", "3")]

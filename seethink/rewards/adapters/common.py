@@ -28,12 +28,29 @@ Undecided = Literal["none", "zero", "raise"]
 """What a trainer gets for a reward that cannot be decided: None (where it skips those), 0, or an error that stops it."""
 
 
+NUMBERS = ("zero", "raise")
+"""What a trainer may be told that takes numbers only."""
+
+
+def check_undecided(word: str, trainer: str, allowed: Sequence[str] = NUMBERS) -> None:
+    """Raises UserError for a word that a trainer cannot follow: a misspelt one would hand None to whoever adds it up."""
+    if word not in allowed:
+        raise UserError(f"undecided is {word!r}, which {trainer} cannot be told", remedy=f"Say {' or '.join(allowed)}")
+
+
 def number(reward: Reward, sample: Sample, undecided: Undecided) -> float | None:
     """What the trainer gets. Raises UserError for an undecided reward where that is what to do."""
     if reward.value is None and undecided == "raise":
         remedy = "Run `seethink reward check` on the data before training, or set undecided to zero"
         raise UserError(f"sample {sample.id!r} has no reward ({reward.status}: {reward.detail})", remedy=remedy)
     return 0.0 if reward.value is None and undecided == "zero" else reward.value
+
+
+def as_json(settings: Mapping[str, Any]) -> str:
+    """Settings as they name a rewarder; tables and lists within may be of OmegaConf, as trainers hand them over."""
+    return json.dumps(
+        settings, sort_keys=True, default=lambda value: dict(value) if isinstance(value, Mapping) else list(value)
+    )
 
 
 @cache

@@ -8,26 +8,26 @@ Read from EasyR1 0.3.3: only response, response_length and ground_truth reach a 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
-from seethink.rewards.adapters.common import Undecided, number, sample_from_label, shared_rewarder
+from seethink.rewards.adapters.common import as_json, check_undecided, number, sample_from_label, shared_rewarder
 
 REWARD_NAME = "seethink"
 REWARD_TYPE = "batch"
 
 
 def compute_score(
-    reward_inputs: Sequence[dict[str, Any]], undecided: Undecided = "raise", **settings: Any
+    reward_inputs: Sequence[dict[str, Any]], undecided: Literal["zero", "raise"] = "raise", **settings: Any
 ) -> list[dict[str, float]]:
     """overall (the reward), format and accuracy per response. Raises UserError for an undecided reward by default."""
-    rewarder = shared_rewarder(json.dumps(settings, sort_keys=True))
+    check_undecided(undecided, "EasyR1")
+    rewarder = shared_rewarder(as_json(settings))
     samples = [sample_from_label(item["ground_truth"]) for item in reward_inputs]
     rewards = rewarder.score_batch(samples, [item["response"] for item in reward_inputs])
     return [
         {
-            "overall": number(reward, sample, undecided) or 0.0,
+            "overall": number(reward, sample, undecided) or 0.0,  # no None is left
             "format": float(reward.answer is not None),
             "accuracy": float(bool(rewarder.is_correct(reward))),
         }

@@ -13,7 +13,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from seethink.core.nouns import Reward, Sample
-from seethink.rewards.adapters.common import Undecided, number, sample_from_label, shared_rewarder, status_shares
+from seethink.rewards.adapters.common import (
+    Undecided,
+    check_undecided,
+    number,
+    sample_from_label,
+    shared_rewarder,
+    status_shares,
+)
 from seethink.rewards.rewarder import Rewarder
 
 ASSISTANT_HEADERS = (
@@ -30,6 +37,7 @@ def reward_func(
     """rewards and scores as tensors, and shares of statuses for the log."""
     import torch  # the trainer's own; the same rewards over HTTP need none
 
+    check_undecided(undecided, "OpenRLHF")  # a tensor has no None
     result = reward_lists(queries, prompts, labels, shared_rewarder(), undecided)
     values = torch.tensor(result["rewards"], dtype=torch.float)
     return {**result, "rewards": values, "scores": values}

@@ -10,9 +10,9 @@ allowed and leaves the sample out. The function may be pickled and called from a
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, get_args
 
-from seethink.rewards.adapters.common import Undecided, number, sample_from_truth, status_shares
+from seethink.rewards.adapters.common import Undecided, check_undecided, number, sample_from_truth, status_shares
 from seethink.rewards.config import RewardConfig
 from seethink.rewards.rewarder import Rewarder
 
@@ -25,6 +25,7 @@ class SeethinkReward:
     __name__ = "seethink"
 
     def __init__(self, config: RewardConfig | None = None, undecided: Undecided = "none"):
+        check_undecided(undecided, "TRL", get_args(Undecided))
         self._rewarder = Rewarder(config)
         self._undecided: Undecided = undecided
 
