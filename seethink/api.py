@@ -183,12 +183,15 @@ def run_study(config: StudyConfig | str | Path | None = None, /, **settings: Any
 
 def _config(model: type[C], given: C | None, settings: dict[str, Any], where: object = "") -> C:
     """One of the two. Raises UserError for both, or for settings that are none, naming `where` they stand."""
-    if given is not None and settings:
+    if given is None:
+        config = whole(build(model, _paths_as_text(settings), where))
+    elif settings:
         raise UserError("a config and settings are given", remedy="Give one of them: config.model_copy(update={...})")
-    if given is not None and not isinstance(given, model):
+    elif model not in type(given).__mro__:
         what = f"{type(given).__name__} is given where a {model.__name__} may stand"
         raise UserError(what, remedy="Give settings as keywords: data=..., out=...")
-    config = given if given is not None else whole(build(model, _paths_as_text(settings), where))
+    else:
+        config = given
     refuse_overwrite(config)
     return config
 
