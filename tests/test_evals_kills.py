@@ -116,7 +116,7 @@ def test_ten_kills_at_an_endpoint(pictures, tmp_path):
     assert spent["calls"] == 64
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_kills_of_the_tiny_model(pictures, tmp_path):
     shared = ["--data", str(pictures), "--model", str(BASE), "--batch", "2", "--max_tokens", "24", "--limit", "10"]
     shared += ["--device", "cpu", "--max_pixels", "12544", "--samples", "2", "--temperature", "1"]
