@@ -267,6 +267,11 @@ def test_a_dry_run_writes_nothing(board, capsys):
     assert "4 traces" in capsys.readouterr().out and not (board / "out").exists()
 
 
+def test_a_folder_in_place_of_its_file_is_answered_with_its_files(board):
+    with pytest.raises(UserError, match=r"this is a folder. Give a file in it: .*scores\.parquet"):
+        verb.run(verb.TracesConfig(out=board / "out", input=board))
+
+
 def test_words_are_counted_as_the_pattern_finds_them():
     """Without it where there is a shorter way; every character that bounds or joins words turns up."""
     chance, pattern = random.Random(0), re.compile(r"\w[\w'’-]*")

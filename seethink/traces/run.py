@@ -71,9 +71,12 @@ def run(config: TracesConfig, dry_run: bool = False) -> None:
 
 
 def existing(path: Path) -> Path:
-    """Raises UserError unless it is a file."""
+    """Raises UserError unless it is a file; of a run's folder it names the files."""
     if not path.is_file():
-        raise UserError("file not found", where=path, remedy="Give a .parquet or .jsonl file")
+        found = sorted(f.name for f in path.iterdir() if f.suffix in (".parquet", ".jsonl")) if path.is_dir() else []
+        what = "this is a folder" if path.is_dir() else "file not found"
+        remedy = f"Give a file in it: {', '.join(found)}" if found else "Give a .parquet or .jsonl file"
+        raise UserError(what, where=path, remedy=remedy)
     return path
 
 
