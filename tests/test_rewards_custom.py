@@ -24,6 +24,7 @@ def cannot(sample, answer): return None
 def cannot_say(sample, answer): return None, "blurred", "no picture"
 def only_one(sample, answer): return NotImplemented if sample.id != "1" else Fraction(1, 4)
 def breaks(sample, answer): raise KeyError("no such thing")
+def leaves(sample, answer): raise SystemExit(3)
 def too_much(sample, answer): return 1.5
 def no_number(sample, answer): return "much"
 def not_a_number(sample, answer): return float("nan")
@@ -58,6 +59,7 @@ def sample(id="1", gold="7", **more) -> Sample:
         ("cannot_say", None, "blurred", "no picture"),
         ("only_one", 0.25, "ok", ""),
         ("breaks", None, "custom_error", "KeyError: 'no such thing'"),
+        ("leaves", None, "custom_error", "SystemExit: 3"),
         ("too_much", None, "custom_error", "not a number in [0, 1]: 1.5"),
         ("no_number", None, "custom_error", "not a number in [0, 1]: much"),
         ("not_a_number", None, "custom_error", "not a number in [0, 1]: nan"),

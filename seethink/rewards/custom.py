@@ -108,12 +108,12 @@ def _call(function: Callable[..., Any], given: dict[str, Any]) -> Any:
     """What it returns, or what it raises: whatever that is, it is the reason and ends no run."""
     try:
         return function(**given)
-    except Exception as error:  # noqa: BLE001  a stranger's code
+    except (Exception, SystemExit) as error:  # noqa: BLE001  a stranger's code, which may call sys.exit
         return error
 
 
 def _told(said: Any) -> Decision | None:
-    if isinstance(said, Exception):
+    if isinstance(said, Exception | SystemExit):
         return Decision(None, FAILED, f"{type(said).__name__}: {said}"[:300])
     return read_outcome(said)
 
